@@ -1,0 +1,58 @@
+# Two commands for a stranger: `make demo` and `make test`. Both set themselves up and reuse what is there.
+PYTHON ?= python3
+VENV ?= .venv
+DEMO_MODELS ?= nuclei mushrooms
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PACKAGE := $(VENV)/.condinst-package
+DEVELOPER := $(VENV)/.condinst-developer
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint format constraints clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(PACKAGE)  ## segment the sample images with the shipped models; pictures and results.json go to demo/
+	@set -e; for model in $(DEMO_MODELS); do \
+		$(BIN)/condinst predict examples/images/$$model --model $$model --out demo/$$model; \
+	done
+	@printf '\nPictures and results.json: '; for model in $(DEMO_MODELS); do printf '%s/demo/%s  ' "$(CURDIR)" "$$model"; done; echo
+
+test: lint  ## lint, types and all tests
+	$(BIN)/python -m pytest
+
+check: lint  ## lint, types and the fast tests
+	$(BIN)/python -m pytest -m "not slow" -x -q
+
+lint: $(DEVELOPER)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DEVELOPER)  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+constraints: $(DEVELOPER)  ## write the versions of this environment to constraints.txt
+	@{ sed -n '/^#/p' constraints.txt; $(PIP) freeze --all --exclude pip --exclude-editable; } > constraints.txt.new
+	@mv constraints.txt.new constraints.txt
+
+clean:  ## remove the environment, the demo's pictures and the caches
+	rm -rf $(VENV) demo dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "condinst needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11 …" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps are what lets a second run start at once: pip runs again only after these two files change.
+$(PACKAGE): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(DEVELOPER): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $(PACKAGE) $@

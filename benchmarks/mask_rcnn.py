@@ -1,0 +1,134 @@
+"""The rival in the models' tables: torchvision's Mask R-CNN on the same backbone, trained by the same engine.
+
+    python benchmarks/mask_rcnn.py --recipe nuclei --data ../shared/data/nuclei --out runs/nuclei-mask-rcnn \
+        train.init=../shared/weights/mobilenet_v2_imagenet.npz
+
+Same recipe means same data, augmentation, resolution, images seen, optimizer and schedule. Its heads are as wide as the
+recipe's (so that both models have the same order of size); everything else is torchvision's default. It also gets P2.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import timm
+import torch
+import typer
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from condinst.config import Config
+from condinst.data.batch import Batch, make_images
+from condinst.data.coco import read_coco
+from condinst.data.image import read_image
+from condinst.data.transforms import resize_image, resize_shape
+from condinst.engine.fit import fit
+from condinst.engine.train import make_accelerator, make_batches
+from condinst.ops.boxes import scale_boxes
+from condinst.recipes import load_recipe
+from condinst.weights.backbone import load_backbone_weights
+
+BOX_FEATURES = 256
+
+
+class Pyramid(nn.Module):
+    """timm backbone and torchvision's FPN: P2–P5 and a max-pooled P6."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        options = {"pad_type": "same"} if config.model.backbone.same_padding else {}
+        self.body = timm.create_model(config.model.backbone.name, features_only=True, out_indices=(1, 2, 3, 4), **options)
+        self.out_channels = config.model.fpn_channels
+        self.fpn = FeaturePyramidNetwork(self.body.feature_info.channels(), self.out_channels, LastLevelMaxPool())
+
+    def train(self, mode: bool = True) -> Pyramid:
+        super().train(mode)
+        for module in self.body.modules():  # the statistics stay fixed, as in the recipe
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        named = OrderedDict((str(index), level) for index, level in enumerate(self.body(images)))
+        levels: dict[str, Tensor] = self.fpn(named)
+        return levels
+
+
+class Rival(nn.Module):
+    """torchvision's Mask R-CNN without its own resizing: it gets the batches that CondInst gets."""
+
+    def __init__(self, config: Config, classes: int) -> None:
+        super().__init__()
+        self.backbone = Pyramid(config)
+        channels, width = config.model.fpn_channels, config.model.head.channels
+        detect = config.detect
+        parts = MaskRCNN(
+            self.backbone,
+            rpn_anchor_generator=AnchorGenerator(((16,), (32,), (64,), (128,), (256,)), ((0.5, 1.0, 2.0),) * 5),
+            box_head=TwoMLPHead(channels * 7**2, BOX_FEATURES),
+            box_predictor=_box_predictor(classes + 1),
+            mask_head=MaskRCNNHeads(channels, (width,) * 4, 1),
+            mask_predictor=MaskRCNNPredictor(width, width, classes + 1),
+            box_detections_per_img=detect.max_detections,
+            rpn_pre_nms_top_n_train=2000,
+            rpn_post_nms_top_n_train=1000,
+            box_batch_size_per_image=256,
+        )
+        self.rpn, self.roi_heads = parts.rpn, parts.roi_heads
+
+    def forward(self, batch: Batch) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        images = ImageList(batch.images.tensor, list(batch.images.sizes))
+        features = {name: level.float() for name, level in self.backbone(images.tensors).items()}
+        targets = None
+        if self.training:
+            targets = [
+                {"boxes": truth.boxes, "labels": truth.labels + 1, "masks": truth.masks.to(torch.uint8)}
+                for truth in batch.truths
+            ]
+        with torch.autocast(images.tensors.device.type, enabled=False):
+            proposals, rpn_losses = self.rpn(images, features, targets)
+        detections, roi_losses = self.roi_heads(features, proposals, images.image_sizes, targets)
+        return rpn_losses | roi_losses if self.training else detections
+
+
+def _box_predictor(classes: int) -> nn.Module:
+    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+
+    return FastRCNNPredictor(BOX_FEATURES, classes)
+
+
+def rival_losses(model: nn.Module, batch: Batch, _: torch.Generator) -> dict[str, Tensor]:
+    return {name: loss.float() for name, loss in model(batch).items()}
+
+
+def train_rival(config: Config, data: Path, folder: Path) -> float:
+    """Train and save; returns the seconds it took."""
+    coco = read_coco(data / "train.json", data / "images")
+    head = config.model.mask_head.model_copy(update={"mask_out_stride": 1})  # whole masks, as Mask R-CNN crops them
+    model_config = config.model.model_copy(update={"classes": coco.classes, "mask_head": head})
+    config = config.model_copy(update={"model": model_config})
+    accelerator = make_accelerator(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.train.seed)
+    model = Rival(config, len(coco.classes))
+    load_backbone_weights(model.backbone.body, Path(config.train.init))
+    if config.train.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    started = time.perf_counter()
+    batches = partial(make_batches, config=config, data=coco, accelerator=accelerator)
+    kept = fit(model, rival_losses, batches, config.train, folder, accelerator)
+    save_file({name: tensor.contiguous() for name, tensor in kept.state_dict().items()}, folder / "model.safetensors")
+    return time.perf_counter() - started

@@ -1,0 +1,1 @@
+"""The command line. Strings become configurations here; torch loads only when a command needs it."""

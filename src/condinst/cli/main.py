@@ -1,0 +1,66 @@
+"""The command `condinst`: its verbs, and how an error becomes one line and an exit code."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from condinst.cli.models import models
+from condinst.cli.predict import predict
+from condinst.cli.train import train
+from condinst.cli.val import val
+from condinst.errors import CondinstError
+
+INTERRUPTED = 130
+
+
+class Verbs(TyperGroup):
+    """Errors a user can cause end in one line on standard error and their own exit code; bugs keep their traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CondinstError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=Verbs,
+    name="condinst",
+    help="CondInst instance segmentation: predict, measure and train.",
+    epilog="Exit codes: 0 ok, 1 failed while running, 2 wrong usage, 3 unusable data, 4 unusable model, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (predict, val, train, models):
+    app.command()(verb)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from condinst import __version__
+
+        typer.echo(f"condinst {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def condinst(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """CondInst instance segmentation: predict, measure and train."""
+
+
+def main() -> None:
+    """Run the command line; the process ends with the exit code."""
+    app()

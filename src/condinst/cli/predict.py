@@ -1,0 +1,118 @@
+"""`condinst predict`: images in, pictures and a COCO document out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from condinst.cli.options import Device, Json, MaxSize, Model, NmsOption, Size, make_predictor
+
+if TYPE_CHECKING:
+    from condinst.cli.output import CocoDocument, Record
+    from condinst.cli.sources import Source
+    from condinst.predictor import Predictor
+
+DEFAULT_OUT = Path("condinst-out")
+ROWS = 10  # shown per image; results.json has all
+
+
+def predict(
+    source: Annotated[
+        list[str], typer.Argument(help="Files, folders, patterns, http(s) addresses, or - for standard input.")
+    ],
+    model: Model = "nuclei",
+    out: Annotated[
+        Path | None,
+        typer.Option(help=f"Folder for overlays and results.json; default {DEFAULT_OUT}, or nowhere with --json."),
+    ] = None,
+    conf: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out instances that score lower.")] = None,
+    size: Size = None,
+    max_size: MaxSize = None,
+    max_detections: Annotated[int | None, typer.Option(min=1, help="Instances kept per image.")] = None,
+    nms: NmsOption = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Refuse images with more pixels before decoding.")
+    ] = None,
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """Segment images: an overlay each and results.json, a COCO document with scores, boxes and masks.
+
+    An image that cannot be used is named and left out; the others are still processed, and the exit code is then 3.
+    """
+    from condinst.cli.output import CocoDocument, make_folder
+    from condinst.cli.sources import expand_sources
+    from condinst.errors import DataError
+
+    folder = out or (None if json else DEFAULT_OUT)
+    sources, failures = expand_sources(source)
+    for line in failures:
+        typer.echo(f"left out: {line}", err=True)
+    if not sources:
+        raise DataError(f"nothing to predict: {len(failures)} of {len(failures)} sources could not be used")
+    if folder:
+        make_folder(folder)
+    limits = {"conf": conf, "max_detections": max_detections, "nms": nms, "max_pixels": max_pixels}
+    predictor = make_predictor(model, device, size, max_size, **limits)
+    document = CocoDocument(predictor.names, {"description": f"predictions of the CondInst model '{model}'"})
+    bad = len(failures) + _predict_all(predictor, sources, folder, document)
+    _report(document, folder, json)
+    if bad:
+        raise DataError(f"{bad} of {bad + len(document.images)} sources could not be used, named above")
+
+
+def _predict_all(predictor: Predictor, sources: list[Source], folder: Path | None, document: CocoDocument) -> int:
+    """Fill `document` and `folder`; returns how many sources were left out, each named on standard error."""
+    from condinst.cli.output import overlay_paths, with_progress
+    from condinst.errors import DataError
+
+    bad = 0
+    overlays = overlay_paths(folder, sources) if folder else [None] * len(sources)
+    for source, overlay in with_progress(list(zip(sources, overlays, strict=True)), "predicting"):
+        try:
+            result = predictor(source.open())
+            if overlay:
+                result.save(overlay)
+        except DataError as error:
+            bad += 1
+            place = "" if source.name in str(error) else f"{source.name}: "
+            typer.echo(f"left out: {place}{error}", err=True)
+            continue
+        document.add(source.name, *result.orig_shape, result.to_coco(document.next_image, document.category_ids))
+    return bad
+
+
+def _report(document: CocoDocument, folder: Path | None, json: bool) -> None:
+    from condinst.cli.output import RESULTS, print_table, write_text
+
+    text = document.to_json()
+    if folder:
+        write_text(folder / RESULTS, text + "\n")
+    if json:
+        sys.stdout.write(text + "\n")
+        return
+    names = {image["id"]: image["file_name"] for image in document.images}
+    classes = dict(zip(document.category_ids, document.names.values(), strict=True))
+    by_image: dict[int, list[Record]] = {number: [] for number in names}
+    for record in document.annotations:
+        by_image[record["image_id"]].append(record)
+    rows = [row for number, found in by_image.items() for row in _rows(names[number], found, classes)]
+    print_table(("file", "class", "score", "box (x1 y1 x2 y2)", "area (px)"), rows, numbers_from=2)
+    typer.echo(f"{len(document.annotations)} instances in {len(names)} images; overlays and {RESULTS} are in {folder}/")
+
+
+def _rows(name: str, found: list[Record], classes: dict[int, str]) -> list[tuple[str, ...]]:
+    """Table rows of one image: the best few, and how many more there are."""
+    if not found:
+        return [(name, "nothing found", "", "", "")]
+    rows = []
+    for record in sorted(found, key=lambda record: -record["score"])[:ROWS]:
+        x, y, width, height = record["bbox"]
+        box = " ".join(f"{edge:.0f}" for edge in (x, y, x + width, y + height))
+        rows.append((name, classes[record["category_id"]], f"{record['score']:.2f}", box, str(record["area"])))
+    if len(found) > ROWS:
+        rows.append((name, f"… and {len(found) - ROWS} more", "", "", ""))
+    return rows

@@ -1,0 +1,245 @@
+"""Every default number of the package, validated on creation. To and from YAML, with `key=value` overrides."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from condinst.errors import UsageError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+Triple = tuple[float, float, float]
+
+
+class Section(BaseModel):
+    """A frozen group of settings; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BackboneConfig(Section):
+    """Image → C3, C4, C5 by a timm model."""
+
+    name: str = "resnet50"
+    same_padding: bool = False  # TensorFlow "SAME" padding, for weights trained so
+    norm: Literal["frozen", "affine", "batch"] = "frozen"  # all fixed; statistics fixed, scale and bias learn; batch norm
+    frozen_stages: Annotated[int, Field(ge=0)] = 2  # stem and first stage, as published
+
+
+class HeadConfig(Section):
+    """FCOS head: two towers shared over the levels (spec §2)."""
+
+    convs: Annotated[int, Field(ge=0)] = 4
+    channels: Positive = 256
+    prior: Annotated[float, Field(gt=0, lt=1)] = 0.01
+
+
+class MaskBranchConfig(Section):
+    """P3–P5 → mask features at stride 8."""
+
+    convs: Annotated[int, Field(ge=0)] = 4
+    channels: Positive = 128
+    features: Annotated[int, Field(ge=0)] = 8
+
+
+class MaskHeadConfig(Section):
+    """The dynamic mask head: the network whose numbers the controller predicts."""
+
+    depth: Positive = 3
+    width: Positive = 8
+    coordinates: Literal["relative", "absolute", "none"] = "relative"
+    mask_out_stride: Literal[8, 4, 2] = 4
+
+
+class ModelConfig(Section):
+    """Everything that decides a model's tensors and what its input must look like."""
+
+    classes: tuple[str, ...] = ()
+    backbone: BackboneConfig = BackboneConfig()
+    fpn_channels: Positive = 256
+    head: HeadConfig = HeadConfig()
+    mask_branch: MaskBranchConfig = MaskBranchConfig()
+    mask_head: MaskHeadConfig = MaskHeadConfig()
+    semantic: bool = False  # auxiliary semantic head, used in training only
+    channel_order: Literal["RGB", "BGR"] = "RGB"
+    pixel_mean: Triple = (123.675, 116.28, 103.53)  # 0–255 scale, in channel order
+    pixel_std: Triple = (58.395, 57.12, 57.375)
+    size_divisor: Positive = 32
+    size_ranges: tuple[tuple[float, float], ...] = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, float("inf")))
+    coordinate_scales: tuple[float, ...] = (64, 128, 256, 512, 1024)
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> Self:
+        if not len(self.size_ranges) == len(self.coordinate_scales) == 5:
+            raise ValueError("size_ranges and coordinate_scales need five entries, one for each of P3–P7")
+        if self.mask_branch.features == 0 and self.mask_head.coordinates == "none":
+            raise ValueError("mask_branch.features is 0 and mask_head.coordinates is none: nothing to draw a mask from")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes holds a name twice")
+        return self
+
+
+class DetectConfig(Section):
+    """From head outputs to the instances worth drawing (spec §4)."""
+
+    score_threshold: Fraction = 0.05
+    score_root: bool = True  # score = √(class · centerness), threshold on the product; False: mmdetection's rule
+    candidates_per_level: Positive = 1000
+    nms: Literal["box", "mask", "matrix"] = "box"
+    nms_threshold: Fraction = 0.6
+    max_detections: Positive = 100
+    mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+class InputConfig(Section):
+    """Size of the image the network sees, in pixels: the shorter-side rule of spec §1."""
+
+    shorter: Positive = 800
+    longer: Positive = 1333
+
+
+class TargetConfig(Section):
+    """Which locations are positive (spec §3)."""
+
+    center_radius: Annotated[float, Field(gt=0)] = 1.5  # in strides, around the mask centroid
+    max_mask_positives: Positive = 500  # per process, drawn at random
+
+
+class LossConfig(Section):
+    """Which formula and weight each term of the objective has (spec §3)."""
+
+    classification: Literal["focal", "cross_entropy"] = "focal"
+    box: Literal["giou", "iou", "smooth_l1"] = "giou"
+    quality: Literal["centerness", "iou"] = "centerness"
+    mask: Literal["dice", "bce", "both"] = "dice"
+    classification_weight: float = 1.0
+    box_weight: float = 1.0
+    quality_weight: float = 1.0
+    mask_weight: float = 1.0
+    semantic_weight: float = 1.0
+
+
+class AugmentConfig(Section):
+    """What a training image goes through."""
+
+    shorter: tuple[Positive, ...] = (640, 672, 704, 736, 768, 800)  # one is drawn
+    longer: Positive = 1333
+    jitter: tuple[float, float] = (1.0, 1.0)  # large-scale jitter: an extra factor, drawn log-uniformly
+    crop: Annotated[int, Field(ge=0)] = 0  # side of a random square crop of the resized image; 0: none
+    flip_horizontal: Fraction = 0.5
+    flip_vertical: Fraction = 0.0
+    turns: bool = False  # 0, 90, 180 or 270 degrees, for images without an up
+    brightness: Fraction = 0.0
+    contrast: Fraction = 0.0
+    saturation: Fraction = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+
+    @model_validator(mode="after")
+    def _jitter_is_a_range(self) -> Self:
+        if not 0 < self.jitter[0] <= self.jitter[1]:
+            raise ValueError(f"jitter must be 0 < low ≤ high, got {self.jitter}")
+        return self
+
+
+class TrainConfig(Section):
+    """The fit loop."""
+
+    init: str = "imagenet"  # "imagenet" (timm fetches), "none", or a file of backbone weights
+    iterations: Positive = 90_000
+    batch_size: Positive = 16  # over all processes
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Annotated[float, Field(gt=0)] = 0.01
+    momentum: Fraction = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4  # 0 on norms and, with adamw, on biases
+    backbone_lr_factor: Annotated[float, Field(ge=0)] = 1.0
+    warmup_iterations: Annotated[int, Field(ge=0)] = 1000
+    warmup_factor: Fraction = 0.001
+    schedule: Literal["step", "cosine"] = "step"
+    milestones: tuple[Fraction, ...] = (2 / 3, 8 / 9)  # of the iterations: ÷10 at each
+    clip_norm: Annotated[float, Field(ge=0)] = 0.0  # 0: off
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0  # 0: off
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    half: bool = False  # the finished model's weights in float16
+    channels_last: bool = False
+    workers: Annotated[int, Field(ge=0)] = 2
+    seed: int = 0
+    log_every: Positive = 20
+    checkpoint_every: Positive = 1000
+    validate_every: Annotated[int, Field(ge=0)] = 0  # iterations; 0: only at the end
+
+
+class Config(Section):
+    """One recipe: what is built, how it is trained, how it predicts."""
+
+    about: dict[str, str] = {}  # expected scores, time, command, licence: words for people
+    model: ModelConfig = ModelConfig()
+    input: InputConfig = InputConfig()
+    detect: DetectConfig = DetectConfig()
+    targets: TargetConfig = TargetConfig()
+    loss: LossConfig = LossConfig()
+    augment: AugmentConfig = AugmentConfig()
+    train: TrainConfig = TrainConfig()
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], source: str = "configuration") -> Config:
+        """Validate `values`; raises UsageError naming the first bad key of `source`."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise UsageError(f"{source}: {_first_problem(error)}") from None
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> Config:
+        """Read a recipe; raises UsageError if it is missing, not YAML or not valid."""
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
+        if not isinstance(values, dict):
+            raise UsageError(f"{path}: expected a mapping of settings, got {type(values).__name__}")
+        return cls.from_dict(values, str(path))
+
+    def to_yaml(self) -> str:
+        """All settings, defaults included, so that a saved recipe never changes its meaning."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def with_overrides(self, overrides: list[str]) -> Config:
+        """Apply `section.key=value` strings (values are YAML); raises UsageError naming a bad one."""
+        values = self.model_dump(mode="python")
+        for text in overrides:
+            key, sign, raw = text.partition("=")
+            if not sign:
+                raise UsageError(f"override '{text}': expected key=value, for example train.lr=0.01")
+            place: Any = values
+            *sections, last = key.strip().split(".")
+            for name in sections:
+                place = _child(place, name, key)
+            _child(place, last, key)
+            try:
+                place[last] = yaml.safe_load(raw)
+            except yaml.YAMLError:
+                raise UsageError(f"override '{text}': the value is not valid YAML") from None
+        return self.from_dict(values, "overrides")
+
+
+def _child(place: Any, name: str, key: str) -> Any:
+    if not isinstance(place, dict) or name not in place:
+        known = sorted(place) if isinstance(place, dict) else []
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known) or 'nothing'}"
+        raise UsageError(f"override '{key}': there is no setting '{name}'; {hint}")
+    return place[name]
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "settings"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{place}: {first['msg']}, got {first['input']!r:.80}{more}"

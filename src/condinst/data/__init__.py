@@ -1,0 +1,1 @@
+"""Annotation files and pictures → samples → transformed training examples → batches. Never sees the model."""

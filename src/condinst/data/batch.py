@@ -1,0 +1,87 @@
+"""Pictures and their truth → what the network and the targets take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condinst.data.sample import Array8
+from condinst.structures import Images, Truth
+
+
+class Example(NamedTuple):
+    """One training picture. image: (H, W, 3) uint8 RGB. original_size: (height, width) of the file."""
+
+    image: Array8
+    original_size: tuple[int, int]
+    truth: Truth
+
+
+class Batch(NamedTuple):
+    """N pictures and the truth of each; masks keep each picture's own size."""
+
+    images: Images
+    truths: tuple[Truth, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        images = self.images._replace(tensor=self.images.tensor.to(device, non_blocking=True))
+        truths = (Truth(*(part.to(device, non_blocking=True) for part in truth)) for truth in self.truths)
+        return Batch(images, tuple(truths))
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Examples → Batch, for a DataLoader. Means and deviations are on the 0–255 scale, in channel order."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    channel_order: str
+    divisor: int
+
+    def __call__(self, examples: list[Example]) -> Batch:
+        """Normalise and pad the pictures to one size."""
+        images = make_images(
+            [example.image for example in examples],
+            [example.original_size for example in examples],
+            self.mean,
+            self.std,
+            self.channel_order,
+            self.divisor,
+        )
+        return Batch(images, tuple(example.truth for example in examples))
+
+
+def make_images(
+    arrays: list[Array8],
+    original_sizes: list[tuple[int, int]],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    channel_order: str,
+    divisor: int,
+) -> Images:
+    """N pictures (h, w, 3) uint8 RGB → (N, 3, H, W) float32, normalised, then zero-padded right and bottom.
+
+    H and W are the largest h and w, rounded up to multiples of `divisor`. `channel_order` is "RGB" or "BGR".
+    """
+    sizes = tuple((array.shape[0], array.shape[1]) for array in arrays)
+    height, width = (-(-max(side) // divisor) * divisor for side in zip(*sizes, strict=True))
+    tensor = torch.zeros((len(arrays), 3, height, width))
+    for target, array in zip(tensor, arrays, strict=True):
+        channels = _channels(array, channel_order)
+        target[:, : array.shape[0], : array.shape[1]] = (channels - _column(mean)) / _column(std)
+    return Images(tensor, sizes, tuple(original_sizes))
+
+
+def _channels(array: Array8, channel_order: str) -> Tensor:
+    """(h, w, 3) RGB → (3, h, w) float32 in channel order."""
+    ordered = array if channel_order == "RGB" else array[:, :, ::-1]
+    return torch.from_numpy(np.ascontiguousarray(ordered.transpose(2, 0, 1), dtype=np.float32))
+
+
+def _column(values: tuple[float, float, float]) -> Tensor:
+    return torch.tensor(values).reshape(3, 1, 1)

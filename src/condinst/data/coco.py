@@ -1,0 +1,230 @@
+"""COCO annotation files → samples. Every record is checked here, once; nothing later doubts it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hotcoco.mask as coco_mask
+import numpy as np
+
+from condinst.data.image import MAX_PIXELS, read_size
+from condinst.data.sample import Bitmap, Box, Instance, Polygons, Sample
+from condinst.errors import DataError
+
+LARGEST_COORDINATE = 1e6  # pixels; also refuses NaN and infinities
+
+Record = dict[str, Any]  # one JSON object, before it is checked
+
+
+@dataclass(frozen=True)
+class CocoData:
+    """A data set. Label i of an instance stands for category_ids[i], named classes[i]. `notes`: what reading left out."""
+
+    samples: tuple[Sample, ...]
+    category_ids: tuple[int, ...]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def read_coco(annotations: Path, images: Path, max_pixels: int = MAX_PIXELS) -> CocoData:
+    """Read a COCO instance file whose pictures lie in the folder `images`; samples keep the file's order.
+
+    Labels are 0-based in the order of the sorted category ids. Raises DataError naming file, record and remedy for invalid
+    JSON, missing keys, missing pictures, sizes that contradict each other, unknown ids, and malformed polygons or RLEs.
+    Instances whose box has no area (COCO has a few) are left out and counted in `notes`.
+    """
+    document = _load(annotations)
+    names = _read_categories(document, annotations)
+    labels = {category_id: label for label, category_id in enumerate(sorted(names))}
+    headers = _read_images(document, annotations, images, max_pixels)
+    instances: dict[int, list[Instance]] = {image_id: [] for image_id in headers}
+    seen: set[int] = set()
+    empty = 0
+    for index, record in enumerate(_records(document, "annotations", annotations)):
+        where = f"{annotations}: annotations[{index}]"
+        annotation_id = _new_id(record, seen, where)
+        where = f"{annotations}: annotation {annotation_id}"
+        image_id = _known(record, "image_id", headers, where)
+        label = labels[_known(record, "category_id", labels, where)]
+        instance = _read_instance(record, annotation_id, label, headers[image_id], where)
+        if instance is None:
+            empty += 1
+        else:
+            instances[image_id].append(instance)
+    samples = tuple(
+        Sample(header.path, image_id, header.width, header.height, tuple(instances[image_id]))
+        for image_id, header in headers.items()
+    )
+    notes = (f"{annotations}: left out {empty} annotations whose box or mask has no area",) if empty else ()
+    return CocoData(samples, tuple(sorted(names)), tuple(names[category_id] for category_id in sorted(names)), notes)
+
+
+@dataclass(frozen=True)
+class _Header:
+    path: Path
+    width: int
+    height: int
+
+
+def _load(path: Path) -> Record:
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, too long integers, too deep nesting
+        raise DataError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: expected a COCO object with images, annotations and categories, got {_kind(document)}")
+    return document
+
+
+def _records(document: Record, key: str, path: Path) -> list[Record]:
+    if key not in document:
+        raise DataError(f"{path}: no '{key}'; a COCO instance file has images, annotations and categories")
+    records = document[key]
+    if not isinstance(records, list):
+        raise DataError(f"{path}: '{key}' must be a list, got {_kind(records)}")
+    for index, record in enumerate(records):
+        if not isinstance(record, dict):
+            raise DataError(f"{path}: {key}[{index}] must be an object, got {_kind(record)}")
+    return records
+
+
+def _read_categories(document: Record, path: Path) -> dict[int, str]:
+    """Category id → name."""
+    names: dict[int, str] = {}
+    seen: set[int] = set()
+    for index, record in enumerate(_records(document, "categories", path)):
+        where = f"{path}: categories[{index}]"
+        category_id = _new_id(record, seen, where)
+        names[category_id] = _text(record, "name", where)
+    if not names:
+        raise DataError(f"{path}: 'categories' is empty; name at least one class")
+    if len(set(names.values())) < len(names):
+        raise DataError(f"{path}: 'categories' gives two ids the same name; rename or merge them")
+    return names
+
+
+def _read_images(document: Record, path: Path, folder: Path, max_pixels: int) -> dict[int, _Header]:
+    """Image id → file and size; the size is compared with the file's own, so that a mix-up shows before training does."""
+    headers: dict[int, _Header] = {}
+    seen: set[int] = set()
+    for index, record in enumerate(_records(document, "images", path)):
+        where = f"{path}: images[{index}]"
+        image_id = _new_id(record, seen, where)
+        name = _text(record, "file_name", where)
+        width, height = _integer(record, "width", where), _integer(record, "height", where)
+        try:
+            actual = read_size(folder / name, max_pixels=max_pixels)
+        except DataError as error:
+            raise DataError(f"{where} (id {image_id}): {error}; give the folder of the pictures or remove the record") from None
+        if actual != (height, width):
+            raise DataError(
+                f"{where} (id {image_id}): says {width}×{height}, but {name} has {actual[1]}×{actual[0]} pixels "
+                "(upright by its EXIF orientation); correct the record or the file"
+            )
+        headers[image_id] = _Header(folder / name, width, height)
+    return headers
+
+
+def _read_instance(record: Record, annotation_id: int, label: int, header: _Header, where: str) -> Instance | None:
+    """None if its box or mask has no area."""
+    crowd = record.get("iscrowd", 0)
+    if crowd not in (0, 1):
+        raise DataError(f"{where}: 'iscrowd' must be 0 or 1, got {crowd!r:.40}")
+    box = _read_box(record, where)
+    segmentation = record.get("segmentation")
+    shape: Polygons | Bitmap | None = None
+    if isinstance(segmentation, dict):
+        shape = _read_rle(segmentation, header, where)
+        if shape is None:
+            return None
+    elif segmentation:
+        shape = _read_polygons(segmentation, where)
+    elif segmentation is not None and segmentation != []:
+        raise DataError(f"{where}: 'segmentation' must be polygons or an RLE, got {_kind(segmentation)}")
+    if box[2] <= box[0] or box[3] <= box[1]:
+        return None
+    return Instance(label, box, shape, bool(crowd), annotation_id)
+
+
+def _read_box(record: Record, where: str) -> Box:
+    """xywh → xyxy."""
+    values = record.get("bbox")
+    if not isinstance(values, list) or len(values) != 4:
+        raise DataError(f"{where}: 'bbox' must be [x, y, width, height], got {values!r:.60}")
+    x, y, width, height = _numbers(values, "bbox", where)
+    return x, y, x + width, y + height
+
+
+def _read_polygons(parts: Any, where: str) -> Polygons:
+    if not isinstance(parts, list):
+        raise DataError(f"{where}: 'segmentation' must be polygons or an RLE, got {_kind(parts)}")
+    arrays = []
+    for index, part in enumerate(parts):
+        if not isinstance(part, list) or len(part) < 6 or len(part) % 2:
+            got = f"{len(part)} numbers" if isinstance(part, list) else _kind(part)
+            raise DataError(f"{where}: segmentation[{index}] must be [x1, y1, x2, y2, x3, y3, …], got {got}")
+        arrays.append(np.array(_numbers(part, f"segmentation[{index}]", where), dtype=np.float64).reshape(-1, 2))
+    return Polygons(tuple(arrays))
+
+
+def _read_rle(rle: Record, header: _Header, where: str) -> Bitmap | None:
+    """Compressed (text) or uncompressed (list) run lengths → the tight bitmap; None if it is empty."""
+    expected = [header.height, header.width]
+    if rle.get("size") != expected:
+        raise DataError(
+            f"{where}: the RLE's size {rle.get('size')!r:.40} contradicts its image's [height, width] {expected}; "
+            "correct one of them"
+        )
+    try:
+        whole = {"size": expected, "counts": rle.get("counts")}
+        x, y, width, height = (int(side) for side in coco_mask.toBbox(whole))
+        mask = coco_mask.decode(whole)[y : y + height, x : x + width]
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataError(f"{where}: not a COCO RLE ({error}); write the mask again") from None
+    return Bitmap(np.ascontiguousarray(mask), x, y) if mask.size else None
+
+
+def _new_id(record: Record, seen: set[int], where: str) -> int:
+    value = _integer(record, "id", where)
+    if value in seen:
+        raise DataError(f"{where}: id {value} is used twice; make ids unique")
+    seen.add(value)
+    return value
+
+
+def _known(record: Record, key: str, known: dict[int, Any], where: str) -> int:
+    value = _integer(record, key, where)
+    if value not in known:
+        group = "images" if key == "image_id" else "categories"
+        raise DataError(f"{where}: {key} {value} is not among the file's {group}; add it there or remove the annotation")
+    return value
+
+
+def _integer(record: Record, key: str, where: str) -> int:
+    value = record.get(key)
+    if type(value) is not int:
+        raise DataError(f"{where}: '{key}' must be a whole number, got {'nothing' if value is None else repr(value)[:40]}")
+    return value
+
+
+def _text(record: Record, key: str, where: str) -> str:
+    value = record.get(key)
+    if not isinstance(value, str) or not value:
+        raise DataError(f"{where}: '{key}' must be text, got {'nothing' if value is None else repr(value)[:40]}")
+    return value
+
+
+def _numbers(values: list[Any], key: str, where: str) -> list[float]:
+    for value in values:
+        if type(value) not in (int, float) or not abs(value) <= LARGEST_COORDINATE:
+            raise DataError(f"{where}: '{key}' must hold finite numbers of pixels, got {value!r:.40}")
+    return [float(value) for value in values]
+
+
+def _kind(value: Any) -> str:
+    return {dict: "an object", list: "a list", str: "text", type(None): "nothing"}.get(type(value), f"{value!r:.40}")

@@ -1,0 +1,92 @@
+"""Resizing by the published rule, and the random changes of a training picture with the matrix that follows them.
+
+A matrix (2, 3) float64 maps source coordinates to output coordinates, pixel edges at integers: pixel 0 spans [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from torchvision.transforms import functional
+
+from condinst.config import AugmentConfig
+from condinst.data.sample import Array8, Matrix
+
+
+class Augmented(NamedTuple):
+    """image: (H, W, 3) uint8. matrix: (2, 3) float64, source → output coordinates."""
+
+    image: Array8
+    matrix: Matrix
+
+
+def resize_shape(height: int, width: int, shorter: float, longer: float) -> tuple[int, int]:
+    """(height, width) whose shorter side is `shorter` unless the longer one would pass `longer` (spec §1)."""
+    scale = shorter / min(height, width)
+    new_height, new_width = height * scale, width * scale
+    if max(new_height, new_width) > longer:
+        again = longer / max(new_height, new_width)
+        new_height, new_width = new_height * again, new_width * again
+    # a strip of one pixel by thousands must not round to nothing
+    return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
+
+
+def resize_image(array: Array8, height: int, width: int) -> Array8:
+    """(H, W, 3) uint8 → (height, width, 3) uint8, Pillow's bilinear filter."""
+    return np.asarray(Image.fromarray(array).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def augment(image: Array8, config: AugmentConfig, rng: np.random.Generator) -> Augmented:
+    """Resize, jitter the scale, crop, flip, turn and recolour (H, W, 3) uint8 RGB, as `config` says and `rng` draws."""
+    picture, matrix = _resize_and_crop(image, config, rng)
+    recoloured = np.asarray(_recolour(picture, config, rng))
+    height, width = recoloured.shape[:2]
+    if rng.random() < config.flip_horizontal:
+        recoloured, matrix = recoloured[:, ::-1], _then([[-1, 0, width], [0, 1, 0]], matrix)
+    if rng.random() < config.flip_vertical:
+        recoloured, matrix = recoloured[::-1], _then([[1, 0, 0], [0, -1, height]], matrix)
+    for _ in range(rng.integers(4) if config.turns else 0):
+        # counter-clockwise: the right edge becomes the top
+        matrix = _then([[0, 1, 0], [-1, 0, recoloured.shape[1]]], matrix)
+        recoloured = np.rot90(recoloured)
+    return Augmented(np.ascontiguousarray(recoloured), matrix)
+
+
+def _resize_and_crop(image: Array8, config: AugmentConfig, rng: np.random.Generator) -> tuple[Image.Image, Matrix]:
+    old_height, old_width = image.shape[:2]
+    low, high = config.jitter
+    factor = math.exp(rng.uniform(math.log(low), math.log(high)))
+    shorter = config.shorter[rng.integers(len(config.shorter))]
+    height, width = resize_shape(old_height, old_width, shorter * factor, config.longer * factor)
+    scale_x, scale_y = width / old_width, height / old_height
+    crop_width, crop_height = (min(side, config.crop or side) for side in (width, height))
+    left, top = int(rng.integers(width - crop_width + 1)), int(rng.integers(height - crop_height + 1))
+    # Pillow resizes the cropped part alone: what the crop throws away costs nothing
+    box = (left / scale_x, top / scale_y, (left + crop_width) / scale_x, (top + crop_height) / scale_y)
+    box = (box[0], box[1], min(box[2], old_width), min(box[3], old_height))
+    picture = Image.fromarray(image).resize((crop_width, crop_height), Image.Resampling.BILINEAR, box=box)
+    return picture, np.array([[scale_x, 0, -left], [0, scale_y, -top]], dtype=np.float64)
+
+
+def _recolour(picture: Image.Image, config: AugmentConfig, rng: np.random.Generator) -> Image.Image:
+    """Factors are uniform in [1 − strength, 1 + strength]; torchvision's operations on Pillow images are the fast ones."""
+    if config.brightness:
+        picture = functional.adjust_brightness(picture, rng.uniform(1 - config.brightness, 1 + config.brightness))
+    if config.contrast:
+        picture = functional.adjust_contrast(picture, rng.uniform(1 - config.contrast, 1 + config.contrast))
+    if config.saturation:
+        picture = functional.adjust_saturation(picture, rng.uniform(1 - config.saturation, 1 + config.saturation))
+    if config.hue:
+        picture = functional.adjust_hue(picture, rng.uniform(-config.hue, config.hue))
+    return picture
+
+
+def _then(step: list[list[int]], matrix: Matrix) -> Matrix:
+    """`matrix` first, `step` after it."""
+    second = np.array(step, dtype=np.float64)
+    product: Matrix = second[:, :2] @ matrix
+    product[:, 2] += second[:, 2]
+    return product

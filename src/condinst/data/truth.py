@@ -1,0 +1,166 @@
+"""Sample + matrix → Truth: every region is drawn once, one instance at a time, and kept at mask_out_stride only."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import hotcoco.mask as coco_mask
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from condinst.data.sample import Array8, Bitmap, Box, Matrix, Polygons, Sample
+from condinst.errors import DataError
+from condinst.structures import MASK_FEATURE_STRIDE, Truth
+
+
+class Region(NamedTuple):
+    """Drawn pixels of one instance: `mask` (h, w) uint8 of 0 and 1, tight, its top left pixel at (x, y) of the image."""
+
+    mask: Array8
+    x: int
+    y: int
+
+
+def draw_truth(
+    sample: Sample, matrix: Matrix, height: int, width: int, stride: int, padded: tuple[int, int] | None = None
+) -> Truth:
+    """Draw the instances of `sample`, moved by `matrix` (2, 3), in an image of (height, width) pixels.
+
+    Masks have ceil(padded / stride) rows and columns (`padded` is (height, width) where not given), sampled at
+    [stride/2::stride]. Crowds and what the image does not show are left out. A box the image cuts becomes its mask's
+    tight box; the others stay as annotated. Raises DataError for an instance without a mask.
+    """
+    content = padded or (height, width)
+    boxes: list[Box] = []
+    labels: list[int] = []
+    regions: list[Region] = []
+    for instance in sample.instances:
+        if instance.crowd:
+            continue
+        if instance.shape is None:
+            raise DataError(f"{sample.path}: annotation {instance.annotation_id} has no mask; training needs masks")
+        region = _draw(instance.shape, matrix, height, width)
+        if region is not None:
+            boxes.append(_shown_box(_move_box(instance.box, matrix), region, height, width))
+            labels.append(instance.label)
+            regions.append(region)
+    return Truth(
+        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        centroids=torch.tensor([_centroid(region) for region in regions], dtype=torch.float32).reshape(-1, 2),
+        masks=torch.from_numpy(_sample_masks(regions, stride, content)),
+        semantic=torch.from_numpy(_sample_labels(regions, labels, content)),
+    )
+
+
+def _draw(shape: Polygons | Bitmap, matrix: Matrix, height: int, width: int) -> Region | None:
+    """The tight region of the shape inside the image; None if nothing of it shows."""
+    if isinstance(shape, Polygons):
+        return _draw_polygons(shape, matrix, height, width)
+    return _draw_bitmap(shape, matrix, height, width)
+
+
+def _draw_polygons(shape: Polygons, matrix: Matrix, height: int, width: int) -> Region | None:
+    """COCO's own rasterisation, parts united."""
+    moved = [_move(points, matrix) for points in shape.parts]
+    # COCO's rule rounds to fifths of a pixel, so an origin other than the image's could move a tie: only right and
+    # bottom of the canvas are trimmed, which cuts the drawing and changes nothing else
+    right = min(width, int(max(points[:, 0].max() for points in moved)) + 2)
+    bottom = min(height, int(max(points[:, 1].max() for points in moved)) + 2)
+    if right <= 0 or bottom <= 0:
+        return None
+    rles = coco_mask.frPyObjects([points.ravel().tolist() for points in moved], bottom, right)
+    rle = rles[0] if len(rles) == 1 else coco_mask.merge(rles)
+    x, y, box_width, box_height = (int(side) for side in coco_mask.toBbox(rle))
+    if not box_width or not box_height:
+        return None
+    # a copy, so that the canvas is freed
+    return Region(coco_mask.decode(rle)[y : y + box_height, x : x + box_width].copy(order="C"), x, y)
+
+
+def _draw_bitmap(shape: Bitmap, matrix: Matrix, height: int, width: int) -> Region | None:
+    """Each output pixel takes the source pixel under its centre."""
+    rows, columns = shape.mask.shape
+    x0, y0, x1, y1 = _move_box((shape.x, shape.y, shape.x + columns, shape.y + rows), matrix)
+    left, top = max(math.floor(x0), 0), max(math.floor(y0), 0)
+    right, bottom = min(math.ceil(x1), width), min(math.ceil(y1), height)
+    if left >= right or top >= bottom:
+        return None
+    inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
+    xs, ys = np.arange(left, right) + 0.5, np.arange(top, bottom)[:, None] + 0.5
+    source_x = np.floor(inverse[0, 0] * xs + inverse[0, 1] * ys + inverse[0, 2]).astype(np.int64) - shape.x
+    source_y = np.floor(inverse[1, 0] * xs + inverse[1, 1] * ys + inverse[1, 2]).astype(np.int64) - shape.y
+    inside = (source_x >= 0) & (source_x < columns) & (source_y >= 0) & (source_y < rows)
+    taken = shape.mask[source_y.clip(0, rows - 1), source_x.clip(0, columns - 1)] * inside
+    return _tighten(Region(taken, left, top))
+
+
+def _tighten(region: Region) -> Region | None:
+    columns, rows = np.flatnonzero(region.mask.any(0)), np.flatnonzero(region.mask.any(1))
+    if not len(columns):
+        return None
+    x, y = int(columns[0]), int(rows[0])
+    return Region(region.mask[y : rows[-1] + 1, x : columns[-1] + 1], region.x + x, region.y + y)
+
+
+def _shown_box(box: Box, region: Region, height: int, width: int) -> Box:
+    x0, y0, x1, y1 = box
+    # annotated boxes stick out by fractions of a pixel; more than one means that the crop cut the instance
+    if x0 < -1 or y0 < -1 or x1 > width + 1 or y1 > height + 1:
+        rows, columns = region.mask.shape
+        return (region.x, region.y, region.x + columns, region.y + rows)
+    return (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+
+
+def _centroid(region: Region) -> tuple[float, float]:
+    """Mean pixel index of the full-resolution mask, as published: Σ x·m / Σ m."""
+    per_column, per_row = region.mask.sum(0, dtype=np.int64), region.mask.sum(1, dtype=np.int64)
+    area = int(per_column.sum())
+    x = float(per_column @ np.arange(len(per_column))) / area
+    y = float(per_row @ np.arange(len(per_row))) / area
+    return region.x + x, region.y + y
+
+
+def _sample_masks(regions: list[Region], stride: int, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """(M, ceil(H / stride), ceil(W / stride)): each mask of the whole image (H, W) at [stride/2::stride]."""
+    masks = np.zeros((len(regions), *(math.ceil(side / stride) for side in size)), dtype=np.bool_)
+    for mask, region in zip(masks, regions, strict=True):
+        place, part = _sampled(region, stride)
+        mask[place] = part
+    return masks
+
+
+def _sample_labels(regions: list[Region], labels: list[int], size: tuple[int, int]) -> NDArray[np.int64]:
+    """(ceil(H / 8), ceil(W / 8)): the label of the smallest mask at the pixels [4::8], −1 where there is none."""
+    semantic = np.full([math.ceil(side / MASK_FEATURE_STRIDE) for side in size], -1, dtype=np.int64)
+    largest_first = sorted(zip(regions, labels, strict=True), key=lambda pair: -int(pair[0].mask.sum(dtype=np.int64)))
+    for region, label in largest_first:
+        place, part = _sampled(region, MASK_FEATURE_STRIDE)
+        semantic[place][part > 0] = label
+    return semantic
+
+
+def _sampled(region: Region, stride: int) -> tuple[tuple[slice, slice], Array8]:
+    """The region's pixels among [stride/2::stride] of the whole image, and where they lie in that grid."""
+    first_row = math.ceil(max(region.y - stride // 2, 0) / stride)
+    first_column = math.ceil(max(region.x - stride // 2, 0) / stride)
+    top, left = first_row * stride + stride // 2 - region.y, first_column * stride + stride // 2 - region.x
+    part = region.mask[top::stride, left::stride]
+    rows, columns = part.shape
+    return (slice(first_row, first_row + rows), slice(first_column, first_column + columns)), part
+
+
+def _move(points: NDArray[np.float64], matrix: Matrix) -> NDArray[np.float64]:
+    """(P, 2) → (P, 2)."""
+    moved: NDArray[np.float64] = points @ matrix[:, :2].T + matrix[:, 2]
+    return moved
+
+
+def _move_box(box: Box, matrix: Matrix) -> Box:
+    """The box around the moved corners."""
+    x0, y0, x1, y1 = box
+    corners = _move(np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]], dtype=np.float64), matrix)
+    (left, top), (right, bottom) = corners.min(0), corners.max(0)
+    return float(left), float(top), float(right), float(bottom)

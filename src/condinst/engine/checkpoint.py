@@ -1,0 +1,50 @@
+"""Checkpoints of a run: a folder per saved iteration, written under a temporary name and renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from condinst.errors import ModelError
+
+NAME = "checkpoint-{:08d}"
+
+
+def save_checkpoint(folder: Path, iteration: int, weights: dict[str, nn.Module], state: dict[str, Any]) -> Path:
+    """Write the modules' weights (safetensors) and `state` (plain containers and tensors); older ones are removed."""
+    final = folder / NAME.format(iteration)
+    temporary = folder / f".{final.name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name, module in weights.items():
+        save_file({key: value.contiguous() for key, value in module.state_dict().items()}, temporary / f"{name}.safetensors")
+    torch.save(state | {"iteration": iteration}, temporary / "state.pt")
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(temporary, final)
+    for old in list_checkpoints(folder)[:-1]:
+        shutil.rmtree(old)
+    return final
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints of a run, oldest first."""
+    return sorted(folder.glob("checkpoint-????????"))
+
+
+def load_checkpoint(path: Path, weights: dict[str, nn.Module]) -> dict[str, Any]:
+    """Fill the modules and return the state; raises ModelError if the checkpoint does not fit them."""
+    try:
+        for name, module in weights.items():
+            tensors: dict[str, Tensor] = load_file(path / f"{name}.safetensors")
+            module.load_state_dict(tensors)
+        state: dict[str, Any] = torch.load(path / "state.pt", weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, ValueError) as error:
+        line = str(error).splitlines()[0]
+        raise ModelError(f"{path}: this checkpoint cannot be resumed ({line:.120}); start anew without --resume") from error
+    return state

@@ -1,0 +1,212 @@
+"""COCO's numbers for boxes and masks, by hotcoco. Each image is matched when it is predicted and then let go."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import hotcoco.mask as coco_mask
+import numpy as np
+import numpy.typing as npt
+from hotcoco import COCO, COCOeval, Params, StreamingEval
+
+from condinst.config import Config
+from condinst.data.coco import CocoData, read_coco
+from condinst.data.sample import Sample
+from condinst.errors import DataError, UsageError
+from condinst.inference.result import Result
+
+Kind = Literal["bbox", "segm"]
+Record = dict[str, Any]  # a COCO record as it stands in the JSON file
+Progress = Callable[[int, int], None]
+SIZES = ("all", "small", "medium", "large")  # COCO's: below 32², below 96², above
+
+
+class Predicts(Protocol):
+    """What evaluation needs of a predictor; `condinst.predictor.Predictor` is one."""
+
+    config: Config
+
+    @property
+    def names(self) -> dict[int, str]: ...
+
+    def __call__(self, source: Path) -> Result: ...
+
+
+@dataclass(frozen=True)
+class CocoNumbers:
+    """The twelve COCO numbers; −1 where there is no truth of that size. AR is at the run's detection limit."""
+
+    AP: float
+    AP50: float
+    AP75: float
+    APs: float
+    APm: float
+    APl: float
+    AR1: float
+    AR10: float
+    AR: float
+    ARs: float
+    ARm: float
+    ARl: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one evaluation found. `per_class` runs over the data set's classes, in the order of their category ids."""
+
+    bbox: CocoNumbers
+    segm: CocoNumbers
+    bbox_per_class: dict[str, CocoNumbers]
+    segm_per_class: dict[str, CocoNumbers]
+    max_detections: int  # per image
+    images: int
+    truths: int  # crowd regions not counted
+    detections: int
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers for JSON: `bbox` and `segm` with the twelve numbers, then the rest."""
+        return asdict(self)
+
+
+def evaluate(
+    annotations: Path, images: Path, predictor: Predicts, max_detections: int = 100, progress: Progress | None = None
+) -> Scores:
+    """Predict every image of a COCO data set and score the result, keeping at most `max_detections` per image.
+
+    COCO's standard limit is 100; dense images need more, and the limit belongs beside the number. `progress` is told
+    (images done, images in all). Classes are matched by name; see `match_classes`. Raises UsageError if the
+    predictor's own limit is lower, DataError for bad annotations, images or sizes, or classes that do not match.
+    """
+    kept = predictor.config.detect.max_detections
+    if kept < max_detections:
+        raise UsageError(
+            f"max_detections is {max_detections}, but the predictor keeps {kept}; raise detect.max_detections"
+        )
+    data = read_coco(annotations, images)
+    matched, notes = match_classes(predictor.names, data, annotations)
+    truths = read_truths(annotations, data)
+    scorers = {kind: _start(kind, data, max_detections) for kind in ("bbox", "segm")}
+    detections = 0
+    for done, sample in enumerate(data.samples, start=1):
+        found = _predict(predictor, sample, matched)
+        for kind, scorer in scorers.items():
+            scorer.update([_image(sample)], truths[sample.image_id], [_only(kind, record) for record in found])
+        detections += len(found)
+        if progress is not None:
+            progress(done, len(data.samples))
+    boxes, masks = (_finish(scorer, data, max_detections) for scorer in scorers.values())
+    counted = sum(not record.get("iscrowd") for records in truths.values() for record in records)
+    return Scores(
+        *(boxes[0], masks[0], boxes[1], masks[1]),
+        *(max_detections, len(data.samples), counted, detections, data.notes + notes),
+    )
+
+
+def match_classes(names: dict[int, str], data: CocoData, source: Path) -> tuple[dict[int, int], tuple[str, ...]]:
+    """The data set's category id of each of the model's labels, by class name, and notes for the reader.
+
+    One class on both sides matches whatever its name. Classes only the model knows are left out and noted. Raises
+    DataError naming the classes of `source` that the model does not know.
+    """
+    if len(names) == len(data.classes) == 1:
+        mine, theirs = next(iter(names.values())), data.classes[0]
+        note = f"the model's one class '{mine}' is measured as the data set's '{theirs}'"
+        return {next(iter(names)): data.category_ids[0]}, () if mine == theirs else (note,)
+    ids = dict(zip(data.classes, data.category_ids, strict=True))
+    unknown = [name for name in data.classes if name not in names.values()]
+    if unknown:
+        raise DataError(
+            f"{source}: the model does not know {_some(unknown)}; its classes are {_some(list(names.values()))}; "
+            "rename the categories or take another model"
+        )
+    extra = [name for name in names.values() if name not in ids]
+    notes = (f"the data set lacks these classes of the model, they are not measured: {_some(extra)}",) if extra else ()
+    return {label: ids[name] for label, name in names.items() if name in ids}, notes
+
+
+def read_truths(annotations: Path, data: CocoData) -> dict[int, list[Record]]:
+    """The file's own annotation records by image id, those that `read_coco` accepted into `data`.
+
+    A record without an area gets its mask's, as COCO's size classes need one. Raises DataError for an annotation
+    without a mask.
+    """
+    accepted = {instance.annotation_id: instance for sample in data.samples for instance in sample.instances}
+    records: dict[int, list[Record]] = defaultdict(list)
+    document = json.loads(annotations.read_bytes())
+    masks = COCO({key: document[key] for key in ("images", "categories")} | {"annotations": []})
+    for record in document["annotations"]:
+        instance = accepted.get(record["id"])
+        if instance is None:
+            continue
+        if instance.shape is None:
+            raise DataError(f"{annotations}: annotation {record['id']} has only a box; its mask cannot be measured")
+        if "area" not in record:
+            record["area"] = float(coco_mask.area(masks.ann_to_rle(record)))
+        records[record["image_id"]].append(record)
+    return records
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _start(kind: Kind, data: CocoData, limit: int) -> StreamingEval:
+    categories = [{"id": number, "name": name} for number, name in zip(data.category_ids, data.classes, strict=True)]
+    parameters = Params(kind)
+    parameters.max_dets = sorted({min(1, limit), min(10, limit), limit})
+    return StreamingEval(categories, kind, params=parameters)
+
+
+def _image(sample: Sample) -> Record:
+    return {"id": sample.image_id, "width": sample.width, "height": sample.height}
+
+
+def _predict(predictor: Predicts, sample: Sample, matched: dict[int, int]) -> list[Record]:
+    """COCO result records of one image; classes that the data set lacks are left out."""
+    result = predictor(sample.path)
+    known = [index for index, label in enumerate(result.boxes.cls.tolist()) if int(label) in matched]
+    category_ids = [matched.get(label, 0) for label in range(len(result.names))]
+    return result[known].to_coco(sample.image_id, category_ids)
+
+
+def _only(kind: Kind, record: Record) -> Record:
+    """What hotcoco may see for `kind`: with a box in a mask's record it would take the box's area for its size."""
+    wanted = "bbox" if kind == "bbox" else "segmentation"
+    return {key: record[key] for key in ("image_id", "category_id", "score", wanted)}
+
+
+def _finish(scorer: StreamingEval, data: CocoData, limit: int) -> tuple[CocoNumbers, dict[str, CocoNumbers]]:
+    evaluation = scorer.finalize()
+    evaluation.accumulate()
+    classes = range(len(data.classes))
+    return _numbers(evaluation, list(classes), limit), {
+        name: _numbers(evaluation, [index], limit) for index, name in enumerate(data.classes)
+    }
+
+
+def _numbers(evaluation: COCOeval, classes: list[int], limit: int) -> CocoNumbers:
+    """The twelve numbers over some classes. hotcoco's own summary knows only the standard limit."""
+    precision = np.asarray(evaluation.eval["precision"])[
+        :, :, classes
+    ]  # (10 IoUs, 101 recalls, classes, 4 sizes, limits)
+    recall = np.asarray(evaluation.eval["recall"])[:, classes]  # (10 IoUs, classes, 4 sizes, limits)
+    limits = list(evaluation.params.max_dets)
+    return CocoNumbers(
+        *_means(precision[..., 0, -1], precision[0, ..., 0, -1], precision[5, ..., 0, -1]),
+        *_means(*(precision[..., size, -1] for size in range(1, len(SIZES)))),
+        *_means(*(recall[..., 0, limits.index(min(few, limit))] for few in (1, 10, limit))),
+        *_means(*(recall[..., size, -1] for size in range(1, len(SIZES)))),
+    )
+
+
+def _means(*parts: npt.NDArray[np.float64]) -> Iterator[float]:
+    """The mean of each part's entries where there is truth (hotcoco writes −1 where there is none); −1 without any."""
+    for part in parts:
+        present = part[part > -1]
+        yield float(present.mean()) if present.size else -1.0

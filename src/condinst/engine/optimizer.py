@@ -1,0 +1,41 @@
+"""Optimizer and learning rate, both from numbers alone."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from condinst.config import TrainConfig
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """SGD or AdamW over the trainable parameters: no decay on norms (AdamW: nor on biases), `backbone.` at its factor."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    norms = {id(p) for m in model.modules() if _is_norm(m) for p in m.parameters(recurse=False)}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        plain = id(parameter) in norms or (config.optimizer == "adamw" and parameter.ndim <= 1)
+        lr = config.lr * (config.backbone_lr_factor if name.startswith("backbone.") else 1)
+        groups.setdefault((lr, 0.0 if plain else config.weight_decay), []).append(parameter)
+    options = [{"params": p, "lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(options, lr=config.lr)
+    return torch.optim.SGD(options, lr=config.lr, momentum=config.momentum)
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm)
+
+
+def lr_factor(iteration: int, config: TrainConfig) -> float:
+    """What the base learning rate is multiplied by at `iteration` (from 0): linear warm-up, then steps or a cosine."""
+    if iteration < config.warmup_iterations:
+        share = iteration / config.warmup_iterations
+        return config.warmup_factor * (1 - share) + share
+    if config.schedule == "step":
+        return 0.1 ** sum(iteration >= milestone * config.iterations for milestone in config.milestones)
+    progress = (iteration - config.warmup_iterations) / max(config.iterations - config.warmup_iterations, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(progress, 1)))

@@ -1,0 +1,25 @@
+"""Errors a user can cause. Each carries one clear line and the exit code the command line returns for it."""
+
+
+class CondinstError(Exception):
+    """Something went wrong while running (exit code 1); the message is one line: what, where, remedy."""
+
+    exit_code = 1
+
+
+class UsageError(CondinstError):
+    """The command or a configuration key was wrong (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(CondinstError):
+    """An image or an annotation file cannot be used (exit code 3)."""
+
+    exit_code = 3
+
+
+class ModelError(CondinstError):
+    """A model, its weights or its configuration cannot be used (exit code 4)."""
+
+    exit_code = 4

@@ -1,0 +1,80 @@
+"""Image → C3, C4, C5 by any timm model that has maps at strides 8, 16 and 32."""
+
+from __future__ import annotations
+
+from typing import Self, cast
+
+import timm
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from condinst.config import BackboneConfig
+from condinst.errors import ModelError
+
+WANTED = (8, 16, 32)
+
+
+class Backbone(nn.Module):
+    """(N, 3, H, W) → C3, C4, C5; `channels` tells how many each has, `licence` what timm says of the weights."""
+
+    def __init__(self, config: BackboneConfig, pretrained: bool = False) -> None:
+        super().__init__()
+        self.norm = config.norm
+        self.body = _build(config, pretrained)
+        reductions = self.body.feature_info.reduction()
+        if list(reductions) != list(WANTED):
+            raise ModelError(f"backbone '{config.name}': its last maps have strides {reductions}, needed {WANTED}")
+        self.channels: tuple[int, ...] = tuple(self.body.feature_info.channels())
+        cfg = getattr(self.body, "pretrained_cfg", None) or {}
+        self.licence = str(cfg.get("license") or "not stated by timm")
+        _freeze(self.body, config)
+        self.train(self.training)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return cast(list[Tensor], self.body(images))
+
+    def train(self, mode: bool = True) -> Self:
+        """As nn.Module.train, but norms whose statistics are fixed stay in evaluation mode."""
+        super().train(mode)
+        if self.norm != "batch":
+            for module in _norms(self.body):
+                module.eval()
+        return self
+
+
+def _build(config: BackboneConfig, pretrained: bool) -> nn.Module:
+    if config.name not in timm.list_models(config.name.split(".")[0]):
+        near = timm.list_models(f"*{config.name[:6]}*")[:3]
+        raise ModelError(f"backbone '{config.name}': timm has no such model; similar: {', '.join(near) or 'none'}")
+    options = {"pad_type": "same"} if config.same_padding else {}
+    try:
+        probe = timm.create_model(config.name, features_only=True, **options)
+        indices = [index for index, stride in enumerate(probe.feature_info.reduction()) if stride in WANTED]
+        return timm.create_model(
+            config.name, features_only=True, out_indices=indices, pretrained=pretrained, **options
+        )
+    except (RuntimeError, TypeError, AttributeError, OSError) as error:
+        raise ModelError(f"backbone '{config.name}': {str(error).splitlines()[0]}") from error
+
+
+def _norms(module: nn.Module) -> list[_BatchNorm]:
+    return [child for child in module.modules() if isinstance(child, _BatchNorm)]
+
+
+def _freeze(body: nn.Module, config: BackboneConfig) -> None:
+    """Fix the norms and the first `frozen_stages` stages (the stem counts as one)."""
+    if config.norm == "frozen":
+        for norm in _norms(body):
+            norm.requires_grad_(False)
+    if not config.frozen_stages:
+        return
+    stages = [info["module"] for info in body.feature_info.info][: config.frozen_stages]
+    frozen = True
+    for name, child in body.named_children():
+        if frozen:
+            child.requires_grad_(False)
+        frozen = frozen and not (stages and _is_stage(name, stages[-1]))
+
+
+def _is_stage(child: str, module: str) -> bool:
+    return module.replace(".", "_").startswith(child) or child == module

@@ -1,0 +1,44 @@
+"""CondInst: the parts in the order of the paper's figure."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from condinst.config import ModelConfig
+from condinst.model.backbone import Backbone
+from condinst.model.fcos_head import FCOSHead
+from condinst.model.fpn import FPN
+from condinst.model.mask_branch import MaskBranch
+from condinst.model.semantic_head import SemanticHead
+from condinst.structures import FilterLayout, NetworkOutput
+
+
+class CondInst(nn.Module):
+    """Images (N, 3, H, W), normalised and padded to the config's divisor → NetworkOutput, in every mode.
+
+    `layout` tells how the controller's numbers split. Raises ModelError if timm cannot build the backbone.
+    With `pretrained`, timm fetches the backbone's ImageNet weights.
+    """
+
+    def __init__(self, config: ModelConfig, pretrained: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.layout = filter_layout(config)
+        classes = max(len(config.classes), 1)
+        channels, head, branch = config.fpn_channels, config.head, config.mask_branch
+        self.backbone = Backbone(config.backbone, pretrained)
+        self.fpn = FPN(self.backbone.channels, channels)
+        self.head = FCOSHead(channels, head.channels, head.convs, classes, self.layout.count, head.prior)
+        self.mask_branch = MaskBranch(channels, branch.channels, branch.convs, branch.features)
+        self.semantic_head = SemanticHead(channels, branch.channels, classes, head.prior) if config.semantic else None
+
+    def forward(self, images: Tensor) -> NetworkOutput:
+        pyramid = self.fpn(self.backbone(images))
+        semantic = self.semantic_head(pyramid[0]) if self.semantic_head is not None and self.training else None
+        return NetworkOutput(self.head(pyramid), self.mask_branch(pyramid), semantic)
+
+
+def filter_layout(config: ModelConfig) -> FilterLayout:
+    """How many numbers the controller predicts and what they mean, from the configuration."""
+    coordinates = 0 if config.mask_head.coordinates == "none" else 2
+    return FilterLayout(config.mask_branch.features, coordinates, config.mask_head.depth, config.mask_head.width)

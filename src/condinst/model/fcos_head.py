@@ -1,0 +1,54 @@
+"""P3–P7 → class logits, distances, centerness and the controller's filters (spec §2)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from condinst.structures import STRIDES, HeadOutput
+
+GROUPS = 32
+
+
+class FCOSHead(nn.Module):
+    """Two towers shared over the levels; the controller sits on the box tower."""
+
+    def __init__(self, in_channels: int, channels: int, convs: int, classes: int, filters: int, prior: float) -> None:
+        super().__init__()
+        self.class_tower = _tower(in_channels, channels, convs)
+        self.box_tower = _tower(in_channels, channels, convs)
+        top = channels if convs else in_channels
+        self.class_logits = nn.Conv2d(top, classes, 3, padding=1)
+        self.distances = nn.Conv2d(top, 4, 3, padding=1)
+        self.centerness = nn.Conv2d(top, 1, 3, padding=1)
+        self.controller = nn.Conv2d(top, filters, 3, padding=1)
+        self.scales = nn.Parameter(torch.ones(len(STRIDES)))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        nn.init.constant_(self.class_logits.bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
+
+    def forward(self, pyramid: tuple[Tensor, ...]) -> HeadOutput:
+        towers = [(self.class_tower(level), self.box_tower(level)) for level in pyramid]
+        return HeadOutput(
+            class_logits=tuple(self.class_logits(classes) for classes, _ in towers),
+            distances_in_strides=tuple(
+                (scale * self.distances(boxes)).relu() for (_, boxes), scale in zip(towers, self.scales, strict=True)
+            ),
+            centerness_logits=tuple(self.centerness(boxes) for _, boxes in towers),
+            filters=tuple(self.controller(boxes) for _, boxes in towers),
+        )
+
+
+def _tower(in_channels: int, channels: int, convs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for index in range(convs):
+        layers += [
+            nn.Conv2d(channels if index else in_channels, channels, 3, padding=1),
+            nn.GroupNorm(math.gcd(GROUPS, channels), channels),
+            nn.ReLU(),
+        ]
+    return nn.Sequential(*layers)

@@ -1,0 +1,30 @@
+"""C3–C5 → P3–P7 (spec §2)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class FPN(nn.Module):
+    """Feature pyramid with P6 made from P5 and P7 from relu(P6)."""
+
+    def __init__(self, in_channels: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        self.laterals = nn.ModuleList(nn.Conv2d(count, channels, 1) for count in in_channels)
+        self.outputs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
+        self.p6 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_uniform_(module.weight, a=1)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: list[Tensor]) -> tuple[Tensor, ...]:
+        """C3, C4, C5 at strides 8, 16, 32 → P3…P7 (N, channels, h, w) at strides 8…128."""
+        merged = [lateral(feature) for lateral, feature in zip(self.laterals, features, strict=True)]
+        for level in (1, 0):
+            merged[level] = merged[level] + F.interpolate(merged[level + 1], merged[level].shape[-2:], mode="nearest")
+        p3, p4, p5 = (output(feature) for output, feature in zip(self.outputs, merged, strict=True))
+        p6 = self.p6(p5)
+        return p3, p4, p5, p6, self.p7(p6.relu())

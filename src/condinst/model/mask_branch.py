@@ -1,0 +1,34 @@
+"""P3–P5 → the mask features that all instances share (spec §2)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from condinst.ops.masks import aligned_bilinear
+
+
+class MaskBranch(nn.Module):
+    """Each level is refined, brought to P3's size and summed; a tower and a 1×1 conv make the features."""
+
+    def __init__(self, in_channels: int, channels: int, convs: int, features: int) -> None:
+        super().__init__()
+        self.refine = nn.ModuleList(conv_norm_relu(in_channels, channels) for _ in range(3))
+        self.tower = nn.Sequential(*(conv_norm_relu(channels, channels) for _ in range(convs)))
+        self.features = nn.Conv2d(channels, features, 1)
+        nn.init.kaiming_uniform_(self.features.weight, a=1)
+        nn.init.zeros_(self.features.bias)  # type: ignore[arg-type]
+
+    def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor:
+        """P3, P4, P5 (further levels are not read) → (N, F, H/8, W/8)."""
+        total = self.refine[0](pyramid[0])
+        for step, refine in enumerate(self.refine[1:], start=1):
+            total = total + aligned_bilinear(refine(pyramid[step]), 2**step)
+        features: Tensor = self.features(self.tower(total))
+        return features
+
+
+def conv_norm_relu(in_channels: int, channels: int) -> nn.Sequential:
+    """3×3 conv without bias, batch norm, ReLU; kaiming-uniform (a=1)."""
+    conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+    nn.init.kaiming_uniform_(conv.weight, a=1)
+    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU())

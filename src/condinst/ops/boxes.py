@@ -1,0 +1,31 @@
+"""Box arithmetic that torchvision does not have. Boxes are xyxy, distances are (left, top, right, bottom)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def boxes_from_distances(locations: Tensor, distances: Tensor) -> Tensor:
+    """Locations (…, 2) and distances (…, 4) of one unit → boxes (…, 4) of the same unit."""
+    return torch.cat((locations - distances[..., :2], locations + distances[..., 2:]), dim=-1)
+
+
+def distances_to_boxes(locations: Tensor, boxes: Tensor) -> Tensor:
+    """Signed distances from every location (L, 2) to the sides of every box (M, 4): (L, M, 4); negative is outside."""
+    points = locations[:, None, :]
+    return torch.cat((points - boxes[None, :, :2], boxes[None, :, 2:] - points), dim=-1)
+
+
+def centerness(distances: Tensor) -> Tensor:
+    """√(min(l,r)/max(l,r) · min(t,b)/max(t,b)) of distances (…, 4) > 0: (…,) in [0, 1] (spec §3)."""
+    horizontal, vertical = distances[..., 0::2], distances[..., 1::2]
+    product = (horizontal.amin(-1) / horizontal.amax(-1)) * (vertical.amin(-1) / vertical.amax(-1))
+    return product.sqrt()
+
+
+def scale_boxes(boxes: Tensor, size: tuple[int, int], original_size: tuple[int, int]) -> Tensor:
+    """Boxes (K, 4) from an image of `size` (h, w) to one of `original_size`, clipped to it."""
+    factors = boxes.new_tensor([original_size[1] / size[1], original_size[0] / size[0]]).repeat(2)
+    limits = boxes.new_tensor([original_size[1], original_size[0]]).repeat(2)
+    return torch.minimum((boxes * factors).clamp(min=0), limits)

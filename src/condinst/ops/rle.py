@@ -1,0 +1,60 @@
+"""COCO run-length encoding: bitmaps ↔ {"size": [h, w], "counts": str}, column by column. The codec is hotcoco's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypedDict
+
+import numpy as np
+from hotcoco import mask as codec
+from numpy.typing import NDArray
+
+
+class Rle(TypedDict):
+    """A mask as COCO files hold it; `counts` is the compressed string, so that the dict is JSON as it stands."""
+
+    size: list[int]
+    counts: str
+
+
+class Region(NamedTuple):
+    """A mask inside its own rectangle. bitmap: (h, w) bool. x, y: pixels, where its top-left pixel lies."""
+
+    bitmap: NDArray[np.bool_]
+    x: int
+    y: int
+
+
+def encode(region: Region, height: int, width: int) -> Rle:
+    """The mask of a `height`×`width` image which is `region` there and empty elsewhere; no such bitmap is made."""
+    bitmap, x, y = region
+    # a frame of zero rows makes every run of a column start and end inside it
+    framed = np.zeros((bitmap.shape[1], bitmap.shape[0] + 2), dtype=np.int8)
+    framed[:, 1:-1] = bitmap.T
+    column, row = np.nonzero(np.diff(framed, axis=1))
+    edges = (column + x) * height + row + y  # start, end, start, end … in column-major pixel order
+    starts, ends = edges[0::2], edges[1::2]
+    joined = starts[1:] == ends[:-1]  # a run to the bottom goes on at the top of the next column
+    turns = np.empty((len(starts) - int(joined.sum()), 2), dtype=np.int64)
+    if len(starts):
+        turns[:, 0] = starts[np.concatenate(([True], ~joined))]
+        turns[:, 1] = ends[np.concatenate((~joined, [True]))]
+    counts = np.diff(turns.ravel(), prepend=0, append=height * width)
+    packed = codec.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+    return Rle(size=[height, width], counts=packed["counts"].decode("ascii"))
+
+
+def decode(rle: Rle) -> NDArray[np.bool_]:
+    """The whole bitmap (h, w)."""
+    return codec.decode(dict(rle)).astype(np.bool_)
+
+
+def decode_region(rle: Rle) -> Region:
+    """The bitmap inside its tight rectangle; (0, 0) wide and high if the mask is empty."""
+    x, y, width, height = (int(number) for number in codec.toBbox(dict(rle)))
+    return Region(codec.decode(dict(rle))[y : y + height, x : x + width].astype(np.bool_), x, y)
+
+
+def areas(rles: Sequence[Rle]) -> NDArray[np.int64]:
+    """Pixels in each mask: (K,)."""
+    return np.asarray(codec.area([dict(rle) for rle in rles]), dtype=np.int64).reshape(-1)

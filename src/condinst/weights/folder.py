@@ -1,0 +1,115 @@
+"""Our model format: a folder with model.safetensors (the tensors) and config.yaml (every setting)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from condinst.config import Config
+from condinst.errors import CondinstError, ModelError, UsageError
+from condinst.model.condinst import CondInst
+from condinst.weights.names import CONFIG_FILE, WEIGHTS_FILE, find_weights
+
+SHOWN = 3  # tensors named in an error before it only counts
+
+
+def save_model(model: CondInst, config: Config, folder: Path, half: bool = False) -> None:
+    """Write `model` and `config` into `folder`, each file replaced in one step.
+
+    With `half`, tensors of two or more dimensions are stored as float16. One-dimensional ones stay as they are: they
+    cost little, and a norm's variance can fall below what float16 holds. Raises ModelError if a tensor is not finite
+    (a diverged run must not replace a good file), CondinstError if the folder cannot be written.
+    """
+    tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
+    broken = [name for name, tensor in tensors.items() if not _finite(tensor)]
+    if broken:
+        raise ModelError(
+            f"{folder}: not saved, NaN or infinity in {_some(broken)}; lower train.lr or set train.clip_norm"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # The settings first: a reader that meets new weights must find what describes them.
+        _replace(folder / CONFIG_FILE, config.to_yaml().encode())
+        _replace(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
+    except OSError as error:
+        raise CondinstError(
+            f"{folder}: cannot be written ({error.strerror or error}); choose another folder"
+        ) from error
+
+
+def load_model(source: str | Path) -> tuple[CondInst, Config]:
+    """The model that `source` names (see `find_weights`), float32 in evaluation mode on the CPU, and its settings.
+
+    Raises ModelError if the name, the file, its settings, or the names, shapes or values of its tensors do not fit.
+    """
+    path = find_weights(source)
+    config = _read_config(path.parent / CONFIG_FILE)
+    found = _read_tensors(path)
+    model = CondInst(config.model)
+    _check(found, model.state_dict(), path)
+    model.load_state_dict(found)
+    return model.float().eval(), config
+
+
+def _stored(tensor: Tensor, half: bool) -> Tensor:
+    narrow = half and tensor.is_floating_point() and tensor.ndim > 1
+    return tensor.detach().to("cpu", torch.float16 if narrow else tensor.dtype).contiguous()
+
+
+def _finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_config(path: Path) -> Config:
+    if not path.is_file():
+        raise ModelError(f"{path}: missing; a model needs its {CONFIG_FILE} beside the weights")
+    try:
+        return Config.from_yaml(path)
+    except UsageError as error:  # the user did not type this file: the model is at fault, not the command
+        raise ModelError(str(error)) from None
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ModelError(f"{path}: damaged or not a safetensors file ({error}); fetch or train it again") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _check(found: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
+    """Raise ModelError unless `found` has the names and shapes of `expected`, and finite numbers."""
+    missing = [name for name in expected if name not in found]
+    extra = [name for name in found if name not in expected]
+    shapes = [
+        f"{name} is {list(found[name].shape)}, expected {list(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    problems = [("missing tensors", missing), ("unknown tensors", extra), ("tensors of another shape", shapes)]
+    text = "; ".join(f"{what} ({len(names)}): {_some(names)}" for what, names in problems if names)
+    if text:
+        raise ModelError(f"{path}: does not fit its {CONFIG_FILE}: {text}; keep the two files of one model together")
+    broken = [name for name, tensor in found.items() if not _finite(tensor)]
+    if broken:
+        raise ModelError(f"{path}: NaN or infinity in {_some(broken)}; the file is unusable, fetch or train it again")
+
+
+def _some(names: list[str]) -> str:
+    more = f", … ({len(names) - SHOWN} more)" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

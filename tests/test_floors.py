@@ -1,0 +1,130 @@
+"""The floors of the house: an import is absolute and goes to a lower floor or stays in its own room."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "src" / "condinst"
+
+# Floor of each room; rooms of one name share a floor and may use each other.
+FLOORS = {
+    "errors": (0, "words"),
+    "config": (0, "words"),
+    "structures": (0, "words"),
+    "recipes": (0, "words"),
+    "ops": (1, "ops"),
+    "model": (2, "model"),
+    "data": (2, "data"),
+    "inference": (3, "inference"),
+    "training": (3, "training"),
+    "weights": (3, "weights"),
+    "engine": (4, "composition"),
+    "predictor": (4, "composition"),
+    "export": (4, "composition"),
+    "cli": (5, "cli"),
+    "serve": (5, "serve"),
+    "__init__": (6, "front"),
+    "__main__": (6, "front"),
+}
+
+
+def imports(source: str) -> list[tuple[int, str]]:
+    """Line and dotted name of every import of the package in `source`; a relative one starts with a dot."""
+    found: list[tuple[int, str]] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, name.name) for name in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            found.append((node.lineno, "." * node.level + (node.module or "")))
+        elif isinstance(node, ast.ImportFrom) and node.module == "condinst":
+            found += [(node.lineno, f"condinst.{name.name}") for name in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.lineno, node.module or ""))
+    return [(line, name) for line, name in found if name.startswith(".") or name.split(".")[0] == "condinst"]
+
+
+def offences(room: str, source: str) -> list[str]:
+    """What in `source`, a file of `room`, breaks the rule; one line each."""
+    floor, group = FLOORS[room]
+    found = []
+    for line, name in imports(source):
+        if name.startswith("."):
+            found.append(f"{line}: relative import {name}")
+            continue
+        target = [*name.split("."), "__init__"][1]
+        if target == "__version__":  # a word, though it stands in the front door
+            continue
+        if target not in FLOORS:
+            found.append(f"{line}: {name} has no floor")
+        elif FLOORS[target][1] != group and FLOORS[target][0] >= floor:
+            found.append(f"{line}: {room} (floor {floor}) imports {target} (floor {FLOORS[target][0]})")
+    return found
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def test_every_file_has_a_floor() -> None:
+    homeless = [str(path) for path in PACKAGE.rglob("*.py") if room_of(path) not in FLOORS]
+    assert not homeless
+
+
+def test_no_import_goes_uphill() -> None:
+    files = sorted(PACKAGE.rglob("*.py"))
+    assert len(files) > 20
+    found = [
+        f"{path.relative_to(PACKAGE)}:{text}" for path in files for text in offences(room_of(path), path.read_text())
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("ops", "from condinst.config import Config"),
+        ("data", "from condinst.data.sample import Sample"),
+        ("inference", "import condinst.model.condinst"),
+        ("recipes", "from condinst.config import Config"),
+        ("engine", "from condinst.predictor import Predictor"),
+        ("cli", "from condinst import __version__"),
+        ("__init__", "from condinst.predictor import Predictor"),
+        ("config", "import torch\nfrom pathlib import Path"),
+    ],
+)
+def test_allowed_imports(room: str, source: str) -> None:
+    assert offences(room, source) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("ops", "from condinst.model.fpn import FPN"),
+        ("model", "from condinst.data.coco import read_coco"),
+        ("data", "import condinst.model"),
+        ("inference", "from condinst.training.targets import assign"),
+        ("training", "from condinst.weights.folder import load_model"),
+        ("weights", "from condinst import inference"),
+        ("predictor", "def late():\n    from condinst.cli.main import main"),
+        ("engine", "from condinst import Predictor"),
+        ("model", "from .fpn import FPN"),
+        ("model", "from . import fpn"),
+        ("serve", "from condinst.cli.main import main"),
+        ("engine", "import condinst"),
+    ],
+)
+def test_offences_are_seen(room: str, source: str) -> None:
+    assert len(offences(room, source)) == 1
+
+
+@pytest.mark.parametrize("module", ["condinst", "condinst.cli.main"])
+def test_light_imports(module: str) -> None:
+    """The front door and the command line's help must not wait seconds for torch."""
+    heavy = "{'torch', 'torchvision', 'timm', 'accelerate', 'pandas', 'supervision', 'matplotlib'}"
+    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"

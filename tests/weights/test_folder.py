@@ -1,0 +1,173 @@
+"""Saving and loading a model: what comes back equals what went in, and every broken file is named."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from condinst.config import Config
+from condinst.errors import CondinstError, ModelError
+from condinst.model.condinst import CondInst
+from condinst.weights.folder import load_model, save_model
+from condinst.weights.names import find_weights, shipped_names
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return Config.from_dict(
+        {
+            "model": {
+                "classes": ["cell", "fibre"],
+                "backbone": {"name": "mobilenetv2_050"},
+                "fpn_channels": 32,
+                "head": {"convs": 1, "channels": 32},
+                "mask_branch": {"convs": 1, "channels": 16},
+            },
+            "input": {"shorter": 64, "longer": 96},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def model(config: Config) -> CondInst:
+    torch.manual_seed(0)
+    return CondInst(config.model)
+
+
+@pytest.fixture
+def folder(model: CondInst, config: Config, tmp_path: Path) -> Path:
+    save_model(model, config, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def rewrite(folder: Path, tensors: dict[str, Tensor]) -> None:
+    save_file(tensors, folder / "model.safetensors")
+
+
+def failure(folder: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        load_model(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_round_trip_is_exact_from_folder_and_file(model: CondInst, config: Config, folder: Path) -> None:
+    for source in (folder, str(folder), folder / "model.safetensors"):
+        loaded, settings = load_model(source)
+        assert settings == config
+        assert not loaded.training
+        states = loaded.state_dict()
+        assert all(torch.equal(states[name], tensor) for name, tensor in model.state_dict().items())
+    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "model.safetensors"]
+
+
+def test_half_precision_rounds_matrices_and_keeps_vectors(model: CondInst, config: Config, tmp_path: Path) -> None:
+    save_model(model, config, tmp_path, half=True)
+    loaded = load_model(tmp_path)[0].state_dict()
+    for name, tensor in model.state_dict().items():
+        expected = tensor.half().float() if tensor.ndim > 1 else tensor
+        assert torch.equal(loaded[name], expected), name
+        assert loaded[name].dtype == tensor.dtype, name
+
+
+def test_saving_over_a_model_replaces_it(model: CondInst, config: Config, folder: Path) -> None:
+    other = config.with_overrides(["detect.nms_threshold=0.5"])
+    save_model(model, other, folder)
+    assert load_model(folder)[1] == other
+
+
+def test_a_diverged_model_does_not_replace_a_good_one(config: Config, folder: Path) -> None:
+    before = (folder / "model.safetensors").read_bytes()
+    broken = CondInst(config.model)
+    with torch.no_grad():
+        broken.head.scales[0] = float("nan")
+    with pytest.raises(ModelError, match=r"head\.scales"):
+        save_model(broken, config, folder)
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_unwritable_folder(model: CondInst, config: Config, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CondinstError, match="cannot be written") as caught:
+        save_model(model, config, tmp_path / "file" / "below")
+    assert caught.value.exit_code == 1
+
+
+def test_missing_extra_and_misshaped_tensors_are_counted_and_named(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["head.scales"]
+    tensors["head.intruder"] = torch.zeros(1)
+    tensors["head.controller.bias"] = torch.zeros(7)
+    rewrite(folder, tensors)
+    message = failure(folder)
+    assert "missing tensors (1): head.scales" in message
+    assert "unknown tensors (1): head.intruder" in message
+    assert "head.controller.bias is [7], expected [169]" in message
+
+
+def test_many_missing_tensors_are_only_counted(folder: Path) -> None:
+    rewrite(folder, {"nothing": torch.zeros(1)})
+    message = failure(folder)
+    assert "more)" in message
+    assert len(message) < 600
+
+
+def test_weights_of_another_configuration(folder: Path, config: Config) -> None:
+    (folder / "config.yaml").write_text(config.with_overrides(["model.classes=[a, b, c]"]).to_yaml())
+    assert "head.class_logits.weight is [2, 32, 3, 3], expected [3, 32, 3, 3]" in failure(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_non_finite_weights(folder: Path, value: float) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["head.scales"][2] = value
+    rewrite(folder, tensors)
+    assert "head.scales" in failure(folder)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 1000])
+def test_truncated_weights(folder: Path, keep: int) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    assert "damaged or not a safetensors file" in failure(folder)
+
+
+def test_random_bytes_as_weights(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"\xff" * 500)
+    assert "damaged" in failure(folder)
+
+
+def test_missing_and_invalid_settings(folder: Path) -> None:
+    path = folder / "config.yaml"
+    path.write_text("model: {classes: [a], colour: red}")
+    assert "model.colour" in failure(folder)
+    path.write_text("[")
+    assert "not valid YAML" in failure(folder)
+    path.unlink()
+    assert "needs its config.yaml" in failure(folder)
+
+
+def test_folder_without_weights_and_file_of_another_kind(tmp_path: Path) -> None:
+    assert "holds no model.safetensors" in failure(tmp_path)
+    (tmp_path / "model.pth").write_bytes(b"x")
+    assert ".pth" in failure(tmp_path / "model.pth")
+
+
+def test_names_find_the_shipped_model_first_and_suggest_the_nearest(folder: Path, tmp_path: Path) -> None:
+    zoo = tmp_path / "zoo"
+    shutil.copytree(folder, zoo / "nuclei")
+    shutil.copytree(folder, zoo / "facade")
+    (zoo / "half_copied").mkdir()
+    assert shipped_names(zoo) == ("facade", "nuclei")
+    assert find_weights("nuclei", zoo) == zoo / "nuclei" / "model.safetensors"
+    with pytest.raises(ModelError, match="did you mean 'nuclei'"):
+        find_weights("nucleii", zoo)
+    with pytest.raises(ModelError, match="shipped models: facade, nuclei"):
+        find_weights("zzz", zoo)
+    with pytest.raises(ModelError, match="ships no models"):
+        find_weights("zzz", tmp_path / "nowhere")
