@@ -1,6 +1,6 @@
 """The rival in the models' tables: torchvision's Mask R-CNN on the same backbone, trained by the same engine.
 
-    python benchmarks/mask_rcnn.py --recipe nuclei --data ../shared/data/nuclei --out runs/nuclei-mask-rcnn \
+    python benchmarks/mask_rcnn.py nuclei ../shared/data/nuclei runs/nuclei-mask-rcnn \
         train.init=../shared/weights/mobilenet_v2_imagenet.npz
 
 Same recipe means same data, augmentation, resolution, images seen, optimizer and schedule. Its heads are as wide as the
@@ -16,16 +16,15 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import timm
 import torch
 import typer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
@@ -35,9 +34,12 @@ from condinst.data.batch import Batch, make_images
 from condinst.data.coco import read_coco
 from condinst.data.image import read_image
 from condinst.data.transforms import resize_image, resize_shape
+from condinst.engine.evaluate import evaluate
 from condinst.engine.fit import fit
 from condinst.engine.train import make_accelerator, make_batches
+from condinst.inference.result import Boxes, Masks, Result
 from condinst.ops.boxes import scale_boxes
+from condinst.ops.rle import Region, Rle, encode
 from condinst.recipes import load_recipe
 from condinst.weights.backbone import load_backbone_weights
 
@@ -50,7 +52,9 @@ class Pyramid(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         options = {"pad_type": "same"} if config.model.backbone.same_padding else {}
-        self.body = timm.create_model(config.model.backbone.name, features_only=True, out_indices=(1, 2, 3, 4), **options)
+        self.body = timm.create_model(
+            config.model.backbone.name, features_only=True, out_indices=(1, 2, 3, 4), **options
+        )
         self.out_channels = config.model.fpn_channels
         self.fpn = FeaturePyramidNetwork(self.body.feature_info.channels(), self.out_channels, LastLevelMaxPool())
 
@@ -79,7 +83,7 @@ class Rival(nn.Module):
             self.backbone,
             rpn_anchor_generator=AnchorGenerator(((16,), (32,), (64,), (128,), (256,)), ((0.5, 1.0, 2.0),) * 5),
             box_head=TwoMLPHead(channels * 7**2, BOX_FEATURES),
-            box_predictor=_box_predictor(classes + 1),
+            box_predictor=FastRCNNPredictor(BOX_FEATURES, classes + 1),
             mask_head=MaskRCNNHeads(channels, (width,) * 4, 1),
             mask_predictor=MaskRCNNPredictor(width, width, classes + 1),
             box_detections_per_img=detect.max_detections,
@@ -104,12 +108,6 @@ class Rival(nn.Module):
         return rpn_losses | roi_losses if self.training else detections
 
 
-def _box_predictor(classes: int) -> nn.Module:
-    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
-
-    return FastRCNNPredictor(BOX_FEATURES, classes)
-
-
 def rival_losses(model: nn.Module, batch: Batch, _: torch.Generator) -> dict[str, Tensor]:
     return {name: loss.float() for name, loss in model(batch).items()}
 
@@ -132,3 +130,72 @@ def train_rival(config: Config, data: Path, folder: Path) -> float:
     kept = fit(model, rival_losses, batches, config.train, folder, accelerator)
     save_file({name: tensor.contiguous() for name, tensor in kept.state_dict().items()}, folder / "model.safetensors")
     return time.perf_counter() - started
+
+
+class RivalPredictor:
+    """What evaluation needs: the same reading, resizing and normalising as `condinst.Predictor`, masks pasted by torchvision."""
+
+    def __init__(self, model: Rival, config: Config) -> None:
+        self.model, self.config = model.eval(), config
+
+    @property
+    def names(self) -> dict[int, str]:
+        return dict(enumerate(self.config.model.classes))
+
+    def __call__(self, source: Path) -> Result:
+        image = read_image(source)
+        original = (image.shape[0], image.shape[1])
+        settings = self.config.model
+        resized = resize_image(image, *resize_shape(*original, self.config.input.shorter, self.config.input.longer))
+        images = make_images(
+            [resized],
+            [original],
+            settings.pixel_mean,
+            settings.pixel_std,
+            settings.channel_order,
+            settings.size_divisor,
+        )
+        with torch.inference_mode():
+            found = self.model(Batch(images, ()))[0]
+        boxes = scale_boxes(found["boxes"], images.sizes[0], original)
+        rles: list[Rle] = []
+        for mask, box in zip(found["masks"], boxes, strict=True):
+            pasted = paste_masks_in_image(mask[None], box[None], original)[0, 0] > 0.5
+            rles.append(encode(Region(pasted.numpy(), 0, 0), *original))
+        shown = Boxes(boxes, found["scores"], found["labels"] - 1)
+        return Result(shown, Masks(tuple(rles), original), self.names, original, source)
+
+
+def main(
+    recipe: str,
+    data: Path,
+    out: Path,
+    overrides: Annotated[list[str] | None, typer.Argument()] = None,
+    limits: str = "100,500",
+) -> None:
+    """Train, then score on the data set's held-out images; writes OUT/scores.json."""
+    config = load_recipe(recipe).with_overrides(overrides or [])
+    seconds = train_rival(config, data, out)
+    predictor = load_rival(config, data, out)
+    scores = {
+        limit: evaluate(data / "val.json", data / "images", predictor, int(limit)).to_dict()
+        for limit in limits.split(",")
+    }
+    size = sum(parameter.numel() for parameter in predictor.model.parameters())
+    summary = {"recipe": recipe, "parameters": size, "training_seconds": round(seconds), "scores": scores}
+    (out / "scores.json").write_text(json.dumps(summary, indent=1) + "\n")
+    for limit, found in scores.items():
+        print(f"limit {limit}: box AP {found['bbox']['AP']:.3f}, mask AP {found['segm']['AP']:.3f}")
+
+
+def load_rival(config: Config, data: Path, folder: Path) -> RivalPredictor:
+    """The trained rival from `folder`."""
+    classes = read_coco(data / "val.json", data / "images").classes
+    config = config.model_copy(update={"model": config.model.model_copy(update={"classes": classes})})
+    model = Rival(config, len(classes))
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    return RivalPredictor(model, config)
+
+
+if __name__ == "__main__":
+    typer.run(main)

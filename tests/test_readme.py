@@ -47,6 +47,7 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("condinst") and not is_readers_own(c)])
 def test_command_runs_as_written(command: str, clone: Path) -> None:
     done = run(["bash", "-c", command], clone)
@@ -84,6 +85,7 @@ def test_every_command_is_of_a_known_kind() -> None:
     assert sum(c.startswith("make") for c in commands()) == 2
 
 
+@pytest.mark.slow
 def test_python_snippet(clone: Path) -> None:
     (snippet,) = blocks(ROOT / "README.md", "python")
     done = run([sys.executable, "-c", snippet], clone)

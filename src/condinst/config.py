@@ -27,7 +27,9 @@ class BackboneConfig(Section):
 
     name: str = "resnet50"
     same_padding: bool = False  # TensorFlow "SAME" padding, for weights trained so
-    norm: Literal["frozen", "affine", "batch"] = "frozen"  # all fixed; statistics fixed, scale and bias learn; batch norm
+    norm: Literal["frozen", "affine", "batch"] = (
+        "frozen"  # all fixed; statistics fixed, scale and bias learn; batch norm
+    )
     frozen_stages: Annotated[int, Field(ge=0)] = 2  # stem and first stage, as published
 
 

@@ -134,7 +134,7 @@ class Predictor:
         )
 
     def _finish(self, result: Result, picture: Picture, speed: dict[str, float]) -> Result:
-        # with score_root the detector's threshold is already `conf`; mmdetection's rule tests the class alone
+        # the detector's threshold may mean another number than the score (see DetectConfig), so the last word is here
         shown = result if self.conf is None else result[result.boxes.conf >= self.conf]
         return shown.of(picture.path, picture.array if picture.path is None else None, speed)
 
@@ -152,8 +152,8 @@ def _with_settings(
     if conf is not None:
         if not 0 <= conf <= 1:
             raise UsageError(f"conf: expected a score from 0 to 1, got {conf}")
-        # scores are roots of what the threshold is compared with
-        threshold = conf**2 if config.detect.score_root else conf
+        # scores may be roots of what the threshold is compared with; a hair less, so that rounding drops none
+        threshold = (conf**2 if config.detect.score_root else conf) * (1 - 1e-6)
     settings = {
         "detect.score_threshold": threshold,
         "input.shorter": shorter,

@@ -25,7 +25,7 @@ def config() -> Config:
                 "classes": ["cell", "fibre"],
                 "backbone": {"name": "mobilenetv2_050"},
                 "fpn_channels": 32,
-                "head": {"convs": 1, "channels": 32},
+                "head": {"convs": 1, "channels": 64},
                 "mask_branch": {"convs": 1, "channels": 16},
             },
             "input": {"shorter": 64, "longer": 96},
@@ -119,7 +119,7 @@ def test_many_missing_tensors_are_only_counted(folder: Path) -> None:
 
 def test_weights_of_another_configuration(folder: Path, config: Config) -> None:
     (folder / "config.yaml").write_text(config.with_overrides(["model.classes=[a, b, c]"]).to_yaml())
-    assert "head.class_logits.weight is [2, 32, 3, 3], expected [3, 32, 3, 3]" in failure(folder)
+    assert "head.class_logits.weight is [2, 64, 3, 3], expected [3, 64, 3, 3]" in failure(folder)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,12 +35,22 @@ Json = Annotated[
 ]
 
 
-def make_predictor(model: str, device: str | None, size: int | None, max_size: int | None, **others: Any) -> Predictor:
+def make_predictor(
+    model: str,
+    device: str | None,
+    size: int | None,
+    max_size: int | None,
+    max_detections: int | None,
+    nms: Nms | None,
+    conf: float | None = None,
+    max_pixels: int | None = None,
+) -> Predictor:
     """The predictor that the options describe; options left out keep what the model's own settings say.
 
     Raises UsageError for a device this machine lacks, ModelError for an unusable model.
     """
+    from condinst.data.image import MAX_PIXELS
     from condinst.predictor import Predictor
 
-    given = {key: str(value) if isinstance(value, Nms) else value for key, value in others.items() if value is not None}
-    return Predictor(model, device=device, shorter=size, longer=max_size, **given)
+    method = None if nms is None else nms.value
+    return Predictor(model, device, conf, size, max_size, max_detections, method, max_pixels or MAX_PIXELS)

@@ -35,9 +35,9 @@ class CocoDocument:
     annotations: list[Record] = field(default_factory=list)
 
     @property
-    def category_ids(self) -> list[int]:
+    def category_ids(self) -> dict[int, int]:
         """Category id of each label."""
-        return [label + 1 for label in range(len(self.names))]
+        return {label: label + 1 for label in self.names}
 
     def add(self, name: str, height: int, width: int, found: list[Record]) -> None:
         """Append one image and its records, which must carry the id `next_image`."""
@@ -52,7 +52,7 @@ class CocoDocument:
 
     def to_json(self) -> str:
         """The document on one line."""
-        categories = [{"id": number, "name": self.names[label]} for label, number in enumerate(self.category_ids)]
+        categories = [{"id": self.category_ids[label], "name": name} for label, name in self.names.items()]
         body = {"info": self.info, "images": self.images, "categories": categories, "annotations": self.annotations}
         return json.dumps(body, allow_nan=False)
 

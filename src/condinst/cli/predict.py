@@ -21,7 +21,10 @@ ROWS = 10  # shown per image; results.json has all
 
 def predict(
     source: Annotated[
-        list[str], typer.Argument(help="Files, folders, patterns, http(s) addresses, or - for standard input.")
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...", help="Files, folders, patterns, http(s) addresses, or - for standard input."
+        ),
     ],
     model: Model = "nuclei",
     out: Annotated[
@@ -55,8 +58,7 @@ def predict(
         raise DataError(f"nothing to predict: {len(failures)} of {len(failures)} sources could not be used")
     if folder:
         make_folder(folder)
-    limits = {"conf": conf, "max_detections": max_detections, "nms": nms, "max_pixels": max_pixels}
-    predictor = make_predictor(model, device, size, max_size, **limits)
+    predictor = make_predictor(model, device, size, max_size, max_detections, nms, conf, max_pixels)
     document = CocoDocument(predictor.names, {"description": f"predictions of the CondInst model '{model}'"})
     bad = len(failures) + _predict_all(predictor, sources, folder, document)
     _report(document, folder, json)
@@ -95,7 +97,7 @@ def _report(document: CocoDocument, folder: Path | None, json: bool) -> None:
         sys.stdout.write(text + "\n")
         return
     names = {image["id"]: image["file_name"] for image in document.images}
-    classes = dict(zip(document.category_ids, document.names.values(), strict=True))
+    classes = dict(zip(document.category_ids.values(), document.names.values(), strict=True))
     by_image: dict[int, list[Record]] = {number: [] for number in names}
     for record in document.annotations:
         by_image[record["image_id"]].append(record)
@@ -108,7 +110,7 @@ def _rows(name: str, found: list[Record], classes: dict[int, str]) -> list[tuple
     """Table rows of one image: the best few, and how many more there are."""
     if not found:
         return [(name, "nothing found", "", "", "")]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for record in sorted(found, key=lambda record: -record["score"])[:ROWS]:
         x, y, width, height = record["bbox"]
         box = " ".join(f"{edge:.0f}" for edge in (x, y, x + width, y + height))

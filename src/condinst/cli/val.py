@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,15 +38,13 @@ def val(
     from condinst.engine.evaluate import evaluate
 
     annotations, folder = locate(data, images, "val")
-    predictor = make_predictor(model, device, size, max_size, max_detections=max_detections, nms=nms)
+    predictor = make_predictor(model, device, size, max_size, max_detections, nms)
     scores = evaluate(annotations, folder, predictor, max_detections, progress=show_progress())
     print_scores(scores, json)
 
 
 def show_progress() -> Callable[[int, int], None] | None:
     """A counter on standard error, where that is a terminal."""
-    import sys
-
     if not sys.stderr.isatty():
         return None
     return lambda done, total: typer.echo(f"\rmeasured {done}/{total}" + "\n" * (done == total), nl=False, err=True)

@@ -21,7 +21,7 @@ Record = dict[str, Any]  # one JSON object, before it is checked
 
 @dataclass(frozen=True)
 class CocoData:
-    """A data set. Label i of an instance stands for category_ids[i], named classes[i]. `notes`: what reading left out."""
+    """A data set. Label i stands for category_ids[i], named classes[i]. `notes`: what reading left out, in words."""
 
     samples: tuple[Sample, ...]
     category_ids: tuple[int, ...]
@@ -32,9 +32,9 @@ class CocoData:
 def read_coco(annotations: Path, images: Path, max_pixels: int = MAX_PIXELS) -> CocoData:
     """Read a COCO instance file whose pictures lie in the folder `images`; samples keep the file's order.
 
-    Labels are 0-based in the order of the sorted category ids. Raises DataError naming file, record and remedy for invalid
-    JSON, missing keys, missing pictures, sizes that contradict each other, unknown ids, and malformed polygons or RLEs.
-    Instances whose box has no area (COCO has a few) are left out and counted in `notes`.
+    Labels are 0-based in the order of the sorted category ids. Instances whose box or mask has no area (COCO has a few)
+    are left out and counted in `notes`. Raises DataError naming file, record and remedy for invalid JSON, missing keys
+    or pictures, sizes that contradict each other, unknown or repeated ids, and malformed boxes, polygons or RLEs.
     """
     document = _load(annotations)
     names = _read_categories(document, annotations)
@@ -77,7 +77,7 @@ def _load(path: Path) -> Record:
     except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, too long integers, too deep nesting
         raise DataError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(document, dict):
-        raise DataError(f"{path}: expected a COCO object with images, annotations and categories, got {_kind(document)}")
+        raise DataError(f"{path}: expected an object of images, annotations and categories, got {_kind(document)}")
     return document
 
 
@@ -109,7 +109,7 @@ def _read_categories(document: Record, path: Path) -> dict[int, str]:
 
 
 def _read_images(document: Record, path: Path, folder: Path, max_pixels: int) -> dict[int, _Header]:
-    """Image id → file and size; the size is compared with the file's own, so that a mix-up shows before training does."""
+    """Image id → file and size, which must be the file's own: a mix-up shows now, not hours into training."""
     headers: dict[int, _Header] = {}
     seen: set[int] = set()
     for index, record in enumerate(_records(document, "images", path)):
@@ -120,7 +120,7 @@ def _read_images(document: Record, path: Path, folder: Path, max_pixels: int) ->
         try:
             actual = read_size(folder / name, max_pixels=max_pixels)
         except DataError as error:
-            raise DataError(f"{where} (id {image_id}): {error}; give the folder of the pictures or remove the record") from None
+            raise DataError(f"{where} (id {image_id}): {error}; is {folder} the folder of the pictures?") from None
         if actual != (height, width):
             raise DataError(
                 f"{where} (id {image_id}): says {width}×{height}, but {name} has {actual[1]}×{actual[0]} pixels "
@@ -134,33 +134,34 @@ def _read_instance(record: Record, annotation_id: int, label: int, header: _Head
     """None if its box or mask has no area."""
     crowd = record.get("iscrowd", 0)
     if crowd not in (0, 1):
-        raise DataError(f"{where}: 'iscrowd' must be 0 or 1, got {crowd!r:.40}")
+        raise DataError(f"{where}: 'iscrowd' must be 0 or 1, got {crowd!a:.40}")
     box = _read_box(record, where)
     segmentation = record.get("segmentation")
-    shape: Polygons | Bitmap | None = None
+    shape: Polygons | Bitmap | None
     if isinstance(segmentation, dict):
         shape = _read_rle(segmentation, header, where)
         if shape is None:
             return None
-    elif segmentation:
+    else:
         shape = _read_polygons(segmentation, where)
-    elif segmentation is not None and segmentation != []:
-        raise DataError(f"{where}: 'segmentation' must be polygons or an RLE, got {_kind(segmentation)}")
     if box[2] <= box[0] or box[3] <= box[1]:
         return None
-    return Instance(label, box, shape, bool(crowd), annotation_id)
+    return Instance(label, box, None if crowd else shape, bool(crowd), annotation_id)
 
 
 def _read_box(record: Record, where: str) -> Box:
     """xywh → xyxy."""
     values = record.get("bbox")
     if not isinstance(values, list) or len(values) != 4:
-        raise DataError(f"{where}: 'bbox' must be [x, y, width, height], got {values!r:.60}")
+        raise DataError(f"{where}: 'bbox' must be [x, y, width, height], got {values!a:.60}")
     x, y, width, height = _numbers(values, "bbox", where)
     return x, y, x + width, y + height
 
 
-def _read_polygons(parts: Any, where: str) -> Polygons:
+def _read_polygons(parts: Any, where: str) -> Polygons | None:
+    """None where no part is given: a box alone."""
+    if parts is None or parts == []:
+        return None
     if not isinstance(parts, list):
         raise DataError(f"{where}: 'segmentation' must be polygons or an RLE, got {_kind(parts)}")
     arrays = []
@@ -177,16 +178,27 @@ def _read_rle(rle: Record, header: _Header, where: str) -> Bitmap | None:
     expected = [header.height, header.width]
     if rle.get("size") != expected:
         raise DataError(
-            f"{where}: the RLE's size {rle.get('size')!r:.40} contradicts its image's [height, width] {expected}; "
+            f"{where}: the RLE's size {rle.get('size')!a:.40} contradicts its image's [height, width] {expected}; "
             "correct one of them"
         )
+    whole = {"size": expected, "counts": rle.get("counts")}
     try:
-        whole = {"size": expected, "counts": rle.get("counts")}
         x, y, width, height = (int(side) for side in coco_mask.toBbox(whole))
         mask = coco_mask.decode(whole)[y : y + height, x : x + width]
     except (ValueError, TypeError, OverflowError) as error:
         raise DataError(f"{where}: not a COCO RLE ({error}); write the mask again") from None
-    return Bitmap(np.ascontiguousarray(mask), x, y) if mask.size else None
+    if _covers_less(whole, header):
+        raise DataError(f"{where}: the RLE's runs end before the image does; write the mask again")
+    return Bitmap(mask.copy(order="C"), x, y) if mask.size else None  # a copy, so that the canvas is freed
+
+
+def _covers_less(rle: Record, header: _Header) -> bool:
+    """Whether the runs sum to less than the image, as in a cut file: hotcoco refuses only sums over the size given."""
+    try:
+        coco_mask.area({"size": [1, header.height * header.width - 1], "counts": rle["counts"]})
+    except ValueError:
+        return False
+    return True
 
 
 def _new_id(record: Record, seen: set[int], where: str) -> int:
@@ -201,30 +213,33 @@ def _known(record: Record, key: str, known: dict[int, Any], where: str) -> int:
     value = _integer(record, key, where)
     if value not in known:
         group = "images" if key == "image_id" else "categories"
-        raise DataError(f"{where}: {key} {value} is not among the file's {group}; add it there or remove the annotation")
+        raise DataError(f"{where}: {key} {value} is not among the file's {group}; add it or remove the annotation")
     return value
 
 
 def _integer(record: Record, key: str, where: str) -> int:
     value = record.get(key)
     if type(value) is not int:
-        raise DataError(f"{where}: '{key}' must be a whole number, got {'nothing' if value is None else repr(value)[:40]}")
+        raise DataError(f"{where}: '{key}' must be a whole number, got {_kind(value)}")
     return value
 
 
 def _text(record: Record, key: str, where: str) -> str:
     value = record.get(key)
     if not isinstance(value, str) or not value:
-        raise DataError(f"{where}: '{key}' must be text, got {'nothing' if value is None else repr(value)[:40]}")
+        raise DataError(f"{where}: '{key}' must be text, got {_kind(value)}")
+    if any(ord(sign) < 32 or 0xD800 <= ord(sign) < 0xE000 for sign in value):  # no file or terminal takes these
+        raise DataError(f"{where}: '{key}' holds control characters or half characters: {value!a:.60}")
     return value
 
 
 def _numbers(values: list[Any], key: str, where: str) -> list[float]:
     for value in values:
         if type(value) not in (int, float) or not abs(value) <= LARGEST_COORDINATE:
-            raise DataError(f"{where}: '{key}' must hold finite numbers of pixels, got {value!r:.40}")
+            raise DataError(f"{where}: '{key}' must hold finite numbers of pixels, got {value!a:.40}")
     return [float(value) for value in values]
 
 
 def _kind(value: Any) -> str:
-    return {dict: "an object", list: "a list", str: "text", type(None): "nothing"}.get(type(value), f"{value!r:.40}")
+    """What to call a value that should have been another."""
+    return {dict: "an object", list: "a list", type(None): "nothing"}.get(type(value), f"{value!a:.40}")

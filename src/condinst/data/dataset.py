@@ -15,7 +15,7 @@ from condinst.errors import DataError
 
 
 class TrainingSet(Dataset[Example]):
-    """Augmented examples. The same seed, epoch and index give the same example in any process, so resuming changes nothing."""
+    """Augmented examples: the same seed, epoch and index give the same one in any process, so resuming is exact."""
 
     def __init__(self, data: CocoData, augment: AugmentConfig, mask_out_stride: int, seed: int) -> None:
         self.data = data
@@ -27,14 +27,15 @@ class TrainingSet(Dataset[Example]):
         return len(self.data.samples)
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
-        """Read, augment and draw the sample of (epoch, index). Raises DataError if its file is damaged or a mask is missing."""
+        """Read, augment and draw sample `index` of `epoch`. Raises DataError for a damaged file or a missing mask."""
         epoch, index = key
         sample = self.data.samples[index]
         image = read_image(sample.path)
-        height, width = image.shape[:2]
-        if (height, width) != (sample.height, sample.width):
-            raise DataError(f"{sample.path}: {width}×{height} pixels, annotated as {sample.width}×{sample.height}")
+        original_size = image.shape[0], image.shape[1]
+        if original_size != (sample.height, sample.width):
+            raise DataError(f"{sample.path}: the file has changed size since its annotation was read; start again")
         rng = np.random.default_rng([self.seed, epoch, index])
         changed = augment(image, self.augment, rng)
-        truth = draw_truth(sample, changed.matrix, *changed.image.shape[:2], self.mask_out_stride)
-        return Example(changed.image, (height, width), truth)
+        height, width = changed.image.shape[:2]
+        truth = draw_truth(sample, changed.matrix, height, width, self.mask_out_stride)
+        return Example(changed.image, original_size, truth)

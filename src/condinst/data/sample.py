@@ -31,7 +31,10 @@ class Bitmap:
 
 @dataclass(frozen=True)
 class Instance:
-    """One annotated object, in pixels of the picture. `shape` is None where only a box was annotated."""
+    """One annotated object, in pixels of the picture.
+
+    `shape` is None where only a box was annotated, and for crowds: their large regions are never drawn.
+    """
 
     label: int  # 0-based
     box: Box

@@ -72,7 +72,7 @@ def _resize_and_crop(image: Array8, config: AugmentConfig, rng: np.random.Genera
 
 
 def _recolour(picture: Image.Image, config: AugmentConfig, rng: np.random.Generator) -> Image.Image:
-    """Factors are uniform in [1 − strength, 1 + strength]; torchvision's operations on Pillow images are the fast ones."""
+    """Factors are uniform in [1 − strength, 1 + strength]. On Pillow images torchvision is fastest."""
     if config.brightness:
         picture = functional.adjust_brightness(picture, rng.uniform(1 - config.brightness, 1 + config.brightness))
     if config.contrast:

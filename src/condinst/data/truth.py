@@ -16,7 +16,7 @@ from condinst.structures import MASK_FEATURE_STRIDE, Truth
 
 
 class Region(NamedTuple):
-    """Drawn pixels of one instance: `mask` (h, w) uint8 of 0 and 1, tight, its top left pixel at (x, y) of the image."""
+    """Drawn pixels of one instance: `mask` (h, w) uint8 of 0 and 1, tight, its top left at (x, y) of the image."""
 
     mask: Array8
     x: int

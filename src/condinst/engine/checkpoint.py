@@ -23,7 +23,9 @@ def save_checkpoint(folder: Path, iteration: int, weights: dict[str, nn.Module],
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     for name, module in weights.items():
-        save_file({key: value.contiguous() for key, value in module.state_dict().items()}, temporary / f"{name}.safetensors")
+        save_file(
+            {key: value.contiguous() for key, value in module.state_dict().items()}, temporary / f"{name}.safetensors"
+        )
     torch.save(state | {"iteration": iteration}, temporary / "state.pt")
     shutil.rmtree(final, ignore_errors=True)
     os.replace(temporary, final)
@@ -46,5 +48,7 @@ def load_checkpoint(path: Path, weights: dict[str, nn.Module]) -> dict[str, Any]
         state: dict[str, Any] = torch.load(path / "state.pt", weights_only=True, map_location="cpu")
     except (OSError, RuntimeError, ValueError) as error:
         line = str(error).splitlines()[0]
-        raise ModelError(f"{path}: this checkpoint cannot be resumed ({line:.120}); start anew without --resume") from error
+        raise ModelError(
+            f"{path}: this checkpoint cannot be resumed ({line:.120}); start anew without --resume"
+        ) from error
     return state

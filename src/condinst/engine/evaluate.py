@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import hotcoco.mask as coco_mask
 import numpy as np
 import numpy.typing as npt
-from hotcoco import COCO, COCOeval, Params, StreamingEval
+from hotcoco import COCO, Params, StreamingEval
 
 from condinst.config import Config
 from condinst.data.coco import CocoData, read_coco
@@ -23,7 +23,8 @@ from condinst.inference.result import Result
 Kind = Literal["bbox", "segm"]
 Record = dict[str, Any]  # a COCO record as it stands in the JSON file
 Progress = Callable[[int, int], None]
-SIZES = ("all", "small", "medium", "large")  # COCO's: below 32², below 96², above
+KINDS: tuple[Kind, ...] = ("bbox", "segm")
+Numbers = npt.NDArray[np.float64]
 
 
 class Predicts(Protocol):
@@ -39,7 +40,10 @@ class Predicts(Protocol):
 
 @dataclass(frozen=True)
 class CocoNumbers:
-    """The twelve COCO numbers; −1 where there is no truth of that size. AR is at the run's detection limit."""
+    """The twelve COCO numbers; −1 where there is no truth of that size. AR is at the run's detection limit.
+
+    Sizes by mask area in pixels: small below 32², medium below 96², large above. AR1, AR10: one and ten detections.
+    """
 
     AP: float
     AP50: float
@@ -77,11 +81,12 @@ class Scores:
 def evaluate(
     annotations: Path, images: Path, predictor: Predicts, max_detections: int = 100, progress: Progress | None = None
 ) -> Scores:
-    """Predict every image of a COCO data set and score the result, keeping at most `max_detections` per image.
+    """Predict every image of a COCO data set and score the result.
 
-    COCO's standard limit is 100; dense images need more, and the limit belongs beside the number. `progress` is told
-    (images done, images in all). Classes are matched by name; see `match_classes`. Raises UsageError if the
-    predictor's own limit is lower, DataError for bad annotations, images or sizes, or classes that do not match.
+    Of each class at most `max_detections` per image count, as in COCO, where 100 is the standard; dense images need
+    more, and the limit belongs beside the number. The predictor's own limit is per image. `progress` is told (images
+    done, images in all). Classes are matched by name, see `match_classes`. Raises UsageError if the predictor's own
+    limit is lower, DataError for bad annotations, images or sizes, or classes that do not match.
     """
     kept = predictor.config.detect.max_detections
     if kept < max_detections:
@@ -91,20 +96,27 @@ def evaluate(
     data = read_coco(annotations, images)
     matched, notes = match_classes(predictor.names, data, annotations)
     truths = read_truths(annotations, data)
-    scorers = {kind: _start(kind, data, max_detections) for kind in ("bbox", "segm")}
+    scorers: dict[Kind, StreamingEval] = {kind: _start(kind, data, max_detections) for kind in KINDS}
     detections = 0
     for done, sample in enumerate(data.samples, start=1):
         found = _predict(predictor, sample, matched)
         for kind, scorer in scorers.items():
-            scorer.update([_image(sample)], truths[sample.image_id], [_only(kind, record) for record in found])
+            scorer.update([_image(sample)], truths.get(sample.image_id, []), [_only(kind, one) for one in found])
         detections += len(found)
         if progress is not None:
             progress(done, len(data.samples))
-    boxes, masks = (_finish(scorer, data, max_detections) for scorer in scorers.values())
-    counted = sum(not record.get("iscrowd") for records in truths.values() for record in records)
+    bbox, bbox_per_class = _finish(scorers["bbox"], data, max_detections)
+    segm, segm_per_class = _finish(scorers["segm"], data, max_detections)
     return Scores(
-        *(boxes[0], masks[0], boxes[1], masks[1]),
-        *(max_detections, len(data.samples), counted, detections, data.notes + notes),
+        bbox=bbox,
+        segm=segm,
+        bbox_per_class=bbox_per_class,
+        segm_per_class=segm_per_class,
+        max_detections=max_detections,
+        images=len(data.samples),
+        truths=sum(not instance.crowd for sample in data.samples for instance in sample.instances),
+        detections=detections,
+        notes=data.notes + notes,
     )
 
 
@@ -136,15 +148,14 @@ def read_truths(annotations: Path, data: CocoData) -> dict[int, list[Record]]:
     A record without an area gets its mask's, as COCO's size classes need one. Raises DataError for an annotation
     without a mask.
     """
-    accepted = {instance.annotation_id: instance for sample in data.samples for instance in sample.instances}
+    accepted = {instance.annotation_id for sample in data.samples for instance in sample.instances}
     records: dict[int, list[Record]] = defaultdict(list)
     document = json.loads(annotations.read_bytes())
     masks = COCO({key: document[key] for key in ("images", "categories")} | {"annotations": []})
     for record in document["annotations"]:
-        instance = accepted.get(record["id"])
-        if instance is None:
+        if record["id"] not in accepted:
             continue
-        if instance.shape is None:
+        if not record.get("segmentation"):
             raise DataError(f"{annotations}: annotation {record['id']} has only a box; its mask cannot be measured")
         if "area" not in record:
             record["area"] = float(coco_mask.area(masks.ann_to_rle(record)))
@@ -170,9 +181,8 @@ def _image(sample: Sample) -> Record:
 def _predict(predictor: Predicts, sample: Sample, matched: dict[int, int]) -> list[Record]:
     """COCO result records of one image; classes that the data set lacks are left out."""
     result = predictor(sample.path)
-    known = [index for index, label in enumerate(result.boxes.cls.tolist()) if int(label) in matched]
-    category_ids = [matched.get(label, 0) for label in range(len(result.names))]
-    return result[known].to_coco(sample.image_id, category_ids)
+    known = [index for index, label in enumerate(result.boxes.cls.tolist()) if label in matched]
+    return result[known].to_coco(sample.image_id, matched)
 
 
 def _only(kind: Kind, record: Record) -> Record:
@@ -182,31 +192,39 @@ def _only(kind: Kind, record: Record) -> Record:
 
 
 def _finish(scorer: StreamingEval, data: CocoData, limit: int) -> tuple[CocoNumbers, dict[str, CocoNumbers]]:
+    """The numbers over all classes and of each. hotcoco's own summary knows only the standard limit."""
     evaluation = scorer.finalize()
     evaluation.accumulate()
-    classes = range(len(data.classes))
-    return _numbers(evaluation, list(classes), limit), {
-        name: _numbers(evaluation, [index], limit) for index, name in enumerate(data.classes)
+    assert evaluation.eval is not None
+    precision = np.asarray(evaluation.eval["precision"])  # (10 IoUs, 101 recalls, classes, 4 sizes, limits)
+    recall = np.asarray(evaluation.eval["recall"])  # (10 IoUs, classes, 4 sizes, limits)
+    limits = [evaluation.params.max_dets.index(min(few, limit)) for few in (1, 10, limit)]
+    each = {
+        name: _numbers(precision[:, :, [index]], recall[:, [index]], limits) for index, name in enumerate(data.classes)
     }
+    return _numbers(precision, recall, limits), each
 
 
-def _numbers(evaluation: COCOeval, classes: list[int], limit: int) -> CocoNumbers:
-    """The twelve numbers over some classes. hotcoco's own summary knows only the standard limit."""
-    precision = np.asarray(evaluation.eval["precision"])[
-        :, :, classes
-    ]  # (10 IoUs, 101 recalls, classes, 4 sizes, limits)
-    recall = np.asarray(evaluation.eval["recall"])[:, classes]  # (10 IoUs, classes, 4 sizes, limits)
-    limits = list(evaluation.params.max_dets)
+def _numbers(precision: Numbers, recall: Numbers, limits: list[int]) -> CocoNumbers:
+    """The twelve means. `limits` are the places of 1, 10 and the run's limit on the last axis."""
+    few, some, most = limits
     return CocoNumbers(
-        *_means(precision[..., 0, -1], precision[0, ..., 0, -1], precision[5, ..., 0, -1]),
-        *_means(*(precision[..., size, -1] for size in range(1, len(SIZES)))),
-        *_means(*(recall[..., 0, limits.index(min(few, limit))] for few in (1, 10, limit))),
-        *_means(*(recall[..., size, -1] for size in range(1, len(SIZES)))),
+        AP=_mean(precision[..., 0, most]),
+        AP50=_mean(precision[0, ..., 0, most]),
+        AP75=_mean(precision[5, ..., 0, most]),
+        APs=_mean(precision[..., 1, most]),
+        APm=_mean(precision[..., 2, most]),
+        APl=_mean(precision[..., 3, most]),
+        AR1=_mean(recall[..., 0, few]),
+        AR10=_mean(recall[..., 0, some]),
+        AR=_mean(recall[..., 0, most]),
+        ARs=_mean(recall[..., 1, most]),
+        ARm=_mean(recall[..., 2, most]),
+        ARl=_mean(recall[..., 3, most]),
     )
 
 
-def _means(*parts: npt.NDArray[np.float64]) -> Iterator[float]:
-    """The mean of each part's entries where there is truth (hotcoco writes −1 where there is none); −1 without any."""
-    for part in parts:
-        present = part[part > -1]
-        yield float(present.mean()) if present.size else -1.0
+def _mean(values: Numbers) -> float:
+    """Over the entries with truth (hotcoco writes −1 where there is none); −1 if there are none at all."""
+    present = values[values > -1]
+    return float(present.mean()) if present.size else -1.0

@@ -53,7 +53,9 @@ class TrainingLog:
         seconds = time.perf_counter() - self.since
         row = {"iteration": float(iteration)} | {name: total / self.count for name, total in self.sums.items()}
         row["images_per_second"] = self.images * self.count / seconds
-        row["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
+        row["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+            1024 if sys.platform != "darwin" else 2**20
+        )
         fresh = not self.path.exists()
         with self.path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(row))

@@ -80,7 +80,13 @@ def make_batches(start: int, config: Config, data: CocoData, accelerator: Accele
     model, run = config.model, config.train
     dataset = TrainingSet(data, config.augment, model.mask_head.mask_out_stride, run.seed)
     keys = BatchKeys(
-        len(dataset), run.batch_size, start, run.iterations, run.seed, accelerator.process_index, accelerator.num_processes
+        len(dataset),
+        run.batch_size,
+        start,
+        run.iterations,
+        run.seed,
+        accelerator.process_index,
+        accelerator.num_processes,
     )
     collate = Collate(model.pixel_mean, model.pixel_std, model.channel_order, model.size_divisor)
     loader = DataLoader(dataset, batch_sampler=keys, num_workers=run.workers, collate_fn=collate)

@@ -50,9 +50,7 @@ def _build(config: BackboneConfig, pretrained: bool) -> nn.Module:
     try:
         probe = timm.create_model(config.name, features_only=True, **options)
         indices = [index for index, stride in enumerate(probe.feature_info.reduction()) if stride in WANTED]
-        return timm.create_model(
-            config.name, features_only=True, out_indices=indices, pretrained=pretrained, **options
-        )
+        return timm.create_model(config.name, features_only=True, out_indices=indices, pretrained=pretrained, **options)
     except (RuntimeError, TypeError, AttributeError, OSError) as error:
         raise ModelError(f"backbone '{config.name}': {str(error).splitlines()[0]}") from error
 

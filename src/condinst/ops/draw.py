@@ -77,6 +77,7 @@ def _draw_mask(picture: Picture, region: Region, colour: Colour, thickness: int)
         return
     area = picture[y : y + bitmap.shape[0], x : x + bitmap.shape[1]]
     tint = np.array(colour)
+    thickness = max(1, min(thickness, min(bitmap.shape) // 20))  # an outline must not fill what is thin
     area[bitmap] = np.rint(area[bitmap] * (1 - FILL) + tint * FILL)
     area[bitmap & ~_shrunk(bitmap, thickness)] = tint
 
@@ -94,13 +95,13 @@ def _draw_captions(
     """Boxes with their captions, best first; a caption that finds no free place, or a small box, is left out."""
     canvas = Image.fromarray(picture)
     draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(size=max(11, round(min(canvas.size) / 36)))
+    font = ImageFont.load_default(size=max(11, round(min(canvas.size) / 42)))
     taken: list[tuple[float, float, float, float]] = []
     for box, caption, colour in zip(boxes.tolist(), captions, colours, strict=True):
         left, top, right, bottom = draw.textbbox((0, 0), caption, font=font)
         pad = max(2, round((bottom - top) / 3))
         size = (right - left + 2 * pad, bottom - top + 2 * pad)
-        if min(box[2] - box[0], box[3] - box[1]) < 1.5 * size[1] or box[2] - box[0] < 0.5 * size[0]:
+        if min(box[2] - box[0], box[3] - box[1]) < 2 * size[1] or box[2] - box[0] < 0.7 * size[0]:
             continue
         draw.rectangle(box, outline=colour, width=max(1, thickness // 2))
         place = _free_place(box, size, canvas.size, taken)

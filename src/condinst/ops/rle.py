@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple, TypedDict
 
 import numpy as np
@@ -35,12 +36,13 @@ def encode(region: Region, height: int, width: int) -> Rle:
     edges = (column + x) * height + row + y  # start, end, start, end … in column-major pixel order
     starts, ends = edges[0::2], edges[1::2]
     joined = starts[1:] == ends[:-1]  # a run to the bottom goes on at the top of the next column
-    turns = np.empty((len(starts) - int(joined.sum()), 2), dtype=np.int64)
-    if len(starts):
-        turns[:, 0] = starts[np.concatenate(([True], ~joined))]
-        turns[:, 1] = ends[np.concatenate((~joined, [True]))]
-    counts = np.diff(turns.ravel(), prepend=0, append=height * width)
-    packed = codec.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+    inner = np.repeat(joined, 2)  # both the end and the start at such a place
+    kept = edges[~np.concatenate(([False], inner, [False]))] if len(edges) else edges
+    turns = [0, *kept.tolist()]
+    if turns[-1] < height * width:  # an empty run at the end is written only if there is one
+        turns.append(height * width)
+    counts = [end - start for start, end in pairwise(turns)]  # lengths of runs: empty, filled, empty, filled …
+    packed = codec.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     return Rle(size=[height, width], counts=packed["counts"].decode("ascii"))
 
 

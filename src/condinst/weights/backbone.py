@@ -32,7 +32,9 @@ def load_backbone_weights(body: nn.Module, path: Path) -> None:
     missing = [name for name in own if name not in state]
     wrong = [name for name in own if name in state and state[name].shape != own[name].shape]
     if missing or wrong:
-        raise ModelError(f"{path}: {len(missing)} tensors missing, {len(wrong)} of another shape; first: {(missing + wrong)[0]}")
+        raise ModelError(
+            f"{path}: {len(missing)} tensors missing, {len(wrong)} of another shape; first: {(missing + wrong)[0]}"
+        )
     body.load_state_dict({name: state[name] for name in own})
 
 

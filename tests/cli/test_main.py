@@ -1,0 +1,86 @@
+"""The command as a whole: quick help, exit codes, interruption, the list of models."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+import condinst
+from condinst.weights import names
+
+Run = Callable[..., Result]
+SOURCE = Path(__file__).parent.parent.parent / "src"
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(SOURCE)}
+
+
+def python(code: str) -> str:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["predict", "--help"], ["train", "--help"], ["val", "-h"]]
+)
+def test_help_loads_nothing_slow(words: list[str]) -> None:
+    code = f"""
+import sys
+from condinst.cli.main import app
+try:
+    app({words})
+except SystemExit as stop:
+    assert stop.code == 0, stop.code
+slow = {{"torch", "torchvision", "timm", "numpy", "PIL", "hotcoco"}} & set(sys.modules)
+assert not slow, slow
+"""
+    assert python(code)
+
+
+def test_version(run: Run) -> None:
+    outcome = run("--version")
+    assert (outcome.exit_code, outcome.stdout) == (0, f"condinst {condinst.__version__}\n")
+
+
+def test_help_names_every_exit_code_and_verb(run: Run) -> None:
+    text = " ".join(run("--help").stdout.split())
+    for word in ("predict", "val", "train", "models", "0 ok", "2 wrong usage", "130 interrupted"):
+        assert word in text
+
+
+@pytest.mark.parametrize("words", [(), ("prodict",), ("--colour",)])
+def test_wrong_usage(run: Run, words: tuple[str, ...]) -> None:
+    assert run(*words).exit_code == 2
+
+
+def test_interruption_is_130_without_traceback(model_folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/never.png"
+        command = [sys.executable, "-m", "condinst", "predict", address, "--json", "--model", str(model_folder)]
+        process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        with server.accept()[0]:  # the command now waits for an answer
+            process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (output, errors) == ("", "interrupted\n")
+
+
+def test_models_lists_what_is_shipped(run: Run, model_folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    shutil.copytree(model_folder, tmp_path / "tiny")
+    monkeypatch.setattr(names, "ZOO", tmp_path)
+    monkeypatch.setattr(names.shipped_names, "__defaults__", (tmp_path,))
+    outcome = run("models")
+    assert outcome.exit_code == 0, outcome.output
+    for word in ("tiny", "nucleus", "CC0", "0.10", "0.20"):
+        assert word in outcome.stdout
+    assert json.loads(run("models", "--json").stdout)["tiny"]["licence"] == "CC0"

@@ -1,0 +1,84 @@
+"""`condinst val` prints what `evaluate` finds, and names what is wrong with its input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from condinst.engine.evaluate import evaluate
+from condinst.predictor import Predictor
+
+NUCLEI = Path(__file__).parent.parent / "data" / "nuclei"
+Run = Callable[..., Result]
+
+
+def error_of(outcome: Result, code: int) -> str:
+    assert outcome.exit_code == code, outcome.output
+    assert "Traceback" not in outcome.output
+    lines = outcome.stderr.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_json_equals_evaluate(run: Run, model_folder: Path) -> None:
+    words = ("val", "--model", model_folder, "--data", NUCLEI / "val.json", "--images", NUCLEI / "images", "--json")
+    outcome = run(*words, "--device", "cpu", "--max-detections", 30)
+    assert outcome.exit_code == 0, outcome.output
+    printed = json.loads(outcome.stdout)
+    predictor = Predictor(model_folder, device="cpu", max_detections=30)
+    assert printed == json.loads(json.dumps(evaluate(NUCLEI / "val.json", NUCLEI / "images", predictor, 30).to_dict()))
+    assert {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR"} <= printed["bbox"].keys() == printed["segm"].keys()
+    assert printed["max_detections"] == 30
+    assert printed["detections"] > 0
+
+
+def test_tables_and_a_folder_as_data(run: Run, model_folder: Path) -> None:
+    outcome = run("val", "--model", model_folder, "--data", NUCLEI)
+    assert outcome.exit_code == 0, outcome.output
+    for word in ("boxes", "masks", "AP50", "APs", "AR", "at most 100 per image"):
+        assert word in outcome.stdout
+    assert "–" in outcome.stdout  # no large nuclei in these images
+
+
+def test_data_errors(run: Run, model_folder: Path, tmp_path: Path) -> None:
+    def told(document: object) -> str:
+        path = tmp_path / "val.json"
+        path.write_text(document if isinstance(document, str) else json.dumps(document))
+        words = ("val", "--model", model_folder, "--data", path, "--images", NUCLEI / "images")
+        return error_of(run(*words), 3)
+
+    good = json.loads((NUCLEI / "val.json").read_text())
+    image, record = good["images"][0], good["annotations"][0]
+    assert "not valid JSON" in told("{")
+    assert "gone.png" in told(good | {"images": [image | {"file_name": "gone.png"}], "annotations": []})
+    assert "category_id 99" in told(good | {"annotations": [record | {"category_id": 99}]})
+    assert "image_id 999999" in told(good | {"annotations": [record | {"image_id": 999999}]})
+    assert "says 9×" in told(good | {"images": [image | {"width": 9}], "annotations": []})
+    two = [{"id": 1, "name": "cell"}, {"id": 2, "name": "fibre"}]
+    assert "does not know 'cell', 'fibre'" in told({"images": [image], "annotations": [], "categories": two})
+
+
+def test_missing_files(run: Run, model_folder: Path, tmp_path: Path) -> None:
+    model = ("--model", model_folder)
+    assert "no such annotation file" in error_of(run("val", *model, "--data", tmp_path / "no.json"), 3)
+    assert "val.json: no such annotation file" in error_of(run("val", *model, "--data", tmp_path), 3)
+    (tmp_path / "val.json").write_text("{}")
+    assert "--images" in error_of(run("val", *model, "--data", tmp_path), 3)
+
+
+def test_model_and_usage_errors(run: Run, tmp_path: Path) -> None:
+    assert "no such shipped model" in error_of(run("val", "--model", tmp_path / "no", "--data", NUCLEI), 4)
+    assert run("val").exit_code == 2
+    assert run("val", "--data", NUCLEI, "--max-detections", 0).exit_code == 2
+
+
+@pytest.mark.parametrize("limit", [1, 5])
+def test_limits_below_cocos_own(run: Run, model_folder: Path, limit: int) -> None:
+    words = ("--data", NUCLEI, "--max-detections", limit, "--json")
+    scores = json.loads(run("val", "--model", model_folder, *words).stdout)
+    assert scores["detections"] <= limit * scores["images"]
+    assert scores["segm"]["AR"] == scores["segm"]["AR10"]

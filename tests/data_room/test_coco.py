@@ -1,0 +1,279 @@
+"""COCO files of every legal spelling become samples; every other file one clear line."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pycocotools import mask as oracle
+from pycocotools.coco import COCO
+
+from condinst.data.coco import CocoData, read_coco
+from condinst.data.sample import Bitmap, Polygons
+from condinst.errors import DataError
+
+DATA = Path(__file__).parent.parent / "data"
+MASK = np.array([[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0]], dtype=np.uint8)  # 3 rows, 4 columns
+COUNTS = [4, 1, 2, 2, 3]  # column by column: 0000 1 00 11 000
+POLYGON = [0.5, 0.5, 3.0, 0.5, 3.0, 2.0]
+
+
+def document() -> dict[str, Any]:
+    text = oracle.encode(np.asfortranarray(MASK))["counts"].decode()
+    shapes = [[POLYGON], {"size": [3, 4], "counts": COUNTS}, {"size": [3, 4], "counts": text}]
+    return {
+        "images": [
+            {"id": 9, "file_name": "b.png", "width": 4, "height": 3},
+            {"id": 4, "file_name": "a.png", "width": 6, "height": 5},
+        ],
+        "categories": [{"id": 70, "name": "cat"}, {"id": 3, "name": "dog"}],
+        "annotations": [
+            {
+                "id": i,
+                "image_id": 9,
+                "category_id": 70 if i else 3,
+                "bbox": [1, 1, 2, 2],
+                "iscrowd": 0,
+                "segmentation": shape,
+            }
+            for i, shape in enumerate(shapes)
+        ],
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures")
+    Image.new("RGB", (4, 3)).save(path / "b.png")
+    Image.new("RGB", (6, 5)).save(path / "a.png")
+    (path / "broken.png").write_bytes(b"no picture")
+    return path
+
+
+def read(folder: Path, content: Any) -> CocoData:
+    path = folder / "train.json"
+    path.write_text(json.dumps(content))
+    return read_coco(path, folder)
+
+
+def test_samples_keep_the_files_order_and_empty_pictures(folder: Path) -> None:
+    data = read(folder, document())
+    assert [(s.image_id, s.width, s.height, s.path.name) for s in data.samples] == [
+        (9, 4, 3, "b.png"),
+        (4, 6, 5, "a.png"),
+    ]
+    assert data.samples[1].instances == ()
+    assert data.notes == ()
+
+
+def test_labels_follow_the_sorted_category_ids(folder: Path) -> None:
+    data = read(folder, document())
+    assert data.category_ids == (3, 70)
+    assert data.classes == ("dog", "cat")
+    assert [instance.label for instance in data.samples[0].instances] == [0, 1, 1]
+
+
+def test_polygons_and_both_rles(folder: Path) -> None:
+    polygon, plain, compressed = read(folder, document()).samples[0].instances
+    assert polygon.box == (1, 1, 3, 3)
+    assert isinstance(polygon.shape, Polygons)
+    assert polygon.shape.parts[0].tolist() == [[0.5, 0.5], [3, 0.5], [3, 2]]
+    for instance in (plain, compressed):
+        assert isinstance(instance.shape, Bitmap)
+        assert (instance.shape.x, instance.shape.y) == (1, 1)
+        assert instance.shape.mask.tolist() == [[1, 1], [0, 1]]
+
+
+def test_crowds_keep_their_box_alone(folder: Path) -> None:
+    content = document()
+    content["annotations"][1]["iscrowd"] = 1
+    crowd = read(folder, content).samples[0].instances[1]
+    assert crowd.crowd
+    assert crowd.shape is None
+
+
+@pytest.mark.parametrize("absent", ["missing", None, []])
+def test_a_box_alone_is_read(folder: Path, absent: Any) -> None:
+    content = document()
+    content["annotations"][0]["segmentation"] = absent
+    if absent == "missing":
+        del content["annotations"][0]["segmentation"]
+    assert read(folder, content).samples[0].instances[0].shape is None
+
+
+def test_what_has_no_area_is_left_out_and_counted(folder: Path) -> None:
+    content = document()
+    content["annotations"][0]["bbox"] = [1, 1, 0, 2]
+    content["annotations"][1]["segmentation"]["counts"] = [12]
+    data = read(folder, content)
+    assert [instance.annotation_id for instance in data.samples[0].instances] == [2]
+    assert data.notes == (f"{folder / 'train.json'}: left out 2 annotations whose box or mask has no area",)
+
+
+def change(*path: Any, to: Any) -> Callable[[dict[str, Any]], None]:
+    def apply(content: dict[str, Any]) -> None:
+        place: Any = content
+        for step in path[:-1]:
+            place = place[step]
+        place[path[-1]] = to
+
+    return apply
+
+
+def drop(*path: Any) -> Callable[[dict[str, Any]], None]:
+    def apply(content: dict[str, Any]) -> None:
+        place: Any = content
+        for step in path[:-1]:
+            place = place[step]
+        del place[path[-1]]
+
+    return apply
+
+
+BAD: list[tuple[Callable[[dict[str, Any]], None], str]] = [
+    (drop("images"), "no 'images'"),
+    (drop("categories"), "no 'categories'"),
+    (change("annotations", to={}), "'annotations' must be a list, got an object"),
+    (change("annotations", 1, to=5), r"annotations\[1\] must be an object, got 5"),
+    (change("categories", to=[]), "'categories' is empty"),
+    (change("categories", 1, "name", to="cat"), "same name"),
+    (change("categories", 1, "id", to=70), r"categories\[1\]: id 70 is used twice"),
+    (drop("categories", 0, "name"), r"categories\[0\]: 'name' must be text, got nothing"),
+    (change("images", 1, "id", to=9), r"images\[1\]: id 9 is used twice"),
+    (change("images", 1, "file_name", to="gone.png"), r"images\[1\] \(id 4\): .*gone\.png: no such file"),
+    (change("images", 1, "file_name", to="broken.png"), r"broken\.png: not an image"),
+    (change("images", 1, "file_name", to="a\x00.png"), "control characters"),
+    (change("images", 1, "file_name", to="\ud800.png"), "half characters"),
+    (change("images", 1, "width", to=5), r"images\[1\] \(id 4\): says 5×5, but a\.png has 6×5 pixels"),
+    (change("images", 1, "height", to="5"), r"'height' must be a whole number, got '5'"),
+    (drop("annotations", 1, "id"), r"annotations\[1\]: 'id' must be a whole number, got nothing"),
+    (change("annotations", 1, "id", to=0), r"annotations\[1\]: id 0 is used twice"),
+    (change("annotations", 1, "category_id", to=5), "annotation 1: category_id 5 is not among the file's categories"),
+    (change("annotations", 1, "image_id", to=5), "annotation 1: image_id 5 is not among the file's images"),
+    (change("annotations", 1, "image_id", to=True), "annotation 1: 'image_id' must be a whole number, got True"),
+    (change("annotations", 1, "iscrowd", to="no"), "annotation 1: 'iscrowd' must be 0 or 1"),
+    (drop("annotations", 1, "bbox"), "annotation 1: 'bbox' must be"),
+    (change("annotations", 1, "bbox", to=[1, 2, 3]), "annotation 1: 'bbox' must be"),
+    (change("annotations", 1, "bbox", 2, to=float("nan")), "annotation 1: 'bbox' must hold finite numbers"),
+    (change("annotations", 1, "bbox", 2, to=10**400), "annotation 1: 'bbox' must hold finite numbers"),
+    (change("annotations", 1, "segmentation", "size", to=[4, 3]), r"annotation 1: the RLE's size \[4, 3\] contradicts"),
+    (change("annotations", 1, "segmentation", "counts", to=[4, 1, 2, 2, 4]), "annotation 1: not a COCO RLE"),
+    (change("annotations", 1, "segmentation", "counts", to=[4, 1, 2, 2]), "annotation 1: the RLE's runs end before"),
+    (change("annotations", 1, "segmentation", "counts", to=[4, -1, 2, 2, 5]), "annotation 1: not a COCO RLE"),
+    (change("annotations", 1, "segmentation", "counts", to=None), "annotation 1: not a COCO RLE"),
+    (change("annotations", 2, "segmentation", "counts", to="zz~"), "annotation 2: (not a COCO RLE|the RLE's runs)"),
+    (change("annotations", 2, "segmentation", "counts", to=""), "annotation 2: the RLE's runs end before"),
+    (change("annotations", 0, "segmentation", to="square"), "annotation 0: 'segmentation' must be polygons or an RLE"),
+    (change("annotations", 0, "segmentation", to=POLYGON), r"annotation 0: segmentation\[0\] must be .*, got 0\.5"),
+    (change("annotations", 0, "segmentation", 0, to=[1, 1, 2, 2]), "annotation 0: .*, got 4 numbers"),
+    (change("annotations", 0, "segmentation", 0, to=[*POLYGON, 1]), "annotation 0: .*, got 7 numbers"),
+    (
+        change("annotations", 0, "segmentation", 0, 3, to=float("inf")),
+        r"annotation 0: 'segmentation\[0\]' must hold finite",
+    ),
+    (change("annotations", 0, "segmentation", 0, 3, to="1"), r"annotation 0: 'segmentation\[0\]' must hold finite"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), BAD, ids=[message for _, message in BAD])
+def test_bad_records_are_named_in_one_line(folder: Path, spoil: Callable[[dict[str, Any]], None], message: str) -> None:
+    content = document()
+    spoil(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read(folder, content)
+    assert str(caught.value).startswith(str(folder / "train.json"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"[]", b"7", b'{"a": ' + b"1" * 5000 + b"}"])
+def test_files_that_are_no_coco_objects(folder: Path, text: bytes) -> None:
+    path = folder / "bad.json"
+    path.write_bytes(text)
+    with pytest.raises(DataError, match=r"bad\.json: (not valid JSON|expected an object)"):
+        read_coco(path, folder)
+
+
+def test_missing_file(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.json: cannot be read"):
+        read_coco(folder / "none.json", folder)
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [path] * bool(path) + [place for key, child in children for place in places(child, (*path, key))]
+
+
+PLACES = places(document())
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from([0, 1, 3, 4, 9, 70, -1]),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.sampled_from(["size", "counts", "id"]), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(PLACES), VALUES), min_size=1, max_size=3))
+def test_fuzzed_annotations_end_in_data_or_a_data_error(
+    folder: Path, spoils: list[tuple[tuple[Any, ...], Any]]
+) -> None:
+    content = copy.deepcopy(document())
+    for place, value in spoils:
+        try:
+            change(*place, to=value)(content)
+        except (KeyError, IndexError, TypeError):  # an earlier change took this place away
+            continue
+    line = ""
+    try:
+        data = read(folder, content)
+        assert len(data.classes) == len(data.category_ids) > 0
+    except DataError as error:
+        line = str(error)
+    assert "\n" not in line
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=40) | st.lists(st.integers(-3, 2**33), max_size=8))
+def test_fuzzed_run_lengths(folder: Path, counts: str | list[int]) -> None:
+    content = document()
+    content["annotations"][1]["segmentation"]["counts"] = counts
+    line = ""
+    try:
+        read(folder, content)
+    except DataError as error:
+        line = str(error)
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("name", ["nuclei", "coco_mini", "mushrooms"])
+def test_real_files_hold_what_pycocotools_reads(name: str) -> None:
+    annotations = DATA / name / "train.json"
+    data, coco = read_coco(annotations, DATA / name / "images"), COCO(str(annotations))
+    assert data.category_ids == tuple(sorted(coco.getCatIds()))
+    assert [sample.image_id for sample in data.samples] == list(coco.imgs)
+    masks = 0
+    for sample in data.samples:
+        assert {instance.annotation_id for instance in sample.instances} == set(coco.getAnnIds([sample.image_id]))
+        for instance in sample.instances:
+            record = coco.anns[instance.annotation_id]
+            assert data.category_ids[instance.label] == record["category_id"]
+            assert instance.crowd == bool(record["iscrowd"])
+            if isinstance(instance.shape, Bitmap):
+                whole = np.zeros((sample.height, sample.width), dtype=np.uint8)
+                rows, columns = instance.shape.mask.shape
+                whole[instance.shape.y : instance.shape.y + rows, instance.shape.x : instance.shape.x + columns] = (
+                    instance.shape.mask
+                )
+                assert np.array_equal(whole, coco.annToMask(record))
+                masks += 1
+    assert masks > 0 or name != "nuclei"

@@ -1,0 +1,195 @@
+"""Drawn truth against hand-worked arrays and pycocotools on the full canvas."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as oracle
+
+from condinst.config import AugmentConfig
+from condinst.data.coco import read_coco
+from condinst.data.sample import Bitmap, Instance, Polygons, Sample
+from condinst.data.transforms import augment
+from condinst.data.truth import draw_truth
+from condinst.errors import DataError
+from condinst.structures import Truth
+
+DATA = Path(__file__).parent.parent / "data"
+IDENTITY = np.array([[1.0, 0, 0], [0, 1, 0]])
+
+
+def sample_of(*instances: Instance, width: int = 16, height: int = 12) -> Sample:
+    return Sample(Path("picture.png"), 1, width, height, instances)
+
+
+def bitmap_of(mask: np.ndarray, label: int = 0) -> Instance:
+    """An instance from a full-size mask."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    x0, y0, x1, y1 = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    return Instance(label, (x0, y0, x1, y1), Bitmap(mask[y0:y1, x0:x1].astype(np.uint8), x0, y0), False, 1)
+
+
+def polygon_of(*parts: np.ndarray, label: int = 0) -> Instance:
+    points = np.concatenate(parts)
+    (x0, y0), (x1, y1) = points.min(0), points.max(0)
+    return Instance(label, (x0, y0, x1, y1), Polygons(tuple(np.asarray(p, dtype=np.float64) for p in parts)), False, 1)
+
+
+def coco_raster(parts: list[np.ndarray], height: int, width: int) -> np.ndarray:
+    return oracle.decode(oracle.merge(oracle.frPyObjects([p.ravel().tolist() for p in parts], height, width))).astype(
+        bool
+    )
+
+
+def moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def rectangle(x0: int, y0: int, x1: int, y1: int, height: int = 12, width: int = 16) -> np.ndarray:
+    mask = np.zeros((height, width), dtype=bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def test_by_hand() -> None:
+    truth = draw_truth(sample_of(bitmap_of(rectangle(5, 2, 11, 7), label=3)), IDENTITY, 12, 16, 4)
+    assert truth.boxes.tolist() == [[5, 2, 11, 7]]
+    assert truth.labels.tolist() == [3]
+    assert truth.centroids.tolist() == [[7.5, 4]]  # mean of 5…10 and of 2…6
+    # pixels 2, 6, 10, 14 across and 2, 6, 10 down
+    assert truth.masks.int().tolist() == [[[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]]
+    # pixels 4 and 12 across, 4 down: the rectangle starts at 5
+    assert truth.semantic.tolist() == [[-1, -1], [-1, -1]]
+
+
+def test_centroid_is_the_masks_not_the_boxs() -> None:
+    mask = rectangle(0, 0, 8, 2)
+    mask[2:6, 0:2] = True  # an L: 16 pixels centred at (3.5, 0.5) and 8 at (0.5, 3.5)
+    truth = draw_truth(sample_of(bitmap_of(mask)), IDENTITY, 12, 16, 2)
+    assert truth.centroids.tolist() == [[(16 * 3.5 + 8 * 0.5) / 24, (16 * 0.5 + 8 * 3.5) / 24]]
+
+
+def test_semantic_overlap_goes_to_the_smallest_mask() -> None:
+    large, small = bitmap_of(rectangle(0, 0, 16, 12), label=0), bitmap_of(rectangle(10, 2, 15, 6), label=1)
+    for order in ((large, small), (small, large)):
+        truth = draw_truth(sample_of(*order), IDENTITY, 12, 16, 4)
+        assert truth.semantic.tolist() == [[0, 1], [-1, -1]]  # pixels (4, 4), (12, 4); row 12 is outside
+
+
+def test_padding_counts_in_the_size_and_stays_empty() -> None:
+    truth = draw_truth(sample_of(bitmap_of(rectangle(0, 0, 16, 12))), IDENTITY, 12, 16, 4, padded=(32, 32))
+    assert truth.masks.shape == (1, 8, 8)
+    assert truth.masks.sum() == 12
+    assert truth.semantic.shape == (4, 4)
+
+
+@pytest.mark.parametrize(("side", "expected"), [(16, 4), (17, 5), (18, 5), (19, 5), (20, 5)])
+def test_sides_that_the_stride_does_not_divide(side: int, expected: int) -> None:
+    whole = bitmap_of(np.ones((side, side), dtype=bool))
+    masks = draw_truth(sample_of(whole, width=side, height=side), IDENTITY, side, side, 4).masks[0]
+    inside = np.arange(expected) * 4 + 2 < side  # the last sample may lie in the padding
+    assert np.array_equal(masks.numpy(), inside[:, None] & inside)
+
+
+def test_no_instances() -> None:
+    truth = draw_truth(sample_of(), IDENTITY, 12, 16, 4)
+    assert [tuple(part.shape) for part in truth] == [(0, 4), (0,), (0, 2), (0, 3, 4), (2, 2)]
+    assert (truth.semantic == -1).all()
+
+
+def test_crowds_and_what_a_crop_hides_are_left_out() -> None:
+    crowd = Instance(0, (0, 0, 16, 12), None, True, 2)
+    left = bitmap_of(rectangle(0, 0, 4, 4), label=1)
+    cut = polygon_of(np.array([[6.0, 1], [12, 1], [12, 5], [6, 5]]), label=2)
+    shifted = np.array([[1.0, 0, -8], [0, 1, 0]])  # a crop from x = 8
+    truth = draw_truth(sample_of(crowd, left, cut), shifted, 12, 8, 2)
+    assert truth.labels.tolist() == [2]
+    assert truth.boxes.tolist() == [[0, 1, 4, 5]]  # the drawn mask's tight box
+    assert truth.centroids.tolist() == [[1.5, 2.5]]
+
+
+def test_uncut_boxes_stay_as_annotated_and_inside_the_image() -> None:
+    mask = bitmap_of(rectangle(0, 0, 4, 4))
+    off = Instance(0, (-0.25, 0.5, 4.5, 4.25), mask.shape, False, 1)
+    assert draw_truth(sample_of(off), IDENTITY, 12, 16, 2).boxes.tolist() == [[0, 0.5, 4.5, 4.25]]
+
+
+def test_boxes_alone_cannot_train() -> None:
+    with pytest.raises(DataError, match=r"picture\.png: annotation 7 has no mask"):
+        draw_truth(sample_of(Instance(0, (0, 0, 4, 4), None, False, 7)), IDENTITY, 12, 16, 4)
+
+
+points = st.lists(st.tuples(*[st.floats(-30, 70, width=32)] * 2), min_size=3, max_size=9)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(points, min_size=1, max_size=3), st.sampled_from([2, 4, 8]), st.sampled_from([0.5, 1.0, 1.7]))
+def test_polygons_equal_pycocotools_on_the_full_canvas(
+    parts: list[list[tuple[float, float]]], stride: int, zoom: float
+) -> None:
+    arrays = [np.array(part, dtype=np.float64) for part in parts]
+    matrix = np.array([[-zoom, 0, 40], [0, zoom, -3]])
+    full = coco_raster([moved(part, matrix) for part in arrays], 37, 41)
+    truth = draw_truth(sample_of(polygon_of(*arrays)), matrix, 37, 41, stride)
+    if not full.any():
+        assert len(truth.labels) == 0
+        return
+    sampled = full[stride // 2 :: stride, stride // 2 :: stride]
+    assert np.array_equal(truth.masks[0].numpy()[: sampled.shape[0], : sampled.shape[1]], sampled)
+    ys, xs = np.nonzero(full)
+    assert np.allclose(truth.centroids[0].numpy(), [xs.mean(), ys.mean()], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["coco_mini", "mushrooms"])
+def test_real_polygons_equal_pycocotools(name: str) -> None:
+    data = read_coco(DATA / name / "train.json", DATA / name / "images")
+    matrix = np.array([[0, 1.37, -20], [-1.37, 0, 700]])
+    drawn = 0
+    for sample in data.samples:
+        truth = draw_truth(sample, matrix, 480, 512, 4)
+        shown = []
+        for instance in sample.instances:
+            if isinstance(instance.shape, Polygons):
+                full = coco_raster([moved(part, matrix) for part in instance.shape.parts], 480, 512)
+                shown += [full[2::4, 2::4]] if full.any() else []
+        assert np.array_equal(truth.masks.numpy(), np.array(shown).reshape(-1, 120, 128))
+        drawn += len(shown)
+    assert drawn > 10
+
+
+def full_masks(truth: Truth, image: np.ndarray) -> np.ndarray:
+    return truth.masks.numpy()[:, : image.shape[0], : image.shape[1]]
+
+
+def blob(height: int, width: int) -> np.ndarray:
+    """A shape no flip or turn maps onto itself."""
+    y, x = np.mgrid[:height, :width]
+    return ((x - 20) ** 2 / 300 + (y - 15) ** 2 / 80 < 1) | ((x > 22) & (x < 40) & (y > 15) & (y < 33) & (x + y < 64))
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_flips_turns_and_crops_move_mask_and_image_alike(seed: int) -> None:
+    mask = blob(40, 56)
+    config = AugmentConfig(shorter=(40,), longer=100, crop=36, flip_vertical=0.5, turns=True)
+    image, matrix = augment(
+        np.repeat(mask[:, :, None], 3, 2).astype(np.uint8) * 255, config, np.random.default_rng(seed)
+    )
+    truth = draw_truth(sample_of(bitmap_of(mask)), matrix, *image.shape[:2], 1)
+    assert np.array_equal(full_masks(truth, image)[0], image[:, :, 0] == 255)
+    y, x = np.nonzero(image[:, :, 0])
+    assert truth.centroids[0].tolist() == pytest.approx([x.mean(), y.mean()])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_resized_mask_follows_the_resized_image(seed: int) -> None:
+    mask = blob(40, 56)
+    config = AugmentConfig(shorter=(50, 71), longer=200, jitter=(0.8, 1.6), crop=48, flip_vertical=0.5, turns=True)
+    image, matrix = augment(
+        np.repeat(mask[:, :, None], 3, 2).astype(np.uint8) * 255, config, np.random.default_rng(seed)
+    )
+    truth = draw_truth(sample_of(bitmap_of(mask)), matrix, *image.shape[:2], 1)
+    drawn, shown = full_masks(truth, image)[0], image[:, :, 0] >= 128
+    # bilinear and nearest edges differ by a pixel here and there, never by a shift
+    assert (drawn & shown).sum() / (drawn | shown).sum() > 0.94

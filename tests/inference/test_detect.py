@@ -1,0 +1,124 @@
+"""Detection: hand-placed logits, and a naive loop over every (location, class) pair."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from condinst.config import DetectConfig, MaskBranchConfig, ModelConfig
+from condinst.inference.detect import candidates, detect
+from condinst.model.condinst import filter_layout
+from condinst.structures import STRIDES, HeadOutput, NetworkOutput
+
+SIDES = ((8, 12), (4, 6), (2, 3), (1, 2), (1, 1))  # P3–P7 of a 64×96 input
+MODEL = ModelConfig(classes=("a", "b", "c"), mask_branch=MaskBranchConfig(features=4))
+FILTERS = filter_layout(MODEL).count
+
+
+def network_output(images: int = 1, seed: int = 0, class_shift: float = -2.0) -> NetworkOutput:
+    generator = torch.Generator().manual_seed(seed)
+
+    def maps(channels: int) -> tuple[Tensor, ...]:
+        return tuple(torch.randn(images, channels, h, w, generator=generator) for h, w in SIDES)
+
+    head = HeadOutput(
+        tuple(level * 2 + class_shift for level in maps(3)),
+        tuple(level.abs() * 2 for level in maps(4)),
+        maps(1),
+        maps(FILTERS),
+    )
+    return NetworkOutput(head, torch.randn(images, 4, 8, 12, generator=generator), None)
+
+
+def silent() -> NetworkOutput:
+    output = network_output()
+    return output._replace(head=output.head._replace(class_logits=tuple(x * 0 - 20 for x in output.head.class_logits)))
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+@pytest.mark.parametrize("root", [True, False])
+def test_candidates_by_a_naive_loop(root: bool) -> None:
+    head = network_output(images=2).head
+    config = DetectConfig(score_threshold=0.2, candidates_per_level=7, score_root=root)
+    for image in range(2):
+        expected = []
+        for level, stride in enumerate(STRIDES):
+            rows = []
+            for y, x in torch.cartesian_prod(*map(torch.arange, SIDES[level])).reshape(-1, 2).tolist():
+                for label in range(3):
+                    of_class = sigmoid(head.class_logits[level][image, label, y, x].item())
+                    product = of_class * sigmoid(head.centerness_logits[level][image, 0, y, x].item())
+                    rank, score = (product, math.sqrt(product)) if root else (of_class, product)
+                    left, top, right, bottom = (head.distances_in_strides[level][image, :, y, x] * stride).tolist()
+                    px, py = x * stride + stride // 2, y * stride + stride // 2
+                    if rank > 0.2:
+                        rows.append((rank, score, label, px, py, level, px - left, py - top, px + right, py + bottom))
+            expected += sorted(rows, reverse=True)[:7]
+        found = candidates(head, image, config)
+        assert len(found.scores) == len(expected) > 14
+        assert found.labels.tolist() == [row[2] for row in expected]
+        assert found.levels.tolist() == [row[5] for row in expected]
+        assert torch.allclose(found.scores, torch.tensor([row[1] for row in expected]), atol=1e-6)
+        assert found.locations.tolist() == [[row[3], row[4]] for row in expected]
+        assert torch.allclose(found.boxes, torch.tensor([row[6:] for row in expected]), atol=1e-4)
+        for row in range(len(expected)):
+            level, (x, y) = int(found.levels[row]), (found.locations[row] / STRIDES[found.levels[row]]).long().tolist()
+            assert torch.equal(found.filters[row], head.filters[level][image, :, y, x])
+
+
+def test_equal_scores_come_in_the_order_of_locations() -> None:
+    output = network_output()
+    head = output.head._replace(
+        class_logits=tuple(torch.zeros_like(x) for x in output.head.class_logits),
+        centerness_logits=tuple(torch.zeros_like(x) for x in output.head.centerness_logits),
+    )
+    found = candidates(head, 0, DetectConfig(candidates_per_level=4))
+    assert found.labels[:4].tolist() == [0, 1, 2, 0]
+    assert found.locations[:4].tolist() == [[4, 4], [4, 4], [4, 4], [12, 4]]
+
+
+@pytest.mark.parametrize("nms", ["box", "mask", "matrix"])
+def test_a_batch_equals_its_images(nms: str) -> None:
+    output = network_output(images=3)
+    config = DetectConfig(nms=nms, score_threshold=0.1, max_detections=20)  # type: ignore[arg-type]
+    together = detect(output, MODEL, config)
+    for image in range(3):
+        head = HeadOutput(*(tuple(level[image : image + 1] for level in field) for field in output.head))
+        (alone,) = detect(NetworkOutput(head, output.mask_features[image : image + 1], None), MODEL, config)
+        assert len(alone.scores) > 3
+        assert alone.labels.tolist() == together[image].labels.tolist()
+        assert torch.allclose(alone.scores, together[image].scores, atol=1e-6)
+        assert (alone.scores.diff() <= 0).all()
+
+
+@pytest.mark.parametrize("nms", ["box", "mask", "matrix"])
+def test_nothing_found(nms: str) -> None:
+    (found,) = detect(silent(), MODEL, DetectConfig(nms=nms))  # type: ignore[arg-type]
+    assert [tuple(field.shape) for field in found] == [(0, 4), (0,), (0,), (0, 2), (0,), (0, FILTERS)]
+
+
+@pytest.mark.parametrize("nms", ["mask", "matrix"])
+def test_suppression_by_masks_sees_masks_not_boxes(nms: str) -> None:
+    """Three candidates, one class: two draw the left half, one the right half; all boxes are the same."""
+    output = silent()
+    head = output.head
+    filters = torch.zeros(FILTERS)
+    filters[-1] = -0.5  # last bias
+    for x, sign in ((2, 1.0), (3, 1.0), (8, -1.0)):
+        head.class_logits[0][0, 1, 3, x] = 3.0 - x / 10
+        head.centerness_logits[0][0, 0, 3, x] = 3.0
+        head.filters[0][0, :, 3, x] = filters
+        weights = head.filters[0][0, :, 3, x]
+        weights[2] = sign * 8  # first layer: hidden unit 0 is ±8 times mask feature 0
+        weights[6 * 8] = 1  # second layer passes it on
+        weights[6 * 8 + 64] = 1  # and the third
+        head.distances_in_strides[0][0, :, 3, x] = torch.tensor([x + 0.5, 3.5, 11.5 - x, 4.5])
+    output.mask_features[0, 0] = torch.where(torch.arange(12) < 6, 1.0, -1.0)
+    (found,) = detect(output, MODEL, DetectConfig(nms=nms, nms_threshold=0.5, score_threshold=0.5))  # type: ignore[arg-type]
+    assert found.locations.tolist() == [[20, 28], [68, 28]]
+    (by_box,) = detect(output, MODEL, DetectConfig(nms="box", nms_threshold=0.5, score_threshold=0.5))
+    assert by_box.locations.tolist() == [[20, 28]]

@@ -1,0 +1,115 @@
+"""Suppression against brute force written from the definitions, in float64."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from condinst.inference.select import best, box_nms, mask_iou, mask_nms, matrix_nms
+
+
+def iou(a: Tensor, b: Tensor) -> float:
+    union = int((a | b).sum())
+    return int((a & b).sum()) / union if union else 0.0
+
+
+def box_iou(a: list[float], b: list[float]) -> float:
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    inter = max(width, 0) * max(height, 0)
+    return inter / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter)
+
+
+def random_masks(count: int, seed: int, side: int = 24) -> Tensor:
+    """Discs of few places and sizes, so that many overlap a lot."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side]
+    cx, cy, r = rng.integers(5, side - 5, count), rng.integers(5, side - 5, count), rng.integers(2, 9, count)
+    return torch.from_numpy(np.stack([np.hypot(x - a, y - b) <= c for a, b, c in zip(cx, cy, r, strict=True)]))
+
+
+def test_mask_iou_by_counting() -> None:
+    masks = torch.cat((random_masks(12, 0), torch.zeros(2, 24, 24, dtype=torch.bool)))
+    expected = [[iou(a, b) for b in masks] for a in masks]
+    assert torch.allclose(mask_iou(masks), torch.tensor(expected), atol=1e-7)
+
+
+def test_mask_iou_of_more_pixels_than_fit_at_once() -> None:
+    masks = torch.rand(3, 130, 200, generator=torch.Generator().manual_seed(0)) < 0.5
+    assert mask_iou(masks)[0, 2].item() == pytest.approx(iou(masks[0], masks[2]), abs=1e-7)
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.6])
+def test_mask_nms_is_greedy_within_each_class(threshold: float) -> None:
+    masks, labels = random_masks(40, 1), torch.arange(40) % 3
+    kept: list[int] = []
+    for row in range(40):
+        rivals = [other for other in kept if labels[other] == labels[row]]
+        if all(iou(masks[other], masks[row]) <= threshold for other in rivals):
+            kept.append(row)
+    assert 3 < len(kept) < 40
+    assert mask_nms(masks, labels, threshold).tolist() == kept
+
+
+def test_matrix_nms_by_its_definition() -> None:
+    masks, labels = random_masks(30, 2), torch.arange(30) % 2
+    scores = torch.linspace(0.95, 0.1, 30)
+    expected = []
+    for j in range(30):
+        factor = 1.0
+        for i in range(j):
+            if labels[i] != labels[j]:
+                continue
+            rivals = [iou(masks[k], masks[i]) for k in range(i) if labels[k] == labels[i]]
+            covered = max(rivals, default=0.0)
+            factor = min(factor, math.exp(-2 * iou(masks[i], masks[j]) ** 2) / math.exp(-2 * covered**2))
+        expected.append(float(scores[j]) * factor)
+    decayed = matrix_nms(masks, scores, labels)
+    assert torch.allclose(decayed, torch.tensor(expected), atol=1e-6)
+    assert (decayed < 0.7 * scores).any()
+
+
+def test_matrix_nms_leaves_the_best_and_strangers_alone() -> None:
+    masks = random_masks(1, 0).repeat(3, 1, 1)
+    scores = torch.tensor([0.9, 0.8, 0.7])
+    assert matrix_nms(masks, scores, torch.tensor([0, 1, 2])).tolist() == scores.tolist()
+    assert matrix_nms(masks, scores, torch.tensor([0, 0, 1]))[1].item() == pytest.approx(0.8 * math.exp(-2))
+
+
+def test_box_nms_keeps_classes_apart_even_outside_the_image() -> None:
+    """Boxes reach below zero before they are clipped; shifted by class, they must not meet the neighbour's."""
+    generator = torch.Generator().manual_seed(3)
+    corner = torch.rand(150, 2, generator=generator) * 120 - 90
+    boxes = torch.cat((corner, corner + 20 + torch.rand(150, 2, generator=generator) * 60), dim=1)
+    scores, labels = torch.rand(150, generator=generator), torch.arange(150) % 5
+    kept: list[int] = []
+    for row in scores.argsort(descending=True).tolist():
+        rivals = [other for other in kept if labels[other] == labels[row]]
+        if all(box_iou(boxes[other].tolist(), boxes[row].tolist()) <= 0.5 for other in rivals):
+            kept.append(row)
+    assert 20 < len(kept) < 150
+    assert box_nms(boxes, scores, labels, 0.5).tolist() == kept
+
+
+def test_small_boxes_of_a_late_class_keep_their_precision() -> None:
+    """Two boxes of IoU 0.5 in class 999: a shift in float32 would round them."""
+    box = torch.tensor([[1000.03, 10.01, 1003.03, 12.01], [1000.03, 10.01, 1003.03, 14.01]])
+    assert len(box_nms(box, torch.tensor([0.9, 0.8]), torch.tensor([999, 999]), 0.51)) == 2
+    assert len(box_nms(box, torch.tensor([0.9, 0.8]), torch.tensor([999, 999]), 0.49)) == 1
+
+
+def test_nothing_in_nothing_out() -> None:
+    none, labels = torch.zeros(0, 4, 4, dtype=torch.bool), torch.zeros(0, dtype=torch.long)
+    assert len(box_nms(torch.zeros(0, 4), torch.zeros(0), labels, 0.5)) == 0
+    assert len(mask_nms(none, labels, 0.5)) == 0
+    assert len(matrix_nms(none, torch.zeros(0), labels)) == 0
+    assert len(best(torch.zeros(0), 5)) == 0
+
+
+def test_best_keeps_ties_with_the_last() -> None:
+    scores = torch.tensor([0.2, 0.5, 0.9, 0.5, 0.5, 0.1])
+    assert best(scores, 2).tolist() == [2, 1, 3, 4]
+    assert best(scores, 4).tolist() == [2, 1, 3, 4]
+    assert best(scores, 5).tolist() == [2, 1, 3, 4, 0]
+    assert best(scores, 9).tolist() == [2, 1, 3, 4, 0, 5]

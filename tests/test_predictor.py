@@ -1,0 +1,147 @@
+"""The predictor: every kind of source, overrides, batches; a small untrained model."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from condinst.config import BackboneConfig, Config, DetectConfig, HeadConfig, InputConfig, MaskBranchConfig, ModelConfig
+from condinst.errors import DataError, UsageError
+from condinst.inference.result import Result
+from condinst.model.condinst import CondInst
+from condinst.predictor import Predictor
+from condinst.weights.folder import save_model
+
+SHAPE = (90, 130)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    config = Config(
+        model=ModelConfig(
+            classes=("cat", "dog"),
+            backbone=BackboneConfig(name="mobilenetv2_035"),
+            fpn_channels=32,
+            head=HeadConfig(convs=1, channels=64, prior=0.4),
+            mask_branch=MaskBranchConfig(convs=1, channels=16),
+        ),
+        input=InputConfig(shorter=96, longer=160),
+        detect=DetectConfig(max_detections=12),
+    )
+    path = tmp_path_factory.mktemp("model")
+    save_model(CondInst(config.model), config, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def predictor(folder: Path) -> Predictor:
+    return Predictor(folder, device="cpu")
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
+
+
+def same(one: Result, other: Result) -> bool:
+    return (
+        len(one) == len(other) > 0
+        and torch.equal(one.boxes.xyxy, other.boxes.xyxy)
+        and one.masks.rle == other.masks.rle
+        and torch.equal(one.boxes.conf, other.boxes.conf)
+    )
+
+
+def test_all_kinds_of_source(predictor: Predictor, picture: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    Image.fromarray(picture).save(path)
+    expected = predictor(picture)
+    assert expected.orig_shape == SHAPE
+    assert expected.names == {0: "cat", 1: "dog"}
+    assert set(expected.speed) == {"preprocess", "inference", "postprocess"}
+    assert expected.path is None
+    for source in (path, str(path), path.read_bytes(), Image.fromarray(picture)):
+        assert same(predictor(source), expected)
+    from_file = predictor(path)
+    assert (from_file.path, from_file.image) == (path, None)
+    assert np.array_equal(from_file.plot(), expected.plot())
+    assert all(same(one, expected) for one in predictor([picture, path]))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "I;16", "YCbCr", "1"])
+def test_pillow_images_follow_the_rules_of_files(predictor: Predictor, mode: str, tmp_path: Path) -> None:
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (*SHAPE, 3), dtype=np.uint8))
+    if mode == "I;16":
+        image = Image.fromarray(np.random.default_rng(1).integers(0, 65536, SHAPE, dtype=np.uint16))
+    elif mode in ("LA", "P"):
+        image = image.convert("L").convert(mode)
+    else:
+        image = image.convert(mode)
+    path = tmp_path / "picture.tif"
+    image.save(path)
+    assert same(predictor(image), predictor(path))
+
+
+def test_a_mixed_batch_equals_its_pictures(predictor: Predictor, picture: np.ndarray) -> None:
+    sources = [picture, picture[:50, :70], picture[:, :40]]
+    for together, source in zip(predictor.predict_batch(sources), sources, strict=True):
+        assert together.orig_shape == source.shape[:2]
+        assert len(together) > 0
+    assert predictor.predict_batch([]) == []
+
+
+def test_overrides(folder: Path, picture: np.ndarray) -> None:
+    everything = Predictor(folder, "cpu", max_detections=1000)(picture)
+    middle = float(everything.boxes.conf.median())
+    some = Predictor(folder, "cpu", conf=middle, max_detections=1000)(picture)
+    assert 0 < len(some) < len(everything)
+    assert some.boxes.conf.tolist() == [score for score in everything.boxes.conf.tolist() if score >= middle]
+    assert 0 < len(Predictor(folder, "cpu", max_detections=3)(picture)) <= 3  # some boxes may lie outside
+    small = Predictor(folder, "cpu", shorter=32, longer=64, nms="matrix")
+    assert (small.config.input.shorter, small.config.input.longer, small.config.detect.nms) == (32, 64, "matrix")
+    assert small(picture).orig_shape == SHAPE
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"conf": 1.5}, "conf: expected a score from 0 to 1"),
+        ({"max_detections": 0}, "max_detections"),
+        ({"shorter": -3}, "shorter"),
+        ({"nms": "soft"}, "nms"),
+        ({"device": "toaster"}, "device 'toaster' cannot be used"),
+    ],
+)
+def test_bad_settings(folder: Path, settings: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Predictor(folder, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8), None]
+)
+def test_bad_arrays(predictor: Predictor, array: np.ndarray) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        predictor(array)
+
+
+def test_bad_pictures(folder: Path, predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "words.png").write_text("no picture")
+    for source in (tmp_path / "words.png", tmp_path / "missing.png", b"", b"\xff\xd8\xff"):
+        with pytest.raises(DataError):
+            predictor(source)
+    file = io.BytesIO()
+    Image.new("RGB", (50, 50)).save(file, "PNG")
+    with pytest.raises(DataError, match="50×50"):
+        Predictor(folder, "cpu", max_pixels=2499)(file.getvalue())
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (700, 2)])
+def test_extreme_shapes(predictor: Predictor, shape: tuple[int, int]) -> None:
+    result = predictor(np.full((*shape, 3), 200, dtype=np.uint8))
+    assert result.masks.data.shape == (len(result), *shape)
+    assert result.plot().shape == (*shape, 3)
