@@ -52,9 +52,8 @@ class Pyramid(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         options = {"pad_type": "same"} if config.model.backbone.same_padding else {}
-        self.body = timm.create_model(
-            config.model.backbone.name, features_only=True, out_indices=(1, 2, 3, 4), **options
-        )
+        name = config.model.backbone.name
+        self.body = timm.create_model(name, features_only=True, out_indices=(1, 2, 3, 4), **options)
         self.out_channels = config.model.fpn_channels
         self.fpn = FeaturePyramidNetwork(self.body.feature_info.channels(), self.out_channels, LastLevelMaxPool())
 
@@ -133,7 +132,7 @@ def train_rival(config: Config, data: Path, folder: Path) -> float:
 
 
 class RivalPredictor:
-    """What evaluation needs: the same reading, resizing and normalising as `condinst.Predictor`, masks pasted by torchvision."""
+    """What evaluation needs: the same reading and resizing as `condinst.Predictor`, masks pasted by torchvision."""
 
     def __init__(self, model: Rival, config: Config) -> None:
         self.model, self.config = model.eval(), config

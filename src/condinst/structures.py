@@ -58,7 +58,7 @@ class HeadOutput(NamedTuple):
 
 
 class NetworkOutput(NamedTuple):
-    """One forward pass. mask_features: (N, F, H/8, W/8). semantic_logits: (N, C, H/8, W/8), or None without that head."""
+    """One forward pass. mask_features: (N, F, H/8, W/8). semantic_logits: (N, C, H/8, W/8), or None where not made."""
 
     head: HeadOutput
     mask_features: Tensor

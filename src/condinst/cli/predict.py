@@ -103,7 +103,7 @@ def _report(document: CocoDocument, folder: Path | None, json: bool) -> None:
         by_image[record["image_id"]].append(record)
     rows = [row for number, found in by_image.items() for row in _rows(names[number], found, classes)]
     print_table(("file", "class", "score", "box (x1 y1 x2 y2)", "area (px)"), rows, numbers_from=2)
-    typer.echo(f"{len(document.annotations)} instances in {len(names)} images; overlays and {RESULTS} are in {folder}/")
+    typer.echo(f"images: {len(names)}, instances: {len(document.annotations)}; overlays and {RESULTS} are in {folder}")
 
 
 def _rows(name: str, found: list[Record], classes: dict[int, str]) -> list[tuple[str, ...]]:

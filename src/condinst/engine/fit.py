@@ -104,5 +104,5 @@ def _check_finite(numbers: Mapping[str, float], iteration: int) -> None:
     wrong = [name for name, value in numbers.items() if not math.isfinite(value) and name != "grad_norm"]
     if wrong:
         raise CondinstError(
-            f"iteration {iteration}: {', '.join(wrong)} is not finite; lower train.lr, set train.clip_norm or train.precision=no"
+            f"iteration {iteration}: {', '.join(wrong)} not finite; lower train.lr, set train.clip_norm or precision=no"
         )

@@ -11,7 +11,7 @@ from condinst.config import TrainConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW over the trainable parameters: no decay on norms (AdamW: nor on biases), `backbone.` at its factor."""
+    """SGD or AdamW over the trainable parameters: no decay on norms (AdamW: nor biases), `backbone.` at its factor."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     norms = {id(p) for m in model.modules() if _is_norm(m) for p in m.parameters(recurse=False)}
     for name, parameter in model.named_parameters():

@@ -43,12 +43,18 @@ class FCOSHead(nn.Module):
         )
 
 
+def _groups(channels: int) -> int:
+    """The published 32 groups where they fit, of at least two channels: one number alone has no deviation."""
+    groups = math.gcd(GROUPS, channels)
+    return groups if groups < channels or channels == 1 else max(groups // 2, 1)
+
+
 def _tower(in_channels: int, channels: int, convs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for index in range(convs):
         layers += [
             nn.Conv2d(channels if index else in_channels, channels, 3, padding=1),
-            nn.GroupNorm(math.gcd(GROUPS, channels), channels),
+            nn.GroupNorm(_groups(channels), channels),
             nn.ReLU(),
         ]
     return nn.Sequential(*layers)

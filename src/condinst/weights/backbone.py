@@ -16,8 +16,8 @@ def load_backbone_weights(body: nn.Module, path: Path) -> None:
     """Fill a timm feature extractor from `path`.
 
     `.safetensors`, `.pth`: a state dict with timm's own names (the classifier may be there and is left out).
-    `.npz`: convolutions with the norm folded in (weight and bias each), in the order the network applies them; the norms
-    become the identity plus that bias. Raises ModelError where names or shapes do not fit.
+    `.npz`: convolutions with the norm folded in (weight and bias each), in the order the network applies them; the
+    norms become the identity plus that bias. Raises ModelError where names or shapes do not fit.
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such backbone weights; give train.init=FILE, imagenet (timm fetches) or none")

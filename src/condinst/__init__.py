@@ -1,0 +1,38 @@
+"""CondInst instance segmentation (arXiv 2003.05664). Importing this package loads nothing heavy; its names load on use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from condinst.config import Config
+    from condinst.errors import CondinstError, DataError, ModelError, UsageError
+    from condinst.inference.result import Result
+    from condinst.model.condinst import CondInst
+    from condinst.predictor import Predictor
+
+__version__ = "0.1.0"
+
+__all__ = ["CondInst", "CondinstError", "Config", "DataError", "ModelError", "Predictor", "Result", "UsageError"]
+
+_HOMES = {
+    "CondInst": "condinst.model.condinst",
+    "CondinstError": "condinst.errors",
+    "Config": "condinst.config",
+    "DataError": "condinst.errors",
+    "ModelError": "condinst.errors",
+    "Predictor": "condinst.predictor",
+    "Result": "condinst.inference.result",
+    "UsageError": "condinst.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'condinst' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])
