@@ -27,6 +27,7 @@ class BackboneConfig(Section):
 
     name: str = "resnet50"
     same_padding: bool = False  # TensorFlow "SAME" padding, for weights trained so
+    stride_in_1x1: bool = False  # a ResNet bottleneck's stride on its first 1×1, for Caffe weights; else on its 3×3
     norm: Literal["frozen", "affine", "batch"] = (
         "frozen"  # all fixed; statistics fixed, scale and bias learn; batch norm
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -17,7 +19,7 @@ NAME = "checkpoint-{:08d}"
 
 
 def save_checkpoint(folder: Path, iteration: int, weights: dict[str, nn.Module], state: dict[str, Any]) -> Path:
-    """Write the modules' weights (safetensors) and `state` (plain containers and tensors); older ones are removed."""
+    """Write the modules' weights (safetensors) and `state` (plain containers and tensors); others are removed."""
     final = folder / NAME.format(iteration)
     temporary = folder / f".{final.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -29,8 +31,9 @@ def save_checkpoint(folder: Path, iteration: int, weights: dict[str, nn.Module],
     torch.save(state | {"iteration": iteration}, temporary / "state.pt")
     shutil.rmtree(final, ignore_errors=True)
     os.replace(temporary, final)
-    for old in list_checkpoints(folder)[:-1]:
-        shutil.rmtree(old)
+    for other in list_checkpoints(folder):
+        if other != final:
+            shutil.rmtree(other)
     return final
 
 
@@ -46,8 +49,8 @@ def load_checkpoint(path: Path, weights: dict[str, nn.Module]) -> dict[str, Any]
             tensors: dict[str, Tensor] = load_file(path / f"{name}.safetensors")
             module.load_state_dict(tensors)
         state: dict[str, Any] = torch.load(path / "state.pt", weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, ValueError) as error:
-        line = str(error).splitlines()[0]
+    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        line = (str(error) or "damaged").splitlines()[0]
         raise ModelError(
             f"{path}: this checkpoint cannot be resumed ({line:.120}); start anew without --resume"
         ) from error

@@ -17,7 +17,7 @@ from condinst.config import TrainConfig
 from condinst.engine.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from condinst.engine.log import TrainingLog
 from condinst.engine.optimizer import lr_factor, make_optimizer
-from condinst.errors import CondinstError
+from condinst.errors import CondinstError, ModelError
 
 # (model, batch, generator for random choices) → named losses, to be summed
 LossesOf = Callable[[nn.Module, Any, torch.Generator], Mapping[str, Tensor]]
@@ -36,11 +36,13 @@ def fit(
     """Train `model` and return the module to keep: the moving average if there is one, else the model.
 
     make_batches(start) yields this process's batches from iteration `start` on. `after(module, iteration)` is called on
-    the main process every `validate_every` iterations. Raises CondinstError when the loss stops being finite.
+    the main process every `validate_every` iterations. Raises CondinstError when the loss stops being finite, ModelError
+    when the checkpoint to resume from does not fit.
     """
     optimizer = make_optimizer(model, config)
     base_rates = [group["lr"] for group in optimizer.param_groups]
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+    mix = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
+    average = AveragedModel(model, multi_avg_fn=mix, use_buffers=True)
     weights: dict[str, nn.Module] = {"model": model} | ({"average": average} if config.ema_decay else {})
     start = _restore(folder, weights, optimizer) if resume else 0
     average.to(accelerator.device)
@@ -85,7 +87,12 @@ def _restore(folder: Path, weights: dict[str, nn.Module], optimizer: torch.optim
     if not found:
         return 0
     state = load_checkpoint(found[-1], weights)
-    optimizer.load_state_dict(state["optimizer"])
+    try:
+        optimizer.load_state_dict(state["optimizer"])
+    except ValueError:
+        raise ModelError(
+            f"{found[-1]}: cannot be resumed with another optimizer or other frozen parts; keep the run's settings"
+        ) from None
     iteration: int = state["iteration"]
     return iteration
 
@@ -96,7 +103,7 @@ def _numbers(
     """The losses' means over processes, as numbers for people."""
     names = [*losses, "total"]
     values = torch.stack([*losses.values(), total]).detach()
-    reduced: Tensor = accelerator.reduce(values, "mean")  # type: ignore[assignment]
+    reduced: Tensor = accelerator.reduce(values, "mean")
     return dict(zip(names, reduced.tolist(), strict=True)) | {"grad_norm": float(norm), "lr": rate}
 
 

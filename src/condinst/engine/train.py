@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -47,8 +48,9 @@ def train(
     model = CondInst(config.model, pretrained=config.train.init == "imagenet")
     if config.train.init not in {"imagenet", "none"}:
         load_backbone_weights(model.backbone.body, Path(config.train.init))
+    accelerator.print(f"backbone {config.model.backbone.name}, licence {model.backbone.licence}", file=sys.stderr)
     if config.train.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(memory_format=torch.channels_last)
     kept = fit(
         model,
         partial(condinst_losses, config=config, accelerator=accelerator),
@@ -66,8 +68,11 @@ def train(
 
 
 def make_accelerator(config: Config) -> Accelerator:
-    """Processes, device and precision; raises UsageError where the batch cannot be shared evenly."""
-    accelerator = Accelerator(mixed_precision=config.train.precision)
+    """Processes, device and precision; raises UsageError where they cannot be had or the batch not shared evenly."""
+    try:
+        accelerator = Accelerator(mixed_precision=config.train.precision)
+    except ValueError as error:  # no such precision on this device, or another one earlier in the same process
+        raise UsageError(f"train.precision={config.train.precision}: {str(error).splitlines()[0]}") from None
     if config.train.batch_size % accelerator.num_processes:
         raise UsageError(
             f"train.batch_size={config.train.batch_size} cannot be shared by {accelerator.num_processes} processes"
@@ -113,7 +118,7 @@ def condinst_losses(
         config.targets.center_radius,
         (shape[0] // stride, shape[1] // stride),
     )
-    positives, centerness = accelerator.reduce(torch.stack(measure_norms(targets)), "mean")  # type: ignore[misc]
+    positives, centerness = accelerator.reduce(torch.stack(measure_norms(targets)), "mean")
     losses = objective(
         output,
         targets,

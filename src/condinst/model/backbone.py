@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import timm
+from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -20,13 +21,15 @@ class Backbone(nn.Module):
     def __init__(self, config: BackboneConfig, pretrained: bool = False) -> None:
         super().__init__()
         self.norm = config.norm
-        self.body = _build(config, pretrained)
+        self.body: Any = _build(config, pretrained)  # timm's feature extractors have no common type
         reductions = self.body.feature_info.reduction()
         if list(reductions) != list(WANTED):
             raise ModelError(f"backbone '{config.name}': its last maps have strides {reductions}, needed {WANTED}")
         self.channels: tuple[int, ...] = tuple(self.body.feature_info.channels())
         cfg = getattr(self.body, "pretrained_cfg", None) or {}
         self.licence = str(cfg.get("license") or "not stated by timm")
+        if config.stride_in_1x1:
+            _move_strides(self.body, config.name)
         _freeze(self.body, config)
         self.train(self.training)
 
@@ -42,24 +45,33 @@ class Backbone(nn.Module):
         return self
 
 
-def _build(config: BackboneConfig, pretrained: bool) -> nn.Module:
+def _build(config: BackboneConfig, pretrained: bool) -> Any:
     if config.name not in timm.list_models(config.name.split(".")[0]):
         near = timm.list_models(f"*{config.name[:6]}*")[:3]
         raise ModelError(f"backbone '{config.name}': timm has no such model; similar: {', '.join(near) or 'none'}")
-    options = {"pad_type": "same"} if config.same_padding else {}
+    options: dict[str, Any] = {"pad_type": "same"} if config.same_padding else {}
     try:
-        probe = timm.create_model(config.name, features_only=True, **options)
-        indices = [index for index, stride in enumerate(probe.feature_info.reduction()) if stride in WANTED]
-        return timm.create_model(config.name, features_only=True, out_indices=indices, pretrained=pretrained, **options)
+        return timm.create_model(
+            config.name, features_only=True, out_indices=(-3, -2, -1), pretrained=pretrained, **options
+        )
     except (RuntimeError, TypeError, AttributeError, OSError) as error:
         raise ModelError(f"backbone '{config.name}': {str(error).splitlines()[0]}") from error
+
+
+def _move_strides(body: nn.Module, name: str) -> None:
+    """From the 3×3 of every down-sampling bottleneck to its first 1×1."""
+    blocks = [module for module in body.modules() if isinstance(module, Bottleneck)]
+    if not blocks:
+        raise ModelError(f"backbone '{name}': stride_in_1x1 is for ResNets made of bottlenecks; set it to false")
+    for block in blocks:
+        block.conv1.stride, block.conv2.stride = block.conv2.stride, (1, 1)
 
 
 def _norms(module: nn.Module) -> list[_BatchNorm]:
     return [child for child in module.modules() if isinstance(child, _BatchNorm)]
 
 
-def _freeze(body: nn.Module, config: BackboneConfig) -> None:
+def _freeze(body: Any, config: BackboneConfig) -> None:
     """Fix the norms and the first `frozen_stages` stages (the stem counts as one)."""
     if config.norm == "frozen":
         for norm in _norms(body):

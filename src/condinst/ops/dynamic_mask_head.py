@@ -26,7 +26,7 @@ class Layer(NamedTuple):
 def split_filters(filters: Tensor, layout: FilterLayout) -> list[Layer]:
     """Controller output (K, count) → layers: all weights first, each (out, in) row-major, then all biases."""
     sizes = layout.sizes
-    parts = filters.split([*layout.weight_counts, *sizes[1:]], dim=1)
+    parts = torch.split(filters, [*layout.weight_counts, *sizes[1:]], dim=1)
     return [
         Layer(weight.reshape(-1, outputs, inputs), bias[:, :, None])
         for weight, bias, inputs, outputs in zip(parts, parts[layout.depth :], sizes, sizes[1:], strict=False)
@@ -93,6 +93,6 @@ def _shared_product(weight: Tensor, bias: Tensor, features: Tensor, grid: Tensor
     counts = torch.bincount(image_index, minlength=images).tolist()
     products = [
         (rows.flatten(0, 1) @ pixels).reshape(-1, outputs, height * width)
-        for rows, pixels in zip(weight[order].split(counts), inputs, strict=True)
+        for rows, pixels in zip(torch.split(weight[order], counts), inputs, strict=True)
     ]
     return torch.cat(products)[order.argsort()] + bias

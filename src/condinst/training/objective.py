@@ -122,7 +122,7 @@ def _mask(
 def _places(output: NetworkOutput, coordinate_scales: tuple[float, ...]) -> tuple[Tensor, Tensor]:
     """Pixel position (L, 2) and coordinate scale (L,) of every location."""
     maps = output.head.class_logits
-    grids = [level_locations(*m.shape[-2:], s, m.device) for m, s in zip(maps, STRIDES, strict=True)]
+    grids = [level_locations(m.shape[-2], m.shape[-1], s, m.device) for m, s in zip(maps, STRIDES, strict=True)]
     scales = [grid.new_full((len(grid),), scale) for grid, scale in zip(grids, coordinate_scales, strict=True)]
     return torch.cat(grids), torch.cat(scales)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ def load_backbone_weights(body: nn.Module, path: Path) -> None:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
     except Exception as error:
         raise ModelError(f"{path}: not readable as weights ({str(error).splitlines()[0]:.100})") from error
+    if not isinstance(state, dict):
+        raise ModelError(f"{path}: expected a state dict, got {type(state).__name__}; save the model's state_dict()")
     own = body.state_dict()
     missing = [name for name in own if name not in state]
     wrong = [name for name in own if name in state and state[name].shape != own[name].shape]
@@ -39,21 +42,32 @@ def load_backbone_weights(body: nn.Module, path: Path) -> None:
 
 
 def _load_folded(body: nn.Module, path: Path) -> None:
-    with np.load(path, allow_pickle=False) as arrays:
-        folded = [
-            (torch.from_numpy(arrays[name]), torch.from_numpy(arrays[name.removesuffix("weight") + "bias"]))
-            for name in arrays.files
-            if arrays[name].ndim == 4
-        ]
+    folded = _read_folded(path)
     modules = list(body.modules())
     convs = [module for module in modules if isinstance(module, nn.Conv2d)]
     norms = [module for module in modules if isinstance(module, nn.BatchNorm2d)]
     if not len(norms) == len(convs) <= len(folded):
         raise ModelError(f"{path}: {len(folded)} folded convolutions do not fit a network of {len(convs)}")
+    for conv, (weight, bias) in zip(convs, folded, strict=False):
+        expected, found = (conv.weight.shape, conv.weight.shape[:1]), (weight.shape, bias.shape)
+        if expected != found:
+            shapes = [" and ".join(str(tuple(shape)) for shape in pair) for pair in (expected, found)]
+            raise ModelError(f"{path}: expected weight and bias of {shapes[0]}, got {shapes[1]}")
     for conv, norm, (weight, bias) in zip(convs, norms, folded, strict=False):
-        if conv.weight.shape != weight.shape:
-            raise ModelError(f"{path}: expected {tuple(conv.weight.shape)}, got {tuple(weight.shape)}")
         _fill(conv, norm, weight, bias)
+
+
+def _read_folded(path: Path) -> list[tuple[Tensor, Tensor]]:
+    """Weight and bias of every convolution, in the file's order."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return [
+                (torch.from_numpy(arrays[name]), torch.from_numpy(arrays[name.removesuffix("weight") + "bias"]))
+                for name in arrays.files
+                if arrays[name].ndim == 4
+            ]
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise ModelError(f"{path}: not readable as weights ({str(error).splitlines()[0]:.100})") from error
 
 
 def _fill(conv: nn.Conv2d, norm: nn.BatchNorm2d, weight: Tensor, bias: Tensor) -> None:

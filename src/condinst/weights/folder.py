@@ -14,8 +14,7 @@ from condinst.config import Config
 from condinst.errors import CondinstError, ModelError, UsageError
 from condinst.model.condinst import CondInst
 from condinst.weights.names import CONFIG_FILE, WEIGHTS_FILE, find_weights
-
-SHOWN = 3  # tensors named in an error before it only counts
+from condinst.weights.tensors import misfits, not_finite
 
 
 def save_model(model: CondInst, config: Config, folder: Path, half: bool = False) -> None:
@@ -26,11 +25,9 @@ def save_model(model: CondInst, config: Config, folder: Path, half: bool = False
     (a diverged run must not replace a good file), CondinstError if the folder cannot be written.
     """
     tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
-    broken = [name for name, tensor in tensors.items() if not _finite(tensor)]
+    broken = not_finite(tensors)
     if broken:
-        raise ModelError(
-            f"{folder}: not saved, NaN or infinity in {_some(broken)}; lower train.lr or set train.clip_norm"
-        )
+        raise ModelError(f"{folder}: not saved, NaN or infinity in {broken}; lower train.lr or set train.clip_norm")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # The settings first: a reader that meets new weights must find what describes them.
@@ -59,10 +56,6 @@ def load_model(source: str | Path) -> tuple[CondInst, Config]:
 def _stored(tensor: Tensor, half: bool) -> Tensor:
     narrow = half and tensor.is_floating_point() and tensor.ndim > 1
     return tensor.detach().to("cpu", torch.float16 if narrow else tensor.dtype).contiguous()
-
-
-def _finite(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -94,22 +87,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _check(found: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
     """Raise ModelError unless `found` has the names and shapes of `expected`, and finite numbers."""
-    missing = [name for name in expected if name not in found]
-    extra = [name for name in found if name not in expected]
-    shapes = [
-        f"{name} is {list(found[name].shape)}, expected {list(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in found and found[name].shape != tensor.shape
-    ]
-    problems = [("missing tensors", missing), ("unknown tensors", extra), ("tensors of another shape", shapes)]
-    text = "; ".join(f"{what} ({len(names)}): {_some(names)}" for what, names in problems if names)
+    text = misfits(found, {name: tensor.shape for name, tensor in expected.items()})
     if text:
         raise ModelError(f"{path}: does not fit its {CONFIG_FILE}: {text}; keep the two files of one model together")
-    broken = [name for name, tensor in found.items() if not _finite(tensor)]
+    broken = not_finite(found)
     if broken:
-        raise ModelError(f"{path}: NaN or infinity in {_some(broken)}; the file is unusable, fetch or train it again")
-
-
-def _some(names: list[str]) -> str:
-    more = f", … ({len(names) - SHOWN} more)" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+        raise ModelError(f"{path}: NaN or infinity in {broken}; the file is unusable, fetch or train it again")

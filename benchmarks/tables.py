@@ -1,0 +1,89 @@
+"""Markdown tables of COCO numbers, one way for model cards and docs/results.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from card import Card, Fit
+
+from condinst.engine.evaluate import CocoNumbers, Kind, Scores
+
+NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
+WHO_MODEL, WHO_RIVAL, WHO_TRUTH = "CondInst", "Mask R-CNN", "the truth itself"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
+    """`words`: columns from the left that hold text; the others are numbers, set to the right."""
+    lines = [head, ["---" if index < words else "---:" for index in range(len(head))], *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def number(value: float) -> str:
+    """COCO's −1 means that there was nothing to measure."""
+    return "–" if value < 0 else f"{value:.3f}"
+
+
+def score_table(card: Card, kind: Kind) -> str:
+    """Model, rival and ceiling at every detection limit."""
+    rows = [
+        (who, str(limit), *(number(getattr(_pick(scores, kind), name)) for name in NUMBERS))
+        for limit in sorted(card.scores)
+        for who, scores in _measured(card, limit)
+    ]
+    return table(("", "limit", *NUMBERS), rows)
+
+
+def class_table(card: Card) -> str:
+    """Each class at the highest limit."""
+    scores = card.scores[max(card.scores)]
+    rows = [
+        (name, number(scores.bbox_per_class[name].AP), *(number(getattr(masks, part)) for part in NUMBERS))
+        for name, masks in scores.segm_per_class.items()
+    ]
+    return table(("class", "box AP", *(f"mask {name}" for name in NUMBERS)), rows)
+
+
+def fit_table(fits: Sequence[Fit]) -> str:
+    """Single pictures with their counts."""
+    rows = [
+        (
+            f"`{fit.file}`",
+            str(fit.objects),
+            str(fit.predicted),
+            str(fit.objects - fit.matched50),
+            str(fit.predicted - fit.matched50),
+            *(number(value) for value in fit.f1),
+        )
+        for fit in fits
+    ]
+    return table(("picture", "objects", "predicted", "missed", "false", "F1 at IoU 0.5", "F1 at 0.75"), rows)
+
+
+def difference(card: Card, limit: int, kind: Kind) -> float | None:
+    """AP of the model less that of the rival; None without a rival at this limit."""
+    if card.rival is None or limit not in card.rival.scores:
+        return None
+    return _pick(card.scores[limit], kind).AP - _pick(card.rival.scores[limit], kind).AP
+
+
+def megabytes(size: int) -> str:
+    """Of 10⁶ bytes."""
+    return f"{size / 1e6:.1f} MB"
+
+
+def minutes(value: float | None) -> str:
+    """Training time in words."""
+    if value is None:
+        return "not recorded"
+    return f"{value:.0f} min" if value < 120 else f"{value / 60:.1f} h"
+
+
+def _pick(scores: Scores, kind: Kind) -> CocoNumbers:
+    return scores.bbox if kind == "bbox" else scores.segm
+
+
+def _measured(card: Card, limit: int) -> list[tuple[str, Scores]]:
+    found = [(WHO_MODEL, card.scores[limit])]
+    if card.rival is not None and limit in card.rival.scores:
+        found.append((WHO_RIVAL, card.rival.scores[limit]))
+    return [*found, (WHO_TRUTH, card.ceiling[limit])]

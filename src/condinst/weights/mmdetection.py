@@ -1,0 +1,74 @@
+"""mmdetection's CondInst: names and settings of its state dict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from condinst.config import BackboneConfig, Config, DetectConfig, ModelConfig
+from condinst.structures import STRIDES
+from condinst.weights.layout import Architecture, Layout, find_width, rename, resnet_name, shape_of
+
+HEAD = "bbox_head."
+BRANCH = "mask_head.mask_feature_head."
+CONVS = range(4)  # of each tower
+SETTINGS = Config(
+    model=ModelConfig(backbone=BackboneConfig(norm="affine")),
+    detect=DetectConfig(score_root=False),
+)
+RENAMING = (
+    ("backbone.body.", "backbone."),
+    *((f"fpn.laterals.{index}.", f"neck.lateral_convs.{index}.conv.") for index in range(3)),
+    *((f"fpn.outputs.{index}.", f"neck.fpn_convs.{index}.conv.") for index in range(3)),
+    ("fpn.p6.", "neck.fpn_convs.3.conv."),
+    ("fpn.p7.", "neck.fpn_convs.4.conv."),
+    *((f"head.class_tower.{3 * index}.", f"{HEAD}cls_convs.{index}.conv.") for index in CONVS),
+    *((f"head.class_tower.{3 * index + 1}.", f"{HEAD}cls_convs.{index}.gn.") for index in CONVS),
+    *((f"head.box_tower.{3 * index}.", f"{HEAD}reg_convs.{index}.conv.") for index in CONVS),
+    *((f"head.box_tower.{3 * index + 1}.", f"{HEAD}reg_convs.{index}.gn.") for index in CONVS),
+    ("head.class_logits.", f"{HEAD}conv_cls."),
+    ("head.distances.", f"{HEAD}conv_reg."),
+    ("head.centerness.", f"{HEAD}conv_centerness."),
+    ("head.controller.", f"{HEAD}controller."),
+    *((f"mask_branch.refine.{i}.0.", f"{BRANCH}convs_all_levels.{i}.conv{i}.conv.") for i in range(3)),
+    *((f"mask_branch.refine.{i}.1.", f"{BRANCH}convs_all_levels.{i}.conv{i}.bn.") for i in range(3)),
+    *((f"mask_branch.tower.{index}.0.", f"{BRANCH}conv_branch.{index}.conv.") for index in CONVS),
+    *((f"mask_branch.tower.{index}.1.", f"{BRANCH}conv_branch.{index}.bn.") for index in CONVS),
+    ("mask_branch.features.", f"{BRANCH}conv_pred."),
+)
+
+
+def source_names(own: str) -> tuple[str, ...]:
+    """The published tensors that ours is made of: one, or the five scales."""
+    if own == "head.scales":
+        return tuple(f"{HEAD}scales.{level}.scale" for level in range(len(STRIDES)))
+    return (rename(own, RENAMING),)
+
+
+def recognises(state: Mapping[str, Tensor]) -> bool:
+    """Whether names of `state` are this program's."""
+    return any(name.startswith((f"{HEAD}conv_cls.", BRANCH)) for name in state)
+
+
+def read_architecture(state: Mapping[str, Tensor]) -> Architecture:
+    """Raises ModelError if the tensors are not those of a published architecture."""
+    blocks = {name.split(".")[2] for name in state if name.startswith("backbone.layer3.")}
+    features = shape_of(state, f"{BRANCH}conv_pred.weight")[0]
+    return Architecture(
+        backbone=resnet_name(blocks),
+        classes=shape_of(state, f"{HEAD}conv_cls.weight")[0],
+        features=features,
+        width=find_width(shape_of(state, f"{HEAD}controller.weight")[0], features),
+        semantic=False,
+    )
+
+
+LAYOUT = Layout(
+    program="mmdetection",
+    settings=SETTINGS,
+    recognises=recognises,
+    read_architecture=read_architecture,
+    source_names=source_names,
+    ignored=(),
+)

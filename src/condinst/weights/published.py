@@ -1,0 +1,101 @@
+"""A state dict of another program's CondInst → our settings and tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from condinst.config import Config
+from condinst.errors import ModelError
+from condinst.model.condinst import CondInst
+from condinst.weights import adelaidet, mmdetection
+from condinst.weights.classes import COCO_CLASSES
+from condinst.weights.layout import Architecture, Layout
+from condinst.weights.tensors import misfits, not_finite
+
+LAYOUTS = (adelaidet.LAYOUT, mmdetection.LAYOUT)
+COUNTER = ".num_batches_tracked"  # of a batch norm; frozen ones were written without
+
+
+class Published(NamedTuple):
+    """A foreign model in our words. tensors: a complete state dict of CondInst(config.model), float32."""
+
+    config: Config
+    tensors: dict[str, Tensor]
+
+
+def read_published(state: Mapping[str, Tensor], source: str, classes: tuple[str, ...] = ()) -> Published:
+    """Settings and tensors of a ResNet CondInst written by AdelaiDet or mmdetection.
+
+    state: tensors by their published names; half precision and the prefix of DistributedDataParallel are fine. source:
+    where they come from, for messages. classes: names by label; without them those of COCO for 80 classes, else
+    numbers. Raises ModelError if the program is not recognised, or tensors are missing, unknown, of another shape or
+    not finite.
+    """
+    found = {name.removeprefix("module."): _widen(tensor) for name, tensor in state.items()}
+    layout = next((layout for layout in LAYOUTS if layout.recognises(found)), None)
+    if layout is None:
+        programs = " or ".join(layout.program for layout in LAYOUTS)
+        raise ModelError(f"{source}: not a CondInst of {programs}: no tensor has a name of theirs; give another file")
+    try:
+        config = _configure(layout, layout.read_architecture(found), classes)
+        return Published(config, _gather(found, layout, config))
+    except ModelError as error:
+        raise ModelError(f"{source}: read as {layout.program}'s: {error}") from None
+
+
+def _widen(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _configure(layout: Layout, architecture: Architecture, classes: tuple[str, ...]) -> Config:
+    names = classes or (COCO_CLASSES if architecture.classes == len(COCO_CLASSES) else _numbered(architecture.classes))
+    if len(names) != architecture.classes:
+        raise ModelError(f"{architecture.classes} classes in the tensors, {len(names)} names; give a name for each")
+    values = layout.settings.model_dump()
+    model = values["model"]
+    model |= {"classes": names, "semantic": architecture.semantic}
+    model["backbone"]["name"] = architecture.backbone
+    model["mask_branch"]["features"] = architecture.features
+    model["mask_head"]["width"] = architecture.width
+    return Config.from_dict(values)
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(f"class {label}" for label in range(count))
+
+
+def _gather(found: dict[str, Tensor], layout: Layout, config: Config) -> dict[str, Tensor]:
+    """Our state dict, once every published tensor is known to fit."""
+    with torch.device("meta"):  # names and shapes only
+        own = CondInst(config.model).state_dict()
+    sources = {name: layout.source_names(name) for name in own}
+    expected = {
+        source: own[name].shape if len(names) == 1 else torch.Size([1])
+        for name, names in sources.items()
+        for source in names
+    }
+    offered = {name: _as_vector(tensor, expected.get(name)) for name, tensor in found.items()}
+    for name in layout.ignored:
+        offered.pop(name, None)
+    for name in expected:
+        if name.endswith(COUNTER):
+            offered.setdefault(name, torch.tensor(0))
+    problem = misfits(offered, expected)
+    if problem:
+        raise ModelError(f"{problem}; give a file of a published architecture")
+    broken = not_finite(offered)
+    if broken:
+        raise ModelError(f"NaN or infinity in {broken}; the file is unusable, fetch it again")
+    return {
+        name: torch.cat([offered[source] for source in names]) if len(names) > 1 else offered[names[0]]
+        for name, names in sources.items()
+    }
+
+
+def _as_vector(tensor: Tensor, expected: torch.Size | None) -> Tensor:
+    """A scalar as the vector of one number that the other program would have written."""
+    return tensor.reshape(1) if not tensor.ndim and expected == (1,) else tensor

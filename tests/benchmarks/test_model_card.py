@@ -1,0 +1,213 @@
+"""A shipped model's card says what was measured; docs/results.md says what the cards say."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as reference
+
+from condinst.config import Config
+from condinst.data.coco import read_coco
+from condinst.engine.evaluate import evaluate
+from condinst.errors import DataError, UsageError
+from condinst.inference.result import Boxes, Masks, Result
+from condinst.model.condinst import CondInst
+from condinst.ops.rle import Region, encode
+from condinst.predictor import Predictor
+from condinst.recipes import load_recipe
+from condinst.weights.folder import save_model
+
+ROOT = Path(__file__).parent.parent.parent
+NUCLEI = ROOT / "tests" / "data" / "nuclei"
+MODULES = ("card", "card_pictures", "card_text", "matching", "model_card", "results", "tables")
+
+
+@pytest.fixture
+def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
+    """The scripts of benchmarks/, which import each other by name."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    yield {name: importlib.import_module(name) for name in MODULES}
+    for name in MODULES:
+        del sys.modules[name]
+
+
+def result_of(bitmaps: list[np.ndarray], scores: list[float], labels: list[int]) -> Result:
+    height, width = bitmaps[0].shape
+    masks = Masks(tuple(encode(Region(bitmap, 0, 0), height, width) for bitmap in bitmaps), (height, width))
+    boxes = Boxes(torch.zeros(len(bitmaps), 4), torch.tensor(scores), torch.tensor(labels))
+    return Result(boxes, masks, {0: "a", 1: "b"}, (height, width))
+
+
+def strip(left: int, right: int) -> np.ndarray:
+    """4 × 20 pixels, true in the columns [left, right)."""
+    bitmap = np.zeros((4, 20), dtype=bool)
+    bitmap[:, left:right] = True
+    return bitmap
+
+
+def test_match_by_hand(modules: dict[str, ModuleType]) -> None:
+    truth = result_of([strip(0, 8), strip(10, 18)], [1, 1], [0, 0])
+    # IoU with the first: 4/8 for the best-scored, 1 for the second, which comes too late; the third is of another
+    # class; the fourth has 6/8 with the second truth
+    predicted = result_of([strip(0, 4), strip(0, 8), strip(10, 18), strip(12, 18)], [0.9, 0.8, 0.7, 0.6], [0, 0, 1, 0])
+    loose = modules["matching"].match(predicted, truth, 0.5)
+    assert loose.truth_of.tolist() == [0, -1, -1, 1]
+    assert loose.found_by.tolist() == [0, 3]
+    strict = modules["matching"].match(predicted, truth, 0.75)
+    assert strict.truth_of.tolist() == [-1, 0, -1, 1]
+    nothing = modules["matching"].match(predicted[[]], truth, 0.5)
+    assert nothing.pairs == 0
+    assert nothing.found_by.tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize("name", ["nuclei", "mushrooms", "coco_mini"])
+def test_truth_is_the_annotation(name: str, modules: dict[str, ModuleType]) -> None:
+    folder = ROOT / "tests" / "data" / name
+    data = read_coco(folder / "val.json", folder / "images")
+    records = json.loads((folder / "val.json").read_text())["annotations"]
+    for sample in data.samples:
+        truth = modules["matching"].truth_of(sample, data.classes)
+        own = [r for r in records if r["image_id"] == sample.image_id and not r["iscrowd"]]
+        assert len(truth) == len(own)
+        for rle, record in zip(truth.masks.rle, own, strict=True):
+            segmentation = record["segmentation"]
+            if isinstance(segmentation, list):
+                parts = reference.frPyObjects(segmentation, sample.height, sample.width)
+                expected = reference.decode(reference.merge(parts))
+            else:
+                expected = reference.decode(segmentation)
+            assert np.array_equal(reference.decode(rle), expected)
+
+
+def test_truth_scores_one_unless_the_limit_cuts_it(modules: dict[str, ModuleType]) -> None:
+    held_out = read_coco(NUCLEI / "val.json", NUCLEI / "images")
+    most = max(len(sample.instances) for sample in held_out.samples)
+    assert modules["model_card"].best_possible(NUCLEI, held_out, most).segm.AP == pytest.approx(1)
+    assert modules["model_card"].best_possible(NUCLEI, held_out, 1).segm.AP < 0.5
+
+
+def test_ranking_and_choice(modules: dict[str, ModuleType], tmp_path: Path) -> None:
+    pictures, fit_of = modules["card_pictures"], modules["card"].Fit
+    cases = []
+    for index, (found, objects) in enumerate([(1, 2), (9, 10), (1, 1), (4, 10), (0, 0), (8, 10), (0, 9), (10, 10)]):
+        path = tmp_path / f"{index}.png"
+        Image.new("RGB", (4, 4), (20 * index, 0, 0)).save(path)
+        fit = fit_of(file=path.name, objects=objects, predicted=objects, matched50=found, matched75=found)
+        cases.append(pictures.Case(path, result_of([strip(0, 1)], [1], [0]), None, None, fit))
+    ranked = pictures.rank(cases)
+    assert [case.fit.file for case in ranked] == [f"{n}.png" for n in (7, 2, 1, 5, 0, 3, 6)]  # ties: more objects first
+    choice = pictures.choose(ranked)
+    assert [case.fit.file for case in choice.successes] == ["7.png", "1.png"]  # 2 has too few objects
+    assert [case.fit.file for case in choice.failures] == ["6.png", "3.png"]
+    assert choice.cover.fit.objects == 10
+    assert pictures.choose([]) == pictures.Choice((), (), None)
+
+
+def test_licence_file(modules: dict[str, ModuleType], tmp_path: Path) -> None:
+    fields = modules["card"].read_licence(NUCLEI / "LICENSE.txt")
+    assert fields["licence"].startswith("CC0 1.0")
+    assert fields["creator"].startswith("Carpenter lab")
+    (tmp_path / "LICENSE.txt").write_text("Pictures\nSource repo : somewhere\n")
+    with pytest.raises(DataError, match="no line 'Licence"):
+        modules["card"].read_licence(tmp_path / "LICENSE.txt")
+
+
+def test_time_from_the_log(modules: dict[str, ModuleType], tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("iteration,total,images_per_second\n20,1,4\n30,1,2\n")
+    assert modules["card"].training_minutes(log, 8) == pytest.approx((20 * 8 / 4 + 10 * 8 / 2) / 60)
+    assert modules["card"].training_minutes(tmp_path / "none.csv", 8) is None
+
+
+def test_no_path_of_this_machine(modules: dict[str, ModuleType]) -> None:
+    portable = modules["card"].portable
+    assert portable("/home/someone/code/data/nuclei", Path("/home/someone/code/condinst")) == "../data/nuclei"
+    assert portable("/scratch/weights.npz", Path("/home/someone/code/condinst")) == "weights.npz"
+    assert portable("../data", Path("/home")) == "../data"
+
+
+def test_bad_limits(modules: dict[str, ModuleType]) -> None:
+    assert modules["model_card"].read_limits("500,100") == [100, 500]
+    for text in ("", "0,100", "many"):
+        with pytest.raises(UsageError, match="--limits"):
+            modules["model_card"].read_limits(text)
+
+
+def tiny(threshold: float) -> Config:
+    """The nuclei recipe, small; `threshold` 0.9 leaves a random model without detections."""
+    small = ["model.fpn_channels=32", "model.head={convs: 1, channels: 32, prior: 0.3}", "input.shorter=128"]
+    more = ["input.longer=256", "train.init=/a/machine/weights.npz", f"detect.score_threshold={threshold}"]
+    return load_recipe("nuclei").with_overrides([*small, *more, "model.classes=[nucleus]"])
+
+
+def command(script: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, str(ROOT / "benchmarks" / script), *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threshold", [0.01, 0.9])
+def test_from_run_to_results(threshold: float, tmp_path: Path) -> None:
+    config = tiny(threshold)
+    torch.manual_seed(0)
+    save_model(CondInst(config.model), config, tmp_path / "run")
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "results.md", tmp_path / "docs")
+    words = ("nuclei", "--data", "tests/data/nuclei", "--run", tmp_path / "run", "--limits", "20,50", "--conf", "0.1")
+    done = command("model_card.py", *words, "--root", tmp_path, "--hardware", "a | test", "--minutes", "3")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "src" / "condinst" / "zoo" / "nuclei"
+    facts = json.loads((folder / "scores.json").read_text())
+    again = evaluate(NUCLEI / "val.json", NUCLEI / "images", Predictor(folder, max_detections=20), 20)
+    assert facts["scores"]["20"]["segm"]["AP"] == again.segm.AP
+    assert facts["scores"]["50"]["detections"] == (0 if threshold == 0.9 else pytest.approx(200, abs=60))
+    assert facts["file_bytes"] == (folder / "model.safetensors").stat().st_size
+    about = Config.from_yaml(folder / "config.yaml").about
+    assert {"licence", "box AP", "mask AP", "data", "command"} <= set(about)
+    assert "/a/machine" not in (folder / "config.yaml").read_text()
+    for picture in (tmp_path / "docs" / "images").iterdir():
+        content = picture.read_bytes()
+        assert len(content) < (150_000 if picture.suffix == ".jpg" else 600_000)
+        Image.open(io.BytesIO(content)).load()
+    assert len(facts["shown"]) == 4
+    card = (folder / "README.md").read_text()
+    assert all(f"docs/images/{picture}" in card for picture in facts["shown"])
+    assert "Not a medical device" in card
+    assert command("results.py", "--root", tmp_path, "--check").returncode == 3
+    for _ in range(2):  # the second finds its own text and leaves it
+        assert command("results.py", "--root", tmp_path).returncode == 0
+    assert command("results.py", "--root", tmp_path, "--check").returncode == 0
+    page = (tmp_path / "docs" / "results.md").read_text()
+    assert f"{again.segm.AP:.3f}" in page
+    assert "a \\| test" in page
+    assert "*Mask R-CNN is not measured yet.*" in page
+
+
+def test_rival_is_set_beside(modules: dict[str, ModuleType], tmp_path: Path) -> None:
+    held_out = read_coco(NUCLEI / "val.json", NUCLEI / "images")
+    card, scores = modules["card"], modules["model_card"].best_possible(NUCLEI, held_out, 20)
+    summary = {"recipe": "nuclei", "parameters": 7, "training_seconds": 120, "scores": {"20": scores.to_dict()}}
+    (tmp_path / "scores.json").write_text(json.dumps(summary))
+    rival = card.read_facts(tmp_path / "scores.json", card.Rival)
+    assert rival.scores[20] == scores
+    assert rival.scores[20].segm.AP == scores.segm.AP
+    (tmp_path / "scores.json").write_text(json.dumps(summary | {"parameters": "seven"}))
+    with pytest.raises(DataError, match=r"scores\.json: parameters"):
+        card.read_facts(tmp_path / "scores.json", card.Rival)
+
+
+def test_results_are_up_to_date() -> None:
+    done = command("results.py", "--check")
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,195 @@
+"""The training loop on a network of a few numbers: resuming, averaging, clipping, what it logs and refuses."""
+
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from condinst.config import TrainConfig
+from condinst.engine.checkpoint import list_checkpoints
+from condinst.engine.fit import fit
+from condinst.errors import CondinstError, ModelError
+
+BASE = {"iterations": 8, "batch_size": 4, "lr": 0.05, "warmup_iterations": 3, "log_every": 1, "checkpoint_every": 3}
+
+
+class Stop(Exception):
+    """Stands for whatever ends a run before its time."""
+
+
+def make_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 1))
+
+
+def batches(start: int, stop: int = 8) -> Iterator[Tensor]:
+    """A function of the iteration alone."""
+    for iteration in range(start, stop):
+        yield torch.randn(4, 3, generator=torch.Generator().manual_seed(iteration))
+
+
+def losses_of(model: nn.Module, batch: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
+    """Random choices belong to it, as they do to the mask loss."""
+    noise = torch.randn(4, 1, generator=generator)
+    found = model(batch)
+    return {"square": (found - batch.sum(1, keepdim=True)).square().mean(), "noise": (found * noise).mean() * 0.1}
+
+
+def run(folder: Path, resume: bool = False, after: Any = None, model: nn.Module | None = None, **settings: Any) -> nn.Module:
+    folder.mkdir(exist_ok=True)
+    config = TrainConfig.model_validate(BASE | settings)
+    return fit(
+        model or make_model(),
+        losses_of,
+        lambda start: batches(start, config.iterations),
+        config,
+        folder,
+        Accelerator(cpu=True),
+        resume,
+        after,
+    )
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """The log without what a clock or the machine says."""
+    with (folder / "log.csv").open(newline="") as file:
+        return [
+            {k: v for k, v in row.items() if k not in ("images_per_second", "memory_mb")} for row in csv.DictReader(file)
+        ]
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    mine, theirs = one.state_dict(), other.state_dict()
+    assert list(mine) == list(theirs)
+    return all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw", "ema_decay": 0.9, "schedule": "cosine", "clip_norm": 0.1}])
+@pytest.mark.parametrize("stop", [4, 6])
+def test_resumed_equals_uninterrupted(tmp_path: Path, settings: dict[str, Any], stop: int) -> None:
+    """Bit for bit, weights, moving average and log, wherever between two checkpoints the run was stopped."""
+
+    def interrupt(_: nn.Module, iteration: int) -> None:
+        if iteration == stop:
+            raise Stop
+
+    whole = run(tmp_path / "whole", **settings)
+    with pytest.raises(Stop):
+        run(tmp_path / "parts", after=interrupt, validate_every=1, **settings)
+    assert list_checkpoints(tmp_path / "parts")[-1].name == f"checkpoint-{stop // 3 * 3:08d}"
+    resumed = run(tmp_path / "parts", resume=True, **settings)
+    assert same(whole, resumed)
+    assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
+    assert [row["iteration"] for row in rows(tmp_path / "parts")] == [str(n) for n in range(1, 9)]
+
+
+def test_a_finished_run_resumes_to_itself(tmp_path: Path) -> None:
+    first = run(tmp_path, ema_decay=0.5)
+    log = (tmp_path / "log.csv").read_bytes()
+    assert same(first, run(tmp_path, resume=True, ema_decay=0.5))
+    assert (tmp_path / "log.csv").read_bytes() == log
+
+
+def test_resume_without_a_checkpoint_starts(tmp_path: Path) -> None:
+    assert same(run(tmp_path / "one"), run(tmp_path / "other", resume=True))
+
+
+def test_resume_with_other_weights_is_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    with pytest.raises(ModelError, match="cannot be resumed"):
+        run(tmp_path, resume=True, ema_decay=0.5)
+    with pytest.raises(ModelError, match="cannot be resumed"):
+        run(tmp_path, resume=True, model=nn.Linear(3, 1))
+    with pytest.raises(ModelError, match="cannot be resumed"):
+        run(tmp_path, resume=True, optimizer="adamw", weight_decay=0.1)
+
+
+def test_a_new_run_does_not_lengthen_the_log_of_an_old_one(tmp_path: Path) -> None:
+    run(tmp_path)
+    first = rows(tmp_path)
+    run(tmp_path)
+    assert rows(tmp_path) == first
+
+
+def test_the_moving_average(tmp_path: Path) -> None:
+    """average ← d·average + (1 − d)·weights after each step; it is what the run keeps, and buffers move along."""
+    states: list[dict[str, Tensor]] = []
+    model = make_model()
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def losses(wrapped: nn.Module, batch: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
+        states.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return losses_of(wrapped, batch, generator)
+
+    config = TrainConfig.model_validate(BASE | {"ema_decay": 0.75})
+    kept = fit(model, losses, batches, config, tmp_path, Accelerator(cpu=True))
+    states.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+    assert all(torch.equal(start[name], states[0][name]) for name in start)
+    for name, found in kept.state_dict().items():
+        if found.is_floating_point():
+            # torch's own rule: the first step is copied
+            expected = states[1][name]
+            for state in states[2:]:
+                expected = 0.75 * expected + 0.25 * state[name]
+            assert torch.allclose(found, expected, atol=1e-6), name
+    assert not same(kept, model)
+
+
+def test_gradients_are_clipped(tmp_path: Path) -> None:
+    """One step of plain SGD moves the weights by at most lr · clip_norm; the log shows the norm before."""
+    settings = {"iterations": 1, "warmup_iterations": 0, "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0}
+    moved = []
+    for name, clip in (("free", 0.0), ("clipped", 0.01)):
+        model = make_model()
+        run(tmp_path / name, model=model, clip_norm=clip, **settings)
+        steps = [p - q for p, q in zip(model.parameters(), make_model().parameters(), strict=True)]
+        moved.append(torch.cat([step.flatten() for step in steps]).norm().item())
+    norms = [float(rows(tmp_path / name)[0]["grad_norm"]) for name in ("free", "clipped")]
+    assert norms[0] == norms[1] == pytest.approx(moved[0], rel=1e-4)
+    assert moved[1] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_log(tmp_path: Path) -> None:
+    run(tmp_path / "each")
+    run(tmp_path / "some", log_every=3)
+    each, some = rows(tmp_path / "each"), rows(tmp_path / "some")
+    assert [row["iteration"] for row in some] == ["3", "6", "8"]
+    assert list(each[0]) == ["iteration", "square", "noise", "total", "grad_norm", "lr"]
+    assert all(float(r["total"]) == pytest.approx(float(r["square"]) + float(r["noise"]), rel=1e-4) for r in each)
+    mean = sum(float(row["square"]) for row in each[3:6]) / 3
+    assert float(some[1]["square"]) == pytest.approx(mean, rel=1e-4)
+    warming = [0.05 * (0.001 * (1 - n / 3) + n / 3) for n in range(3)]
+    assert [float(row["lr"]) for row in each] == pytest.approx([*warming, 0.05, 0.05, 0.05, 0.005, 0.005], rel=1e-3)
+
+
+def test_training_mode_and_the_callback(tmp_path: Path) -> None:
+    """A callback that puts the network into evaluation mode does not change the training."""
+    seen: list[int] = []
+
+    def after(module: nn.Module, iteration: int) -> None:
+        module.eval()
+        seen.append(iteration)
+
+    watched = run(tmp_path / "watched", after=after, validate_every=3)
+    assert seen == [3, 6]
+    assert same(watched, run(tmp_path / "alone"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, value: float) -> None:
+    def losses(model: nn.Module, batch: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
+        found = losses_of(model, batch, generator)
+        broken = torch.equal(batch, next(batches(4)))
+        return {"square": found["square"], "noise": found["noise"] * (value if broken else 1)}
+
+    config = TrainConfig.model_validate(BASE | {"checkpoint_every": 1})
+    with pytest.raises(CondinstError, match="iteration 5: noise, total not finite; lower train.lr") as caught:
+        fit(make_model(), losses, batches, config, tmp_path, Accelerator(cpu=True))
+    assert not isinstance(caught.value, ModelError)
+    assert len(rows(tmp_path)) == 4
+    assert list_checkpoints(tmp_path)[-1].name == "checkpoint-00000004"

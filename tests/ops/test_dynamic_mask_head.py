@@ -1,0 +1,199 @@
+"""The dynamic mask head against loops over instances, pixels and layers in float64."""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck
+
+from condinst.ops.dynamic_mask_head import dynamic_mask_head, split_filters
+from condinst.structures import FilterLayout
+
+HEIGHT, WIDTH = 2, 3
+
+
+@dataclass
+class Case:
+    """Arguments of one call, float64."""
+
+    features: Tensor
+    filters: Tensor
+    image_index: Tensor
+    locations: Tensor
+    scales: Tensor
+    layout: FilterLayout
+    coordinates: str
+    stride: int
+
+    def run(self, dtype: torch.dtype = torch.float64) -> Tensor:
+        return dynamic_mask_head(
+            self.features.to(dtype),
+            self.filters.to(dtype),
+            self.image_index,
+            self.locations.to(dtype),
+            self.scales.to(dtype),
+            self.layout,
+            self.coordinates,  # type: ignore[arg-type]
+            self.stride,
+        )
+
+
+def make(
+    layout: FilterLayout,
+    coordinates: str = "relative",
+    stride: int = 4,
+    images: tuple[int, ...] = (1, 0, 2, 1, 2),
+    count: int = 3,
+) -> Case:
+    """Random numbers; `images` says which of `count` images each instance lies in."""
+    torch.manual_seed(0)
+    instances = len(images)
+    return Case(
+        torch.randn(count, layout.features, HEIGHT, WIDTH, dtype=torch.float64),
+        torch.randn(instances, layout.count, dtype=torch.float64),
+        torch.tensor(images, dtype=torch.int64),
+        torch.rand(instances, 2, dtype=torch.float64) * 24,
+        torch.tensor([64.0, 128, 256, 512, 1024], dtype=torch.float64)[torch.arange(instances) % 5],
+        layout,
+        coordinates,
+        stride,
+    )
+
+
+def enlarge(mask: np.ndarray, factor: int) -> np.ndarray:
+    """Output pixel f·i + f/2 is input pixel i."""
+    axes = [np.clip((np.arange(n * factor) - factor // 2) / factor, 0, n - 1) for n in mask.shape]
+    rows = np.stack([np.interp(axes[0], np.arange(mask.shape[0]), column) for column in mask.T], axis=1)
+    return np.stack([np.interp(axes[1], np.arange(mask.shape[1]), row) for row in rows])
+
+
+def naive(case: Case) -> np.ndarray:
+    """One instance, one pixel and one layer at a time; the filters are read off as spec §2 lays them out."""
+    layout = case.layout
+    sizes = [layout.features + layout.coordinates] + [layout.width] * (layout.depth - 1) + [1]
+    masks = []
+    for k, numbers in enumerate(case.filters.numpy()):
+        features = case.features[case.image_index[k]].numpy()
+        height, width = features.shape[1:]
+        mask = np.zeros((height, width))
+        for v, u in itertools.product(range(height), range(width)):
+            x, y = 8 * u + 4, 8 * v + 4
+            position = {
+                "relative": (case.locations[k].numpy() - (x, y)) / case.scales[k].item(),
+                "absolute": np.array([x / (8 * width) * 2 - 1, y / (8 * height) * 2 - 1]),
+                "none": np.zeros(0),
+            }[case.coordinates]
+            values = np.concatenate([position, features[:, v, u]])
+            weight_at, bias_at = 0, sum(a * b for a, b in itertools.pairwise(sizes))
+            for layer, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+                weight = numbers[weight_at : weight_at + inputs * outputs].reshape(outputs, inputs)
+                values = weight @ values + numbers[bias_at : bias_at + outputs]
+                weight_at, bias_at = weight_at + inputs * outputs, bias_at + outputs
+                if layer < len(sizes) - 2:
+                    values = np.maximum(values, 0)
+            mask[v, u] = values[0]
+        masks.append(enlarge(mask, 8 // case.stride))
+    return np.array(masks)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    ("coordinates", "features"),
+    [pair for pair in itertools.product(("relative", "absolute", "none"), (0, 1, 8, 16)) if pair != ("none", 0)],
+)
+def test_naive_loop(depth: int, coordinates: str, features: int) -> None:
+    for width, stride in ((8, 4), (2, 8), (16, 2), (1, 4)):
+        layout = FilterLayout(features, 0 if coordinates == "none" else 2, depth, width)
+        case = make(layout, coordinates, stride)
+        expected = naive(case)
+        assert expected.shape == (5, HEIGHT * 8 // stride, WIDTH * 8 // stride)
+        np.testing.assert_allclose(case.run().numpy(), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("images", [(0, 0, 0), (2, 2), (1, 0, 1, 0), ()])
+def test_images_without_instances(images: tuple[int, ...]) -> None:
+    case = make(FilterLayout(), images=images)
+    found = case.run()
+    assert found.shape == (len(images), 4, 6)
+    np.testing.assert_allclose(found.numpy(), naive(case).reshape(found.shape), rtol=1e-9, atol=1e-9)
+
+
+def test_one_image_takes_the_same_way() -> None:
+    case = make(FilterLayout(), images=(0, 0, 0), count=1)
+    np.testing.assert_allclose(case.run().numpy(), naive(case), rtol=1e-9, atol=1e-9)
+    assert make(FilterLayout(), images=(), count=1).run().shape == (0, 4, 6)
+
+
+def test_single_precision_far_from_the_origin() -> None:
+    """The first layer is computed as one affine map of absolute positions: what that costs 1300 pixels out."""
+    case = make(FilterLayout(8, 2, 3, 8))
+    case.features = torch.randn(3, 8, 100, 168, dtype=torch.float64)
+    case.locations = torch.tensor([[1300.0, 780.0]], dtype=torch.float64).repeat(5, 1)
+    exact, single = case.run(), case.run(torch.float32)
+    assert single.dtype == torch.float32
+    assert (single - exact).abs().max() < 1e-5 * exact.abs().max()
+
+
+def test_split_by_hand() -> None:
+    """Weights of all layers come first, (out, in) row-major, then all biases."""
+    layers = split_filters(torch.arange(11.0)[None], FilterLayout(features=1, coordinates=2, depth=2, width=2))
+    assert layers[0].weight.tolist() == [[[0, 1, 2], [3, 4, 5]]]
+    assert layers[1].weight.tolist() == [[[6, 7]]]
+    assert layers[0].bias.tolist() == [[[8], [9]]]
+    assert layers[1].bias.tolist() == [[[10]]]
+
+
+@pytest.mark.parametrize(
+    ("layout", "count"),
+    [
+        *((FilterLayout(depth=depth), n) for depth, n in ((1, 11), (2, 97), (3, 169), (4, 241))),
+        *((FilterLayout(width=width), n) for width, n in ((2, 31), (4, 69), (8, 169), (16, 465))),
+        *((FilterLayout(features=features), n) for features, n in ((1, 113), (2, 121), (4, 137), (8, 169), (16, 233))),
+        (FilterLayout(coordinates=0), 153),
+        (FilterLayout(features=0), 105),
+        (FilterLayout(features=16, width=16), 593),
+    ],
+)
+def test_published_counts(layout: FilterLayout, count: int) -> None:
+    assert layout.count == count
+    assert sum(part.numel() for layer in split_filters(torch.zeros(1, count), layout) for part in layer) == count
+
+
+def test_published_layout() -> None:
+    assert FilterLayout().weight_counts == [80, 64, 8]
+    assert FilterLayout().sizes[1:] == [8, 8, 1]
+
+
+@pytest.mark.parametrize(("depth", "coordinates"), [(1, "relative"), (3, "relative"), (2, "absolute"), (3, "none")])
+def test_gradient(depth: int, coordinates: str) -> None:
+    case = make(FilterLayout(2, 0 if coordinates == "none" else 2, depth, 3), coordinates, 4, (1, 0, 1), 2)
+
+    def run(features: Tensor, filters: Tensor) -> Tensor:
+        case.features, case.filters = features, filters
+        return case.run()
+
+    assert gradcheck(run, (case.features.requires_grad_(), case.filters.requires_grad_()))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_no_instance_gives_zero_gradients(count: int) -> None:
+    case = make(FilterLayout(), images=(), count=count)
+    case.features.requires_grad_()
+    case.filters.requires_grad_()
+    case.run().sum().backward()
+    assert case.features.grad is not None
+    assert not case.features.grad.any()
+    assert case.filters.grad is not None
+
+
+def test_mirrored() -> None:
+    """Mirrored features and locations, with the weight of dx negated, draw the mirrored masks."""
+    case = make(FilterLayout(), stride=8)
+    plain = case.run()
+    case.features = case.features.flip(3)
+    case.locations[:, 0] = 8 * WIDTH - case.locations[:, 0]
+    case.filters[:, 0:80:10] *= -1
+    assert torch.allclose(case.run(), plain.flip(2), atol=1e-12)

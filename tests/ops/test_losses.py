@@ -1,0 +1,139 @@
+"""Each loss by hand, against float64 formulas and torch's or torchvision's own, and its gradient."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck
+from torch.nn import functional as F
+from torchvision.ops import generalized_box_iou, generalized_box_iou_loss
+
+from condinst.ops import losses
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+BOX_LOSSES = [losses.giou_loss, losses.iou_loss, losses.smooth_l1_loss]
+MASK_LOSSES = [losses.dice_loss, losses.mask_cross_entropy]
+
+
+def distances(count: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    return torch.rand(count, 4, dtype=dtype) * 5 + 0.1, torch.rand(count, 4, dtype=dtype) * 5 + 0.1
+
+
+def test_focal_by_hand() -> None:
+    found = losses.focal(torch.zeros(2), torch.tensor([1.0, 0.0]))
+    assert found.tolist() == pytest.approx([0.25 * 0.25 * math.log(2), 0.75 * 0.25 * math.log(2)])
+
+
+def test_classification_losses_are_their_formulas() -> None:
+    logits = np.random.default_rng(0).normal(size=(5, 7)) * 3
+    targets = (np.arange(35).reshape(5, 7) % 3 == 0).astype(float)
+    p = 1 / (1 + np.exp(-logits))
+    right = np.where(targets == 1, p, 1 - p)
+    entropy = -np.log(right)
+    focal = np.where(targets == 1, 0.25, 0.75) * (1 - right) ** 2 * entropy
+    found = (torch.from_numpy(logits), torch.from_numpy(targets))
+    np.testing.assert_allclose(losses.cross_entropy(*found), entropy, rtol=1e-9)
+    np.testing.assert_allclose(losses.focal(*found), focal, rtol=1e-9)
+
+
+def test_overlap_by_hand() -> None:
+    """Areas 8 and 8, common 2·2, union 12, hull 4·4."""
+    predicted, target = torch.tensor([[1.0, 2, 1, 2]]), torch.tensor([[2.0, 1, 2, 1]])
+    iou, giou = losses.box_overlap(predicted, target)
+    assert iou.item() == pytest.approx(5 / 13)
+    assert giou.item() == pytest.approx(5 / 13 - 4 / 16)
+    assert losses.giou_loss(predicted, target).item() == pytest.approx(1 - 5 / 13 + 0.25)
+    assert losses.iou_loss(predicted, target).item() == pytest.approx(math.log(13 / 5))
+    for loss in BOX_LOSSES:
+        assert loss(target, target).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_smooth_l1_by_hand() -> None:
+    predicted, target = torch.tensor([[0.5, 3.0, 1.0, 0.0]]), torch.tensor([[1.0, 1.0, 1.0, 1.0]])
+    assert losses.smooth_l1_loss(predicted, target).tolist() == [0.125 + 1.5 + 0 + 0.5]
+    predicted, target = distances(20)
+    expected = F.huber_loss(predicted, target, reduction="none").sum(dim=1)
+    torch.testing.assert_close(losses.smooth_l1_loss(predicted, target), expected)
+
+
+def test_giou_is_torchvisions_but_for_the_one() -> None:
+    """Published: one is added above and below the fraction of the IoU, and nowhere else."""
+    predicted, target = distances(50)
+    location = torch.tensor([7.0, 9.0], dtype=torch.float64)
+    boxes = [torch.cat((location - d[:, :2], location + d[:, 2:]), dim=1) for d in (predicted, target)]
+    common = torch.minimum(predicted, target)
+    intersection = (common[:, 0] + common[:, 2]) * (common[:, 1] + common[:, 3])
+    areas = [(b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in boxes]
+    union = areas[0] + areas[1] - intersection
+    one = (intersection + 1) / (union + 1) - intersection / union
+    iou, giou = losses.box_overlap(predicted, target)
+    torch.testing.assert_close(giou, generalized_box_iou(*boxes).diagonal() + one)
+    torch.testing.assert_close(iou, intersection / union + one)
+    torch.testing.assert_close(losses.giou_loss(predicted, target), generalized_box_iou_loss(*boxes, eps=0) - one)
+
+
+def test_dice_by_hand() -> None:
+    """Two pixels at probability one half, one of them true: 1 − 2·0.5 / (0.25 + 0.25 + 1)."""
+    truth = torch.tensor([[[True, False]], [[True, True]], [[False, False]], [[True, False]]])
+    logits = torch.tensor([[[0.0, 0.0]], [[50.0, 50.0]], [[0.0, 0.0]], [[-50.0, 50.0]]])
+    expected = [1 - 1 / (1.5 + 1e-5), 1 - 4 / (4 + 1e-5), 1, 1]
+    assert losses.dice_loss(logits, truth).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_mask_cross_entropy_by_hand() -> None:
+    truth = torch.tensor([[[True, False]], [[False, False]]])
+    logits = torch.tensor([[[0.0, 0.0]], [[0.0, -100.0]]])
+    assert losses.mask_cross_entropy(logits, truth).tolist() == pytest.approx([math.log(2), math.log(2) / 2])
+    logits, truth = torch.randn(3, 4, 5), torch.rand(3, 4, 5) > 0.5
+    each = [F.binary_cross_entropy(m.sigmoid(), t.float()) for m, t in zip(logits, truth, strict=True)]
+    torch.testing.assert_close(losses.mask_cross_entropy(logits, truth), torch.stack(each))
+
+
+@pytest.mark.parametrize("loss", BOX_LOSSES)
+def test_box_gradients(loss: Loss) -> None:
+    predicted, target = distances(6)
+    assert gradcheck(lambda p: loss(p, target), predicted.requires_grad_())
+
+
+@pytest.mark.parametrize("loss", MASK_LOSSES)
+def test_mask_gradients(loss: Loss) -> None:
+    truth = torch.rand(3, 2, 3) > 0.5
+    assert gradcheck(lambda m: loss(m, truth), torch.randn(3, 2, 3, dtype=torch.float64, requires_grad=True))
+
+
+@pytest.mark.parametrize("loss", [losses.focal, losses.cross_entropy])
+def test_classification_gradients(loss: Loss) -> None:
+    targets = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
+    assert gradcheck(lambda x: loss(x, targets), torch.randn(2, 3, dtype=torch.float64, requires_grad=True))
+
+
+@pytest.mark.parametrize("loss", BOX_LOSSES)
+def test_boxes_of_no_size(loss: Loss) -> None:
+    """The head starts with distances of 0 where the ReLU cuts: loss and gradient stay finite."""
+    predicted = torch.zeros(2, 4, requires_grad=True)
+    found = loss(predicted, torch.tensor([[1.0, 2, 3, 4], [0.0, 0, 0, 0]]))
+    found.sum().backward()
+    assert found.isfinite().all()
+    assert predicted.grad is not None
+    assert predicted.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [1e3, 1e-3])
+def test_masks_far_out(size: float) -> None:
+    truth = torch.tensor([[[True, False]]])
+    for loss in MASK_LOSSES:
+        logits = torch.tensor([[[-size, size]]], requires_grad=True)
+        loss(logits, truth).sum().backward()
+        assert logits.grad is not None
+        assert logits.grad.isfinite().all()
+
+
+def test_nothing_given() -> None:
+    for loss in BOX_LOSSES:
+        assert loss(torch.empty(0, 4), torch.empty(0, 4)).shape == (0,)
+    for loss in MASK_LOSSES:
+        assert loss(torch.empty(0, 3, 3), torch.empty(0, 3, 3, dtype=torch.bool)).shape == (0,)

@@ -1,0 +1,89 @@
+"""The published program's recorded positives and sampled masks of one training batch, from the same polygons."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from condinst.config import ModelConfig, TargetConfig
+from condinst.data.sample import Instance, Polygons, Sample
+from condinst.data.truth import draw_truth
+from condinst.ops.locations import level_locations
+from condinst.structures import STRIDES, Targets
+from condinst.training.targets import assign, measure_norms
+
+GOLDEN = Path(__file__).parents[3] / "shared" / "reference" / "training"
+CLASSES = 80
+PADDED = (256, 320)
+LEVELS = [(PADDED[0] // stride or 1, -(-PADDED[1] // stride)) for stride in STRIDES]
+
+pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"recorded outputs not at {GOLDEN}")
+
+
+def read_sample(record: dict[str, object]) -> Sample:
+    instances = []
+    for number, thing in enumerate(record["objects"]):  # type: ignore[arg-type, var-annotated]
+        parts = tuple(np.array(part).reshape(-1, 2) for part in thing["polygons"])
+        corners = np.concatenate(parts)
+        box = (*corners.min(0).tolist(), *corners.max(0).tolist())
+        instances.append(Instance(thing["cls"], box, Polygons(parts), False, number))
+    return Sample(Path("recorded"), 0, int(record["W"]), int(record["H"]), tuple(instances))  # type: ignore[call-overload]
+
+
+@pytest.fixture(scope="module")
+def targets() -> Targets:
+    records = json.loads((GOLDEN / "train.json").read_text())["_batch"]
+    samples = [read_sample(record) for record in records]
+    identity = np.array([[1.0, 0, 0], [0, 1, 0]])
+    truths = tuple(draw_truth(sample, identity, sample.height, sample.width, 4) for sample in samples)
+    settings = ModelConfig()
+    mask_size = (PADDED[0] // 4, PADDED[1] // 4)
+    return assign(truths, LEVELS, settings.size_ranges, CLASSES, TargetConfig().center_radius, mask_size)
+
+
+def places() -> tuple[Tensor, Tensor]:
+    """Level and pixel position of every location."""
+    grids = [level_locations(*size, stride) for size, stride in zip(LEVELS, STRIDES, strict=True)]
+    levels = torch.cat([torch.full((len(grid),), level) for level, grid in enumerate(grids)])
+    return levels, torch.cat(grids)
+
+
+@pytest.mark.parametrize("case", ["CondInst_R50", "CondInst_R50_sem", "CondInst_R50_BiFPN"])
+def test_positives(targets: Targets, case: str) -> None:
+    recorded = np.load(GOLDEN / f"train_{case}.npz")
+    image, location = (targets.instance_index >= 0).nonzero(as_tuple=True)
+    levels, points = places()
+    mine = {
+        (i, int(levels[at]), *points[at].tolist()): (i, at)
+        for i, at in zip(image.tolist(), location.tolist(), strict=True)
+    }
+    names = ("im_inds", "fpn_levels", "locations")
+    theirs = [
+        (i, level, *point) for i, level, point in zip(*(recorded[f"pos.{n}"].tolist() for n in names), strict=True)
+    ]
+    assert len(theirs) == 64
+    assert set(mine) == set(theirs)
+    at = tuple(torch.tensor([mine[key] for key in theirs]).T)
+    assert targets.instance_index[at].tolist() == recorded["pos.gt_inds"].tolist()
+    assert targets.labels[at].tolist() == recorded["pos.labels"].tolist()
+    assert torch.allclose(targets.distances_in_strides[at], torch.from_numpy(recorded["pos.reg_targets"]), atol=1e-6)
+    assert torch.allclose(targets.centerness[at], torch.from_numpy(recorded["pos.gt_ctrs"]), atol=1e-6)
+
+
+def test_positives_per_level(targets: Targets) -> None:
+    expected = json.loads((GOLDEN / "train.json").read_text())["CondInst_R50"]["positives_per_level"]
+    levels, _ = places()
+    positive = (targets.instance_index >= 0).sum(dim=0)
+    assert [int(positive[levels == level].sum()) for level in range(5)] == expected
+    norms = measure_norms(targets)
+    assert norms.positives.item() == sum(expected)
+    assert (targets.labels < CLASSES).sum() == sum(expected)
+
+
+def test_masks(targets: Targets) -> None:
+    recorded = np.load(GOLDEN / "train_CondInst_R50.npz")["gt_bitmasks"]
+    expected = np.unpackbits(recorded).reshape(6, PADDED[0] // 4, PADDED[1] // 4)
+    assert np.array_equal(targets.masks.numpy(), expected)

@@ -1,0 +1,155 @@
+"""First weights of a backbone: ImageNet's folded convolutions, state dicts, and what does not fit."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional as F
+
+from condinst.config import BackboneConfig
+from condinst.errors import ModelError
+from condinst.model.backbone import Backbone
+from condinst.weights.backbone import load_backbone_weights
+
+IMAGENET = Path(__file__).parents[3] / "shared" / "weights" / "mobilenet_v2_imagenet.npz"
+
+
+def make(name: str = "mobilenetv2_035", **settings: object) -> Backbone:
+    return Backbone(BackboneConfig.model_validate({"name": name, "frozen_stages": 0} | settings))
+
+
+def folded(body: nn.Module) -> dict[str, np.ndarray]:
+    """Random weights and biases for every convolution, under names that say nothing."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for number, conv in enumerate(m for m in body.modules() if isinstance(m, nn.Conv2d)):
+        fan_in = conv.weight[0].numel()
+        arrays[f"layer{number:03d}.weight"] = rng.normal(0, fan_in**-0.5, conv.weight.shape).astype(np.float32)
+        arrays[f"layer{number:03d}.bias"] = rng.normal(0, 0.3, conv.weight.shape[0]).astype(np.float32)
+    return arrays
+
+
+class WithBias(nn.Module):
+    """A convolution followed by its bias, where the network has a norm and the activation that timm put into it."""
+
+    def __init__(self, bias: np.ndarray, activation: nn.Module) -> None:
+        super().__init__()
+        self.bias = torch.from_numpy(bias)[:, None, None]
+        self.activation = activation
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.activation(maps + self.bias)
+        return found
+
+
+@torch.no_grad()
+def test_folded_norms_give_the_forward_of_explicit_biases(tmp_path: Path) -> None:
+    backbone = make().eval()
+    arrays = folded(backbone.body)
+    path = tmp_path / "weights.npz"
+    np.savez(path, **arrays)
+    load_backbone_weights(backbone.body, path)
+    images = torch.randn(1, 3, 64, 64)
+    found = backbone(images)
+
+    explicit = make().eval()
+    biases = iter(value for name, value in arrays.items() if name.endswith("bias"))
+    weights = iter(value for name, value in arrays.items() if name.endswith("weight"))
+    for module in list(explicit.body.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Conv2d):
+                child.weight.copy_(torch.from_numpy(next(weights)))
+            elif isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, WithBias(next(biases), child.act))  # type: ignore[arg-type]
+    for one, other in zip(found, explicit(images), strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not IMAGENET.is_file(), reason=f"ImageNet weights not at {IMAGENET}")
+@torch.no_grad()
+def test_imagenet_file() -> None:
+    """The classifier's own convolution is left over; the rest fills the network in order."""
+    backbone = make("mobilenetv2_100", same_padding=True, norm="affine").eval()
+    load_backbone_weights(backbone.body, IMAGENET)
+    arrays = np.load(IMAGENET)
+    first = torch.from_numpy(arrays["features.0.0.weight"])
+    assert torch.equal(backbone.body.conv_stem.weight, first)
+    images = torch.rand(1, 3, 64, 64) * 2 - 1
+    stem = F.conv2d(F.pad(images, (0, 1, 0, 1)), first, torch.from_numpy(arrays["features.0.0.bias"]), stride=2)
+    assert torch.allclose(backbone.body.bn1(backbone.body.conv_stem(images)), stem.clamp(0, 6), atol=1e-5)
+    kept = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert all(torch.allclose(norm.running_var + norm.eps, torch.ones(())) for norm in kept)  # type: ignore[operator]
+    for one, next_one in pairwise(backbone(images)):
+        assert one.isfinite().all()
+        assert one.std() > 0.01
+        assert next_one.shape[-1] * 2 == one.shape[-1]
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_state_dicts_with_timms_names(tmp_path: Path, suffix: str) -> None:
+    """The classifier is left out."""
+    torch.manual_seed(1)
+    state = timm.create_model("mobilenetv2_035").state_dict()
+    path = tmp_path / f"weights.{suffix}"
+    if suffix == "pth":
+        torch.save(state, path)
+    else:
+        save_file(state, path)
+    backbone = make()
+    load_backbone_weights(backbone.body, path)
+    own = backbone.body.state_dict()
+    assert own
+    assert all(torch.equal(tensor, state[name]) for name, tensor in own.items())
+
+
+def refusal(body: nn.Module, path: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        load_backbone_weights(body, path)
+    line = str(caught.value)
+    assert str(path) in line
+    assert "\n" not in line
+    return line
+
+
+def test_refusals(tmp_path: Path) -> None:
+    body = make().body
+    before = {name: tensor.clone() for name, tensor in body.state_dict().items()}
+    assert "train.init=FILE" in refusal(body, tmp_path / "absent.npz")
+    assert "no such" in refusal(body, tmp_path)
+    for suffix in ("npz", "safetensors", "pth"):
+        path = tmp_path / f"words.{suffix}"
+        path.write_text("not weights")
+        assert "not readable as weights" in refusal(body, path)
+    state = dict(body.state_dict())
+    name = next(iter(state))
+    save_file({k: v for k, v in state.items() if k != name}, tmp_path / "missing.safetensors")
+    assert f"1 tensors missing, 0 of another shape; first: {name}" in refusal(body, tmp_path / "missing.safetensors")
+    save_file(state | {name: torch.zeros(2)}, tmp_path / "shape.safetensors")
+    assert f"0 tensors missing, 1 of another shape; first: {name}" in refusal(body, tmp_path / "shape.safetensors")
+    torch.save([1, 2], tmp_path / "list.pth")
+    assert "expected a state dict, got list" in refusal(body, tmp_path / "list.pth")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in body.state_dict().items())
+
+
+def test_folded_arrays_that_do_not_fit(tmp_path: Path) -> None:
+    body = make().body
+    before = {name: tensor.clone() for name, tensor in body.state_dict().items()}
+    arrays = folded(body)
+    cases = {
+        "few": dict(list(arrays.items())[:10]),
+        "bias": {name: value for name, value in arrays.items() if name != "layer003.bias"},
+        "shape": arrays | {"layer040.weight": np.zeros((3, 3, 1, 1), np.float32)},
+        "wide": arrays | {"layer003.bias": np.zeros(1000, np.float32)},
+    }
+    for name, content in cases.items():
+        np.savez(tmp_path / f"{name}.npz", **content)
+    assert "5 folded convolutions do not fit" in refusal(body, tmp_path / "few.npz")
+    assert "layer003.bias" in refusal(body, tmp_path / "bias.npz")
+    assert "(3, 3, 1, 1)" in refusal(body, tmp_path / "shape.npz")
+    assert "(1000,)" in refusal(body, tmp_path / "wide.npz")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in body.state_dict().items())
