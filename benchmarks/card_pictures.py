@@ -28,6 +28,8 @@ RIGHT = (1, 3, 2, 6, 8, 9)  # colours that cannot be taken for it
 SIDES = (520, 440, 360, 300)  # longer side of a panel in pixels: the largest that fits LARGEST_JPEG
 QUALITIES = (90, 80, 70)
 LARGEST_JPEG = 150_000  # bytes
+COVER_HEIGHT = 320  # pixels
+APART = 64  # mean difference of the mean colours, of 255, from which on two pictures are of different kinds
 GAP, LINE = 8, 22  # pixels: between panels, for a caption
 
 
@@ -42,11 +44,10 @@ class Case(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What a card shows. cover: the README's picture. Fewer where the set has fewer pictures."""
+    """Files that a card shows; fewer where the set has fewer pictures."""
 
-    successes: tuple[Case, ...]
-    failures: tuple[Case, ...]
-    cover: Case | None
+    successes: tuple[str, ...]
+    failures: tuple[str, ...]
 
 
 def judge(sample: Sample, predicted: Result) -> Case:
@@ -63,24 +64,18 @@ def judge(sample: Sample, predicted: Result) -> Case:
     return Case(sample.path, truth, predicted, loose, fit)
 
 
-def rank(cases: Sequence[Case]) -> list[Case]:
+def rank(fits: Sequence[Fit]) -> list[Fit]:
     """Those with objects, by the mean of the two F1, best first; ties: more objects first, then by file name."""
-    known = [case for case in cases if case.fit.objects]
-    return sorted(known, key=lambda case: (-case.fit.score, -case.fit.objects, case.fit.file))
+    return sorted((fit for fit in fits if fit.objects), key=lambda fit: (-fit.score, -fit.objects, fit.file))
 
 
-def choose(ranked: Sequence[Case]) -> Choice:
-    """Successes: the best picture with no fewer objects than the median, and of the best quarter of those the one
-    whose mean colour differs most from it. Failures likewise from the other end, over all pictures. Cover: of that
-    best quarter the one with most objects.
+def choose(ranked: Sequence[Fit], folder: Path) -> Choice:
+    """Successes: the best picture with no fewer objects than the median, and the next best that has another colour, or
+    the next best if all look alike. Failures likewise from the other end, over all pictures. `folder` has the files.
     """
-    median = np.median([case.fit.objects for case in ranked]) if ranked else 0
-    eligible = [case for case in ranked if case.fit.objects >= median]
-    best = eligible[: max(2, len(eligible) // 4)]
-    successes = _two(best)
-    worst = [case for case in reversed(ranked) if case.path not in {shown.path for shown in successes}]
-    cover = max(best, key=lambda case: case.fit.objects, default=None)
-    return Choice(successes, _two(worst[: max(2, len(ranked) // 4)]), cover)
+    median = np.median([fit.objects for fit in ranked]) if ranked else 0
+    successes = _two([fit.file for fit in ranked if fit.objects >= median], folder)
+    return Choice(successes, _two([fit.file for fit in reversed(ranked) if fit.file not in successes], folder))
 
 
 def draw_case(case: Case) -> bytes:
@@ -93,45 +88,55 @@ def draw_case(case: Case) -> bytes:
     return content
 
 
-def draw_cover(case: Case) -> bytes:
-    """Picture and prediction beside each other, a colour for each object or class, as a PNG of 256 colours."""
-    image, zoom = _enlarged(case.path, SIDES[0])
-    kinds = case.predicted.boxes.cls.tolist() if len(case.predicted.names) > 1 else None
-    boxes = case.predicted.boxes.xyxy.numpy() * zoom
-    colours = kinds or [PALETTE.index(colour) for colour in spread_colours(boxes)]
-    drawn = draw_instances(image, _larger(case.predicted.masks.rle, zoom), *_words(case.predicted, zoom), colours)
-    joined = _join([_fitted(panel, SIDES[0]) for panel in (image, drawn)], None)
-    return _encode(joined.quantize(256), "PNG", optimize=True)
+def draw_cover(cases: Sequence[Case]) -> bytes:
+    """Of each case picture and prediction beside each other, as one PNG of 256 colours; a colour for each object, or
+    for each class if there are several.
+    """
+    panels = []
+    for case in cases:
+        image, zoom = _enlarged(case.path, COVER_HEIGHT)
+        boxes = case.predicted.boxes.xyxy.numpy()
+        kinds = case.predicted.boxes.cls.tolist() if len(case.predicted.names) > 1 else _spread(boxes)
+        masks = _larger(case.predicted.masks.rle, zoom)
+        drawn = draw_instances(image, masks, *_words(case.predicted, zoom), kinds)
+        width = round(COVER_HEIGHT * image.shape[1] / image.shape[0])
+        panels += [_fitted(panel, (width, COVER_HEIGHT)) for panel in (image, drawn)]
+    return _encode(_join(panels).quantize(256), "PNG", optimize=True)
 
 
-def _two(cases: Sequence[Case]) -> tuple[Case, ...]:
-    """The first, and the one whose mean colour is furthest from its."""
-    if len(cases) < 2:
-        return tuple(cases)
-    means = [read_image(case.path).mean(axis=(0, 1)) for case in cases]
-    distances = [float(np.abs(mean - means[0]).sum()) for mean in means[1:]]
-    return cases[0], cases[1 + int(np.argmax(distances))]
+def _spread(boxes: NDArray[np.float32]) -> list[int]:
+    """Places in the palette that tell neighbours apart."""
+    return [PALETTE.index(colour) for colour in spread_colours(boxes)]
+
+
+def _two(files: Sequence[str], folder: Path) -> tuple[str, ...]:
+    """The first, and the next that has another colour; the second if none has."""
+    if len(files) < 2:
+        return tuple(files)
+    means = (read_image(folder / file).mean(axis=(0, 1)) for file in files)
+    first = next(means)
+    other = (file for file, mean in zip(files[1:], means, strict=True) if np.abs(mean - first).mean() >= APART)
+    return files[0], next(other, files[1])
 
 
 def _panels(case: Case, side: int) -> list[Image.Image]:
     image, zoom = _enlarged(case.path, side)
     # an object and its prediction have one colour, taken from the true ones so that neighbours mostly differ
-    spread = [PALETTE.index(colour) for colour in spread_colours(case.truth.boxes.xyxy.numpy())]
-    kinds = [RIGHT[index % len(RIGHT)] for index in spread]
+    kinds = [RIGHT[index % len(RIGHT)] for index in _spread(case.truth.boxes.xyxy.numpy())]
     truth = [kind if found >= 0 else WRONG for kind, found in zip(kinds, case.matched.found_by, strict=True)]
     predicted = [kinds[index] if index >= 0 else WRONG for index in case.matched.truth_of]
     drawn = [
         draw_instances(image, _larger(shown.masks.rle, zoom), *_words(shown, zoom), colours)
         for shown, colours in ((case.truth, truth), (case.predicted, predicted))
     ]
-    return [_fitted(panel, side) for panel in (image, *drawn)]
+    return [_fitted(panel, (side, side)) for panel in (image, *drawn)]
 
 
 def _captions(case: Case) -> tuple[str, str, str]:
     fit = case.fit
     loose, strict = fit.f1
     return (
-        f"{case.path.stem:.24}, {case.truth.orig_shape[1]}×{case.truth.orig_shape[0]} px",
+        f"{case.path.stem:.24}, {case.truth.orig_shape[1]} by {case.truth.orig_shape[0]} px",
         f"truth: {fit.objects}, {fit.objects - fit.matched50} missed (red)",
         f"predicted: {fit.predicted}, {fit.predicted - fit.matched50} false (red); F1 {loose:.2f} / {strict:.2f}",
     )
@@ -159,22 +164,24 @@ def _larger(masks: Sequence[Rle], zoom: int) -> list[Rle]:
     ]
 
 
-def _fitted(panel: Picture, side: int) -> Image.Image:
+def _fitted(panel: Picture, within: tuple[int, int]) -> Image.Image:
+    """As large as `within` (width, height) allows, never enlarged."""
     image = Image.fromarray(panel)
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    image.thumbnail(within, Image.Resampling.LANCZOS)
     return image
 
 
-def _join(panels: Sequence[Image.Image], captions: Sequence[str] | None) -> Image.Image:
+def _join(panels: Sequence[Image.Image], captions: Sequence[str] = ()) -> Image.Image:
     """Beside each other on white, captions above."""
     top = LINE if captions else 0
-    width, height = panels[0].size
-    canvas = Image.new("RGB", (len(panels) * (width + GAP) - GAP, height + top), "white")
-    draw = ImageDraw.Draw(canvas)
+    width = sum(panel.width + GAP for panel in panels) - GAP
+    canvas = Image.new("RGB", (width, max(panel.height for panel in panels) + top), "white")
+    draw, left = ImageDraw.Draw(canvas), 0
     for index, panel in enumerate(panels):
-        canvas.paste(panel, (index * (width + GAP), top))
+        canvas.paste(panel, (left, top))
         if captions:
-            _write(draw, captions[index], (index * (width + GAP), 2), width)
+            _write(draw, captions[index], (left, 2), panel.width)
+        left += panel.width + GAP
     return canvas
 
 

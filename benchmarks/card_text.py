@@ -47,8 +47,8 @@ USES = {
     "facade": Use(
         "windows, cars, vegetation, streets and other parts of street fronts, ten classes",
         (
-            "Trained on European street fronts (in Switzerland, by the data set's description): other building styles, aerial pictures, "
-            "night and bad weather were not tried.",
+            "Trained on European street fronts (in Switzerland, by the data set's description): other building "
+            "styles, aerial pictures, night and bad weather were not tried.",
             "Not for traffic, safety or surveying decisions.",
         ),
     ),
@@ -133,9 +133,9 @@ def _accuracy(card: Card) -> str:
     sections = [
         "## Accuracy",
         f"On the {images} held-out images with {card.data.val_objects:,} objects (half of them smaller than "
-        f"{card.data.median_side:g} px, the root of the area), none of them a training picture. AP is COCO's mean over "
-        "IoU 0.50 to 0.95; s, m and l are objects below 32², below 96² and from 96² px of area. The limit is how many "
-        "detections of an image count; 100 is COCO's. *The truth itself* is what a perfect detector gets at that limit.",
+        f"{card.data.median_side:g} px, the root of the area), none of them a training picture. AP is COCO's mean "
+        "over IoU 0.50 to 0.95; s, m and l are objects below 32², below 96² and from 96² px of area. The limit is how "
+        "many detections of an image count; 100 is COCO's. *The truth itself* is what a perfect detector gets there.",
         "### Masks",
         score_table(card, "segm"),
         "### Boxes",
@@ -164,7 +164,7 @@ def _training(card: Card) -> str:
         "## Data and training\n\n"
         f"- Data: {data.title}; {data.train_images} images with {data.train_objects:,} objects for training, "
         f"{data.val_images} with {data.val_objects:,} held out.\n"
-        f"- Licence of the data: {data.licence}. Attribution: {data.attribution}. Source: {data.source}.\n"
+        f"- Licence of the data: {data.licence}. Attribution: {data.attribution.rstrip('.')}. Source: {data.source}.\n"
         f"- Changes to the data: {data.changes}\n"
         f"- Recipe `{card.training.recipe}`: {card.training.settings}. `config.yaml` here has every setting.\n"
         f"- Hardware: {card.training.hardware}. Time: {minutes(card.training.minutes)}.\n\n"
@@ -178,8 +178,8 @@ def _pictures(card: Card) -> str:
         "## Successes and failures\n\n"
         "Held-out pictures, chosen by the mean of two F1 scores: of masks at IoU 0.5 and at 0.75, each object matched "
         "once, best score first. Successes: of the pictures with at least the median number of objects the best, and "
-        "of their best quarter the one that differs most from it in colour. Failures: of all pictures the worst, and of "
-        "the worst quarter the one that differs most from it. Left the picture, in the middle the truth with missed "
+        "the next best of another colour (where there is one). Failures: of all pictures the worst, and the next worst "
+        "of another colour. Left the picture, in the middle the truth with missed "
         "objects in red, on the right the prediction with false ones in red (both by IoU 0.5).\n\n"
         f"{misses(card)}\n\n### Successes\n\n{shown(card, 'success', IMAGES)}\n\n"
         f"### Failures\n\n{shown(card, 'failure', IMAGES)}\n\nThe {len(worst)} worst pictures:\n\n{fit_table(worst)}"

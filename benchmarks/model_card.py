@@ -4,6 +4,7 @@
         --rival runs/nuclei-mask-rcnn/scores.json --hardware "2 CPU cores"
 
 Writes src/condinst/zoo/NAME/{config.yaml, model.safetensors, README.md, scores.json} and docs/images/NAME*.
+`--keep-scores` writes the card and the pictures again without measuring, for example once the rival is trained.
 Then `python benchmarks/results.py` brings the tables of docs/results.md up to date.
 """
 
@@ -15,20 +16,20 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
-from card import Card, DataFacts, Rival, describe_data, describe_training, portable, read_facts, replace_file
-from card_pictures import Case, Choice, choose, draw_case, draw_cover, judge, rank
+from card import Card, Fit, Rival, describe_data, describe_training, portable, read_facts, replace_file
+from card_pictures import choose, draw_case, draw_cover, judge, rank
 from card_text import ap_words, data_licence, use_of, write_card
 from matching import TruthPredictor
 
-from condinst.config import Config
+from condinst.config import SHOWN_SCORE, Config
 from condinst.data.coco import CocoData
 from condinst.engine.evaluate import Scores, evaluate
-from condinst.errors import CondinstError, UsageError
+from condinst.errors import CondinstError, DataError, UsageError
 from condinst.inference.result import Result
 from condinst.model.condinst import CondInst
 from condinst.predictor import Predictor
 from condinst.weights.folder import load_model, save_model
-from condinst.weights.names import WEIGHTS_FILE
+from condinst.weights.names import CONFIG_FILE, WEIGHTS_FILE
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,13 +47,13 @@ class Remembering:
 
 
 class Measured(NamedTuple):
-    """What evaluation found. ranked: the held-out pictures with objects, best first."""
+    """What evaluation found. fits: the held-out pictures with objects, best first."""
 
-    data: DataFacts
     file_bytes: int
     scores: dict[int, Scores]  # by detection limit, as the next
     ceiling: dict[int, Scores]
-    ranked: list[Case]
+    conf: float
+    fits: tuple[Fit, ...]
 
 
 def main(
@@ -67,21 +68,30 @@ def main(
     hardware: Annotated[str, typer.Option(help="What the training ran on.")] = "not recorded",
     minutes: Annotated[float | None, typer.Option(help="Training time; default: what log.csv adds up to.")] = None,
     remark: Annotated[list[str] | None, typer.Option(help="A sentence beneath the tables; may be repeated.")] = None,
-    conf: Annotated[float, typer.Option(help="Score from which on predictions count and show in pictures.")] = 0.4,
+    conf: Annotated[float, typer.Option(help="Score from which on predictions count and are drawn.")] = SHOWN_SCORE,
+    keep_scores: Annotated[
+        bool, typer.Option("--keep-scores", help="Measure nothing: write anew from the scores.json that is there.")
+    ] = False,
     root: Annotated[Path, typer.Option(help="Where src/ and docs/ are written.")] = ROOT,
 ) -> None:
     """Measure the model in RUN and write the shipped folder, the card and the pictures."""
     model, config = load_model(run)
     training = describe_training(run, config, recipe or name, train_command, hardware, minutes)
     beside = None if rival is None else read_facts(rival, Rival)
-    measured = measure(model, config, data, read_limits(limits), conf)
-    use = use_of(name)
+    facts, held_out = describe_data(data, ROOT)
+    use, target = use_of(name), root / "src" / "condinst" / "zoo" / name
+    with tempfile.TemporaryDirectory() as folder:  # what is measured is what is shipped: the half-precision file
+        half = Path(folder)
+        save_model(model, config, half, half=True)
+        wanted = read_limits(limits)
+        measured = recall(half, target, wanted, conf) if keep_scores else measure(half, data, held_out, wanted, conf)
+        shown = write_pictures(name, half, measured, held_out, root / "docs" / "images")
     card = Card(
         name=name,
         classes=config.model.classes,
         segments=use.segments,
         limits_of_use=use.limits,
-        data=measured.data,
+        data=facts,
         training=training,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         file_bytes=measured.file_bytes,
@@ -89,42 +99,50 @@ def main(
         ceiling=measured.ceiling,
         rival=beside,
         rival_command=rival_command,
-        conf=conf,
-        fits=tuple(case.fit for case in measured.ranked),
-        shown={},
+        conf=measured.conf,
+        fits=measured.fits,
+        shown=shown,
         remarks=tuple(remark or ()),
     )
-    card = write_pictures(card, choose(measured.ranked), root / "docs" / "images")
-    write_model(card, model, config, root / "src" / "condinst" / "zoo" / name)
+    write_model(card, model, config, target)
 
 
-def measure(model: CondInst, config: Config, data: Path, limits: list[int], conf: float) -> Measured:
-    """Everything the card says about accuracy. What is measured is what is shipped: the half-precision file."""
-    facts, held_out = describe_data(data, ROOT)
-    with tempfile.TemporaryDirectory() as folder:
-        save_model(model, config, Path(folder), half=True)
-        size = (Path(folder) / WEIGHTS_FILE).stat().st_size
-        scores = {}
-        for limit in limits:  # as `condinst val --max-detections` does
-            predictor = Remembering(Predictor(folder, max_detections=limit))
-            scores[limit] = evaluate(data / "val.json", data / "images", predictor, limit)
+def measure(model: Path, data: Path, held_out: CocoData, limits: list[int], conf: float) -> Measured:
+    """Everything the card says about accuracy, as `condinst val --max-detections` measures it."""
+    scores = {}
+    for limit in limits:
+        predictor = Remembering(Predictor(model, conf=None, max_detections=limit))
+        scores[limit] = evaluate(data / "val.json", data / "images", predictor, limit)
     results = predictor.results  # at the highest limit
-    cases = [judge(sample, _from(results[sample.path], conf)) for sample in held_out.samples]
+    fits = [judge(sample, (found := results[sample.path])[found.boxes.conf >= conf]).fit for sample in held_out.samples]
     ceiling = {limit: best_possible(data, held_out, limit) for limit in limits}
-    return Measured(facts, size, scores, ceiling, rank(cases))
+    return Measured((model / WEIGHTS_FILE).stat().st_size, scores, ceiling, conf, tuple(rank(fits)))
 
 
-def write_pictures(card: Card, choice: Choice, folder: Path) -> Card:
-    """Draw what was chosen; returns the card that names it."""
+def recall(model: Path, shipped: Path, limits: list[int], conf: float) -> Measured:
+    """What was measured before; raises DataError if it was not these weights or not with these settings."""
+    card = read_facts(shipped / "scores.json", Card)
+    same = (model / WEIGHTS_FILE).read_bytes() == (shipped / WEIGHTS_FILE).read_bytes()
+    ours, theirs = (Config.from_yaml(folder / CONFIG_FILE) for folder in (model, shipped))
+    same &= all(getattr(ours, part) == getattr(theirs, part) for part in ("model", "input", "detect"))
+    if not same or limits != sorted(card.scores) or conf != card.conf:
+        raise DataError(f"{shipped}: its scores are of another model, limit or --conf; leave out --keep-scores")
+    return Measured(card.file_bytes, card.scores, card.ceiling, card.conf, card.fits)
+
+
+def write_pictures(name: str, model: Path, measured: Measured, held_out: CocoData, folder: Path) -> dict[str, str]:
+    """Choose and draw; returns the data set's file for each picture."""
+    samples = {sample.path.name: sample for sample in held_out.samples}
+    choice = choose(measured.fits, held_out.samples[0].path.parent)
+    predictor = Predictor(model, conf=measured.conf, max_detections=max(measured.scores))
     kinds = (("success", choice.successes), ("failure", choice.failures))
-    shown = {
-        f"{card.name}-{kind}-{place}.jpg": case for kind, cases in kinds for place, case in enumerate(cases, start=1)
-    }
-    for picture, case in shown.items():
-        replace_file(folder / picture, draw_case(case))
-    if choice.cover is not None:
-        replace_file(folder / f"{card.name}.png", draw_cover(choice.cover))
-    return card.model_copy(update={"shown": {picture: case.fit.file for picture, case in shown.items()}})
+    shown = {f"{name}-{kind}-{place}.jpg": file for kind, files in kinds for place, file in enumerate(files, start=1)}
+    cases = {file: judge(samples[file], predictor(samples[file].path)) for file in shown.values()}
+    for picture, file in shown.items():
+        replace_file(folder / picture, draw_case(cases[file]))
+    if choice.successes:
+        replace_file(folder / f"{name}.png", draw_cover([cases[file] for file in choice.successes]))
+    return shown
 
 
 def write_model(card: Card, model: CondInst, config: Config, folder: Path) -> None:
@@ -163,10 +181,6 @@ def shipped_config(config: Config, card: Card) -> Config:
     }
     train = config.train.model_copy(update={"init": portable(config.train.init, ROOT)})
     return config.model_copy(update={"about": about, "train": train})
-
-
-def _from(result: Result, conf: float) -> Result:
-    return result[result.boxes.conf >= conf]
 
 
 if __name__ == "__main__":

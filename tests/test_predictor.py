@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def predictor(folder: Path) -> Predictor:
-    return Predictor(folder, device="cpu")
+    return Predictor(folder, device="cpu", conf=None)
 
 
 @pytest.fixture
@@ -95,13 +95,13 @@ def test_a_mixed_batch_equals_its_pictures(predictor: Predictor, picture: np.nda
 
 
 def test_overrides(folder: Path, picture: np.ndarray) -> None:
-    everything = Predictor(folder, "cpu", max_detections=1000)(picture)
+    everything = Predictor(folder, "cpu", conf=None, max_detections=1000)(picture)
     middle = float(everything.boxes.conf.median())
     some = Predictor(folder, "cpu", conf=middle, max_detections=1000)(picture)
     assert 0 < len(some) < len(everything)
     assert some.boxes.conf.tolist() == [score for score in everything.boxes.conf.tolist() if score >= middle]
-    assert 0 < len(Predictor(folder, "cpu", max_detections=3)(picture)) <= 3  # some boxes may lie outside
-    small = Predictor(folder, "cpu", shorter=32, longer=64, nms="matrix")
+    assert 0 < len(Predictor(folder, "cpu", conf=None, max_detections=3)(picture)) <= 3  # some boxes may lie outside
+    small = Predictor(folder, "cpu", conf=None, shorter=32, longer=64, nms="matrix")
     assert (small.config.input.shorter, small.config.input.longer, small.config.detect.nms) == (32, 64, "matrix")
     assert small(picture).orig_shape == SHAPE
 

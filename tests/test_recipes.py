@@ -1,5 +1,6 @@
 """Every recipe that comes with the package can be built, and says what it is."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_builds(name: str) -> None:
     output = model(torch.zeros(1, 3, 64, 64))
     inputs = settings.mask_branch.features + (0 if settings.mask_head.coordinates == "none" else 2)
     widths = [inputs, *[settings.mask_head.width] * (settings.mask_head.depth - 1), 1]
-    count = sum(a * b + b for a, b in zip(widths, widths[1:], strict=False))
+    count = sum(a * b + b for a, b in pairwise(widths))
     assert [level.shape[1] for level in output.head.filters] == [count] * 5
     assert [level.shape[1] for level in output.head.class_logits] == [3] * 5
     assert output.mask_features.shape == (1, settings.mask_branch.features, 8, 8)
@@ -56,7 +57,7 @@ def test_a_file_is_a_recipe(tmp_path: Path) -> None:
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="recipe 'nuclie': no such name or file; did you mean 'nuclei'"):
         load_recipe("nuclie")
-    with pytest.raises(UsageError, match="there are: .*nuclei"):
+    with pytest.raises(UsageError, match=r"there are: .*nuclei"):
         load_recipe("zzzz")
     with pytest.raises(UsageError, match="cannot be read"):
         load_recipe(str(tmp_path / "absent.yaml"))

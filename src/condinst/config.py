@@ -16,6 +16,9 @@ Positive = Annotated[int, Field(ge=1)]
 Triple = tuple[float, float, float]
 
 
+SHOWN_SCORE = 0.5  # lowest score shown to people; the best F1 of the nuclei model on its training pictures
+
+
 class Section(BaseModel):
     """A frozen group of settings; unknown keys are refused."""
 
@@ -64,7 +67,9 @@ class ModelConfig(Section):
 
     classes: tuple[str, ...] = ()
     backbone: BackboneConfig = BackboneConfig()
-    fpn_channels: Positive = 256
+    pyramid: Literal["fpn", "bifpn"] = "fpn"
+    fpn_channels: Positive = 256  # of either pyramid
+    bifpn_repeats: Positive = 6
     head: HeadConfig = HeadConfig()
     mask_branch: MaskBranchConfig = MaskBranchConfig()
     mask_head: MaskHeadConfig = MaskHeadConfig()

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from condinst.config import Config
+from condinst.config import SHOWN_SCORE, Config
 from condinst.data.batch import make_images
 from condinst.data.image import MAX_PIXELS, read_image
 from condinst.data.transforms import resize_image, resize_shape
@@ -41,7 +41,7 @@ class Predictor:
         self,
         model: str | Path = "nuclei",
         device: str | None = None,
-        conf: float | None = None,
+        conf: float | None = SHOWN_SCORE,
         shorter: int | None = None,
         longer: int | None = None,
         max_detections: int | None = None,
@@ -50,8 +50,9 @@ class Predictor:
     ) -> None:
         """model: a shipped name, a folder or a .safetensors file. device: by default CUDA where there is one, else CPU.
 
-        The rest replaces the model's own settings. conf: lowest score shown. shorter, longer: pixels, the size the
-        network sees. nms: "box", "mask" or "matrix". max_pixels: larger files are refused before decoding.
+        conf: lowest score kept; None keeps all that the model's own threshold lets through, as evaluation wants.
+        The rest replaces the model's own settings. shorter, longer: pixels, the size the network sees. nms: "box",
+        "mask" or "matrix". max_pixels: larger files are refused before decoding.
         Raises ModelError for a model that cannot be loaded, UsageError for a setting out of range.
         """
         network, config = load_model(model)

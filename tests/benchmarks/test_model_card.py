@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import io
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -94,25 +94,26 @@ def test_truth_is_the_annotation(name: str, modules: dict[str, ModuleType]) -> N
 def test_truth_scores_one_unless_the_limit_cuts_it(modules: dict[str, ModuleType]) -> None:
     held_out = read_coco(NUCLEI / "val.json", NUCLEI / "images")
     most = max(len(sample.instances) for sample in held_out.samples)
-    assert modules["model_card"].best_possible(NUCLEI, held_out, most).segm.AP == pytest.approx(1)
-    assert modules["model_card"].best_possible(NUCLEI, held_out, 1).segm.AP < 0.5
+    whole, cut = (modules["model_card"].best_possible(NUCLEI, held_out, limit).segm.AP for limit in (most, 1))
+    assert whole == pytest.approx(1)
+    assert cut < 0.5
 
 
 def test_ranking_and_choice(modules: dict[str, ModuleType], tmp_path: Path) -> None:
     pictures, fit_of = modules["card_pictures"], modules["card"].Fit
-    cases = []
-    for index, (found, objects) in enumerate([(1, 2), (9, 10), (1, 1), (4, 10), (0, 0), (8, 10), (0, 9), (10, 10)]):
-        path = tmp_path / f"{index}.png"
-        Image.new("RGB", (4, 4), (20 * index, 0, 0)).save(path)
-        fit = fit_of(file=path.name, objects=objects, predicted=objects, matched50=found, matched75=found)
-        cases.append(pictures.Case(path, result_of([strip(0, 1)], [1], [0]), None, None, fit))
-    ranked = pictures.rank(cases)
-    assert [case.fit.file for case in ranked] == [f"{n}.png" for n in (7, 2, 1, 5, 0, 3, 6)]  # ties: more objects first
-    choice = pictures.choose(ranked)
-    assert [case.fit.file for case in choice.successes] == ["7.png", "1.png"]  # 2 has too few objects
-    assert [case.fit.file for case in choice.failures] == ["6.png", "3.png"]
-    assert choice.cover.fit.objects == 10
-    assert pictures.choose([]) == pictures.Choice((), (), None)
+    fits = []
+    colours = (0, 0, 0, 10, 255, 255, 0, 0)
+    found_of = [(1, 2), (9, 10), (1, 1), (4, 10), (0, 0), (8, 10), (0, 9), (10, 10)]
+    for index, (grey, (found, objects)) in enumerate(zip(colours, found_of, strict=True)):
+        Image.new("L", (4, 4), grey).save(tmp_path / f"{index}.png")
+        fits.append(fit_of(file=f"{index}.png", objects=objects, predicted=objects, matched50=found, matched75=found))
+    ranked = pictures.rank(fits)
+    assert [fit.file for fit in ranked] == [f"{n}.png" for n in (7, 2, 1, 5, 0, 3, 6)]  # ties: more objects first
+    choice = pictures.choose(ranked, tmp_path)
+    assert choice.successes == ("7.png", "5.png")  # 2 has too few objects, 1 the first's colour
+    assert choice.failures == ("6.png", "3.png")  # none left has another colour: the next worst
+    assert pictures.choose([], tmp_path) == pictures.Choice((), ())
+    assert pictures.choose(ranked[:1], tmp_path) == pictures.Choice(("7.png",), ())
 
 
 def test_licence_file(modules: dict[str, ModuleType], tmp_path: Path) -> None:
@@ -152,62 +153,73 @@ def tiny(threshold: float) -> Config:
     return load_recipe("nuclei").with_overrides([*small, *more, "model.classes=[nucleus]"])
 
 
-def command(script: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, str(ROOT / "benchmarks" / script), *map(str, words)]
-    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.01, 0.9])
-def test_from_run_to_results(threshold: float, tmp_path: Path) -> None:
+def test_from_run_to_results(
+    threshold: float, modules: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
     config = tiny(threshold)
     torch.manual_seed(0)
     save_model(CondInst(config.model), config, tmp_path / "run")
-    (tmp_path / "docs").mkdir()
-    shutil.copy(ROOT / "docs" / "results.md", tmp_path / "docs")
-    words = ("nuclei", "--data", "tests/data/nuclei", "--run", tmp_path / "run", "--limits", "20,50", "--conf", "0.1")
-    done = command("model_card.py", *words, "--root", tmp_path, "--hardware", "a | test", "--minutes", "3")
-    assert done.returncode == 0, done.stderr
+    write = partial(
+        modules["model_card"].main,
+        "nuclei",
+        Path("tests/data/nuclei"),
+        tmp_path / "run",
+        "20,50",
+        hardware="a | test",
+        root=tmp_path,
+    )
+    write(conf=0.1, minutes=3)
     folder = tmp_path / "src" / "condinst" / "zoo" / "nuclei"
     facts = json.loads((folder / "scores.json").read_text())
-    again = evaluate(NUCLEI / "val.json", NUCLEI / "images", Predictor(folder, max_detections=20), 20)
-    assert facts["scores"]["20"]["segm"]["AP"] == again.segm.AP
-    assert facts["scores"]["50"]["detections"] == (0 if threshold == 0.9 else pytest.approx(200, abs=60))
+    again = evaluate(NUCLEI / "val.json", NUCLEI / "images", Predictor(folder, conf=None, max_detections=20), 20)
+    assert facts["scores"]["20"] == json.loads(json.dumps(again.to_dict()))
+    assert (facts["scores"]["50"]["detections"] == 0) == (threshold == 0.9)
     assert facts["file_bytes"] == (folder / "model.safetensors").stat().st_size
-    about = Config.from_yaml(folder / "config.yaml").about
-    assert {"licence", "box AP", "mask AP", "data", "command"} <= set(about)
+    assert {"licence", "box AP", "mask AP", "data", "command"} <= set(Config.from_yaml(folder / "config.yaml").about)
     assert "/a/machine" not in (folder / "config.yaml").read_text()
-    for picture in (tmp_path / "docs" / "images").iterdir():
-        content = picture.read_bytes()
-        assert len(content) < (150_000 if picture.suffix == ".jpg" else 600_000)
-        Image.open(io.BytesIO(content)).load()
-    assert len(facts["shown"]) == 4
     card = (folder / "README.md").read_text()
-    assert all(f"docs/images/{picture}" in card for picture in facts["shown"])
     assert "Not a medical device" in card
-    assert command("results.py", "--root", tmp_path, "--check").returncode == 3
-    for _ in range(2):  # the second finds its own text and leaves it
-        assert command("results.py", "--root", tmp_path).returncode == 0
-    assert command("results.py", "--root", tmp_path, "--check").returncode == 0
+    assert len(facts["shown"]) == 4
+    for picture in (*facts["shown"], "nuclei.png"):
+        content = (tmp_path / "docs" / "images" / picture).read_bytes()
+        assert len(content) < (150_000 if picture in facts["shown"] else 600_000)
+        Image.open(io.BytesIO(content)).load()
+        assert picture == "nuclei.png" or f"docs/images/{picture}" in card
+
+    scores = {"20": facts["scores"]["20"]}
+    summary = {"recipe": "nuclei", "parameters": 7, "training_seconds": 120, "scores": scores}
+    rival = tmp_path / "rival.json"
+    rival.write_text(json.dumps(summary))
+    with pytest.raises(DataError, match="leave out --keep-scores"):
+        write(conf=0.3, rival=rival, keep_scores=True)
+    write(conf=0.1, rival=rival, rival_command="train the rival", keep_scores=True)
+    kept = json.loads((folder / "scores.json").read_text())
+    assert all(kept[key] == facts[key] for key in ("scores", "ceiling", "fits", "shown"))
+    assert "at 20 detections +0.000 mask AP" in (folder / "README.md").read_text()
+
+    fill = modules["results"].main
+    (tmp_path / "docs" / "results.md").write_bytes((ROOT / "docs" / "results.md").read_bytes())
+    with pytest.raises(DataError, match=r"run python benchmarks/results\.py"):
+        fill(root=tmp_path, check=True)
+    fill(root=tmp_path)
+    fill(root=tmp_path, check=True)
     page = (tmp_path / "docs" / "results.md").read_text()
-    assert f"{again.segm.AP:.3f}" in page
+    assert f"| {again.segm.AP:.3f} |" in page
     assert "a \\| test" in page
-    assert "*Mask R-CNN is not measured yet.*" in page
+    assert "train the rival" in page
 
 
-def test_rival_is_set_beside(modules: dict[str, ModuleType], tmp_path: Path) -> None:
-    held_out = read_coco(NUCLEI / "val.json", NUCLEI / "images")
-    card, scores = modules["card"], modules["model_card"].best_possible(NUCLEI, held_out, 20)
-    summary = {"recipe": "nuclei", "parameters": 7, "training_seconds": 120, "scores": {"20": scores.to_dict()}}
+def test_rival_of_another_layout(modules: dict[str, ModuleType], tmp_path: Path) -> None:
+    summary = {"recipe": "nuclei", "parameters": "seven", "training_seconds": 120, "scores": {}}
     (tmp_path / "scores.json").write_text(json.dumps(summary))
-    rival = card.read_facts(tmp_path / "scores.json", card.Rival)
-    assert rival.scores[20] == scores
-    assert rival.scores[20].segm.AP == scores.segm.AP
-    (tmp_path / "scores.json").write_text(json.dumps(summary | {"parameters": "seven"}))
     with pytest.raises(DataError, match=r"scores\.json: parameters"):
-        card.read_facts(tmp_path / "scores.json", card.Rival)
+        modules["card"].read_facts(tmp_path / "scores.json", modules["card"].Rival)
 
 
 def test_results_are_up_to_date() -> None:
-    done = command("results.py", "--check")
+    line = [sys.executable, str(ROOT / "benchmarks" / "results.py"), "--check"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -53,7 +53,7 @@ def test_version(run: Run) -> None:
 
 def test_help_names_every_exit_code_and_verb(run: Run) -> None:
     text = " ".join(run("--help").stdout.split())
-    for word in ("predict", "val", "train", "models", "0 ok", "2 wrong usage", "130 interrupted"):
+    for word in ("predict", "val", "train", "models", "convert", "0 ok", "2 wrong usage", "130 interrupted"):
         assert word in text
 
 

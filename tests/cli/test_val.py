@@ -29,7 +29,7 @@ def test_json_equals_evaluate(run: Run, model_folder: Path) -> None:
     outcome = run(*words, "--device", "cpu", "--max-detections", 30)
     assert outcome.exit_code == 0, outcome.output
     printed = json.loads(outcome.stdout)
-    predictor = Predictor(model_folder, device="cpu", max_detections=30)
+    predictor = Predictor(model_folder, device="cpu", conf=None, max_detections=30)
     assert printed == json.loads(json.dumps(evaluate(NUCLEI / "val.json", NUCLEI / "images", predictor, 30).to_dict()))
     assert {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR"} <= printed["bbox"].keys() == printed["segm"].keys()
     assert printed["max_detections"] == 30

@@ -1,5 +1,7 @@
 """Which picture is seen when: each once an epoch, the same for a resumed run, shared by processes."""
 
+from itertools import chain
+
 import pytest
 
 from condinst.engine.batches import BatchKeys
@@ -24,7 +26,7 @@ def test_a_later_start_is_the_tail(start: int) -> None:
 def test_processes_share_the_batch(processes: int) -> None:
     whole = list(BatchKeys(10, 6, 2, 9, seed=3))
     parts = [list(BatchKeys(10, 6, 2, 9, 3, rank, processes)) for rank in range(processes)]
-    assert [sum(shares, []) for shares in zip(*parts, strict=True)] == whole
+    assert [list(chain(*shares)) for shares in zip(*parts, strict=True)] == whole
     assert all(len(batch) == 6 // processes for batch in parts[0])
 
 

@@ -54,7 +54,9 @@ def test_a_crash_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint if "." not in place else getattr(checkpoint, place.split(".")[0]), place.split(".")[-1], crash)
+        patch.setattr(
+            checkpoint if "." not in place else getattr(checkpoint, place.split(".")[0]), place.split(".")[-1], crash
+        )
         with pytest.raises(KeyboardInterrupt):
             save_checkpoint(tmp_path, 2, {"model": make(2)}, {"optimizer": {}})
     (old,) = list_checkpoints(tmp_path)

@@ -18,7 +18,7 @@ from condinst.errors import CondinstError, ModelError
 BASE = {"iterations": 8, "batch_size": 4, "lr": 0.05, "warmup_iterations": 3, "log_every": 1, "checkpoint_every": 3}
 
 
-class Stop(Exception):
+class StoppedError(Exception):
     """Stands for whatever ends a run before its time."""
 
 
@@ -40,7 +40,9 @@ def losses_of(model: nn.Module, batch: Tensor, generator: torch.Generator) -> Ma
     return {"square": (found - batch.sum(1, keepdim=True)).square().mean(), "noise": (found * noise).mean() * 0.1}
 
 
-def run(folder: Path, resume: bool = False, after: Any = None, model: nn.Module | None = None, **settings: Any) -> nn.Module:
+def run(
+    folder: Path, resume: bool = False, after: Any = None, model: nn.Module | None = None, **settings: Any
+) -> nn.Module:
     folder.mkdir(exist_ok=True)
     config = TrainConfig.model_validate(BASE | settings)
     return fit(
@@ -59,7 +61,8 @@ def rows(folder: Path) -> list[dict[str, str]]:
     """The log without what a clock or the machine says."""
     with (folder / "log.csv").open(newline="") as file:
         return [
-            {k: v for k, v in row.items() if k not in ("images_per_second", "memory_mb")} for row in csv.DictReader(file)
+            {k: v for k, v in row.items() if k not in ("images_per_second", "memory_mb")}
+            for row in csv.DictReader(file)
         ]
 
 
@@ -69,17 +72,19 @@ def same(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-@pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw", "ema_decay": 0.9, "schedule": "cosine", "clip_norm": 0.1}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"optimizer": "adamw", "ema_decay": 0.9, "schedule": "cosine", "clip_norm": 0.1}]
+)
 @pytest.mark.parametrize("stop", [4, 6])
 def test_resumed_equals_uninterrupted(tmp_path: Path, settings: dict[str, Any], stop: int) -> None:
     """Bit for bit, weights, moving average and log, wherever between two checkpoints the run was stopped."""
 
     def interrupt(_: nn.Module, iteration: int) -> None:
         if iteration == stop:
-            raise Stop
+            raise StoppedError
 
     whole = run(tmp_path / "whole", **settings)
-    with pytest.raises(Stop):
+    with pytest.raises(StoppedError):
         run(tmp_path / "parts", after=interrupt, validate_every=1, **settings)
     assert list_checkpoints(tmp_path / "parts")[-1].name == f"checkpoint-{stop // 3 * 3:08d}"
     resumed = run(tmp_path / "parts", resume=True, **settings)
@@ -188,7 +193,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, value: float) ->
         return {"square": found["square"], "noise": found["noise"] * (value if broken else 1)}
 
     config = TrainConfig.model_validate(BASE | {"checkpoint_every": 1})
-    with pytest.raises(CondinstError, match="iteration 5: noise, total not finite; lower train.lr") as caught:
+    with pytest.raises(CondinstError, match=r"iteration 5: noise, total not finite; lower train\.lr") as caught:
         fit(make_model(), losses, batches, config, tmp_path, Accelerator(cpu=True))
     assert not isinstance(caught.value, ModelError)
     assert len(rows(tmp_path)) == 4

@@ -34,7 +34,9 @@ def test_strides_and_channels(name: str, channels: tuple[int, ...]) -> None:
     backbone = make(name=name).eval()
     assert backbone.channels == channels
     maps = backbone(torch.randn(2, 3, 64, 96))
-    assert [tuple(m.shape) for m in maps] == [(2, c, 64 // s, 96 // s) for c, s in zip(channels, (8, 16, 32), strict=True)]
+    assert [tuple(m.shape) for m in maps] == [
+        (2, c, 64 // s, 96 // s) for c, s in zip(channels, (8, 16, 32), strict=True)
+    ]
     assert not any(module.weight.isnan().any() for module in backbone.modules() if isinstance(module, LayerNorm))
 
 
@@ -96,12 +98,14 @@ def test_frozen_stages_of_another_network() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ModelError, match="timm has no such model; similar: resnet"):
+    with pytest.raises(ModelError, match=r"timm has no such model; similar: .*resnet50"):
         make(name="resnet5000")
     with pytest.raises(ModelError, match="vgg11"):
         make(name="vgg11", same_padding=True)  # an option the network does not know
-    with pytest.raises(ModelError, match="resnet18.*stride_in_1x1"):
+    with pytest.raises(ModelError, match=r"resnet18.*stride_in_1x1"):
         make(name="resnet18", stride_in_1x1=True)
+    with pytest.raises(ModelError, match=r"hrnet.*set frozen_stages to 0"):
+        make(name="hrnet_w18_small", frozen_stages=1)
 
 
 def test_caffe_strides() -> None:

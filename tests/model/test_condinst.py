@@ -162,14 +162,14 @@ def test_no_mask_features() -> None:
 
 @torch.no_grad()
 def test_a_batch_equals_its_pictures() -> None:
-    model = make(semantic=True).eval()
-    images = torch.randn(3, 3, HEIGHT, WIDTH)
+    model = make(semantic=True).double().eval()
+    images = torch.randn(3, 3, HEIGHT, WIDTH, dtype=torch.float64)
     together = model(images)
     for index in range(3):
         alone = model(images[index : index + 1])
-        assert torch.allclose(together.mask_features[index], alone.mask_features[0], rtol=1e-4, atol=1e-5)
+        assert torch.allclose(together.mask_features[index], alone.mask_features[0], rtol=1e-9, atol=1e-9)
         for one, other in zip(sum(together.head, ()), sum(alone.head, ()), strict=True):
-            assert torch.allclose(one[index], other[0], rtol=1e-4, atol=1e-5)
+            assert torch.allclose(one[index], other[0], rtol=1e-9, atol=1e-9)
 
 
 def parameters(*modules: nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""The formulas that fill the published models' weights (../shared/reference/README.md), and what was recorded of them."""
+"""The formulas that fill the weights of the published models, as ../shared/reference/README.md gives them."""
 
 from __future__ import annotations
 

@@ -19,7 +19,9 @@ LAYOUT = FilterLayout(features=2, width=3)
 SCALES = ModelConfig().coordinate_scales
 
 
-def make_output(images: int = 2, classes: int = 3, semantic: bool = False, layout: FilterLayout = LAYOUT) -> NetworkOutput:
+def make_output(
+    images: int = 2, classes: int = 3, semantic: bool = False, layout: FilterLayout = LAYOUT
+) -> NetworkOutput:
     torch.manual_seed(0)
 
     def maps(channels: int) -> tuple[Tensor, ...]:
@@ -86,8 +88,9 @@ def as_rows(levels: tuple[Tensor, ...]) -> np.ndarray:
     return np.concatenate([m.detach().double().flatten(2).numpy().transpose(0, 2, 1) for m in levels], axis=1)
 
 
-def entropy(p: np.ndarray, target: np.ndarray) -> np.ndarray:
-    return -(target * np.log(p) + (1 - target) * np.log(1 - p))
+def entropy(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """−t ln σ(x) − (1 − t) ln(1 − σ(x))."""
+    return target * np.logaddexp(0, -logits) + (1 - target) * np.logaddexp(0, logits)
 
 
 def plain_box(kind: str, d: np.ndarray, t: np.ndarray) -> tuple[float, float]:
@@ -118,9 +121,10 @@ def plain_logits(features: np.ndarray, filters: np.ndarray, location: np.ndarray
 def plain(output: NetworkOutput, targets: Targets, config: LossConfig) -> dict[str, float]:
     """The unweighted terms by loops over positives, with masks at stride 8."""
     classes = output.head.class_logits[0].shape[1]
-    p = 1 / (1 + np.exp(-as_rows(output.head.class_logits)))
+    logits = as_rows(output.head.class_logits)
+    p = 1 / (1 + np.exp(-logits))
     one_hot = np.eye(classes + 1)[targets.labels.numpy()][..., :-1]
-    cross = entropy(p, one_hot)
+    cross = entropy(logits, one_hot)
     right = np.where(one_hot == 1, p, 1 - p)
     focal = np.where(one_hot == 1, 0.25, 0.75) * (1 - right) ** 2 * cross
     distances, quality, filters = (as_rows(levels) for levels in output.head[1:])
@@ -133,17 +137,20 @@ def plain(output: NetworkOutput, targets: Targets, config: LossConfig) -> dict[s
     places = list(itertools.chain.from_iterable(grids))
     weights = 0.0
     for image, at in positives:
-        loss, iou = plain_box(config.box, distances[image, at], targets.distances_in_strides[image, at].double().numpy())
+        loss, iou = plain_box(
+            config.box, distances[image, at], targets.distances_in_strides[image, at].double().numpy()
+        )
         center = targets.centerness[image, at].item()
         weight, wanted = (center, center) if config.quality == "centerness" else (1.0, iou)
         box, weights = box + weight * loss, weights + weight
-        quality_loss += entropy(1 / (1 + np.exp(-quality[image, at, 0])), wanted)
+        quality_loss += entropy(quality[image, at, 0], wanted)
         *location, scale = places[at]
         features = output.mask_features[image].detach().double().numpy()
-        drawn = 1 / (1 + np.exp(-plain_logits(features, filters[image, at], np.array(location), scale)))
+        logits = plain_logits(features, filters[image, at], np.array(location), scale)
+        drawn = 1 / (1 + np.exp(-logits))
         truth = targets.masks[targets.instance_index[image, at]].double().numpy()
         dice = 1 - 2 * (drawn * truth).sum() / ((drawn**2).sum() + truth.sum() + 1e-5)
-        both = {"dice": dice, "bce": entropy(drawn, truth).mean()}
+        both = {"dice": dice, "bce": entropy(logits, truth).mean()}
         mask += both[config.mask] if config.mask != "both" else sum(both.values())
     count = len(positives)
     return {

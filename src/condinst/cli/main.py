@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from condinst.cli.convert import convert
 from condinst.cli.models import models
 from condinst.cli.predict import predict
 from condinst.cli.train import train
@@ -40,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (predict, val, train, models):
+for verb in (predict, val, train, models, convert):
     app.command()(verb)
 
 

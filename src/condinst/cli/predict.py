@@ -31,7 +31,9 @@ def predict(
         Path | None,
         typer.Option(help=f"Folder for overlays and results.json; default {DEFAULT_OUT}, or nowhere with --json."),
     ] = None,
-    conf: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out instances that score lower.")] = None,
+    conf: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Leave out instances that score lower; default 0.5.")
+    ] = None,
     size: Size = None,
     max_size: MaxSize = None,
     max_detections: Annotated[int | None, typer.Option(min=1, help="Instances kept per image.")] = None,
@@ -48,8 +50,10 @@ def predict(
     """
     from condinst.cli.output import CocoDocument, make_folder
     from condinst.cli.sources import expand_sources
+    from condinst.config import SHOWN_SCORE
     from condinst.errors import DataError
 
+    lowest = SHOWN_SCORE if conf is None else conf
     folder = out or (None if json else DEFAULT_OUT)
     sources, failures = expand_sources(source)
     for line in failures:
@@ -58,7 +62,7 @@ def predict(
         raise DataError(f"nothing to predict: {len(failures)} of {len(failures)} sources could not be used")
     if folder:
         make_folder(folder)
-    predictor = make_predictor(model, device, size, max_size, max_detections, nms, conf, max_pixels)
+    predictor = make_predictor(model, device, size, max_size, max_detections, nms, lowest, max_pixels)
     document = CocoDocument(predictor.names, {"description": f"predictions of the CondInst model '{model}'"})
     bad = len(failures) + _predict_all(predictor, sources, folder, document)
     _report(document, folder, json)

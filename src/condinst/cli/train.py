@@ -76,6 +76,7 @@ def _refuse_second_run(out: Path, resume: bool) -> None:
 
 def _run(config: Config, pair: Pair, measured_on: Pair | None, out: Path, resume: bool) -> None:
     from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
 
     from condinst.cli.val import print_scores
     from condinst.data.coco import read_coco
@@ -87,14 +88,15 @@ def _run(config: Config, pair: Pair, measured_on: Pair | None, out: Path, resume
     notes = data.notes
     if measured_on:  # classes that do not match must show now, not after hours of training
         notes += match_classes(dict(enumerate(data.classes)), read_coco(*measured_on), measured_on[0])[1]
-    main_process = PartialState().is_main_process
+    # as Accelerator will: the first of the two decides for both
+    main_process = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).is_main_process
     for note in notes if main_process else ():
         typer.echo(f"note: {note}", err=True)
     train_model(config, data, out, resume, _after(config, measured_on, out))
     if not main_process:
         return
     if measured_on:
-        print_scores(_measure(Predictor(out), measured_on, out, config.train.iterations), json=False)
+        print_scores(_measure(Predictor(out, conf=None), measured_on, out, config.train.iterations), json=False)
     typer.echo(f"the model is in {out}; use it with: condinst predict IMAGE --model {out}")
 
 

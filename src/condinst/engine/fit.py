@@ -36,8 +36,8 @@ def fit(
     """Train `model` and return the module to keep: the moving average if there is one, else the model.
 
     make_batches(start) yields this process's batches from iteration `start` on. `after(module, iteration)` is called on
-    the main process every `validate_every` iterations. Raises CondinstError when the loss stops being finite, ModelError
-    when the checkpoint to resume from does not fit.
+    the main process every `validate_every` iterations. Raises CondinstError when the loss stops being finite and
+    ModelError when the checkpoint to resume from does not fit.
     """
     optimizer = make_optimizer(model, config)
     base_rates = [group["lr"] for group in optimizer.param_groups]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any, Self, cast
 
 import timm
@@ -30,7 +31,11 @@ class Backbone(nn.Module):
         self.licence = str(cfg.get("license") or "not stated by timm")
         if config.stride_in_1x1:
             _move_strides(self.body, config.name)
-        _freeze(self.body, config)
+        if config.norm == "frozen":
+            for norm in _norms(self.body):
+                norm.requires_grad_(False)
+        if config.frozen_stages:
+            _freeze_stages(self.body, config)
         self.train(self.training)
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -47,7 +52,7 @@ class Backbone(nn.Module):
 
 def _build(config: BackboneConfig, pretrained: bool) -> Any:
     if config.name not in timm.list_models(config.name.split(".")[0]):
-        near = timm.list_models(f"*{config.name[:6]}*")[:3]
+        near = difflib.get_close_matches(config.name, timm.list_models(), 3)
         raise ModelError(f"backbone '{config.name}': timm has no such model; similar: {', '.join(near) or 'none'}")
     options: dict[str, Any] = {"pad_type": "same"} if config.same_padding else {}
     try:
@@ -71,20 +76,14 @@ def _norms(module: nn.Module) -> list[_BatchNorm]:
     return [child for child in module.modules() if isinstance(child, _BatchNorm)]
 
 
-def _freeze(body: Any, config: BackboneConfig) -> None:
-    """Fix the norms and the first `frozen_stages` stages (the stem counts as one)."""
-    if config.norm == "frozen":
-        for norm in _norms(body):
-            norm.requires_grad_(False)
-    if not config.frozen_stages:
-        return
-    stages = [info["module"] for info in body.feature_info.info][: config.frozen_stages]
-    frozen = True
-    for name, child in body.named_children():
-        if frozen:
-            child.requires_grad_(False)
-        frozen = frozen and not (stages and _is_stage(name, stages[-1]))
-
-
-def _is_stage(child: str, module: str) -> bool:
-    return module.replace(".", "_").startswith(child) or child == module
+def _freeze_stages(body: Any, config: BackboneConfig) -> None:
+    """Fix all that comes before the end of stage number `frozen_stages`, in timm's count; a ResNet's stem is one."""
+    # timm names a stage as in the whole network; its feature extractors may write an underscore for the dot
+    last: str = body.feature_info.info[: config.frozen_stages][-1]["module"].replace(".", "_")
+    names = [name.replace(".", "_") for name, _ in body.named_modules()]
+    inside = [index for index, name in enumerate(names) if name == last or name.startswith(f"{last}_")]
+    if not inside:
+        raise ModelError(f"backbone '{config.name}': where its stages end is not known; set frozen_stages to 0")
+    for module in list(body.modules())[: inside[-1] + 1]:
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(False)

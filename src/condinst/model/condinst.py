@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from condinst.config import ModelConfig
 from condinst.model.backbone import Backbone
+from condinst.model.bifpn import BiFPN
 from condinst.model.fcos_head import FCOSHead
 from condinst.model.fpn import FPN
 from condinst.model.mask_branch import MaskBranch
@@ -27,15 +28,23 @@ class CondInst(nn.Module):
         classes = max(len(config.classes), 1)
         channels, head, branch = config.fpn_channels, config.head, config.mask_branch
         self.backbone = Backbone(config.backbone, pretrained)
-        self.fpn = FPN(self.backbone.channels, channels)
+        self.fpn = (
+            FPN(self.backbone.channels, channels)
+            if config.pyramid == "fpn"
+            else BiFPN(self.backbone.channels, channels, config.bifpn_repeats)
+        )
         self.head = FCOSHead(channels, head.channels, head.convs, classes, self.layout.count, head.prior)
-        self.mask_branch = MaskBranch(channels, branch.channels, branch.convs, branch.features)
+        # without features the masks are drawn from coordinates alone (the paper's ablation)
+        self.mask_branch = (
+            MaskBranch(channels, branch.channels, branch.convs, branch.features) if branch.features else None
+        )
         self.semantic_head = SemanticHead(channels, branch.channels, classes, head.prior) if config.semantic else None
 
     def forward(self, images: Tensor) -> NetworkOutput:
         pyramid = self.fpn(self.backbone(images))
         semantic = self.semantic_head(pyramid[0]) if self.semantic_head is not None and self.training else None
-        return NetworkOutput(self.head(pyramid), self.mask_branch(pyramid), semantic)
+        features = self.mask_branch(pyramid) if self.mask_branch is not None else pyramid[0][:, :0]
+        return NetworkOutput(self.head(pyramid), features, semantic)
 
 
 def filter_layout(config: ModelConfig) -> FilterLayout:

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 
 from torch import Tensor
 
-from condinst.config import BackboneConfig, Config, ModelConfig
+from condinst.config import BackboneConfig, Config, HeadConfig, ModelConfig
+from condinst.model.bifpn import NODES
 from condinst.structures import STRIDES
 from condinst.weights.layout import Architecture, Layout, find_width, rename, resnet_name, shape_of
 
-BODY = "backbone.bottom_up."
+FPN_BODY, BIFPN_BODY = "backbone.bottom_up.", "backbone.bottom_up.backbone."
 HEAD = "proposal_generator.fcos_head."
+ABOUT = {"origin": "AdelaiDet", "licence": "its publisher's; the authors' own weights: non-commercial use"}
 # the defaults of the other sections are this program's
-SETTINGS = Config(
-    model=ModelConfig(
-        backbone=BackboneConfig(stride_in_1x1=True),
-        channel_order="BGR",
-        pixel_mean=(103.53, 116.28, 123.675),
-        pixel_std=(1, 1, 1),
-    )
+FPN_MODEL = ModelConfig(
+    backbone=BackboneConfig(stride_in_1x1=True),
+    channel_order="BGR",
+    pixel_mean=(103.53, 116.28, 123.675),
+    pixel_std=(1, 1, 1),
 )
-RENAMING = (
-    ("backbone.body.conv1.", f"{BODY}stem.conv1."),
-    ("backbone.body.bn1.", f"{BODY}stem.conv1.norm."),
-    *((f"backbone.body.layer{stage}.", f"{BODY}res{stage + 1}.") for stage in range(1, 5)),
+BIFPN_MODEL = FPN_MODEL.model_copy(update={"pyramid": "bifpn", "fpn_channels": 160, "head": HeadConfig(channels=160)})
+STAGES = tuple((f"backbone.body.layer{stage}.", f"res{stage + 1}.") for stage in range(1, 5))
+PYRAMID = (
     *((f"fpn.laterals.{index}.", f"backbone.fpn_lateral{index + 3}.") for index in range(3)),
     *((f"fpn.outputs.{index}.", f"backbone.fpn_output{index + 3}.") for index in range(3)),
-    ("fpn.", "backbone.top_block."),
+    ("fpn.p", "backbone.top_block.p"),
+    ("fpn.reduce.0.", "backbone.bottom_up.res6.reduction."),
+    ("fpn.reduce.1.", "backbone.bottom_up.res6.reduction.norm."),
+    ("fpn.repeats.", "backbone.repeated_bifpn."),
+)
+HEADS = (
     ("head.class_tower.", f"{HEAD}cls_tower."),
     ("head.box_tower.", f"{HEAD}bbox_tower."),
     ("head.class_logits.", f"{HEAD}cls_logits."),
@@ -42,28 +47,50 @@ RENAMING = (
 )
 
 
-def source_names(own: str) -> tuple[str, ...]:
-    """The published tensors that ours is made of: one, or the five scales."""
+def source_names(own: str, body: str) -> tuple[str, ...]:
+    """The published tensors that ours is made of: one, or the five scales. body: the prefix of their ResNet."""
     if own == "head.scales":
         return tuple(f"{HEAD}scales.{level}.scale" for level in range(len(STRIDES)))
-    name = rename(own, RENAMING)
-    if name.startswith(f"{BODY}res"):
-        name = re.sub(r"\.bn(\d)\.", r".conv\1.norm.", name)  # their norm lives inside its convolution
-        name = name.replace(".downsample.0.", ".shortcut.").replace(".downsample.1.", ".shortcut.norm.")
-    return (name,)
+    if own.startswith("backbone."):
+        return (body + _in_resnet(own),)
+    name = rename(own, (*PYRAMID, *HEADS))
+    return (_in_repeat(name) if own.startswith("fpn.repeats.") else name,)
 
 
-def recognises(state: Mapping[str, Tensor]) -> bool:
-    """Whether names of `state` are this program's."""
-    return any(name.startswith(HEAD) for name in state)
+def _in_resnet(own: str) -> str:
+    """Their norms live inside their convolutions, and the stem is a block of its own."""
+    name = rename(own, (*STAGES, ("backbone.body.", "stem.")))
+    name = name.replace(".downsample.0.", ".shortcut.").replace(".downsample.1.", ".shortcut.norm.")
+    return re.sub(r"\.bn(\d)\.", r".conv\1.norm.", name)
 
 
-def read_architecture(state: Mapping[str, Tensor]) -> Architecture:
+def _in_repeat(name: str) -> str:
+    """Their fusions and laterals are named after what they read and make."""
+    name = re.sub(r"\.laterals\.(\d)\.", r".lateral_\1_f\1.", name)
+    fusion = re.search(r"\.fusions\.(\d)\.", name)
+    if fusion:
+        node = NODES[int(fusion[1])]
+        title = "_".join(str(number) for number in (f"f{node.level}", *node.inputs))
+        name = name.replace(f"{fusion[0]}weights", f".weights_{title}")
+        name = name.replace(f"{fusion[0]}output.", f".outputs_{title}.")
+    return re.sub(r"(lateral_\w+|outputs_\w+)\.(\d)\.", _part, name)
+
+
+def _part(match: re.Match[str]) -> str:
+    return f"{match[1]}.norm." if match[2] == "1" else f"{match[1]}."
+
+
+def recognises(state: Mapping[str, Tensor], body: str) -> bool:
+    """Whether names of `state` are this program's, with its ResNet under `body`."""
+    return any(name.startswith(HEAD) for name in state) and any(name.startswith(f"{body}stem.") for name in state)
+
+
+def read_architecture(state: Mapping[str, Tensor], body: str) -> Architecture:
     """Raises ModelError if the tensors are not those of a published architecture."""
-    blocks = {name.removeprefix(f"{BODY}res4.").split(".")[0] for name in state if name.startswith(f"{BODY}res4.")}
+    stage = f"{body}res4."
     features = shape_of(state, "mask_branch.tower.4.weight")[0]
     return Architecture(
-        backbone=resnet_name(blocks),
+        backbone=resnet_name({name.removeprefix(stage).split(".")[0] for name in state if name.startswith(stage)}),
         classes=shape_of(state, f"{HEAD}cls_logits.weight")[0],
         features=features,
         width=find_width(shape_of(state, "controller.weight")[0], features),
@@ -71,11 +98,14 @@ def read_architecture(state: Mapping[str, Tensor]) -> Architecture:
     )
 
 
-LAYOUT = Layout(
-    program="AdelaiDet",
-    settings=SETTINGS,
-    recognises=recognises,
-    read_architecture=read_architecture,
-    source_names=source_names,
-    ignored=("mask_head.sizes_of_interest", "mask_head._iter"),
+FPN_LAYOUT, BIFPN_LAYOUT = (
+    Layout(
+        program="AdelaiDet",
+        settings=Config(about=ABOUT, model=model),
+        recognises=partial(recognises, body=body),
+        read_architecture=partial(read_architecture, body=body),
+        source_names=partial(source_names, body=body),
+        ignored=("mask_head.sizes_of_interest", "mask_head._iter"),
+    )
+    for body, model in ((FPN_BODY, FPN_MODEL), (BIFPN_BODY, BIFPN_MODEL))
 )

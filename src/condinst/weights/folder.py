@@ -13,7 +13,8 @@ from torch import Tensor
 from condinst.config import Config
 from condinst.errors import CondinstError, ModelError, UsageError
 from condinst.model.condinst import CondInst
-from condinst.weights.names import CONFIG_FILE, WEIGHTS_FILE, find_weights
+from condinst.weights.foreign import read_foreign
+from condinst.weights.names import CONFIG_FILE, FOREIGN_SUFFIXES, WEIGHTS_FILE, find_weights
 from condinst.weights.tensors import misfits, not_finite
 
 
@@ -42,11 +43,11 @@ def save_model(model: CondInst, config: Config, folder: Path, half: bool = False
 def load_model(source: str | Path) -> tuple[CondInst, Config]:
     """The model that `source` names (see `find_weights`), float32 in evaluation mode on the CPU, and its settings.
 
-    Raises ModelError if the name, the file, its settings, or the names, shapes or values of its tensors do not fit.
+    A .pth file is another program's (see `read_foreign`); every other file lies beside its settings. Raises ModelError
+    if the name, the file, its settings, or the names, shapes or values of its tensors do not fit.
     """
     path = find_weights(source)
-    config = _read_config(path.parent / CONFIG_FILE)
-    found = _read_tensors(path)
+    config, found = read_foreign(path) if path.suffix in FOREIGN_SUFFIXES else _read_folder(path)
     model = CondInst(config.model)
     _check(found, model.state_dict(), path)
     model.load_state_dict(found)
@@ -65,6 +66,10 @@ def _replace(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _read_folder(path: Path) -> tuple[Config, dict[str, Tensor]]:
+    return _read_config(path.parent / CONFIG_FILE), _read_tensors(path)
 
 
 def _read_config(path: Path) -> Config:

@@ -14,6 +14,7 @@ HEAD = "bbox_head."
 BRANCH = "mask_head.mask_feature_head."
 CONVS = range(4)  # of each tower
 SETTINGS = Config(
+    about={"origin": "mmdetection", "licence": "its publisher's; the project's own weights: Apache-2.0"},
     model=ModelConfig(backbone=BackboneConfig(norm="affine")),
     detect=DetectConfig(score_root=False),
 )

@@ -9,6 +9,7 @@ from condinst.errors import ModelError
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.yaml"
+FOREIGN_SUFFIXES = (".pth", ".pt")  # files of the published programs
 ZOO = Path(__file__).parent.parent / "zoo"
 
 
@@ -18,7 +19,7 @@ def shipped_names(zoo: Path = ZOO) -> tuple[str, ...]:
 
 
 def find_weights(source: str | Path, zoo: Path = ZOO) -> Path:
-    """The weights file that `source` means: a shipped name, a model folder or a .safetensors file, in this order.
+    """The weights file that `source` means: a shipped name, a model folder or a file, in this order.
 
     A folder that shares its name with a shipped model is reached as `./name`. Raises ModelError, suggesting the
     nearest name, when nothing fits.
@@ -32,9 +33,9 @@ def find_weights(source: str | Path, zoo: Path = ZOO) -> Path:
             raise ModelError(f"model {path}: the folder holds no {WEIGHTS_FILE}; give the folder a training run wrote")
         return path / WEIGHTS_FILE
     if path.is_file():
-        if path.suffix != ".safetensors":
+        if path.suffix not in {".safetensors", *FOREIGN_SUFFIXES}:
             raise ModelError(
-                f"model {path}: expected a .safetensors file or a folder, got '{path.suffix or path.name}'"
+                f"model {path}: expected a .safetensors or .pth file or a folder, got '{path.suffix or path.name}'"
             )
         return path
     raise ModelError(f"model '{source}': no such shipped model, folder or file; {_remedy(str(source), names)}")

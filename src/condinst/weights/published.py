@@ -16,7 +16,8 @@ from condinst.weights.classes import COCO_CLASSES
 from condinst.weights.layout import Architecture, Layout
 from condinst.weights.tensors import misfits, not_finite
 
-LAYOUTS = (adelaidet.LAYOUT, mmdetection.LAYOUT)
+LAYOUTS = (adelaidet.FPN_LAYOUT, adelaidet.BIFPN_LAYOUT, mmdetection.LAYOUT)
+PARALLEL = "module."  # DistributedDataParallel's prefix
 COUNTER = ".num_batches_tracked"  # of a batch norm; frozen ones were written without
 
 
@@ -35,16 +36,22 @@ def read_published(state: Mapping[str, Tensor], source: str, classes: tuple[str,
     numbers. Raises ModelError if the program is not recognised, or tensors are missing, unknown, of another shape or
     not finite.
     """
-    found = {name.removeprefix("module."): _widen(tensor) for name, tensor in state.items()}
-    layout = next((layout for layout in LAYOUTS if layout.recognises(found)), None)
-    if layout is None:
-        programs = " or ".join(layout.program for layout in LAYOUTS)
-        raise ModelError(f"{source}: not a CondInst of {programs}: no tensor has a name of theirs; give another file")
+    found = {name.removeprefix(PARALLEL): _widen(tensor) for name, tensor in state.items()}
     try:
+        layout = find_layout(found)
         config = _configure(layout, layout.read_architecture(found), classes)
         return Published(config, _gather(found, layout, config))
     except ModelError as error:
-        raise ModelError(f"{source}: read as {layout.program}'s: {error}") from None
+        raise ModelError(f"{source}: {error}") from None
+
+
+def find_layout(state: Mapping[str, Tensor]) -> Layout:
+    """Whose tensors these are; raises ModelError if no program is recognised."""
+    for layout in LAYOUTS:
+        if layout.recognises(state):
+            return layout
+    programs = " or ".join(sorted({layout.program for layout in LAYOUTS}))
+    raise ModelError(f"not a CondInst of {programs}: no tensor has a name of theirs; give another file")
 
 
 def _widen(tensor: Tensor) -> Tensor:

@@ -1,0 +1,54 @@
+"""Files that other programs wrote: pickles with tensors in them, read without running anything in them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from condinst.errors import ModelError
+from condinst.weights.published import Published, read_published
+
+ENTRIES = ("model", "state_dict")  # where AdelaiDet and mmdetection keep the state dict
+
+
+def read_foreign(path: Path) -> Published:
+    """Settings and tensors of a published CondInst in a .pth file; what else it holds, an optimizer say, is left out.
+
+    The file is a pickle, of which only tensors, numbers, words and plain containers are let in. Raises ModelError for
+    any other content, a damaged file, or a model that is not a published CondInst.
+    """
+    content = _unpickle(path)
+    if not isinstance(content, Mapping):
+        raise ModelError(f"{path}: holds a {type(content).__name__}, expected a mapping of tensors; give another file")
+    state = next((content[entry] for entry in ENTRIES if isinstance(content.get(entry), Mapping)), content)
+    strange = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
+    if strange or not state:
+        what = f"'{strange[0]}' is no tensor" if strange else "it is empty"
+        raise ModelError(f"{path}: no state dict found ({what}); expected one, or one under 'model' or 'state_dict'")
+    return read_published({str(name): value for name, value in state.items()}, str(path), _classes(content))
+
+
+def _unpickle(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():  # about old ways of writing a pickle
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+    except Exception:  # a cut file raises almost anything
+        raise ModelError(
+            f"{path}: damaged, or holds more than tensors and plain containers; refused, and nothing in it was run"
+        ) from None
+
+
+def _classes(content: Mapping[Any, Any]) -> tuple[str, ...]:
+    """The class names that mmdetection notes; none in other files."""
+    notes = content.get("meta")
+    notes = notes.get("dataset_meta", notes) if isinstance(notes, Mapping) else {}
+    names = (notes.get("classes") or notes.get("CLASSES") or ()) if isinstance(notes, Mapping) else ()
+    return tuple(str(name) for name in names)

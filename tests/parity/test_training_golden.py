@@ -1,0 +1,164 @@
+"""One training step of the published models: losses, gradients and running statistics.
+
+The recorded numbers lie in ../shared/reference/training; each test's largest deviations are its recorded properties.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from condinst.config import Config
+from condinst.data.batch import Batch, make_images
+from condinst.data.sample import Instance, Polygons, Sample
+from condinst.data.truth import draw_truth
+from condinst.engine.train import condinst_losses, make_accelerator
+from condinst.model.condinst import CondInst
+from condinst.weights.published import find_layout, read_published
+
+CASES = [
+    "CondInst_R50",
+    pytest.param("CondInst_R50_sem", marks=pytest.mark.slow),
+    pytest.param("CondInst_R50_BiFPN", marks=pytest.mark.slow),
+    pytest.param("CondInst_R50_BiFPN_sem", marks=pytest.mark.slow),
+]
+TERMS = {
+    "classification": "loss_fcos_cls",
+    "box": "loss_fcos_loc",
+    "quality": "loss_fcos_ctr",
+    "mask": "loss_mask",
+    "semantic": "loss_sem",
+}
+IDENTITY = np.array([[1.0, 0, 0], [0, 1, 0]])
+Note = Callable[[str, object], None]
+
+
+class Step(NamedTuple):
+    """What ours makes of a case after one backward pass, and what was recorded of it.
+
+    gradients, buffers: by their published names.
+    """
+
+    arrays: Any
+    recorded: dict[str, Any]
+    losses: dict[str, float]
+    gradients: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+
+
+@pytest.fixture(scope="module", params=CASES)
+def step(request: pytest.FixtureRequest, reference: Path, adelaidet_state: Callable[[str], dict[str, Tensor]]) -> Step:
+    folder = reference / "training"
+    records = json.loads((folder / "train.json").read_text())
+    recorded = records[request.param]
+    state = adelaidet_state(recorded["config"].replace("/", "_"))
+    published = read_published(state, request.param)
+    model = CondInst(published.config.model).train()
+    model.load_state_dict(published.tensors)
+    batch = read_batch(np.load(folder / "train_batch.npz"), records["_batch"], published.config)
+    losses = condinst_losses(model, batch, torch.Generator(), published.config, make_accelerator(published.config))
+    torch.stack(list(losses.values())).sum().backward()
+    layout = find_layout(state)
+    return Step(
+        np.load(folder / f"train_{request.param}.npz"),
+        recorded,
+        {name: float(loss.detach()) for name, loss in losses.items()},
+        by_source(gradients_of(model), layout.source_names),
+        by_source(dict(model.named_buffers()), layout.source_names),
+    )
+
+
+def read_batch(arrays: Any, records: list[dict[str, Any]], config: Config) -> Batch:
+    model = config.model
+    pictures = [np.ascontiguousarray(arrays[f"image{index}_bgr_uint8"][:, :, ::-1]) for index in range(len(records))]
+    images = make_images(
+        pictures,
+        [picture.shape[:2] for picture in pictures],
+        model.pixel_mean,
+        model.pixel_std,
+        model.channel_order,
+        model.size_divisor,
+    )
+    samples = [read_sample(record) for record in records]
+    stride = model.mask_head.mask_out_stride
+    return Batch(images, tuple(draw_truth(sample, IDENTITY, sample.height, sample.width, stride) for sample in samples))
+
+
+def read_sample(record: dict[str, Any]) -> Sample:
+    instances = []
+    for number, thing in enumerate(record["objects"]):
+        parts = tuple(np.array(part).reshape(-1, 2) for part in thing["polygons"])
+        corners = np.concatenate(parts)
+        box = (*corners.min(0).tolist(), *corners.max(0).tolist())
+        instances.append(Instance(thing["cls"], box, Polygons(parts), False, number))
+    return Sample(Path("recorded"), 0, record["W"], record["H"], tuple(instances))
+
+
+def gradients_of(model: nn.Module) -> dict[str, Tensor]:
+    return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+
+
+def by_source(tensors: dict[str, Tensor], source_names: Callable[[str], tuple[str, ...]]) -> dict[str, Tensor]:
+    """The tensors under their published names, a vector of scales apart again."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        sources = source_names(name)
+        found |= dict(zip(sources, tensor.split(1) if len(sources) > 1 else [tensor], strict=True))
+    return found
+
+
+def test_losses(step: Step, record_property: Note) -> None:
+    expected = step.recorded["losses"]
+    mine = {TERMS[name]: loss for name, loss in step.losses.items() if TERMS[name] in expected or loss}
+    assert set(mine) == set(expected)
+    for name, loss in mine.items():
+        record_property(name, abs(loss / expected[name] - 1))
+    assert mine == pytest.approx(expected, rel=1e-4)
+
+
+def test_every_gradient(step: Step, record_property: Note) -> None:
+    """Norm and sum of each trainable parameter's gradient; the same parameters train."""
+    norms, sums = step.recorded["grad_norm"], step.recorded["grad_sum"]
+    assert set(step.gradients) == set(norms)
+    in_norm, in_sum = {}, {}
+    for name, gradient in step.gradients.items():
+        norm, total = float(gradient.double().norm()), float(gradient.double().sum())
+        in_norm[name] = abs(norm - norms[name]) / (norms[name] or 1)  # a level without positives: no gradient at all
+        in_sum[name] = abs(total - sums[name]) / (max(abs(sums[name]), norms[name]) or 1)  # a sum may cancel
+    total_norm = float(torch.stack([gradient.double().norm() for gradient in step.gradients.values()]).norm())
+    record_property("norm of a gradient", max(in_norm.values()))
+    record_property("sum of a gradient", max(in_sum.values()))
+    assert max(in_norm.values()) <= 1e-3, max(in_norm, key=in_norm.__getitem__)
+    assert max(in_sum.values()) <= 1e-3, max(in_sum, key=in_sum.__getitem__)
+    assert total_norm == pytest.approx(step.recorded["grad_total_norm"], rel=1e-3)
+
+
+def test_whole_gradients(step: Step, record_property: Note) -> None:
+    names = [name.removeprefix("grad.") for name in step.arrays.files if name.startswith("grad.")]
+    assert len(names) >= 48
+    apart = {name: deviation(step.gradients[name], step.arrays[f"grad.{name}"]) for name in names}
+    record_property("elements of a gradient", max(apart.values()))
+    assert max(apart.values()) <= 1e-3, max(apart, key=apart.__getitem__)
+
+
+def test_running_statistics(step: Step, record_property: Note) -> None:
+    names = [name.removeprefix("after.") for name in step.arrays.files if name.endswith((".running_mean", "_var"))]
+    assert len(names) >= 14
+    apart = {name: deviation(step.buffers[name], step.arrays[f"after.{name}"]) for name in names}
+    record_property("running statistics", max(apart.values()))
+    assert max(apart.values()) <= 1e-4, max(apart, key=apart.__getitem__)
+
+
+def deviation(mine: Tensor, theirs: np.ndarray) -> float:
+    """Largest difference over the largest magnitude, if there is any."""
+    assert tuple(mine.shape) == theirs.shape
+    largest = float(np.abs(mine.numpy() - theirs).max() / (np.abs(theirs).max() or 1))
+    assert np.isfinite(largest)
+    return largest
