@@ -13,6 +13,7 @@ from tables import (
     megabytes,
     minutes,
     score_table,
+    short,
 )
 
 IMAGES = "../../../../docs/images"
@@ -112,7 +113,7 @@ def shown(card: Card, kind: str, folder: str) -> str:
     for picture, file in card.shown.items():
         if f"-{kind}-" in picture:
             loose, strict = fits[file].f1
-            lines.append(f"![{card.name}, {kind}: {file}, F1 {loose:.2f} and {strict:.2f}]({folder}/{picture})")
+            lines.append(f"![{card.name}, {kind}: {short(file)}, F1 {loose:.2f} and {strict:.2f}]({folder}/{picture})")
     return "\n\n".join(lines) or "*None.*"
 
 

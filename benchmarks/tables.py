@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from card import Card, Fit
 
@@ -47,7 +48,7 @@ def fit_table(fits: Sequence[Fit]) -> str:
     """Single pictures with their counts."""
     rows = [
         (
-            f"`{fit.file}`",
+            f"`{short(fit.file)}`",
             str(fit.objects),
             str(fit.predicted),
             str(fit.objects - fit.matched50),
@@ -57,6 +58,12 @@ def fit_table(fits: Sequence[Fit]) -> str:
         for fit in fits
     ]
     return table(("picture", "objects", "predicted", "missed", "false", "F1 at IoU 0.5", "F1 at 0.75"), rows)
+
+
+def short(file: str) -> str:
+    """A file's name without its ending, cut where it is long; scores.json has it whole."""
+    stem = Path(file).stem
+    return stem if len(stem) <= 32 else f"{stem[:31]}…"
 
 
 def difference(card: Card, limit: int, kind: Kind) -> float | None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from condinst.config import BackboneConfig, Config, DetectConfig, HeadConfig, InputConfig, MaskBranchConfig, ModelConfig
 from condinst.errors import DataError, UsageError
@@ -33,7 +34,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         detect=DetectConfig(max_detections=12),
     )
     path = tmp_path_factory.mktemp("model")
-    save_model(CondInst(config.model), config, path)
+    torch.manual_seed(0)
+    model = CondInst(config.model)
+    nn.init.constant_(model.head.distances.bias, 2)  # boxes that show something, whatever the random weights
+    save_model(model, config, path)
     return path
 
 
@@ -72,7 +76,7 @@ def test_all_kinds_of_source(predictor: Predictor, picture: np.ndarray, tmp_path
     assert all(same(one, expected) for one in predictor([picture, path]))
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "I;16", "YCbCr", "1"])
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "I;16", "1"])
 def test_pillow_images_follow_the_rules_of_files(predictor: Predictor, mode: str, tmp_path: Path) -> None:
     image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (*SHAPE, 3), dtype=np.uint8))
     if mode == "I;16":

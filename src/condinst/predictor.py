@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from pathlib import Path
 from typing import Any, NamedTuple, Self, overload
@@ -10,13 +9,13 @@ from typing import Any, NamedTuple, Self, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from condinst.config import SHOWN_SCORE, Config
 from condinst.data.batch import make_images
-from condinst.data.image import MAX_PIXELS, read_image
+from condinst.data.image import MAX_PIXELS, convert_image, read_image
 from condinst.data.transforms import resize_image, resize_shape
-from condinst.errors import DataError, UsageError
+from condinst.errors import UsageError
 from condinst.inference.assemble import assemble
 from condinst.inference.detect import detect
 from condinst.inference.result import Result
@@ -120,7 +119,7 @@ class Predictor:
         if isinstance(source, bytes):
             return Picture(read_image(source, max_pixels=self.max_pixels), None)
         if isinstance(source, Image.Image):
-            return Picture(_from_pillow(source, self.max_pixels), None)
+            return Picture(convert_image(source, max_pixels=self.max_pixels), None)
         return Picture(_checked(source), None)
 
     def _prepare(self, pictures: list[Picture]) -> Images:
@@ -175,20 +174,6 @@ def _device(name: str | None) -> torch.device:
         reason = str(error).splitlines()[0].rstrip(".")
         raise UsageError(f"device '{name}' cannot be used ({reason}); try cpu, or leave it out") from None
     return device
-
-
-def _from_pillow(image: Image.Image, max_pixels: int) -> NDArray[np.uint8]:
-    """By way of an uncompressed file in memory, so that the rules of `read_image` hold for every pixel format."""
-    upright = ImageOps.exif_transpose(image)
-    file = io.BytesIO()
-    try:
-        if upright.mode in {"CMYK", "YCbCr", "LAB", "F"}:  # PNG has none of these
-            upright.save(file, "TIFF")
-        else:
-            upright.save(file, "PNG", compress_level=0)
-    except (OSError, ValueError) as error:
-        raise DataError(f"PIL image: mode {image.mode} cannot be used ({error}); convert it to RGB") from None
-    return read_image(file.getvalue(), "PIL image", max_pixels)
 
 
 def _checked(array: Any) -> NDArray[np.uint8]:

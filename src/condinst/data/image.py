@@ -48,13 +48,19 @@ def read_image(source: Path | bytes, name: str | None = None, max_pixels: int = 
     """
     name = name or _name(source)
     with _opened(source, name, max_pixels) as image:
-        try:
-            image.load()
-            return _to_rgb(_turn_upright(image))
-        except DataError as error:
-            raise DataError(f"{name}: {error}") from None
-        except Exception as error:  # Pillow's decoders raise errors of every kind on damaged files
-            raise DataError(f"{name}: damaged image ({_line(error)}); replace or remove the file") from None
+        return convert_image(image, name, max_pixels)
+
+
+def convert_image(image: Image.Image, name: str = "PIL image", max_pixels: int = MAX_PIXELS) -> Array8:
+    """A Pillow image, loaded or not, to (H, W, 3) uint8 RGB by the rules of `read_image`, its errors included."""
+    _check_size(image, name, max_pixels)
+    try:
+        image.load()
+        return _to_rgb(_turn_upright(image))
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+    except Exception as error:  # Pillow's decoders raise errors of every kind on damaged files
+        raise DataError(f"{name}: damaged image ({_line(error)}); replace or remove the file") from None
 
 
 def read_size(source: Path | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -113,13 +119,17 @@ def _opened(source: Path | bytes, name: str, max_pixels: int) -> Iterator[Image.
             raise DataError(f"{name}: not an image in one of the formats {', '.join(FORMATS)}") from None
         except Exception as error:  # as in read_image: headers can be damaged, too
             raise DataError(f"{name}: cannot be read as an image ({_line(error)})") from None
-        width, height = image.size
-        if width * height > max_pixels:
-            raise DataError(
-                f"{name}: {width}×{height} = {width * height:,} pixels is over the limit of {max_pixels:,}; "
-                "scale the picture down, cut it into tiles or raise max_pixels"
-            )
+        _check_size(image, name, max_pixels)
         yield image
+
+
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise DataError(
+            f"{name}: {width}×{height} = {width * height:,} pixels is over the limit of {max_pixels:,}; "
+            "scale the picture down, cut it into tiles or raise max_pixels"
+        )
 
 
 def _open_unlimited(source: Path | bytes) -> Image.Image:
@@ -153,6 +163,8 @@ def _to_rgb(image: Image.Image) -> Array8:
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
+    if image.mode == "LAB":  # Pillow converts it by a colour profile only
+        raise DataError("mode LAB has no stated colours; convert the picture to RGB")
     return np.array(image.convert("RGB"))
 
 
