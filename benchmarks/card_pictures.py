@@ -94,7 +94,7 @@ def draw_cover(cases: Sequence[Case]) -> bytes:
     """
     panels = []
     for case in cases:
-        image, zoom = _enlarged(case.path, COVER_HEIGHT)
+        image, zoom = _enlarged(case.path, 2 * COVER_HEIGHT)  # twice, for smooth outlines
         boxes = case.predicted.boxes.xyxy.numpy()
         kinds = case.predicted.boxes.cls.tolist() if len(case.predicted.names) > 1 else _spread(boxes)
         masks = _larger(case.predicted.masks.rle, zoom)

@@ -1,4 +1,4 @@
-"""CondInst instance segmentation (arXiv 2003.05664). Importing this package loads nothing heavy; its names load on use."""
+"""CondInst instance segmentation (arXiv 2003.05664). Importing it loads nothing heavy; its names load on use."""
 
 from __future__ import annotations
 
