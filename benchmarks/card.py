@@ -59,8 +59,12 @@ class Rival(Facts):
 
     recipe: str
     parameters: int
+    iterations: int
+    images_seen: int  # iterations × batch, the same for both models of the comparison
     training_seconds: float
-    scores: dict[int, Scores]  # by detection limit
+    scores: dict[int, Scores]  # by detection limit, as the next
+    condinst: dict[int, Scores]  # CondInst trained with the very same settings
+    condinst_seconds: float
 
 
 class Fit(Facts):

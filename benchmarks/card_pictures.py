@@ -89,8 +89,8 @@ def draw_case(case: Case) -> bytes:
 
 
 def draw_cover(cases: Sequence[Case]) -> bytes:
-    """Of each case picture and prediction beside each other, as one PNG of 256 colours; a colour for each object, or
-    for each class if there are several.
+    """Of each case picture and prediction beside each other, as one PNG; a colour for each object, or for each class
+    if there are several.
     """
     panels = []
     for case in cases:
@@ -101,7 +101,7 @@ def draw_cover(cases: Sequence[Case]) -> bytes:
         drawn = draw_instances(image, masks, *_words(case.predicted, zoom), kinds)
         width = round(COVER_HEIGHT * image.shape[1] / image.shape[0])
         panels += [_fitted(panel, (width, COVER_HEIGHT)) for panel in (image, drawn)]
-    return _encode(_join(panels).quantize(256), "PNG", optimize=True)
+    return _encode(_join(panels), "PNG", optimize=True)
 
 
 def _spread(boxes: NDArray[np.float32]) -> list[int]:

@@ -92,7 +92,7 @@ def comparison(card: Card) -> str:
     if not known:
         return f"{WHO_RIVAL} was not measured beside it."
     words = [f"at {limit} detections {mask:+.3f} mask AP and {box:+.3f} box AP" for limit, mask, box in known]
-    return f"Against {WHO_RIVAL}: {'; '.join(words)}."
+    return f"CondInst less {WHO_RIVAL}, both of the same budget: {'; '.join(words)}."
 
 
 def misses(card: Card) -> str:
@@ -152,10 +152,11 @@ def _rival(card: Card) -> str:
         return f"This model: {card.parameters:,} parameters, trained in {minutes(card.training.minutes)}."
     rival = card.rival
     return (
-        f"{WHO_RIVAL} is torchvision's, on the same backbone weights, training engine, data, resolution and number of "
-        f"images (`benchmarks/mask_rcnn.py`): {rival.parameters:,} parameters, trained in "
-        f"{minutes(rival.training_seconds / 60)}. CondInst: {card.parameters:,} parameters, "
-        f"{minutes(card.training.minutes)}.\n\n```sh\n{card.rival_command}\n```"
+        f"The shipped model was trained in {minutes(card.training.minutes)}. {WHO_RIVAL} is torchvision's, on the same "
+        f"backbone weights, engine, data, resolution and budget as a second CondInst beside it: {rival.iterations} "
+        f"iterations, {rival.images_seen:,} images (`benchmarks/mask_rcnn.py`). {WHO_RIVAL} has {rival.parameters:,} "
+        f"parameters and took {minutes(rival.training_seconds / 60)}, CondInst has {card.parameters:,} and took "
+        f"{minutes(rival.condinst_seconds / 60)}.\n\n```sh\n{card.rival_command}\n```"
     )
 
 

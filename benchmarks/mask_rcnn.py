@@ -1,10 +1,11 @@
 """The rival in the models' tables: torchvision's Mask R-CNN on the same backbone, trained by the same engine.
 
-    python benchmarks/mask_rcnn.py nuclei ../shared/data/nuclei runs/nuclei-mask-rcnn \
+    python benchmarks/mask_rcnn.py nuclei ../shared/data/nuclei runs/nuclei-beside \
         train.init=../shared/weights/mobilenet_v2_imagenet.npz
 
-Same recipe means same data, augmentation, resolution, images seen, optimizer and schedule. Its heads are as wide as the
-recipe's (so that both models have the same order of size); everything else is torchvision's default. It also gets P2.
+Trains both with one recipe: the same data, augmentation, resolution, images seen, optimizer and schedule. Mask R-CNN's
+heads are as wide as the recipe's, so that both models have the same order of size; everything else is torchvision's
+default. It also gets P2.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections import OrderedDict
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import timm
 import torch
@@ -36,10 +37,11 @@ from condinst.data.image import read_image
 from condinst.data.transforms import resize_image, resize_shape
 from condinst.engine.evaluate import evaluate
 from condinst.engine.fit import fit
-from condinst.engine.train import make_accelerator, make_batches
+from condinst.engine.train import make_accelerator, make_batches, train
 from condinst.inference.result import Boxes, Masks, Result
 from condinst.ops.boxes import scale_boxes
 from condinst.ops.rle import Region, Rle, encode
+from condinst.predictor import Predictor
 from condinst.recipes import load_recipe
 from condinst.weights.backbone import load_backbone_weights
 
@@ -172,19 +174,40 @@ def main(
     overrides: Annotated[list[str] | None, typer.Argument()] = None,
     limits: str = "100,500",
 ) -> None:
-    """Train, then score on the data set's held-out images; writes OUT/scores.json."""
+    """Train both with the same settings and score them on the held-out images; writes OUT/scores.json."""
     config = load_recipe(recipe).with_overrides(overrides or [])
-    seconds = train_rival(config, data, out)
-    predictor = load_rival(config, data, out)
-    scores = {
-        limit: evaluate(data / "val.json", data / "images", predictor, int(limit)).to_dict()
-        for limit in limits.split(",")
+    seconds = train_rival(config, data, out / "mask-rcnn")
+    started = time.perf_counter()
+    train(config, read_coco(data / "train.json", data / "images"), out / "condinst")
+    own_seconds = time.perf_counter() - started
+    rival = load_rival(config, data, out / "mask-rcnn")
+    own = Predictor(out / "condinst", conf=None, max_detections=max(read_limits(limits)))
+    summary = {
+        "recipe": recipe,
+        "parameters": sum(parameter.numel() for parameter in rival.model.parameters()),
+        "iterations": config.train.iterations,
+        "images_seen": config.train.iterations * config.train.batch_size,
+        "training_seconds": round(seconds),
+        "scores": measure(rival, data, limits),
+        "condinst": measure(own, data, limits),
+        "condinst_seconds": round(own_seconds),
     }
-    size = sum(parameter.numel() for parameter in predictor.model.parameters())
-    summary = {"recipe": recipe, "parameters": size, "training_seconds": round(seconds), "scores": scores}
     (out / "scores.json").write_text(json.dumps(summary, indent=1) + "\n")
-    for limit, found in scores.items():
-        print(f"limit {limit}: box AP {found['bbox']['AP']:.3f}, mask AP {found['segm']['AP']:.3f}")
+
+
+def read_limits(text: str) -> list[int]:
+    """'100,500' → [100, 500]."""
+    return [int(limit) for limit in text.split(",")]
+
+
+def measure(predictor: RivalPredictor | Predictor, data: Path, limits: str) -> dict[int, dict[str, Any]]:
+    """Scores at each detection limit."""
+    scores = {}
+    for limit in read_limits(limits):
+        found = evaluate(data / "val.json", data / "images", predictor, limit)
+        print(f"{type(predictor).__name__}, limit {limit}: box AP {found.bbox.AP:.3f}, mask AP {found.segm.AP:.3f}")
+        scores[limit] = found.to_dict()
+    return scores
 
 
 def load_rival(config: Config, data: Path, folder: Path) -> RivalPredictor:

@@ -78,22 +78,33 @@ def beside_rival(cards: Sequence[Card]) -> str:
     """Mask R-CNN's numbers, size and time beside each model's."""
     rows = []
     for card in cards:
-        for limit, scores in sorted(card.scores.items()):
+        for limit in sorted(card.scores):
             if card.rival is None or limit not in card.rival.scores:
                 continue
-            other, gap = card.rival.scores[limit], difference(card, limit, "segm")
+            scores, other, gap = card.rival.condinst[limit], card.rival.scores[limit], difference(card, limit, "segm")
             pairs = (
                 (scores.segm.AP, other.segm.AP),
                 (scores.segm.AP50, other.segm.AP50),
                 (scores.bbox.AP, other.bbox.AP),
             )
             sizes = (f"{card.parameters / 1e6:.2f} M", f"{card.rival.parameters / 1e6:.2f} M")
-            times = (minutes(card.training.minutes), minutes(card.rival.training_seconds / 60))
+            times = (minutes(card.rival.condinst_seconds / 60), minutes(card.rival.training_seconds / 60))
             cells = [" / ".join(number(value) for value in pair) for pair in pairs]
-            rows.append((card.name, str(limit), *cells, f"{gap:+.3f}", " / ".join(sizes), " / ".join(times)))
+            seen = f"{card.rival.images_seen:,}"
+            rows.append((card.name, seen, str(limit), *cells, f"{gap:+.3f}", " / ".join(sizes), " / ".join(times)))
     if not rows:
         return "*Mask R-CNN is not measured yet.*"
-    head = ("model", "limit", "mask AP", "mask AP50", "box AP", "gain in mask AP", "parameters", "training")
+    head = (
+        "model",
+        "images seen",
+        "limit",
+        "mask AP",
+        "mask AP50",
+        "box AP",
+        "gain in mask AP",
+        "parameters",
+        "training",
+    )
     remarks = [f"{card.name}: {remark}" for card in cards for remark in card.remarks]
     commands = "\n".join(card.rival_command for card in cards if card.rival is not None)
     words = "In each pair CondInst stands first, Mask R-CNN second."

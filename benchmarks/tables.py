@@ -11,6 +11,7 @@ from condinst.engine.evaluate import CocoNumbers, Kind, Scores
 
 NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
 WHO_MODEL, WHO_RIVAL, WHO_TRUTH = "CondInst", "Mask R-CNN", "the truth itself"
+SAME_BUDGET = "{}, {:,} images seen"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
@@ -67,10 +68,10 @@ def short(file: str) -> str:
 
 
 def difference(card: Card, limit: int, kind: Kind) -> float | None:
-    """AP of the model less that of the rival; None without a rival at this limit."""
+    """AP of CondInst less that of the rival, both of the same budget; None without a rival at this limit."""
     if card.rival is None or limit not in card.rival.scores:
         return None
-    return _pick(card.scores[limit], kind).AP - _pick(card.rival.scores[limit], kind).AP
+    return _pick(card.rival.condinst[limit], kind).AP - _pick(card.rival.scores[limit], kind).AP
 
 
 def megabytes(size: int) -> str:
@@ -92,5 +93,6 @@ def _pick(scores: Scores, kind: Kind) -> CocoNumbers:
 def _measured(card: Card, limit: int) -> list[tuple[str, Scores]]:
     found = [(WHO_MODEL, card.scores[limit])]
     if card.rival is not None and limit in card.rival.scores:
-        found.append((WHO_RIVAL, card.rival.scores[limit]))
+        for who, scores in ((WHO_MODEL, card.rival.condinst), (WHO_RIVAL, card.rival.scores)):
+            found.append((SAME_BUDGET.format(who, card.rival.images_seen), scores[limit]))
     return [*found, (WHO_TRUTH, card.ceiling[limit])]

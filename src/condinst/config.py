@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from condinst.errors import UsageError
 
@@ -135,7 +135,7 @@ class LossConfig(Section):
 class AugmentConfig(Section):
     """What a training image goes through."""
 
-    shorter: tuple[Positive, ...] = (640, 672, 704, 736, 768, 800)  # one is drawn
+    shorter: Annotated[tuple[Positive, ...], Field(min_length=1)] = (640, 672, 704, 736, 768, 800)  # one is drawn
     longer: Positive = 1333
     jitter: tuple[float, float] = (1.0, 1.0)  # large-scale jitter: an extra factor, drawn log-uniformly
     crop: Annotated[int, Field(ge=0)] = 0  # side of a random square crop of the resized image; 0: none
@@ -152,6 +152,11 @@ class AugmentConfig(Section):
         if not 0 < self.jitter[0] <= self.jitter[1]:
             raise ValueError(f"jitter must be 0 < low ≤ high, got {self.jitter}")
         return self
+
+
+def _no(value: object) -> object:
+    """YAML reads a bare `no` as false."""
+    return "no" if value is False else value
 
 
 class TrainConfig(Section):
@@ -171,11 +176,11 @@ class TrainConfig(Section):
     milestones: tuple[Fraction, ...] = (2 / 3, 8 / 9)  # of the iterations: ÷10 at each
     clip_norm: Annotated[float, Field(ge=0)] = 0.0  # 0: off
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0  # 0: off
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(_no)] = "no"
     half: bool = False  # the finished model's weights in float16
     channels_last: bool = False
     workers: Annotated[int, Field(ge=0)] = 2
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     log_every: Positive = 20
     checkpoint_every: Positive = 1000
     validate_every: Annotated[int, Field(ge=0)] = 0  # iterations; 0: only at the end

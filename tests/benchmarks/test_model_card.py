@@ -191,6 +191,7 @@ def test_from_run_to_results(
 
     scores = {"20": facts["scores"]["20"]}
     summary = {"recipe": "nuclei", "parameters": 7, "training_seconds": 120, "scores": scores}
+    summary |= {"iterations": 5, "images_seen": 40, "condinst": scores, "condinst_seconds": 60}
     rival = tmp_path / "rival.json"
     rival.write_text(json.dumps(summary))
     with pytest.raises(DataError, match="leave out --keep-scores"):

@@ -33,7 +33,7 @@ class Source:
     @property
     def stem(self) -> str:
         """A file name without ending, safe in any folder."""
-        address = unquote(urlsplit(self.name).path) if _is_address(self.name) else self.name
+        address = _address_path(self.name) if _is_address(self.name) else self.name
         stem = "stdin" if self.name == STDIN else Path(address).stem
         return re.sub(r"[^\w.+-]+", "_", stem)[:STEM_LENGTH] or "image"
 
@@ -61,6 +61,14 @@ def expand_sources(sources: list[str]) -> tuple[list[Source], list[str]]:
 
 def _is_address(text: str) -> bool:
     return text.lower().startswith(("http://", "https://"))
+
+
+def _address_path(address: str) -> str:
+    """Its path part, or nothing where the address is malformed: `open` will say so."""
+    try:
+        return unquote(urlsplit(address).path)
+    except ValueError:
+        return ""
 
 
 def _printable(path: Path) -> str:

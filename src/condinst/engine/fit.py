@@ -48,8 +48,11 @@ def fit(
     average.to(accelerator.device)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     is_main = accelerator.is_main_process
-    log = TrainingLog(folder / "log.csv", start, config.iterations, config.log_every, config.batch_size)
-    with log if is_main else nullcontext():
+    with (
+        TrainingLog(folder / "log.csv", start, config.iterations, config.log_every, config.batch_size)
+        if is_main
+        else nullcontext()
+    ) as log:
         wrapped.train()
         for iteration, batch in enumerate(make_batches(start), start=start):
             for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
@@ -66,7 +69,7 @@ def fit(
             done = iteration + 1
             numbers = _numbers(losses, total, norm, optimizer.param_groups[-1]["lr"], accelerator)
             _check_finite(numbers, done)
-            if is_main:
+            if log is not None:
                 log.step(done, numbers)
                 if done % config.checkpoint_every == 0 or done == config.iterations:
                     save_checkpoint(folder, done, weights, {"optimizer": optimizer.state_dict()})
@@ -111,5 +114,5 @@ def _check_finite(numbers: Mapping[str, float], iteration: int) -> None:
     wrong = [name for name, value in numbers.items() if not math.isfinite(value) and name != "grad_norm"]
     if wrong:
         raise CondinstError(
-            f"iteration {iteration}: {', '.join(wrong)} not finite; lower train.lr, set train.clip_norm or precision=no"
+            f"iteration {iteration}: {', '.join(wrong)} not finite; lower train.lr, set train.clip_norm or train.precision=no"
         )

@@ -17,12 +17,15 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name_or_path: str) -> Config:
-    """A recipe by name or from a YAML file; raises UsageError, with the nearest name, if there is none."""
+    """A recipe by name or from a YAML file, in this order; raises UsageError, with the nearest name, if there is none.
+
+    A file that shares its name with a shipped recipe is reached as `./name`.
+    """
+    if name_or_path in recipe_names():  # first, as a folder of data often bears the recipe's name
+        return Config.from_yaml(FOLDER / f"{name_or_path}.yaml")
     path = Path(name_or_path)
-    if path.suffix in {".yaml", ".yml"} or path.exists():
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
         return Config.from_yaml(path)
-    if name_or_path not in recipe_names():
-        near = difflib.get_close_matches(name_or_path, recipe_names(), 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(recipe_names())}"
-        raise UsageError(f"recipe '{name_or_path}': no such name or file; {hint}")
-    return Config.from_yaml(FOLDER / f"{name_or_path}.yaml")
+    near = difflib.get_close_matches(name_or_path, recipe_names(), 1)
+    hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(recipe_names())}"
+    raise UsageError(f"recipe '{name_or_path}': no such name or file; {hint}")
