@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,14 @@ def test_interruption_is_130_without_traceback(model_folder: Path) -> None:
         server.settimeout(60)
         address = f"http://127.0.0.1:{server.getsockname()[1]}/never.png"
         command = [sys.executable, "-m", "condinst", "predict", address, "--json", "--model", str(model_folder)]
-        process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a background shell may have it ignored
+        )
         with server.accept()[0]:  # the command now waits for an answer
             process.send_signal(signal.SIGINT)
             output, errors = process.communicate(timeout=60)

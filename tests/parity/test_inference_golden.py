@@ -24,9 +24,9 @@ from condinst.data.image import read_image
 from condinst.data.transforms import resize_image, resize_shape
 from condinst.inference.assemble import assemble
 from condinst.inference.detect import detect, take
-from condinst.inference.probabilities import mask_probabilities
 from condinst.inference.result import Result
-from condinst.model.condinst import CondInst
+from condinst.model.condinst import CondInst, filter_layout
+from condinst.ops.dynamic_mask_head import dynamic_mask_head
 from condinst.structures import Detections, Images, NetworkOutput
 from condinst.weights.published import read_published
 
@@ -105,17 +105,17 @@ def prepare(pictures: list[NDArray[np.uint8]], config: Config, shorter: int) -> 
     return make_images(resized, sizes, model.pixel_mean, model.pixel_std, model.channel_order, model.size_divisor)
 
 
-def deviation(run: Run, name: str, mine: Tensor) -> float:
-    """Largest difference from all that was recorded of a map, over the map's largest magnitude."""
+def deviation(run: Run, name: str, mine: Tensor, maps: bool = True) -> float:
+    """Largest difference from what was recorded of a map (`maps`: not only its numbers), over its largest magnitude."""
     arrays = run.arrays
     largest = float(arrays[f"{name}#stats"][3])
     assert largest > 0
     double = mine.double()
     numbers = torch.stack([double.mean(), double.std(correction=0), double.abs().max()])
     found = [(numbers, arrays[f"{name}#stats"][[0, 1, 3]]), (double.mean(dim=(2, 3)), arrays[f"{name}#chmean"])]
-    if name in arrays:
+    if maps and name in arrays:
         found.append((mine, arrays[name]))
-    elif f"{name}#sub8" in arrays:
+    elif maps and f"{name}#sub8" in arrays:
         found.append((mine[:, ::4, ::8, ::8], arrays[f"{name}#sub8"]))
     return max(difference(one, other) for one, other in found) / largest
 
@@ -183,17 +183,38 @@ def test_detections(run: Run, record_property: Note) -> None:
         assert deviations["filters"] <= 1e-4
 
 
-def test_mask_probabilities(run: Run, record_property: Note) -> None:
-    drawn = []
-    for image, found in enumerate(run.found):
-        chunks = mask_probabilities(run.output.mask_features[image], found, run.config.model)
-        drawn.append(torch.cat(list(chunks))[order(run, image)])
-    masks = torch.cat(drawn)[:, None]
-    largest = deviation(run, "global_masks", masks)
-    if "global_masks#first10" in run.arrays:
-        largest = max(largest, difference(masks[:10], run.arrays["global_masks#first10"]))
-    record_property("mask probabilities", largest)
-    assert largest <= 1e-4
+def test_mask_logits(run: Run, record_property: Note) -> None:
+    """What was recorded is their sigmoid, so they are compared where it tells them: between 0.01 and 0.99."""
+    logits = torch.cat([draw(run, image) for image in range(len(run.found))])[:, None]
+    largest = float(logits.abs().max())
+    summary = deviation(run, "global_masks", logits.sigmoid(), maps=False)
+    record_property("mask probabilities, mean of each", summary)
+    assert summary <= 1e-4
+    for name, mine in (("global_masks", logits), ("global_masks#first10", logits[:10])):
+        if name in run.arrays:
+            recorded = torch.from_numpy(run.arrays[name]).double()
+            assert mine.shape == recorded.shape
+            telling = (recorded > 0.01) & (recorded < 0.99)
+            apart = (mine.double() - recorded.logit())[telling].abs().max() / largest
+            record_property("mask logits", float(apart))
+            record_property("mask probabilities", float((mine.sigmoid() - recorded).abs().max()))
+            assert telling.sum() > 1000
+            assert apart <= 1e-4
+
+
+def draw(run: Run, image: int) -> Tensor:
+    """Mask logits (K, h, w) in the recorded order."""
+    found, model = take(run.found[image], torch.tensor(order(run, image))), run.config.model
+    return dynamic_mask_head(
+        run.output.mask_features[image : image + 1],
+        found.filters,
+        torch.zeros_like(found.levels),
+        found.locations,
+        torch.tensor(model.coordinate_scales)[found.levels],
+        filter_layout(model),
+        model.mask_head.coordinates,
+        model.mask_head.mask_out_stride,
+    )
 
 
 def test_results(run: Run, record_property: Note) -> None:

@@ -6,6 +6,7 @@ The recorded numbers lie in ../shared/reference/training; each test's largest de
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,11 +24,14 @@ from condinst.engine.train import condinst_losses, make_accelerator
 from condinst.model.condinst import CondInst
 from condinst.weights.published import find_layout, read_published
 
+# BiFPN's gradients are ill-conditioned in float32: of some fusion weights (and of the laterals' biases, whose true gradient
+# is zero before a batch norm) both the recorded run and ours are up to 1e-5 of the total gradient away from float64.
+SLOW = pytest.mark.slow
 CASES = [
-    "CondInst_R50",
-    pytest.param("CondInst_R50_sem", marks=pytest.mark.slow),
-    pytest.param("CondInst_R50_BiFPN", marks=pytest.mark.slow),
-    pytest.param("CondInst_R50_BiFPN_sem", marks=pytest.mark.slow),
+    pytest.param(("CondInst_R50", 0.0), id="r50"),
+    pytest.param(("CondInst_R50_sem", 0.0), id="r50-sem", marks=SLOW),
+    pytest.param(("CondInst_R50_BiFPN", 1e-5), id="bifpn", marks=SLOW),
+    pytest.param(("CondInst_R50_BiFPN_sem", 1e-5), id="bifpn-sem", marks=SLOW),
 ]
 TERMS = {
     "classification": "loss_fcos_cls",
@@ -43,7 +47,7 @@ Note = Callable[[str, object], None]
 class Step(NamedTuple):
     """What ours makes of a case after one backward pass, and what was recorded of it.
 
-    gradients, buffers: by their published names.
+    gradients, buffers: by their published names. floor: what may differ, as a part of the total gradient's norm.
     """
 
     arrays: Any
@@ -51,15 +55,17 @@ class Step(NamedTuple):
     losses: dict[str, float]
     gradients: dict[str, Tensor]
     buffers: dict[str, Tensor]
+    floor: float
 
 
 @pytest.fixture(scope="module", params=CASES)
 def step(request: pytest.FixtureRequest, reference: Path, adelaidet_state: Callable[[str], dict[str, Tensor]]) -> Step:
     folder = reference / "training"
     records = json.loads((folder / "train.json").read_text())
-    recorded = records[request.param]
+    name, part = request.param
+    recorded = records[name]
     state = adelaidet_state(recorded["config"].replace("/", "_"))
-    published = read_published(state, request.param)
+    published = read_published(state, name)
     model = CondInst(published.config.model).train()
     model.load_state_dict(published.tensors)
     batch = read_batch(np.load(folder / "train_batch.npz"), records["_batch"], published.config)
@@ -67,11 +73,12 @@ def step(request: pytest.FixtureRequest, reference: Path, adelaidet_state: Calla
     torch.stack(list(losses.values())).sum().backward()
     layout = find_layout(state)
     return Step(
-        np.load(folder / f"train_{request.param}.npz"),
+        np.load(folder / f"train_{name}.npz"),
         recorded,
         {name: float(loss.detach()) for name, loss in losses.items()},
         by_source(gradients_of(model), layout.source_names),
         by_source(dict(model.named_buffers()), layout.source_names),
+        part * recorded["grad_total_norm"],
     )
 
 
@@ -129,23 +136,37 @@ def test_every_gradient(step: Step, record_property: Note) -> None:
     assert set(step.gradients) == set(norms)
     in_norm, in_sum = {}, {}
     for name, gradient in step.gradients.items():
-        norm, total = float(gradient.double().norm()), float(gradient.double().sum())
-        in_norm[name] = abs(norm - norms[name]) / (norms[name] or 1)  # a level without positives: no gradient at all
-        in_sum[name] = abs(total - sums[name]) / (max(abs(sums[name]), norms[name]) or 1)  # a sum may cancel
+        double = gradient.double()
+        allowed = 1e-3 * norms[name] + step.floor
+        in_norm[name] = excess(abs(float(double.norm()) - norms[name]), allowed)
+        # a sum moves by no more than √n times what the vector moves by, and often nearly cancels
+        in_sum[name] = excess(abs(float(double.sum()) - sums[name]), allowed * double.numel() ** 0.5)
     total_norm = float(torch.stack([gradient.double().norm() for gradient in step.gradients.values()]).norm())
-    record_property("norm of a gradient", max(in_norm.values()))
-    record_property("sum of a gradient", max(in_sum.values()))
-    assert max(in_norm.values()) <= 1e-3, max(in_norm, key=in_norm.__getitem__)
-    assert max(in_sum.values()) <= 1e-3, max(in_sum, key=in_sum.__getitem__)
-    assert total_norm == pytest.approx(step.recorded["grad_total_norm"], rel=1e-3)
+    record_property("norm of a gradient", 1e-3 * max(in_norm.values()))
+    record_property("sum of a gradient", 1e-3 * max(in_sum.values()))
+    record_property("total gradient norm", abs(total_norm / step.recorded["grad_total_norm"] - 1))
+    assert max(in_norm.values()) <= 1, max(in_norm, key=in_norm.__getitem__)
+    assert max(in_sum.values()) <= 1, max(in_sum, key=in_sum.__getitem__)
+    assert total_norm == pytest.approx(step.recorded["grad_total_norm"], rel=1e-4)
 
 
 def test_whole_gradients(step: Step, record_property: Note) -> None:
     names = [name.removeprefix("grad.") for name in step.arrays.files if name.startswith("grad.")]
     assert len(names) >= 48
-    apart = {name: deviation(step.gradients[name], step.arrays[f"grad.{name}"]) for name in names}
-    record_property("elements of a gradient", max(apart.values()))
-    assert max(apart.values()) <= 1e-3, max(apart, key=apart.__getitem__)
+    apart = {}
+    for name in names:
+        recorded = torch.from_numpy(step.arrays[f"grad.{name}"])
+        assert step.gradients[name].shape == recorded.shape
+        allowed = 1e-3 * float(recorded.norm()) + step.floor
+        apart[name] = excess(float((step.gradients[name] - recorded).norm()), allowed)
+    record_property("a whole gradient", 1e-3 * max(apart.values()))
+    assert max(apart.values()) <= 1, max(apart, key=apart.__getitem__)
+
+
+def excess(difference: float, allowed: float) -> float:
+    """How much of what is allowed is used up; a gradient recorded as zero must be zero."""
+    assert math.isfinite(difference)
+    return difference / allowed if allowed else math.inf * difference if difference else 0.0
 
 
 def test_running_statistics(step: Step, record_property: Note) -> None:

@@ -13,24 +13,32 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from condinst.errors import ModelError
+from condinst.errors import CondinstError, ModelError
 
 NAME = "checkpoint-{:08d}"
 
 
 def save_checkpoint(folder: Path, iteration: int, weights: dict[str, nn.Module], state: dict[str, Any]) -> Path:
-    """Write the modules' weights (safetensors) and `state` (plain containers and tensors); others are removed."""
+    """Write the modules' weights (safetensors) and `state` (plain containers and tensors); others are removed.
+
+    Raises CondinstError where the disk is full or the folder cannot be written; older checkpoints then stay.
+    """
     final = folder / NAME.format(iteration)
     temporary = folder / f".{final.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, module in weights.items():
-        save_file(
-            {key: value.contiguous() for key, value in module.state_dict().items()}, temporary / f"{name}.safetensors"
-        )
-    torch.save(state | {"iteration": iteration}, temporary / "state.pt")
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(temporary, final)
+    try:
+        temporary.mkdir(parents=True)
+        for name, module in weights.items():
+            tensors = {key: value.contiguous() for key, value in module.state_dict().items()}
+            save_file(tensors, temporary / f"{name}.safetensors")
+        torch.save(state | {"iteration": iteration}, temporary / "state.pt")
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(temporary, final)
+    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk, in the words of each writer
+        line = (str(error) or "failed").splitlines()[0]
+        raise CondinstError(f"{final}: cannot be written ({line:.120}); free some space and --resume") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     for other in list_checkpoints(folder):
         if other != final:
             shutil.rmtree(other)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -95,12 +95,20 @@ def make_batches(start: int, config: Config, data: CocoData, accelerator: Accele
     )
     collate = Collate(model.pixel_mean, model.pixel_std, model.channel_order, model.size_divisor)
     loader = DataLoader(dataset, batch_sampler=keys, num_workers=run.workers, collate_fn=collate)
-    for batch in loader:
+    for batch in _plain_errors(loader):
         moved = batch.to(accelerator.device)
         if run.channels_last:
             tensor = moved.images.tensor.contiguous(memory_format=torch.channels_last)
             moved = moved._replace(images=moved.images._replace(tensor=tensor))
         yield moved
+
+
+def _plain_errors(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same batches; of an error that a worker process sends with its traceback, the error's own line."""
+    try:
+        yield from batches
+    except DataError as error:
+        raise DataError(str(error).strip().splitlines()[-1].removeprefix("condinst.errors.DataError: ")) from None
 
 
 def condinst_losses(
