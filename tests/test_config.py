@@ -85,6 +85,8 @@ def test_overrides() -> None:
         ("train.lr.x=1", "there is no setting 'x'; known here: nothing"),
         ("=1", "there is no setting ''"),
         ("train.lr=[", "the value is not valid YAML"),
+        ("train.seed=-1", "train.seed: Input should be greater than or equal to 0"),
+        ("augment.shorter=[]", "augment.shorter: .*at least 1 item"),
         ("train.lr=0", "train.lr: Input should be greater than 0, got 0"),
         ("train.lr=fast", "train.lr: .*got 'fast'"),
         ("train.iterations=1.5", "train.iterations: .*got 1.5"),
@@ -104,6 +106,17 @@ def test_bad_overrides(text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
         Config().with_overrides([text])
     assert "\n" not in str(caught.value)
+
+
+def test_precision_no_is_a_word(tmp_path: Path) -> None:
+    """YAML reads a bare `no` as false, on the command line and in a recipe."""
+    bf16 = Config().with_overrides(["train.precision=bf16"])
+    assert bf16.with_overrides(["train.precision=no"]).train.precision == "no"
+    path = tmp_path / "recipe.yaml"
+    path.write_text("train: {precision: no}\n")
+    assert Config.from_yaml(path).train.precision == "no"
+    with pytest.raises(UsageError, match=r"train\.precision"):
+        bf16.with_overrides(["train.precision=yes"])
 
 
 def test_nothing_to_draw_a_mask_from() -> None:

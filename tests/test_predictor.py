@@ -118,6 +118,7 @@ def test_overrides(folder: Path, picture: np.ndarray) -> None:
         ({"shorter": -3}, "shorter"),
         ({"nms": "soft"}, "nms"),
         ({"device": "toaster"}, "device 'toaster' cannot be used"),
+        ({"device": "meta"}, "device 'meta' cannot be used"),  # it has shapes, but no numbers
     ],
 )
 def test_bad_settings(folder: Path, settings: dict[str, object], words: str) -> None:
@@ -138,6 +139,8 @@ def test_bad_pictures(folder: Path, predictor: Predictor, tmp_path: Path) -> Non
     for source in (tmp_path / "words.png", tmp_path / "missing.png", b"", b"\xff\xd8\xff"):
         with pytest.raises(DataError):
             predictor(source)
+    with pytest.raises(DataError, match="0×7 pixels"):
+        predictor(Image.new("RGB", (0, 7)))
     file = io.BytesIO()
     Image.new("RGB", (50, 50)).save(file, "PNG")
     with pytest.raises(DataError, match="50×50"):

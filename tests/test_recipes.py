@@ -54,6 +54,16 @@ def test_a_file_is_a_recipe(tmp_path: Path) -> None:
     assert load_recipe(str(bare)).train.iterations == 4
 
 
+def test_a_folder_named_like_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data for `nuclei` often lies in a folder `nuclei`."""
+    (tmp_path / "nuclei").mkdir()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("nuclei") == Config.from_yaml(FOLDER / "nuclei.yaml")
+    with pytest.raises(UsageError, match="recipe 'other': no such name or file"):
+        load_recipe("other")
+
+
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="recipe 'nuclie': no such name or file; did you mean 'nuclei'"):
         load_recipe("nuclie")

@@ -249,13 +249,16 @@ def test_addresses(go: Run, site: str, tmp_path: Path) -> None:
     assert found == json.loads(go(FILES[0], "--json").stdout)["annotations"]
 
 
-def test_bad_addresses(go: Run, site: str, monkeypatch: Any) -> None:
+def test_bad_addresses(go: Run, site: str, tmp_path: Path, monkeypatch: Any) -> None:
     outcome = go(f"{site}/absent.png", f"{site}/page", "http://127.0.0.1:9/x.png", "http://[bad", FILES[0], "--json")
     assert "4 of 5" in one_line(outcome, 3)
     assert "HTTP 404" in outcome.stderr
     assert f"{site}/page: " in outcome.stderr
     assert outcome.stderr.count("cannot be fetched") == 3
     assert len(json.loads(outcome.stdout)["images"]) == 1
+    outcome = go("http://[bad/x.png", FILES[0], "--out", tmp_path)  # a malformed address has no file name to offer
+    assert "1 of 2" in one_line(outcome, 3)
+    assert (tmp_path / f"{FILES[0].stem}.png").is_file()
     monkeypatch.setattr(sources, "DOWNLOAD_BYTES", 100)
     outcome = go(f"{site}/a%20cell.png?size=1", "--json")
     assert one_line(outcome, 3)

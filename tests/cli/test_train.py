@@ -102,3 +102,18 @@ def test_classes_that_do_not_match_show_before_training(run: Run, recipe: Path, 
     words = ("--data", NUCLEI, "--val", tmp_path / "val.json", "--val-images", NUCLEI / "images", "--recipe", recipe)
     assert "does not know 'fibre'" in error_of(run("train", *words, "--out", tmp_path / "run"), 3)
     assert not (tmp_path / "run" / "log.csv").exists()
+
+
+def test_a_damaged_picture_is_one_line(run: Run, recipe: Path, tmp_path: Path) -> None:
+    """Its header is whole, so only a worker process finds it, and sends its whole traceback along."""
+    images = tmp_path / "images"
+    shutil.copytree(NUCLEI / "images", images)
+    for path in images.iterdir():
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    words = ("train", "--data", NUCLEI / "train.json", "--images", images, "--recipe", recipe)
+    for workers in (0, 1):
+        outcome = run(*words, "--out", tmp_path / f"run{workers}", f"train.workers={workers}")
+        assert outcome.exit_code == 3
+        _, line = outcome.stderr.strip().splitlines()  # the first tells the backbone's licence
+        assert line.startswith(f"error: {images}")
+        assert "damaged image" in line

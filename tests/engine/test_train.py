@@ -216,6 +216,7 @@ LEARNER: dict[str, Any] = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_one_picture_is_learnt_by_heart(tmp_path: Path) -> None:
     """Fifteen touching nuclei, from random weights: masks within a fraction of a pixel, by the data set's own scorer.
 
@@ -254,6 +255,7 @@ def in_processes(count: int, runs: list[list[str]], folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     """The same losses and weights from the same global batch, one picture each.
 

@@ -24,8 +24,8 @@ from condinst.engine.train import condinst_losses, make_accelerator
 from condinst.model.condinst import CondInst
 from condinst.weights.published import find_layout, read_published
 
-# BiFPN's gradients are ill-conditioned in float32: of some fusion weights (and of the laterals' biases, whose true gradient
-# is zero before a batch norm) both the recorded run and ours are up to 1e-5 of the total gradient away from float64.
+# BiFPN's gradients are ill-conditioned in float32: of some fusion weights (and of the laterals' biases, whose true
+# gradient is zero before a batch norm) the recorded run and ours are both up to 1e-5 of the whole away from float64.
 SLOW = pytest.mark.slow
 CASES = [
     pytest.param(("CondInst_R50", 0.0), id="r50"),
@@ -147,7 +147,7 @@ def test_every_gradient(step: Step, record_property: Note) -> None:
     record_property("total gradient norm", abs(total_norm / step.recorded["grad_total_norm"] - 1))
     assert max(in_norm.values()) <= 1, max(in_norm, key=in_norm.__getitem__)
     assert max(in_sum.values()) <= 1, max(in_sum, key=in_sum.__getitem__)
-    assert total_norm == pytest.approx(step.recorded["grad_total_norm"], rel=1e-4)
+    assert total_norm == pytest.approx(step.recorded["grad_total_norm"], rel=1e-3)
 
 
 def test_whole_gradients(step: Step, record_property: Note) -> None:
@@ -166,7 +166,9 @@ def test_whole_gradients(step: Step, record_property: Note) -> None:
 def excess(difference: float, allowed: float) -> float:
     """How much of what is allowed is used up; a gradient recorded as zero must be zero."""
     assert math.isfinite(difference)
-    return difference / allowed if allowed else math.inf * difference if difference else 0.0
+    if not allowed:
+        return math.inf if difference else 0.0
+    return difference / allowed
 
 
 def test_running_statistics(step: Step, record_property: Note) -> None:

@@ -125,10 +125,12 @@ def _opened(source: Path | bytes, name: str, max_pixels: int) -> Iterator[Image.
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     width, height = image.size
+    if not width * height:
+        raise DataError(f"{name}: {width}×{height} pixels, there is nothing to see")
     if width * height > max_pixels:
         raise DataError(
             f"{name}: {width}×{height} = {width * height:,} pixels is over the limit of {max_pixels:,}; "
-            "scale the picture down, cut it into tiles or raise max_pixels"
+            "scale the picture down, cut it into tiles or raise max_pixels (--max-pixels)"
         )
 
 
