@@ -208,17 +208,6 @@ def portable(path: str | Path, root: Path) -> str:
     return str(relative) if relative.parts[:2].count("..") < 2 else relative.name
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write the whole file or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _check_held_out(train: CocoData, val: CocoData) -> None:
     """Byte for byte, whatever the files are called."""
     known = {hashlib.sha256(sample.path.read_bytes()).digest(): sample.path.name for sample in train.samples}

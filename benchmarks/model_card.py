@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
-from card import Card, Fit, Rival, describe_data, describe_training, portable, read_facts, replace_file
+from card import Card, Fit, Rival, describe_data, describe_training, portable, read_facts
 from card_pictures import choose, draw_case, draw_cover, judge, rank
 from card_text import ap_words, data_licence, use_of, write_card
 from matching import TruthPredictor
@@ -25,6 +25,7 @@ from condinst.config import SHOWN_SCORE, Config
 from condinst.data.coco import CocoData
 from condinst.engine.evaluate import Scores, evaluate
 from condinst.errors import CondinstError, DataError, UsageError
+from condinst.files import replace_file
 from condinst.inference.result import Result
 from condinst.model.condinst import CondInst
 from condinst.predictor import Predictor

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from card import Card, read_facts, replace_file
+from card import Card, read_facts
 from card_text import WORST, comparison, measure_command, misses, shown
 from tables import NUMBERS, difference, fit_table, megabytes, minutes, number, table
 
 from condinst.errors import CondinstError, DataError
+from condinst.files import replace_file
 
 ROOT = Path(__file__).parent.parent
 NONE = "*No model is shipped yet.*"

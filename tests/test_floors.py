@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "condinst"
 FLOORS = {
     "errors": (0, "words"),
     "config": (0, "words"),
+    "files": (0, "words"),
     "structures": (0, "words"),
     "recipes": (0, "words"),
     "ops": (1, "ops"),

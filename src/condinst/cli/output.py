@@ -17,6 +17,7 @@ from rich.text import Text
 
 from condinst.cli.sources import Source
 from condinst.errors import CondinstError
+from condinst.files import replace_file
 
 RESULTS = "results.json"
 PLAIN_WIDTH = 120  # columns where there is no terminal to ask
@@ -86,16 +87,12 @@ def overlay_paths(folder: Path, sources: Sequence[Source]) -> list[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` in one step; raises CondinstError if it cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        replace_file(path, text.encode())
     except OSError as error:
         raise CondinstError(
             f"{path}: cannot be written ({error.strerror}); free some space or choose another folder"
         ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Sequence[str]], numbers_from: int = 1) -> None:

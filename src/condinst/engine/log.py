@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import resource
 import sys
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from condinst.files import replace_file
 
 
 class TrainingLog:
@@ -78,11 +81,9 @@ def _forget_after(path: Path, iteration: int) -> None:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     kept = [row for index, row in enumerate(rows) if index == 0 or (row and float(row[0]) <= iteration)]
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(kept if iteration else [])
-    if iteration:
-        temporary.replace(path)
-    else:
-        temporary.unlink()
+    if not iteration:
         path.unlink()
+        return
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(kept)
+    replace_file(path, text.getvalue().encode())

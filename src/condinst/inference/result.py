@@ -6,8 +6,7 @@ Masks are kept as RLE; bitmaps, polygons, pictures and tables are made on reques
 from __future__ import annotations
 
 import importlib
-import os
-import tempfile
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from condinst.data.image import read_image
 from condinst.errors import CondinstError, UsageError
+from condinst.files import replace_file
 from condinst.ops.contours import Polygon, trace
 from condinst.ops.draw import draw_instances
 from condinst.ops.rle import Rle, areas, decode, decode_region
@@ -124,17 +124,10 @@ class Result:
         kind = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}.get(target.suffix.lower())
         if kind is None:
             raise UsageError(f"{target}: the ending must be .png, .jpg or .jpeg")
-        picture = Image.fromarray(self.plot())
+        encoded = io.BytesIO()
+        Image.fromarray(self.plot()).save(encoded, kind, quality=92)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as file:
-                temporary = Path(file.name)
-            try:
-                picture.save(temporary, kind, quality=92)
-                temporary.chmod(0o644)
-                os.replace(temporary, target)
-            finally:
-                temporary.unlink(missing_ok=True)
+            replace_file(target, encoded.getvalue())
         except OSError as error:
             raise CondinstError(f"{target}: cannot be written ({error.strerror or error})") from None
         return target

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from condinst.config import Config
 from condinst.errors import CondinstError, ModelError, UsageError
+from condinst.files import replace_file
 from condinst.model.condinst import CondInst
 from condinst.weights.foreign import read_foreign
 from condinst.weights.names import CONFIG_FILE, FOREIGN_SUFFIXES, WEIGHTS_FILE, find_weights
@@ -32,8 +32,8 @@ def save_model(model: CondInst, config: Config, folder: Path, half: bool = False
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # The settings first: a reader that meets new weights must find what describes them.
-        _replace(folder / CONFIG_FILE, config.to_yaml().encode())
-        _replace(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
+        replace_file(folder / CONFIG_FILE, config.to_yaml().encode())
+        replace_file(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
     except OSError as error:
         raise CondinstError(
             f"{folder}: cannot be written ({error.strerror or error}); choose another folder"
@@ -57,15 +57,6 @@ def load_model(source: str | Path) -> tuple[CondInst, Config]:
 def _stored(tensor: Tensor, half: bool) -> Tensor:
     narrow = half and tensor.is_floating_point() and tensor.ndim > 1
     return tensor.detach().to("cpu", torch.float16 if narrow else tensor.dtype).contiguous()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read_folder(path: Path) -> tuple[Config, dict[str, Tensor]]:
