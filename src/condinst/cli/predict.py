@@ -65,7 +65,8 @@ def predict(
     predictor = make_predictor(model, device, size, max_size, max_detections, nms, lowest, max_pixels)
     document = CocoDocument(predictor.names, {"description": f"predictions of the CondInst model '{model}'"})
     bad = len(failures) + _predict_all(predictor, sources, folder, document)
-    _report(document, folder, json)
+    if document.images:
+        _report(document, folder, json)
     if bad:
         raise DataError(f"{bad} of {bad + len(document.images)} sources could not be used, named above")
 
