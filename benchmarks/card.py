@@ -6,17 +6,20 @@ import csv
 import hashlib
 import os
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import typer
 from matching import truth_of
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from condinst.config import Config
 from condinst.data.coco import CocoData, read_coco
 from condinst.engine.evaluate import Scores
-from condinst.errors import DataError
+from condinst.errors import CondinstError, DataError
 
 
 class Facts(BaseModel):
@@ -206,6 +209,17 @@ def portable(path: str | Path, root: Path) -> str:
         return str(path)
     relative = Path(os.path.relpath(path, root))
     return str(relative) if relative.parts[:2].count("..") < 2 else relative.name
+
+
+def run_command(main: Callable[..., None]) -> None:
+    """`main` as a command; an error a user can cause ends it in one line and its own exit code."""
+    application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    application.command()(main)
+    try:
+        application()
+    except CondinstError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 def _check_held_out(train: CocoData, val: CocoData) -> None:

@@ -10,13 +10,12 @@ Then `python benchmarks/results.py` brings the tables of docs/results.md up to d
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
-from card import Card, Fit, Rival, describe_data, describe_training, portable, read_facts
+from card import Card, Fit, Rival, describe_data, describe_training, portable, read_facts, run_command
 from card_pictures import choose, draw_case, draw_cover, judge, rank
 from card_text import ap_words, data_licence, use_of, write_card
 from matching import TruthPredictor
@@ -24,7 +23,7 @@ from matching import TruthPredictor
 from condinst.config import SHOWN_SCORE, Config
 from condinst.data.coco import CocoData
 from condinst.engine.evaluate import Scores, evaluate
-from condinst.errors import CondinstError, DataError, UsageError
+from condinst.errors import DataError, UsageError
 from condinst.files import replace_file
 from condinst.inference.result import Result
 from condinst.model.condinst import CondInst
@@ -185,10 +184,4 @@ def shipped_config(config: Config, card: Card) -> Config:
 
 
 if __name__ == "__main__":
-    application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    application.command()(main)
-    try:
-        application()
-    except CondinstError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_command(main)

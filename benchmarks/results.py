@@ -7,17 +7,16 @@ python benchmarks/results.py --check    # only says whether the document is up t
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from card import Card, read_facts
+from card import Card, read_facts, run_command
 from card_text import WORST, comparison, measure_command, misses, shown
 from tables import NUMBERS, difference, fit_table, megabytes, minutes, number, table
 
-from condinst.errors import CondinstError, DataError
+from condinst.errors import DataError
 from condinst.files import replace_file
 
 ROOT = Path(__file__).parent.parent
@@ -145,10 +144,4 @@ def failures(cards: Sequence[Card]) -> str:
 
 
 if __name__ == "__main__":
-    application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    application.command()(main)
-    try:
-        application()
-    except CondinstError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_command(main)

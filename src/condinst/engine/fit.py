@@ -41,12 +41,13 @@ def fit(
     """
     optimizer = make_optimizer(model, config)
     base_rates = [group["lr"] for group in optimizer.param_groups]
-    mix = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
-    average = AveragedModel(model, multi_avg_fn=mix, use_buffers=True)
-    weights: dict[str, nn.Module] = {"model": model} | ({"average": average} if config.ema_decay else {})
+    average = _moving_average(model, config.ema_decay) if config.ema_decay else None
+    weights: dict[str, nn.Module] = {"model": model} | ({"average": average} if average is not None else {})
     start = _restore(folder, weights, optimizer) if resume else 0
-    average.to(accelerator.device)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
+    kept = model
+    if average is not None:
+        kept = average.to(accelerator.device).module
     is_main = accelerator.is_main_process
     with (
         TrainingLog(folder / "log.csv", start, config.iterations, config.log_every, config.batch_size)
@@ -64,7 +65,7 @@ def fit(
             accelerator.backward(total)
             norm = accelerator.clip_grad_norm_(wrapped.parameters(), config.clip_norm or math.inf)
             optimizer.step()
-            if config.ema_decay:
+            if average is not None:
                 average.update_parameters(model)
             done = iteration + 1
             numbers = _numbers(losses, total, norm, optimizer.param_groups[-1]["lr"], accelerator)
@@ -74,10 +75,15 @@ def fit(
                 if done % config.checkpoint_every == 0 or done == config.iterations:
                     save_checkpoint(folder, done, weights, {"optimizer": optimizer.state_dict()})
                 if after is not None and config.validate_every and done % config.validate_every == 0:
-                    after(average.module if config.ema_decay else model, done)
+                    after(kept, done)
                     wrapped.train()
     accelerator.wait_for_everyone()
-    return average.module if config.ema_decay else model
+    return kept
+
+
+def _moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    mix = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(model, multi_avg_fn=mix, use_buffers=True)
 
 
 def _generator(seed: int, iteration: int, process: int) -> torch.Generator:
