@@ -50,7 +50,7 @@ class MaskBranchConfig(Section):
 
     convs: Annotated[int, Field(ge=0)] = 4
     channels: Positive = 128
-    features: Annotated[int, Field(ge=0)] = 8
+    features: Positive = 8
 
 
 class MaskHeadConfig(Section):
@@ -58,7 +58,8 @@ class MaskHeadConfig(Section):
 
     depth: Positive = 3
     width: Positive = 8
-    coordinates: Literal["relative", "absolute", "none"] = "relative"
+    # of each mask pixel beside its features; "only": relative ones and no features, so no mask branch
+    coordinates: Literal["relative", "absolute", "none", "only"] = "relative"
     mask_out_stride: Literal[8, 4, 2] = 4
 
 
@@ -85,8 +86,6 @@ class ModelConfig(Section):
     def _levels_agree(self) -> Self:
         if not len(self.size_ranges) == len(self.coordinate_scales) == 5:
             raise ValueError("size_ranges and coordinate_scales need five entries, one for each of P3–P7")
-        if self.mask_branch.features == 0 and self.mask_head.coordinates == "none":
-            raise ValueError("mask_branch.features is 0 and mask_head.coordinates is none: nothing to draw a mask from")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes holds a name twice")
         return self

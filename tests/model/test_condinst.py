@@ -61,7 +61,7 @@ def test_one_return_type_in_every_mode() -> None:
         ({"mask_head": {"width": 16}, "mask_branch": {"features": 16}}, 593),
         ({"mask_head": {"coordinates": "none"}}, 153),
         ({"mask_head": {"coordinates": "absolute"}}, 169),
-        ({"mask_branch": {"features": 0}}, 105),
+        ({"mask_head": {"coordinates": "only"}}, 105),
     ],
 )
 def test_the_controller_follows_the_layout(settings: dict[str, Any], count: int) -> None:
@@ -69,7 +69,8 @@ def test_the_controller_follows_the_layout(settings: dict[str, Any], count: int)
     assert model.layout == filter_layout(model.config)
     assert model.layout.count == count
     output = model(torch.randn(2, 3, HEIGHT, WIDTH))
-    check_shapes(output, 2, count, model.config.mask_branch.features)
+    check_shapes(output, 2, count, model.layout.features)
+    assert (model.mask_branch is None) == (model.layout.features == 0)
 
 
 def targets_for(model: CondInst, output: NetworkOutput, truths: tuple[Truth, ...]) -> Targets:
@@ -155,7 +156,7 @@ def test_mask_out_strides(stride: int) -> None:
 
 def test_no_mask_features() -> None:
     """Coordinates alone draw the masks (the paper's ablation); the mask branch makes nothing."""
-    model = make(mask_branch={"features": 0})
+    model = make(mask_head={"coordinates": "only"})
     assert lose(model, (make_truth(4),)).isfinite()
     assert without_gradient(model) == []
 

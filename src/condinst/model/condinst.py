@@ -34,9 +34,8 @@ class CondInst(nn.Module):
             else BiFPN(self.backbone.channels, channels, config.bifpn_repeats)
         )
         self.head = FCOSHead(channels, head.channels, head.convs, classes, self.layout.count, head.prior)
-        # without features the masks are drawn from coordinates alone (the paper's ablation)
         self.mask_branch = (
-            MaskBranch(channels, branch.channels, branch.convs, branch.features) if branch.features else None
+            MaskBranch(channels, branch.channels, branch.convs, branch.features) if self.layout.features else None
         )
         self.semantic_head = SemanticHead(channels, branch.channels, classes, head.prior) if config.semantic else None
 
@@ -49,5 +48,10 @@ class CondInst(nn.Module):
 
 def filter_layout(config: ModelConfig) -> FilterLayout:
     """How many numbers the controller predicts and what they mean, from the configuration."""
-    coordinates = 0 if config.mask_head.coordinates == "none" else 2
-    return FilterLayout(config.mask_branch.features, coordinates, config.mask_head.depth, config.mask_head.width)
+    head = config.mask_head
+    return FilterLayout(
+        features=0 if head.coordinates == "only" else config.mask_branch.features,
+        coordinates=0 if head.coordinates == "none" else 2,
+        depth=head.depth,
+        width=head.width,
+    )

@@ -13,7 +13,7 @@ from torch import Tensor
 from condinst.ops.masks import aligned_bilinear
 from condinst.structures import MASK_FEATURE_STRIDE, FilterLayout
 
-Coordinates = Literal["relative", "absolute", "none"]
+Coordinates = Literal["relative", "absolute", "none", "only"]
 
 
 class Layer(NamedTuple):
@@ -47,7 +47,8 @@ def dynamic_mask_head(
 
     mask_features: (N, F, h, w). filters: (K, count). image_index: (K,) int64, each instance's image. locations: (K, 2)
     (x, y) in pixels of the padded input. scales: (K,) pixels, the coordinate scale of each instance's level.
-    Relative coordinates are (location − pixel) / scale; absolute ones run from −1 to 1 over the padded input.
+    Relative coordinates are (location − pixel) / scale; absolute ones run from −1 to 1 over the padded input. "only" is
+    relative where F = 0: there is nothing else to read.
 
     The first layer is affine in the coordinates, so all instances of an image share one dense product with one
     (features, x, y, 1) map and no instance copies the features.
@@ -56,7 +57,7 @@ def dynamic_mask_head(
     first, *rest = split_filters(filters, layout)
     weight, bias = first.weight, first.bias
     grid = mask_grid(height, width, mask_features)
-    if coordinates == "relative":
+    if coordinates in {"relative", "only"}:
         weight, bias = _relative_as_affine(weight, bias, locations.to(weight.dtype), scales.to(weight.dtype))
     elif coordinates == "absolute":
         grid = grid / (grid.new_tensor([[width], [height]]) * MASK_FEATURE_STRIDE / 2) - 1
