@@ -1,12 +1,12 @@
 """The switches of the paper's ablations (spec §6): the numbers they predict, and that each reaches what it switches."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 
 from condinst.config import Config
+from condinst.inference import assemble
+from condinst.inference.assemble import Placement
 from condinst.model.condinst import CondInst, filter_layout
 from condinst.predictor import Predictor
 
@@ -72,13 +72,12 @@ def test_predicts(switch: str) -> None:
 
 
 @pytest.mark.parametrize("stride", [8, 4, 2])
-def test_mask_out_stride_is_the_resolution_of_the_logits(stride: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """2 is half the input's resolution."""
-    seen: list[Any] = []
-    from condinst.inference import probabilities
-
-    real = probabilities.dynamic_mask_head
-    monkeypatch.setattr(probabilities, "dynamic_mask_head", lambda *a: seen.append(real(*a)) or seen[-1])
-    model, config = build(f"{STRIDE}={stride}")
+def test_mask_out_stride_is_the_resolution_of_the_probabilities(stride: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2 is half the input's resolution: an original of that size shows each probability once."""
+    model, config = build(f"{STRIDE}={stride}", "input={shorter: 96, longer: 128}")
+    seen: list[Placement] = []
+    monkeypatch.setattr(assemble, "place", lambda logits, placement: seen.append(placement) or [])
+    monkeypatch.setattr(assemble, "Result", lambda *_: None)
+    monkeypatch.setattr(Predictor, "_finish", lambda *_: None)
     Predictor.from_model(model, config, "cpu")(np.zeros((96, 128, 3), dtype=np.uint8))
-    assert seen[0].shape[1:] == (96 // stride, 128 // stride)
+    assert [placement.stride for placement in seen] == [stride]

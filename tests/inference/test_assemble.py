@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from condinst.config import DetectConfig, MaskHeadConfig, ModelConfig
-from condinst.inference.assemble import assemble, make_taps, place
+from condinst.inference import assemble as module
+from condinst.inference.assemble import Placement, assemble, full_size_values, make_taps, place
 from condinst.model.condinst import filter_layout
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
 from condinst.ops.masks import aligned_bilinear
@@ -18,33 +19,33 @@ MODEL = ModelConfig(classes=("thing", "other"))
 FILTERS = filter_layout(MODEL).count
 
 
-def formula(
-    probabilities: Tensor, stride: int, size: tuple[int, int], original: tuple[int, int], threshold: float
-) -> Tensor:
-    padded = aligned_bilinear(probabilities[:, None], stride)
-    content = padded[:, :, : size[0], : size[1]]
-    return F.interpolate(content, size=original, mode="bilinear", align_corners=False)[:, 0] > threshold
+def formula(logits: Tensor, placement: Placement) -> Tensor:
+    """Logits at stride 8 → values in the original image, as published: every step at full size."""
+    stride, size, original, _ = placement
+    probabilities = aligned_bilinear(logits[:, None], 8 // stride).sigmoid()
+    content = aligned_bilinear(probabilities, stride)[:, :, : size[0], : size[1]]
+    return F.interpolate(content, size=original, mode="bilinear", align_corners=False)[:, 0]
 
 
 def maps_of(kind: str, height: int, width: int) -> Tensor:
-    """(6, h, w) probabilities: what trained heads give (blobs), noise, hard steps with exact ties, and extremes."""
+    """(6, h, w) logits: what trained heads give (blobs), noise, hard steps with exact ties, and extremes."""
     generator = torch.Generator().manual_seed(height * width)
     if kind == "noise":
-        return torch.rand(6, height, width, generator=generator)
+        return torch.randn(6, height, width, generator=generator) * 3
     if kind == "steps":
-        return (torch.rand(6, height, width, generator=generator) < 0.3).float()
+        return ((torch.rand(6, height, width, generator=generator) < 0.3).float() - 0.5) * 200
     if kind == "halves":
-        return (torch.rand(6, height, width, generator=generator) * 4).round() / 4
+        return ((torch.rand(6, height, width, generator=generator) * 4).round() / 4 - 0.5) * 8
     if kind == "extremes":
         return (
-            torch.tensor([0.0, 1.0, 0.5, 0.49999997, 0.50000006, 1e-30])[:, None, None]
+            torch.tensor([-200.0, 200.0, 0.0, -1e-7, 2.4e-7, -1e-30])[:, None, None]
             .expand(6, height, width)
             .contiguous()
         )
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     centre = torch.rand(6, 2, 1, 1, generator=generator) * torch.tensor([height, width])[:, None, None]
     distance = torch.hypot(y - centre[:, 0], x - centre[:, 1])
-    return ((torch.arange(6)[:, None, None] * 0.7 + 0.6 - distance) * 3).sigmoid()
+    return (torch.arange(6)[:, None, None] * 0.7 + 0.6 - distance) * 3
 
 
 @pytest.mark.parametrize("kind", ["blobs", "noise", "steps", "halves", "extremes"])
@@ -64,11 +65,29 @@ def maps_of(kind: str, height: int, width: int) -> Tensor:
 def test_compact_equals_full_size(
     kind: str, stride: int, cells: tuple[int, int], size: tuple[int, int], original: tuple[int, int]
 ) -> None:
-    probabilities = maps_of(kind, *cells)
+    maps = maps_of(kind, *(count * stride // 8 for count in cells))
     for threshold in (0.5, 0.3):
-        expected = formula(probabilities, stride, size, original, threshold).numpy()
-        found = np.stack([decode(rle) for rle in place(probabilities, stride, size, original, threshold)])
+        placement = Placement(stride, size, original, threshold)
+        expected = (formula(maps, placement) > threshold).numpy()
+        found = np.stack([decode(rle) for rle in place(maps, placement)])
         assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("original", [(300, 260), (701, 500), (1200, 900), (256, 257), (500, 375)])
+def test_close_pixels_are_settled_in_the_same_bits(original: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    placement = Placement(4, (500, 375), original, 0.5)
+    maps = maps_of("noise", 63, 47)[:2]
+    expected = formula(maps, placement)
+    draw = torch.Generator().manual_seed(0)
+    pixels = torch.stack([torch.randint(side, (2000,), generator=draw) for side in original], dim=1)
+    for logits, values in zip(maps, expected, strict=True):
+        for some in pixels.split(37):
+            assert torch.equal(full_size_values(logits, placement, some), values[some[:, 0], some[:, 1]])
+    monkeypatch.setattr(module, "ROUNDING", 1e-3)
+    monkeypatch.setattr(module, "CLOSE_PIXELS", 10**9)
+    monkeypatch.setattr(module, "place_full", None)  # not needed
+    found = np.stack([decode(rle) for rle in place(maps, placement)])
+    assert np.array_equal(found, (expected > 0.5).numpy())
 
 
 def test_taps_are_a_convex_mix() -> None:
@@ -112,9 +131,9 @@ def test_masks_are_the_formula_and_never_cut_to_the_box(mask_out_stride: int) ->
         torch.tensor([64.0, 128, 256])[found.levels],
         filter_layout(model),
         "relative",
-        mask_out_stride,
+        8,
     )
-    expected = formula(logits.sigmoid(), mask_out_stride, (60, 90), (121, 175), 0.5)
+    expected = formula(logits, Placement(mask_out_stride, (60, 90), (121, 175), 0.5)) > 0.5
     assert torch.equal(result.masks.data, expected)
     outside = result.masks.data.clone()
     outside[:, 18:31, 18:30] = False
@@ -140,14 +159,14 @@ def test_zero_instances() -> None:
     (result,) = assemble(output, [found], images, MODEL, DetectConfig())
     assert len(result) == 0
     assert result.masks.data.shape == (0, 121, 175)
-    assert place(torch.zeros(0, 4, 4), 8, (30, 30), (10, 10), 0.5) == []
+    assert place(torch.zeros(0, 4, 4), Placement(8, (30, 30), (10, 10), 0.5)) == []
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     found = detections_of(torch.tensor([[5.0, 5, 50, 50]]).repeat(9, 1))
     output, images = one_image(found)
     (whole,) = assemble(output, [found], images, MODEL, DetectConfig())
-    monkeypatch.setattr("condinst.inference.probabilities.NUMBERS_AT_ONCE", 1)
+    monkeypatch.setattr("condinst.inference.logits.NUMBERS_AT_ONCE", 1)
     (single,) = assemble(output, [found], images, MODEL, DetectConfig())
     for one, other in zip(whole.masks.data, single.masks.data, strict=True):
         assert (one != other).sum() <= 2  # another matrix shape may round differently

@@ -1,29 +1,48 @@
 """Dynamic mask head on the survivors → masks and boxes in the original image's pixels → Result (spec §4, 3 and 4).
 
-h×w mask probabilities at stride s, H×W the padded input, both of one image.
+K instances of one image, h×w their logits at the stride of the mask features, s mask_out_stride, H×W the padded input.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from condinst.config import DetectConfig, ModelConfig
 from condinst.inference.detect import take
-from condinst.inference.probabilities import mask_probabilities
+from condinst.inference.logits import mask_logits
 from condinst.inference.result import Boxes, Masks, Result
 from condinst.ops.boxes import scale_boxes
 from condinst.ops.masks import aligned_bilinear
 from condinst.ops.rle import Region, Rle, encode
-from condinst.structures import Detections, Images, NetworkOutput
+from condinst.structures import MASK_FEATURE_STRIDE, Detections, Images, NetworkOutput
 
 Size = tuple[int, int]
 # Region and full-size arithmetic differ by a few float32 roundings of numbers ≤ 1; twice that decides what is "close".
-ROUNDING = 2e-6
+ROUNDING = 1e-6
+# Close pixels are settled one by one; where there are more, or the image is small, the whole instance is.
+CLOSE_PIXELS = 64
+SMALL_IMAGE = 2**16  # pixels; torch adds in another order for the smallest, and there full size costs nothing
+HALO = 4  # cells around an instance's support that its region reads, at most
+COMB = 8  # more than the inputs one output pixel mixes
+
+
+class Placement(NamedTuple):
+    """Where masks go. stride: s, of the probabilities. size: (height, width) of the content inside the padded input.
+
+    original: (height, width) of the file. threshold: in (0, 1), what a probability must exceed.
+    """
+
+    stride: int
+    size: Size
+    original: Size
+    threshold: float
 
 
 class Taps(NamedTuple):
@@ -47,54 +66,96 @@ def assemble(
         boxes = scale_boxes(detections.boxes, size, original)
         visible = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
         detections, boxes = take(detections, visible), boxes[visible]
+        placement = Placement(model.mask_head.mask_out_stride, size, original, config.mask_threshold)
         rles: list[Rle] = []
-        for probabilities in mask_probabilities(output.mask_features[index], detections, model):
-            rles += place(probabilities, model.mask_head.mask_out_stride, size, original, config.mask_threshold)
+        for logits in mask_logits(output.mask_features[index], detections, model):
+            rles += place(logits.cpu(), placement)
         shown = Boxes(boxes.float().cpu(), detections.scores.float().cpu(), detections.labels.cpu())
         results.append(Result(shown, Masks(tuple(rles), original), names, original))
     return results
 
 
-def place_full(probabilities: Tensor, stride: int, size: Size, original: Size, threshold: float) -> Tensor:
-    """The definition: masks (K, h, w) → (K, *original) bool, by way of the padded input.
-
-    `size` is the content's (height, width) inside the padded input, `original` that of the file.
-    """
-    padded = aligned_bilinear(probabilities[:, None], stride)[:, :, : size[0], : size[1]]
-    return F.interpolate(padded, original, mode="bilinear", align_corners=False)[:, 0] > threshold
+def place_full(logits: Tensor, placement: Placement) -> Tensor:
+    """The definition: mask logits (K, h, w) → (K, *original) bool, by way of the padded input."""
+    return _resize(_probabilities(logits, placement), placement) > placement.threshold
 
 
-def place(probabilities: Tensor, stride: int, size: Size, original: Size, threshold: float) -> list[Rle]:
+def place(logits: Tensor, placement: Placement) -> list[Rle]:
     """`place_full` as RLE, bit for bit, at the cost of each instance's own region instead of the whole image.
 
-    Every step is linear, separable and convex, so one short mix along each axis does them all, and an output above the
-    threshold needs an input above it within reach. Where a sum comes so close to the threshold that the order of
-    additions could decide, that instance takes the full-size way.
+    Before and after the sigmoid every step is linear, separable and convex. So what ends above the threshold began
+    above it within reach, and one short mix along each axis does all steps behind the sigmoid at once. Pixels so close
+    to the threshold that the order of additions could decide are settled by the full-size steps themselves, run for
+    those pixels only. logits: (K, h, w) float32 on the CPU.
     """
-    rows = make_taps(probabilities.shape[1], stride, size[0], original[0])
-    columns = make_taps(probabilities.shape[2], stride, size[1], original[1])
-    above = probabilities > threshold - ROUNDING
+    cells = [side * MASK_FEATURE_STRIDE // placement.stride for side in logits.shape[1:]]
+    rows, columns = (
+        make_taps(count, placement.stride, content, original)
+        for count, content, original in zip(cells, placement.size, placement.original, strict=True)
+    )
+    lowest = placement.threshold - ROUNDING
+    above = logits > (math.log(lowest / (1 - lowest)) if lowest > 0 else -math.inf)
     spans = torch.stack((*_span(above.any(dim=2)), *_span(above.any(dim=1))), dim=1).tolist()
-    rles = []
-    for map_, (top, bottom, left, right) in zip(probabilities, spans, strict=True):
-        region = _place_region(map_, rows, columns, (top, bottom, left, right), threshold)
-        if region is None:
-            full = place_full(map_[None].cpu(), stride, size, original, threshold)[0]
-            region = Region(full.numpy(), 0, 0)
-        rles.append(encode(region, *original))
-    return rles
+    return [
+        encode(_place_region(map_, rows, columns, span, placement), *placement.original)
+        for map_, span in zip(logits, spans, strict=True)
+    ]
 
 
 def make_taps(cells: int, stride: int, content: int, original: int) -> Taps:
-    """The mix along one axis from `cells` probabilities to `original` pixels, read off the full-size steps."""
-    unit = torch.eye(cells)[None, :, :, None]
-    padded = aligned_bilinear(unit, stride)[:, :, :content, :1]
-    dense = F.interpolate(padded, (original, 1), mode="bilinear", align_corners=False)[0, :, :, 0].T  # (O, cells)
-    used = dense != 0
-    first = used.int().argmax(dim=1)
-    count = int((cells - used.flip(1).int().argmax(dim=1) - first).max())
-    start = first.clamp(max=cells - count)
-    return Taps(start, dense.gather(1, start[:, None] + torch.arange(count)))
+    """The mix along one axis from `cells` probabilities to `original` pixels, read off the full-size steps.
+
+    Few neighbouring cells reach an output, so a comb of COMB rows, each with a one in every COMB-th cell, tells all.
+    """
+    teeth = min(COMB, cells)
+    comb = (torch.arange(cells) % teeth == torch.arange(teeth)[:, None]).float()
+    padded = aligned_bilinear(comb[:, None, :, None].expand(-1, -1, -1, 1), stride)[:, :, :content, :1]
+    seen = F.interpolate(padded, (original, 1), mode="bilinear", align_corners=False)[:, 0, :, 0].T  # (O, teeth)
+    centre = ((torch.arange(original) + 0.5) * content / original - 0.5 - stride // 2) / stride
+    first = (centre.floor().long() - (teeth // 2 - 1)).clamp(0, cells - teeth)
+    weights = seen.gather(1, (first[:, None] + torch.arange(teeth)) % teeth)
+    used = weights != 0
+    skipped = used.int().argmax(dim=1)
+    count = int((teeth - used.flip(1).int().argmax(dim=1) - skipped).max())
+    skipped = skipped.clamp(max=teeth - count)
+    return Taps(first + skipped, weights.gather(1, skipped[:, None] + torch.arange(count)))
+
+
+def full_size_values(logits: Tensor, placement: Placement, pixels: Tensor) -> Tensor:
+    """What `place_full` compares with the threshold at `pixels` (n, 2) int64 (y, x) of the original: (n,).
+
+    The same bits, for logits (h, w) of one instance and originals of at least SMALL_IMAGE pixels. The last resize mixes
+    two neighbours in each of two rows and then the two results, so it can be run on the rows of each pixel, then on its
+    column alone.
+    """
+    y, x = pixels.unbind(dim=1)
+    height, width = placement.original
+    padded = _pad_up(_probabilities(logits[None], placement), placement)[0, 0]
+    above = ((y + 0.5) * len(padded) / height - 0.5).floor().long()
+    # one row more on either side, should the resize's own float32 arithmetic round across a whole number
+    near = (above[:, None] + torch.arange(-1, 3)).clamp(0, len(padded) - 1)
+    across = F.interpolate(padded[near][:, None], (4, width), mode="bilinear", align_corners=False)
+    there = across[:, 0].gather(2, x[:, None, None].expand(-1, 4, 1))[:, :, 0]
+    columns = padded.new_zeros(len(padded), len(pixels)).scatter_(0, near.T, there.T)
+    down = F.interpolate(columns[None, None], (height, len(pixels)), mode="bilinear", align_corners=False)
+    return down[0, 0].gather(0, y[None])[0]
+
+
+def _probabilities(logits: Tensor, placement: Placement) -> Tensor:
+    """(K, h, w) → (K, 8h/s, 8w/s)."""
+    return aligned_bilinear(logits[:, None], MASK_FEATURE_STRIDE // placement.stride)[:, 0].sigmoid()
+
+
+def _pad_up(probabilities: Tensor, placement: Placement) -> Tensor:
+    """(K, 8h/s, 8w/s) → (K, 1, *size)."""
+    padded = aligned_bilinear(probabilities[:, None], placement.stride)
+    return padded[:, :, : placement.size[0], : placement.size[1]]
+
+
+def _resize(probabilities: Tensor, placement: Placement) -> Tensor:
+    """(K, 8h/s, 8w/s) → (K, *original)."""
+    padded = _pad_up(probabilities, placement)
+    return F.interpolate(padded, placement.original, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _span(used: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,40 +166,40 @@ def _span(used: Tensor) -> tuple[Tensor, Tensor]:
     return first * some, (n - used.flip(1).int().argmax(dim=1)) * some
 
 
-def _place_region(
-    probabilities: Tensor, rows: Taps, columns: Taps, span: tuple[int, int, int, int], threshold: float
-) -> Region | None:
-    """The mask where `span` (top, bottom, left, right of the map) reaches; None if too close to call."""
+def _place_region(logits: Tensor, rows: Taps, columns: Taps, span: list[int], placement: Placement) -> Region:
+    """The mask of one instance, (h, w), where `span` (top, bottom, left, right of its logits) reaches."""
     top, bottom, left, right = span
-    y0, y1 = _reach(rows, top, bottom)
-    x0, x1 = _reach(columns, left, right)
-    if y0 >= y1 or x0 >= x1:
-        return Region(torch.zeros(0, 0, dtype=torch.bool).numpy(), 0, 0)
-    rows = Taps(rows.start[y0:y1], rows.weights[y0:y1])
-    columns = Taps(columns.start[x0:x1], columns.weights[x0:x1])
-    by, bx = _inputs(rows), _inputs(columns)
-    values = _mix(_mix(probabilities[by, bx].cpu(), rows).T, columns).T
-    if ((values - threshold).abs() < ROUNDING).any():
-        return None
-    return Region((values > threshold).numpy(), x0, y0)
+    if top >= bottom:
+        return Region(np.zeros((0, 0), dtype=np.bool_), 0, 0)
+    near = logits[max(top - HALO, 0) : bottom + HALO, max(left - HALO, 0) : right + HALO]
+    probabilities = _probabilities(near[None], placement)[0]
+    factor = MASK_FEATURE_STRIDE // placement.stride
+    rows, y = _reaching(rows, factor * (top - 1), factor * (bottom + 1))
+    columns, x = _reaching(columns, factor * (left - 1), factor * (right + 1))
+    rows = rows._replace(start=rows.start - factor * max(top - HALO, 0))
+    columns = columns._replace(start=columns.start - factor * max(left - HALO, 0))
+    values = _mix(_mix(probabilities, rows).T, columns).T
+    mask = values > placement.threshold
+    close = ((values - placement.threshold).abs() < ROUNDING).nonzero()
+    if len(close) > CLOSE_PIXELS or (len(close) and math.prod(placement.original) < SMALL_IMAGE):
+        mask = place_full(logits[None], placement)[0, y : y + len(mask), x : x + mask.shape[1]]
+    elif len(close):
+        exact = full_size_values(logits, placement, close + close.new_tensor([y, x]))
+        mask[close[:, 0], close[:, 1]] = exact > placement.threshold
+    return Region(mask.numpy(), x, y)
 
 
-def _reach(taps: Taps, first: int, last: int) -> tuple[int, int]:
-    """Outputs [o0, o1) that mix any input of [first, last)."""
-    if first >= last:
-        return 0, 0
+def _reaching(taps: Taps, first: int, last: int) -> tuple[Taps, int]:
+    """The outputs that mix any input of [first, last), and which is the first of them."""
     ends = taps.start + taps.weights.shape[1]
-    return int(torch.searchsorted(ends, first, right=True)), int(torch.searchsorted(taps.start, last))
-
-
-def _inputs(taps: Taps) -> slice:
-    return slice(int(taps.start[0]), int(taps.start[-1]) + taps.weights.shape[1])
+    low = int(torch.searchsorted(ends, first, right=True))
+    high = max(int(torch.searchsorted(taps.start, last)), low)
+    return Taps(taps.start[low:high], taps.weights[low:high]), low
 
 
 def _mix(values: Tensor, taps: Taps) -> Tensor:
-    """Mix the rows of values (n, m), of which the first is input start[0], into (O, m)."""
-    rows = taps.start - taps.start[0]
-    mixed = values[rows] * taps.weights[:, :1]
+    """Mix the rows of values (n, m) into (O, m)."""
+    mixed = values[taps.start] * taps.weights[:, :1]
     for tap in range(1, taps.weights.shape[1]):
-        mixed += values[rows + tap] * taps.weights[:, tap : tap + 1]
+        mixed += values[taps.start + tap] * taps.weights[:, tap : tap + 1]
     return mixed

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from condinst.config import DetectConfig, ModelConfig
-from condinst.inference.probabilities import mask_probabilities
+from condinst.inference.logits import mask_logits
 from condinst.inference.select import best, box_nms, mask_nms, matrix_nms
 from condinst.ops.boxes import boxes_from_distances
 from condinst.ops.locations import flatten_level, level_locations
-from condinst.structures import STRIDES, Detections, HeadOutput, NetworkOutput
+from condinst.ops.masks import aligned_bilinear
+from condinst.structures import MASK_FEATURE_STRIDE, STRIDES, Detections, HeadOutput, NetworkOutput
 
 
 class Scores(NamedTuple):
@@ -88,7 +89,11 @@ def _by_boxes(found: Detections, config: DetectConfig) -> Detections:
 
 def _by_masks(mask_features: Tensor, found: Detections, model: ModelConfig, config: DetectConfig) -> Detections:
     found = take(found, best(found.scores, config.candidates_per_level)[: config.candidates_per_level])
-    masks = [chunk > config.mask_threshold for chunk in mask_probabilities(mask_features, found, model)]
+    factor = MASK_FEATURE_STRIDE // model.mask_head.mask_out_stride
+    masks = [
+        aligned_bilinear(logits[:, None], factor)[:, 0].sigmoid() > config.mask_threshold
+        for logits in mask_logits(mask_features, found, model)
+    ]
     if not masks:
         return found
     bitmaps = torch.cat(masks)

@@ -29,10 +29,11 @@ class Region(NamedTuple):
 def encode(region: Region, height: int, width: int) -> Rle:
     """The mask of a `height`×`width` image which is `region` there and empty elsewhere; no such bitmap is made."""
     bitmap, x, y = region
-    # a frame of zero rows makes every run of a column start and end inside it
-    framed = np.zeros((bitmap.shape[1], bitmap.shape[0] + 2), dtype=np.int8)
-    framed[:, 1:-1] = bitmap.T
-    column, row = np.nonzero(np.diff(framed, axis=1))
+    # column by column, each with an empty pixel after it: every run of a column then ends inside it
+    columns, rows = bitmap.shape[1], bitmap.shape[0] + 1
+    framed = np.zeros(columns * rows + 1, dtype=np.bool_)
+    framed[1:].reshape(columns, rows)[:, :-1] = bitmap.T
+    column, row = np.divmod(np.flatnonzero(framed[1:] != framed[:-1]), rows)
     edges = (column + x) * height + row + y  # start, end, start, end … in column-major pixel order
     starts, ends = edges[0::2], edges[1::2]
     joined = starts[1:] == ends[:-1]  # a run to the bottom goes on at the top of the next column
