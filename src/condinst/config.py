@@ -31,6 +31,7 @@ class BackboneConfig(Section):
     name: str = "resnet50"
     same_padding: bool = False  # TensorFlow "SAME" padding, for weights trained so
     stride_in_1x1: bool = False  # a ResNet bottleneck's stride on its first 1×1, for Caffe weights; else on its 3×3
+    deformable_interval: Annotated[int, Field(ge=0)] = 0  # n: each n-th bottleneck of C3–C5 is deformable; 0: none
     norm: Literal["frozen", "affine", "batch"] = (
         "frozen"  # all fixed; statistics fixed, scale and bias learn; batch norm
     )
@@ -111,10 +112,13 @@ class InputConfig(Section):
 
 
 class TargetConfig(Section):
-    """Which locations are positive (spec §3)."""
+    """Which locations are positive, and which of them draw a mask (spec §3)."""
 
+    supervision: Literal["masks", "boxes"] = "masks"  # boxes: annotated masks are ignored, as BoxInst was trained
     center_radius: Annotated[float, Field(gt=0)] = 1.5  # in strides, around the mask centroid
-    max_mask_positives: Positive = 500  # per process, drawn at random
+    # random: of all pictures of a process together; best: by score and centerness, shared evenly over the instances
+    mask_sampling: Literal["random", "random_per_image", "best_per_image"] = "random"
+    max_mask_positives: Positive = 500  # per process or per image, as mask_sampling says
 
 
 class LossConfig(Section):
@@ -128,7 +132,18 @@ class LossConfig(Section):
     box_weight: float = 1.0
     quality_weight: float = 1.0
     mask_weight: float = 1.0
+    projection_weight: float = 1.0
+    pairwise_weight: float = 1.0
     semantic_weight: float = 1.0
+
+
+class BoxSupervisionConfig(Section):
+    """Which neighbouring mask pixels of an instance without a mask should agree (BoxInst, spec §3)."""
+
+    similarity: Fraction = 0.3  # least exp(−½ · distance of the Lab colours) of two pixels that should
+    dilation: Positive = 2  # in mask pixels, between neighbours
+    bottom_pixels: Annotated[int, Field(ge=0)] = 10  # of the original picture, never looked at: often a caption
+    warmup_iterations: Annotated[int, Field(ge=0)] = 10_000  # the weight of the term grows linearly over these
 
 
 class AugmentConfig(Section):
@@ -161,7 +176,11 @@ def _no(value: object) -> object:
 class TrainConfig(Section):
     """The fit loop."""
 
-    init: str = "imagenet"  # "imagenet" (timm fetches), "none", or a file of backbone weights
+    # the backbone's first weights: "imagenet" (timm fetches), "msra" (the published recipes'), "none", or a file
+    init: str = "imagenet"
+    skip_empty: bool = False  # leave out pictures without an annotated object, as published
+    # which batch norms share their statistics over processes (on GPUs only); BiFPN was published with "pyramid"
+    sync_norms: Literal["none", "pyramid", "all"] = "none"
     iterations: Positive = 90_000
     batch_size: Positive = 16  # over all processes
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -194,8 +213,15 @@ class Config(Section):
     detect: DetectConfig = DetectConfig()
     targets: TargetConfig = TargetConfig()
     loss: LossConfig = LossConfig()
+    box_supervision: BoxSupervisionConfig = BoxSupervisionConfig()
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _supervision_suffices(self) -> Self:
+        if self.targets.supervision == "boxes" and self.model.semantic:
+            raise ValueError("targets.supervision is boxes and model.semantic is true: that head learns from masks")
+        return self
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "configuration") -> Config:
@@ -207,16 +233,8 @@ class Config(Section):
 
     @classmethod
     def from_yaml(cls, path: Path) -> Config:
-        """Read a recipe; raises UsageError if it is missing, not YAML or not valid."""
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
-        if not isinstance(values, dict):
-            raise UsageError(f"{path}: expected a mapping of settings, got {type(values).__name__}")
-        return cls.from_dict(values, str(path))
+        """Read what `to_yaml` wrote; raises UsageError if it is missing, not YAML or not valid."""
+        return cls.from_dict(read_settings(path), str(path))
 
     def to_yaml(self) -> str:
         """All settings, defaults included, so that a saved recipe never changes its meaning."""
@@ -239,6 +257,19 @@ class Config(Section):
             except yaml.YAMLError:
                 raise UsageError(f"override '{text}': the value is not valid YAML") from None
         return self.from_dict(values, "overrides")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, not yet validated; raises UsageError if it is missing or holds none."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: expected a mapping of settings, got {type(values).__name__}")
+    return values
 
 
 def _child(place: Any, name: str, key: str) -> Any:

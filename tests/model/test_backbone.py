@@ -1,6 +1,9 @@
 """timm as the backbone: strides, what is frozen, what is refused."""
 
+from collections.abc import Iterable
+
 import pytest
+import timm
 import torch
 from timm.layers.norm import LayerNorm
 from torch import nn
@@ -15,6 +18,14 @@ SMALL = {"name": "mobilenetv2_035", "frozen_stages": 0}
 
 def make(**settings: object) -> Backbone:
     return Backbone(BackboneConfig.model_validate(SMALL | settings))
+
+
+def awake(backbone: Backbone) -> Backbone:
+    """timm starts the last norm of a bottleneck at zero, so that its convolutions say nothing; here they do."""
+    for name, weight in backbone.named_parameters():
+        if name.endswith("bn3.weight"):
+            nn.init.constant_(weight, 0.3)
+    return backbone
 
 
 def norms(module: nn.Module) -> list[_BatchNorm]:
@@ -106,12 +117,60 @@ def test_refusals() -> None:
         make(name="resnet18", stride_in_1x1=True)
     with pytest.raises(ModelError, match=r"hrnet.*set frozen_stages to 0"):
         make(name="hrnet_w18_small", frozen_stages=1)
+    for name in ("resnet18", "mobilenetv2_035", "hrnet_w18_small"):
+        with pytest.raises(ModelError, match=rf"{name}.*deformable_interval"):
+            make(name=name, deformable_interval=1)
 
 
 def test_caffe_strides() -> None:
     plain, caffe = make(name="resnet50").body.layer2[0], make(name="resnet50", stride_in_1x1=True).body.layer2[0]
     assert (plain.conv1.stride, plain.conv2.stride) == ((1, 1), (2, 2))
     assert (caffe.conv1.stride, caffe.conv2.stride) == ((2, 2), (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "interval", "blocks"),
+    [
+        ("resnet50", 1, {2: range(4), 3: range(6), 4: range(3)}),
+        ("resnet50", 2, {2: (0, 2), 3: (0, 2, 4), 4: (0, 2)}),
+        ("resnet101", 3, {2: (0, 3), 3: (0, 3, 6, 9, 12, 15, 18, 21), 4: (0,)}),
+    ],
+)
+def test_deformable_blocks(name: str, interval: int, blocks: dict[int, Iterable[int]]) -> None:
+    """Every n-th block of the stages that make C3–C5, in timm's names."""
+    with torch.device("meta"):
+        names = make(name=name, deformable_interval=interval).body.state_dict()
+    found = {key for key in names if ".offset." in key}
+    expected = {f"layer{stage}.{block}.conv2.offset" for stage in blocks for block in blocks[stage]}
+    assert found == {f"{name}.{what}" for name in expected for what in ("weight", "bias")}
+    assert {key for key in names if key not in found} == set(timm.create_model(name, num_classes=0).state_dict())
+
+
+@pytest.mark.parametrize("stride_in_1x1", [False, True])
+@torch.no_grad()
+def test_deformable_weights_twice_as_large_are_the_plain_network(stride_in_1x1: bool) -> None:
+    """At the start every tap counts half and none moves, whichever convolution has the stride."""
+    plain = awake(make(name="resnet50", stride_in_1x1=stride_in_1x1)).eval()
+    deformable = make(name="resnet50", stride_in_1x1=stride_in_1x1, deformable_interval=1).eval()
+    tensors = deformable.state_dict() | plain.state_dict()
+    doubled = [name.replace("offset.bias", "weight") for name in tensors if name.endswith("offset.bias")]
+    assert len(doubled) == 13
+    tensors |= {name: tensors[name] * 2 for name in doubled}
+    deformable.load_state_dict(tensors)
+    images = torch.randn(1, 3, 64, 96)
+    for one, other in zip(plain(images), deformable(images), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_deformable_networks_learn_and_freeze_as_others() -> None:
+    backbone = awake(make(name="resnet50", deformable_interval=3, frozen_stages=2, norm="affine")).train()
+    sum(level.square().mean() for level in backbone(torch.randn(1, 3, 64, 64))).backward()
+    for name, parameter in backbone.body.named_parameters():
+        frozen = name.startswith(("conv1", "bn1", "layer1"))
+        assert (parameter.grad is None) == frozen, name
+        assert frozen or parameter.grad.abs().sum() > 0, name
+    offsets = make(name="resnet50", deformable_interval=1, frozen_stages=3).body.layer2[0].conv2.offset
+    assert not any(parameter.requires_grad for parameter in offsets.parameters())
 
 
 def test_the_licence_is_stated() -> None:

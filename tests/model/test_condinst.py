@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from condinst.config import LossConfig, ModelConfig
 from condinst.model.condinst import CondInst, filter_layout
 from condinst.structures import NetworkOutput, Targets, Truth
-from condinst.training.objective import objective
+from condinst.training.objective import draw_masks, objective
+from condinst.training.sampling import choose_positives
 from condinst.training.targets import assign, measure_norms
 
 KEYS = Path(__file__).parents[3] / "shared" / "reference" / "keys"
@@ -89,23 +90,18 @@ def make_truth(stride: int, empty: bool = False) -> Truth:
     semantic = torch.where(pixels.any(0), 0, -1)[4::8, 4::8] if len(boxes) else torch.full((8, 12), -1)
     masks = pixels[:, stride // 2 :: stride, stride // 2 :: stride]
     labels = torch.zeros(len(boxes), dtype=torch.int64)
-    return Truth(boxes, labels, (boxes[:, :2] + boxes[:, 2:]) / 2, masks, semantic)
+    has_mask = torch.ones(len(boxes), dtype=torch.bool)
+    return Truth(boxes, labels, (boxes[:, :2] + boxes[:, 2:]) / 2, masks, semantic, has_mask)
 
 
 def lose(model: CondInst, truths: tuple[Truth, ...]) -> Tensor:
     torch.manual_seed(1)
     output = model(torch.randn(len(truths), 3, HEIGHT, WIDTH))
     targets = targets_for(model, output, truths)
-    terms = objective(
-        output,
-        targets,
-        measure_norms(targets),
-        LossConfig(),
-        model.layout,
-        model.config.mask_head,
-        model.config.coordinate_scales,
-        500,
-    )
+    chosen = choose_positives(output.head, targets, "random", 500)
+    config = model.config
+    masks = draw_masks(output, targets, chosen, model.layout, config.mask_head, config.coordinate_scales)
+    terms = objective(output, targets, measure_norms(targets), masks, (), LossConfig())
     assert all(term.isfinite() for term in terms)
     total = torch.stack(list(terms)).sum()
     total.backward()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,10 +18,34 @@ from condinst.weights.classes import COCO_CLASSES
 from condinst.weights.layout import Layout, find_width
 from condinst.weights.published import Published, read_published
 
-KEYS = Path(__file__).parents[3] / "shared" / "reference" / "keys"
+REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
+KEYS, MMDETECTION = REFERENCE / "keys", REFERENCE / "mmdetection" / "keys.txt"
+DEFORMABLE = "BoxInst_MS_R_101_BiFPN_dcni3_3x"
+NAMES = (
+    "CondInst_MS_R_50_1x",
+    "CondInst_MS_R_50_3x",
+    "CondInst_MS_R_50_3x_sem",
+    "CondInst_MS_R_50_BiFPN_1x",
+    "CondInst_MS_R_50_BiFPN_3x",
+    "CondInst_MS_R_50_BiFPN_3x_sem",
+    "CondInst_MS_R_101_1x",
+    "CondInst_MS_R_101_3x",
+    "CondInst_MS_R_101_3x_sem",
+    "CondInst_MS_R_101_BiFPN_3x",
+    "CondInst_MS_R_101_BiFPN_3x_sem",
+    "BoxInst_MS_R_50_1x",
+    "BoxInst_MS_R_50_3x",
+    "BoxInst_MS_R_50_BiFPN_1x",
+    "BoxInst_MS_R_50_BiFPN_3x",
+    "BoxInst_MS_R_101_1x",
+    "BoxInst_MS_R_101_3x",
+    "BoxInst_MS_R_101_BiFPN_3x",
+    DEFORMABLE,
+)
 LAYOUTS = {"adelaidet": adelaidet.FPN_LAYOUT, "bifpn": adelaidet.BIFPN_LAYOUT, "mmdetection": mmdetection.LAYOUT}
 HEAD = "proposal_generator.fcos_head."
 State = dict[str, Tensor]
+recorded = pytest.mark.skipif(not KEYS.is_dir(), reason=f"key lists of the published models not at {KEYS}")
 
 
 def zeros(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
@@ -55,38 +80,82 @@ def refusal(state: State) -> str:
     return text
 
 
-def key_list(name: str) -> State:
-    rows = [line.split("\t") for line in (KEYS / f"{name}.txt").read_text().splitlines() if line[0] != "#"]
+def key_list(path: Path) -> State:
+    rows = [line.split("\t") for line in path.read_text().splitlines() if line[0] != "#"]
     return {key: zeros(ast.literal_eval(shape), getattr(torch, dtype)) for key, shape, dtype, *_ in rows}
 
 
-@pytest.mark.skipif(not KEYS.is_dir(), reason=f"key lists of the published models not at {KEYS}")
-@pytest.mark.parametrize(
-    ("name", "features", "pyramid"),
-    [
-        ("CondInst_MS_R_50_3x_sem", 8, "fpn"),
-        ("BoxInst_MS_R_50_1x", 16, "fpn"),
-        ("CondInst_MS_R_101_3x", 8, "fpn"),
-        ("CondInst_MS_R_50_BiFPN_1x", 8, "bifpn"),
-        ("CondInst_MS_R_101_BiFPN_3x_sem", 8, "bifpn"),
-        ("BoxInst_MS_R_101_BiFPN_3x", 16, "bifpn"),
-    ],
-)
-def test_published_key_lists(name: str, features: int, pyramid: str) -> None:
+@recorded
+@pytest.mark.parametrize("name", NAMES)
+def test_published_key_lists(name: str) -> None:
     """Nothing missing, nothing left over, every shape as ours; the settings are read off the tensors."""
-    config, tensors = read_published(key_list(name), name)
+    config, tensors = read_published(key_list(KEYS / f"{name}.txt"), name)
     model = config.model
+    features, count = (16, 233) if name.startswith("BoxInst") else (8, 169)
     assert model.backbone.name == ("resnet101" if "R_101" in name else "resnet50")
-    assert (model.mask_branch.features, model.pyramid, model.semantic) == (features, pyramid, name.endswith("sem"))
-    assert model.mask_head.width == 8
+    assert model.backbone.deformable_interval == ("dcni3" in name)
+    assert (model.pyramid, model.fpn_channels) == (("bifpn", 160) if "BiFPN" in name else ("fpn", 256))
+    assert (model.mask_branch.features, model.mask_head.width) == (features, 8)
+    assert tuple(tensors["head.controller.weight"].shape) == (count, model.fpn_channels, 3, 3)
+    assert model.semantic == name.endswith("sem")
     assert model.classes == COCO_CLASSES
+    assert model.backbone.stride_in_1x1
     assert (model.channel_order, model.pixel_std) == ("BGR", (1, 1, 1))
     assert tensors["head.scales"].shape == (5,)
 
 
-@pytest.mark.skipif(not KEYS.is_dir(), reason=f"key lists of the published models not at {KEYS}")
-def test_deformable_models_are_refused_and_not_half_loaded() -> None:
-    assert "conv2_offset" in refusal(key_list("BoxInst_MS_R_101_BiFPN_dcni3_3x"))
+def deformable_only(state: State, wanted: Callable[[int, int], bool]) -> State:
+    """`state` without the offsets of the blocks (stage, index) that are not wanted."""
+    places = {key: re.search(r"res(\d)\.(\d+)\.conv2_offset", key) for key in state}
+    return {key: value for key, value in state.items() if not (at := places[key]) or wanted(int(at[1]), int(at[2]))}
+
+
+@recorded
+@pytest.mark.parametrize("interval", [1, 2, 3, 23])
+def test_deformable_blocks_are_read_from_the_names(interval: int) -> None:
+    state = deformable_only(key_list(KEYS / f"{DEFORMABLE}.txt"), lambda _, index: index % interval == 0)
+    config, tensors = read_published(state, "file")
+    assert config.model.backbone.deformable_interval == interval
+    found = [name for name in tensors if name.endswith("conv2.offset.weight")]
+    assert len(found) == sum(key.endswith("conv2_offset.weight") for key in state) >= 3
+    shapes = {tuple(tensors[name].shape) for name in found}
+    assert shapes == {(27, 128, 3, 3), (27, 256, 3, 3), (27, 512, 3, 3)}
+
+
+@recorded
+def test_other_choices_of_deformable_blocks_are_refused() -> None:
+    state = key_list(KEYS / f"{DEFORMABLE}.txt")
+    words = "expected in every n-th block of res3, res4 and res5"
+    text = refusal(deformable_only(state, lambda stage, index: (stage, index) != (4, 7)))
+    assert "deformable convolutions in res3.0, res3.1, res3.2, " in text
+    assert words in text
+    assert words in refusal(deformable_only(state, lambda stage, _: stage != 3))
+    assert words in refusal(deformable_only(state, lambda _, index: index % 3 == 1))
+    offset = "backbone.bottom_up.backbone.res{}.conv2_offset.{}"
+    assert words in refusal(state | {offset.format("2.0", "weight"): zeros((27, 64, 3, 3))})
+    bias = offset.format("4.0", "bias")
+    assert f"missing tensors (1): {bias}" in refusal({key: state[key] for key in state if key != bias})
+
+
+@recorded
+@pytest.mark.parametrize("layers", [50, 101])
+def test_boxinst_of_mmdetection(layers: int) -> None:
+    """16 mask features and a head of width 16: 593 numbers; the rest is their CondInst, more blocks apart."""
+    state = key_list(MMDETECTION) | {"mask_head._iter": zeros((1,))}
+    for name in ("weight", "bias"):
+        for key, count in ((f"bbox_head.controller.{name}", 593), (f"{mmdetection.BRANCH}conv_pred.{name}", 16)):
+            state[key] = zeros((count, *state[key].shape[1:]))
+    if layers == 101:
+        last = {key: value for key, value in state.items() if key.startswith("backbone.layer3.5.")}
+        state |= {key.replace("3.5", f"3.{block}", 1): value for block in range(6, 23) for key, value in last.items()}
+    config, tensors = read_published(state, "file")
+    model = config.model
+    assert model.backbone.name == f"resnet{layers}"
+    assert (model.mask_branch.features, model.mask_head.width, model.mask_head.depth) == (16, 16, 3)
+    assert tuple(tensors["head.controller.weight"].shape) == (593, 256, 3, 3)
+    assert (model.backbone.stride_in_1x1, model.backbone.norm, model.channel_order) == (False, "affine", "RGB")
+    assert not config.detect.score_root
+    assert model.classes == COCO_CLASSES
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -118,6 +187,8 @@ def test_rules_of_the_two_programs() -> None:
     assert (original.detect.score_root, other.detect.score_root) == (True, False)
     assert (original.model.channel_order, other.model.channel_order) == ("BGR", "RGB")
     assert (original.model.backbone.norm, other.model.backbone.norm) == ("frozen", "affine")
+    drawn = [(config.targets.mask_sampling, config.targets.max_mask_positives) for config in (original, other)]
+    assert drawn == [("random", 500), ("random_per_image", 300)]
 
 
 def test_prefix_half_precision_and_missing_counters(original: State) -> None:
@@ -146,7 +217,7 @@ def put(key: str, tensor: Tensor) -> Callable[[State], None]:
     [
         (without("controller.bias"), ["missing tensors (1): controller.bias"]),
         (without("controller.weight"), ["missing tensor controller.weight"]),
-        (without(*(f"{HEAD}bbox_tower.{i}.bias" for i in (0, 1, 3, 4))), ["missing tensors (4)", "(1 more)"]),
+        (without(*(f"{HEAD}bbox_tower.{i}.bias" for i in (0, 1, 3, 4))), ["missing tensors (4)", "bbox_tower.4.bias"]),
         (put("roi_heads.weight", zeros((1,))), ["unknown tensors (1): roi_heads.weight"]),
         (put("controller.bias", zeros((170,))), ["controller.bias is [170], expected [169]"]),
         (put("controller.weight", zeros((170, 256, 3, 3))), ["a controller of 170 numbers"]),

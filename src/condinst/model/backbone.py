@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from condinst.config import BackboneConfig
 from condinst.errors import ModelError
+from condinst.model.deformable import DeformableConv
 
 WANTED = (8, 16, 32)
 
@@ -31,6 +32,8 @@ class Backbone(nn.Module):
         self.licence = str(cfg.get("license") or "not stated by timm")
         if config.stride_in_1x1:
             _move_strides(self.body, config.name)
+        if config.deformable_interval:
+            _deform(self.body, config)  # once the strides have moved: the offsets have those of the 3×3
         if config.norm == "frozen":
             for norm in _norms(self.body):
                 norm.requires_grad_(False)
@@ -65,11 +68,26 @@ def _build(config: BackboneConfig, pretrained: bool) -> Any:
 
 def _move_strides(body: nn.Module, name: str) -> None:
     """From the 3×3 of every down-sampling bottleneck to its first 1×1."""
-    blocks = [module for module in body.modules() if isinstance(module, Bottleneck)]
+    blocks = _bottlenecks(body)
     if not blocks:
         raise ModelError(f"backbone '{name}': stride_in_1x1 is for ResNets made of bottlenecks; set it to false")
     for block in blocks:
         block.conv1.stride, block.conv2.stride = block.conv2.stride, (1, 1)
+
+
+def _deform(body: Any, config: BackboneConfig) -> None:
+    """Make the 3×3 of every n-th bottleneck deformable, counted from the first of each stage that ends in C3–C5."""
+    names = body.feature_info.module_name()
+    stages = [_bottlenecks(stage) for name, stage in body.named_children() if name in names]
+    if not stages or not all(stages):
+        raise ModelError(f"backbone '{config.name}': deformable_interval is for ResNets of bottlenecks; set it to 0")
+    for blocks in stages:
+        for block in blocks[:: config.deformable_interval]:
+            block.conv2 = DeformableConv(block.conv2)
+
+
+def _bottlenecks(module: nn.Module) -> list[Any]:
+    return [child for child in module.modules() if isinstance(child, Bottleneck)]
 
 
 def _norms(module: nn.Module) -> list[_BatchNorm]:

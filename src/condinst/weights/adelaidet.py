@@ -9,9 +9,11 @@ from functools import partial
 from torch import Tensor
 
 from condinst.config import BackboneConfig, Config, HeadConfig, ModelConfig
+from condinst.errors import ModelError
 from condinst.model.bifpn import NODES
 from condinst.structures import STRIDES
 from condinst.weights.layout import Architecture, Layout, find_width, rename, resnet_name, shape_of
+from condinst.weights.tensors import some
 
 FPN_BODY, BIFPN_BODY = "backbone.bottom_up.", "backbone.bottom_up.backbone."
 HEAD = "proposal_generator.fcos_head."
@@ -61,6 +63,7 @@ def _in_resnet(own: str) -> str:
     """Their norms live inside their convolutions, and the stem is a block of its own."""
     name = rename(own, (*STAGES, ("backbone.body.", "stem.")))
     name = name.replace(".downsample.0.", ".shortcut.").replace(".downsample.1.", ".shortcut.norm.")
+    name = name.replace(".conv2.offset.", ".conv2_offset.")
     return re.sub(r"\.bn(\d)\.", r".conv\1.norm.", name)
 
 
@@ -91,11 +94,34 @@ def read_architecture(state: Mapping[str, Tensor], body: str) -> Architecture:
     features = shape_of(state, "mask_branch.tower.4.weight")[0]
     return Architecture(
         backbone=resnet_name({name.removeprefix(stage).split(".")[0] for name in state if name.startswith(stage)}),
+        deformable_interval=deformable_interval(state, body),
         classes=shape_of(state, f"{HEAD}cls_logits.weight")[0],
         features=features,
         width=find_width(shape_of(state, "controller.weight")[0], features),
         semantic="mask_branch.logits.weight" in state,
     )
+
+
+def deformable_interval(state: Mapping[str, Tensor], body: str) -> int:
+    """n if every n-th block of res3, res4 and res5 has offsets, from the first of each on; 0 if no block has.
+
+    Raises ModelError for any other choice of blocks.
+    """
+    deformable = _blocks_with("conv2_offset.weight", state, body)
+    if not deformable:
+        return 0
+    blocks = {(stage, index) for stage, index in _blocks_with("conv2.weight", state, body) if stage >= 3}
+    for interval in range(1, len(blocks) + 1):
+        if deformable == {(stage, index) for stage, index in blocks if index % interval == 0}:
+            return interval
+    found = some([f"res{stage}.{index}" for stage, index in sorted(deformable)])
+    raise ModelError(f"deformable convolutions in {found}; expected in every n-th block of res3, res4 and res5")
+
+
+def _blocks_with(tensor: str, state: Mapping[str, Tensor], body: str) -> set[tuple[int, int]]:
+    """Stage (2 for res2) and place in it of each block that has such a tensor."""
+    matches = (re.fullmatch(rf"{re.escape(body)}res(\d)\.(\d+)\.{re.escape(tensor)}", name) for name in state)
+    return {(int(match[1]), int(match[2])) for match in matches if match}
 
 
 FPN_LAYOUT, BIFPN_LAYOUT = (

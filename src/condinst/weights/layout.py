@@ -19,6 +19,7 @@ class Architecture(NamedTuple):
     """What the tensors of a file tell about the model they belong to."""
 
     backbone: str  # timm's name
+    deformable_interval: int  # as in the settings
     classes: int
     features: int
     width: int

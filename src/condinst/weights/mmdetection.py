@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from condinst.config import BackboneConfig, Config, DetectConfig, ModelConfig
+from condinst.config import BackboneConfig, Config, DetectConfig, ModelConfig, TargetConfig
 from condinst.structures import STRIDES
 from condinst.weights.layout import Architecture, Layout, find_width, rename, resnet_name, shape_of
 
@@ -17,6 +17,7 @@ SETTINGS = Config(
     about={"origin": "mmdetection", "licence": "its publisher's; the project's own weights: Apache-2.0"},
     model=ModelConfig(backbone=BackboneConfig(norm="affine")),
     detect=DetectConfig(score_root=False),
+    targets=TargetConfig(mask_sampling="random_per_image", max_mask_positives=300),
 )
 RENAMING = (
     ("backbone.body.", "backbone."),
@@ -58,6 +59,7 @@ def read_architecture(state: Mapping[str, Tensor]) -> Architecture:
     features = shape_of(state, f"{BRANCH}conv_pred.weight")[0]
     return Architecture(
         backbone=resnet_name(blocks),
+        deformable_interval=0,
         classes=shape_of(state, f"{HEAD}conv_cls.weight")[0],
         features=features,
         width=find_width(shape_of(state, f"{HEAD}controller.weight")[0], features),
@@ -71,5 +73,5 @@ LAYOUT = Layout(
     recognises=recognises,
     read_architecture=read_architecture,
     source_names=source_names,
-    ignored=(),
+    ignored=("mask_head._iter",),  # BoxInst's warm-up
 )

@@ -65,7 +65,7 @@ def _configure(layout: Layout, architecture: Architecture, classes: tuple[str, .
     values = layout.settings.model_dump()
     model = values["model"]
     model |= {"classes": names, "semantic": architecture.semantic}
-    model["backbone"]["name"] = architecture.backbone
+    model["backbone"] |= {"name": architecture.backbone, "deformable_interval": architecture.deformable_interval}
     model["mask_branch"]["features"] = architecture.features
     model["mask_head"]["width"] = architecture.width
     return Config.from_dict(values)
