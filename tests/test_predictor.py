@@ -1,6 +1,7 @@
 """The predictor: every kind of source, overrides, batches; a small untrained model."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from condinst.errors import DataError, UsageError
 from condinst.inference.result import Result
 from condinst.model.condinst import CondInst
 from condinst.predictor import Predictor
-from condinst.weights.folder import save_model
+from condinst.weights.folder import load_model, save_model
 
 SHAPE = (90, 130)
 
@@ -49,6 +50,11 @@ def predictor(folder: Path) -> Predictor:
 @pytest.fixture
 def picture() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
+
+
+def alike(one: Result, other: Result) -> bool:
+    """A batch may add numbers in another order than a single picture."""
+    return len(one) == len(other) > 0 and torch.allclose(one.boxes.xyxy, other.boxes.xyxy, atol=1e-2)
 
 
 def same(one: Result, other: Result) -> bool:
@@ -152,3 +158,60 @@ def test_extreme_shapes(predictor: Predictor, shape: tuple[int, int]) -> None:
     result = predictor(np.full((*shape, 3), 200, dtype=np.uint8))
     assert result.masks.data.shape == (len(result), *shape)
     assert result.plot().shape == (*shape, 3)
+
+
+def test_stream_gives_what_single_calls_give(predictor: Predictor, picture: np.ndarray, tmp_path: Path) -> None:
+    """In order, errors in their places, functions called for their source."""
+    path = tmp_path / "picture.png"
+    Image.fromarray(picture).save(path)
+    flipped = np.ascontiguousarray(picture[:, ::-1])
+    sources = [path, tmp_path / "missing.png", picture, lambda: flipped, b"no picture", flipped]
+    for batch in (1, 2, 5, 9):
+        outcomes = list(predictor.stream(sources, batch))
+        assert [isinstance(outcome, DataError) for outcome in outcomes] == [False, True, False, False, True, False]
+        for place, source in ((0, picture), (2, picture), (3, flipped), (5, flipped)):
+            outcome = outcomes[place]
+            assert isinstance(outcome, Result)
+            assert same(outcome, predictor(source)) if batch == 1 else alike(outcome, predictor(source))
+        assert isinstance(outcomes[0], Result)
+        assert outcomes[0].path == path
+        assert "missing.png" in str(outcomes[1])
+
+
+def test_stream_is_lazy(predictor: Predictor, picture: np.ndarray) -> None:
+    """Only a few pictures are held at a time, and the first result does not wait for the last source."""
+    taken = []
+
+    def endless() -> Iterator[np.ndarray]:
+        while True:
+            taken.append(1)
+            yield picture
+
+    stream = predictor.stream(endless())
+    for _ in range(3):
+        assert isinstance(next(stream), Result)
+    assert len(taken) <= 8
+    stream.close()
+    assert list(predictor.stream([])) == []
+    with pytest.raises(UsageError, match="batch: expected at least 1, got 0"):
+        next(predictor.stream([picture], 0))
+
+
+def test_a_bad_setting_stops_the_stream(predictor: Predictor, picture: np.ndarray) -> None:
+    """A wrong type is the caller's mistake, not a picture that cannot be used."""
+    stream = predictor.stream([picture, picture.astype(np.float32)])
+    with pytest.raises(UsageError, match="uint8"):
+        list(stream)
+
+
+def test_a_predictor_keeps_its_own_copy(folder: Path, picture: np.ndarray) -> None:
+    """The module it was made from may go on training."""
+    model, config = load_model(folder)
+    predictor = Predictor.from_model(model, config, "cpu")
+    before = predictor(picture)
+    model.train()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    assert same(predictor(picture), before)
+    assert model.training

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Self, overload
+from typing import Any, NamedTuple, Self, TypeVar, overload
 
 import numpy as np
 import torch
@@ -15,15 +19,18 @@ from condinst.config import SHOWN_SCORE, Config
 from condinst.data.batch import make_images
 from condinst.data.image import MAX_PIXELS, convert_image, read_image
 from condinst.data.transforms import resize_image, resize_shape
-from condinst.errors import UsageError
+from condinst.errors import DataError, UsageError
 from condinst.inference.assemble import assemble
 from condinst.inference.detect import detect
+from condinst.inference.network import Mode, make_network
 from condinst.inference.result import Result
 from condinst.model.condinst import CondInst
-from condinst.structures import Images
+from condinst.structures import Detections, Images, NetworkOutput
 from condinst.weights.folder import load_model
 
 Source = str | Path | bytes | NDArray[np.uint8] | Image.Image
+Item = TypeVar("Item")
+AHEAD = 2  # batches read or assembled while the network works on another
 
 
 class Picture(NamedTuple):
@@ -31,6 +38,22 @@ class Picture(NamedTuple):
 
     array: NDArray[np.uint8]
     path: Path | None
+
+
+class Prepared(NamedTuple):
+    """A batch ready for the network. seconds: what reading and resizing took."""
+
+    pictures: tuple[Picture, ...]
+    images: Images
+    seconds: float
+
+
+class Seen(NamedTuple):
+    """A batch the network has seen. seconds: what it took."""
+
+    output: NetworkOutput
+    found: list[Detections]
+    seconds: float
 
 
 class Predictor:
@@ -46,31 +69,34 @@ class Predictor:
         max_detections: int | None = None,
         nms: str | None = None,
         max_pixels: int = MAX_PIXELS,
+        mode: Mode = "exact",
     ) -> None:
-        """model: a shipped name, a folder or a .safetensors file. device: by default CUDA where there is one, else CPU.
+        """model: a shipped or published name, a folder, a file, or owner/name on the Hugging Face hub.
 
-        conf: lowest score kept; None keeps all that the model's own threshold lets through, as evaluation wants.
-        The rest replaces the model's own settings. shorter, longer: pixels, the size the network sees. nms: "box",
-        "mask" or "matrix". max_pixels: larger files are refused before decoding.
+        device: by default CUDA where there is one, else CPU. conf: lowest score kept; None keeps all that the model's
+        own threshold lets through, as evaluation wants. The rest replaces the model's own settings. shorter, longer:
+        pixels, the size the network sees. nms: "box", "mask" or "matrix". max_pixels: larger files are refused before
+        decoding. mode: "exact" computes in float32 what was trained; "fast" in 16 bit where the hardware does so, at
+        slightly other scores and borders; "compiled" is fast with compiled code, for many images of few sizes.
         Raises ModelError for a model that cannot be loaded, UsageError for a setting out of range.
         """
         network, config = load_model(model)
-        self._set_up(network, _with_settings(config, conf, shorter, longer, max_detections, nms), device)
+        self._set_up(network, _with_settings(config, conf, shorter, longer, max_detections, nms), device, mode)
         self.conf = conf
         self.max_pixels = max_pixels
 
     @classmethod
-    def from_model(cls, model: CondInst, config: Config, device: str | None = None) -> Self:
-        """Around a model already in memory, which is moved to `device` and put into evaluation mode."""
+    def from_model(cls, model: CondInst, config: Config, device: str | None = None, mode: Mode = "exact") -> Self:
+        """Around a copy of a model already in memory, as it is now."""
         predictor = cls.__new__(cls)
-        predictor._set_up(model, config, device)
+        predictor._set_up(model, config, device, mode)
         predictor.conf, predictor.max_pixels = None, MAX_PIXELS
         return predictor
 
-    def _set_up(self, model: CondInst, config: Config, device: str | None) -> None:
+    def _set_up(self, model: CondInst, config: Config, device: str | None, mode: str) -> None:
         self.config = config
         self.device = _device(device)
-        self.model = model.to(self.device).eval()
+        self.network = make_network(model, mode, self.device, config.model.size_divisor)
 
     @property
     def names(self) -> dict[int, str]:
@@ -87,31 +113,56 @@ class Predictor:
         Raises DataError for what is not a usable image, UsageError for an array of another shape or type.
         """
         if isinstance(source, list):
-            return [self.predict_batch([one])[0] for one in source]
+            return [_or_raise(outcome) for outcome in self.stream(source)]
         return self.predict_batch([source])[0]
 
     def predict_batch(self, sources: list[Source]) -> list[Result]:
         """Segment several pictures in one pass through the network, padded to a common size."""
         if not sources:
             return []
+        prepared = self._prepare([self._read(source) for source in sources], time.perf_counter())
+        return self._assemble(prepared, self._see(prepared))
+
+    def stream(self, sources: Iterable[Source | Callable[[], Source]], batch: int = 1) -> Iterator[Result | DataError]:
+        """Segment any number of pictures: while the network sees one batch, others are read and assembled.
+
+        A source may be a function that fetches one; it runs in the reading thread. For each source, in order, its
+        result or the DataError that tells why there is none. At most a few batches are held at a time.
+        """
+        if batch < 1:
+            raise UsageError(f"batch: expected at least 1, got {batch}")
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+            waiting = _batches(sources, batch)
+            reading = deque(reader.submit(self._load, some) for some in itertools.islice(waiting, AHEAD))
+            writing: deque[Future[list[Result | DataError]]] = deque()
+            while reading:
+                outcomes, prepared = reading.popleft().result()
+                reading.extend(reader.submit(self._load, some) for some in itertools.islice(waiting, 1))
+                seen = self._see(prepared) if prepared else None
+                writing.append(writer.submit(self._settle, outcomes, prepared, seen))
+                while len(writing) > (AHEAD - 1 if reading else 0):
+                    yield from writing.popleft().result()
+
+    def _load(
+        self, sources: tuple[Source | Callable[[], Source], ...]
+    ) -> tuple[list[DataError | None], Prepared | None]:
+        """What is wrong with each source, and the batch of those that are right."""
         start = time.perf_counter()
-        pictures = [self._read(source) for source in sources]
-        images = self._prepare(pictures)
-        prepared = time.perf_counter()
-        with torch.inference_mode():
-            output = self.model(images.tensor.to(self.device))
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
-            seen = time.perf_counter()
-            found = detect(output, self.config.model, self.config.detect)
-            results = assemble(output, found, images, self.config.model, self.config.detect)
-        stages = {
-            "preprocess": prepared - start,
-            "inference": seen - prepared,
-            "postprocess": time.perf_counter() - seen,
-        }
-        speed = {stage: 1000 * seconds / len(sources) for stage, seconds in stages.items()}
-        return [self._finish(result, picture, speed) for result, picture in zip(results, pictures, strict=True)]
+        errors: list[DataError | None] = []
+        pictures = []
+        for source in sources:
+            try:
+                pictures.append(self._read(source() if callable(source) else source))
+                errors.append(None)
+            except DataError as error:
+                errors.append(error)
+        return errors, self._prepare(pictures, start) if pictures else None
+
+    def _settle(
+        self, errors: list[DataError | None], prepared: Prepared | None, seen: Seen | None
+    ) -> list[Result | DataError]:
+        results = iter(self._assemble(prepared, seen) if prepared and seen else [])
+        return [next(results) if error is None else error for error in errors]
 
     def _read(self, source: Source) -> Picture:
         if isinstance(source, str | Path):
@@ -122,21 +173,55 @@ class Predictor:
             return Picture(convert_image(source, max_pixels=self.max_pixels), None)
         return Picture(_checked(source), None)
 
-    def _prepare(self, pictures: list[Picture]) -> Images:
+    def _prepare(self, pictures: list[Picture], start: float) -> Prepared:
+        """Resize, normalise and pad; `start` is when reading began."""
         model, size = self.config.model, self.config.input
         arrays, originals = [], []
         for array, _ in pictures:
             height, width = array.shape[:2]
             arrays.append(resize_image(array, *resize_shape(height, width, size.shorter, size.longer)))
             originals.append((height, width))
-        return make_images(
-            arrays, originals, model.pixel_mean, model.pixel_std, model.channel_order, model.size_divisor
-        )
+        divisor = self.network.divisor
+        images = make_images(arrays, originals, model.pixel_mean, model.pixel_std, model.channel_order, divisor)
+        return Prepared(tuple(pictures), images, time.perf_counter() - start)
+
+    @torch.inference_mode()
+    def _see(self, prepared: Prepared) -> Seen:
+        start = time.perf_counter()
+        output = self.network(prepared.images.tensor.to(self.device))
+        found = detect(output, self.config.model, self.config.detect)
+        return Seen(output, found, time.perf_counter() - start)
+
+    @torch.inference_mode()
+    def _assemble(self, prepared: Prepared, seen: Seen) -> list[Result]:
+        start = time.perf_counter()
+        results = assemble(seen.output, seen.found, prepared.images, self.config.model, self.config.detect)
+        stages = {
+            "preprocess": prepared.seconds,
+            "inference": seen.seconds,
+            "postprocess": time.perf_counter() - start,
+        }
+        speed = {stage: 1000 * seconds / len(results) for stage, seconds in stages.items()}
+        return [
+            self._finish(result, picture, speed) for result, picture in zip(results, prepared.pictures, strict=True)
+        ]
 
     def _finish(self, result: Result, picture: Picture, speed: dict[str, float]) -> Result:
         # the detector's threshold may mean another number than the score (see DetectConfig), so the last word is here
         shown = result if self.conf is None else result[result.boxes.conf >= self.conf]
         return shown.of(picture.path, picture.array if picture.path is None else None, speed)
+
+
+def _batches(sources: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
+    items = iter(sources)
+    while some := tuple(itertools.islice(items, size)):
+        yield some
+
+
+def _or_raise(outcome: Result | DataError) -> Result:
+    if isinstance(outcome, DataError):
+        raise outcome
+    return outcome
 
 
 def _with_settings(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from condinst.cli.options import Device, Json, MaxSize, Model, NmsOption, Size, make_predictor
+from condinst.cli.options import Device, Json, MaxSize, Model, ModeOption, NmsOption, Size, make_predictor
 
 if TYPE_CHECKING:
     from condinst.cli.output import CocoDocument, Record
@@ -42,6 +42,8 @@ def predict(
         int | None, typer.Option(min=1, help="Refuse images with more pixels before decoding.")
     ] = None,
     device: Device = None,
+    mode: ModeOption = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images seen at a time, padded to a common size.")] = 1,
     json: Json = False,
 ) -> None:
     """Segment images: an overlay each and results.json, a COCO document with scores, boxes and masks.
@@ -62,33 +64,39 @@ def predict(
         raise DataError(f"nothing to predict: {len(failures)} of {len(failures)} sources could not be used")
     if folder:
         make_folder(folder)
-    predictor = make_predictor(model, device, size, max_size, max_detections, nms, lowest, max_pixels)
+    predictor = make_predictor(model, device, size, max_size, max_detections, nms, lowest, max_pixels, mode)
     document = CocoDocument(predictor.names, {"description": f"predictions of the CondInst model '{model}'"})
-    bad = len(failures) + _predict_all(predictor, sources, folder, document)
+    bad = len(failures) + _predict_all(predictor, sources, folder, document, batch)
     if document.images:
         _report(document, folder, json)
     if bad:
         raise DataError(f"{bad} of {bad + len(document.images)} sources could not be used, named above")
 
 
-def _predict_all(predictor: Predictor, sources: list[Source], folder: Path | None, document: CocoDocument) -> int:
+def _predict_all(
+    predictor: Predictor, sources: list[Source], folder: Path | None, document: CocoDocument, batch: int
+) -> int:
     """Fill `document` and `folder`; returns how many sources were left out, each named on standard error."""
     from condinst.cli.output import overlay_paths, with_progress
     from condinst.errors import DataError
 
     bad = 0
     overlays = overlay_paths(folder, sources) if folder else [None] * len(sources)
-    for source, overlay in with_progress(list(zip(sources, overlays, strict=True)), "predicting"):
+    outcomes = predictor.stream((source.open for source in sources), batch)
+    for (source, overlay), outcome in zip(
+        with_progress(list(zip(sources, overlays, strict=True)), "predicting"), outcomes, strict=True
+    ):
         try:
-            result = predictor(source.open())
+            if isinstance(outcome, DataError):
+                raise outcome
             if overlay:
-                result.save(overlay)
+                outcome.save(overlay)
         except DataError as error:
             bad += 1
             place = "" if source.name in str(error) else f"{source.name}: "
             typer.echo(f"left out: {place}{error}", err=True)
             continue
-        document.add(source.name, *result.orig_shape, result.to_coco(document.next_image, document.category_ids))
+        document.add(source.name, *outcome.orig_shape, outcome.to_coco(document.next_image, document.category_ids))
     return bad
 
 

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from condinst.cli.options import Device, Json, MaxSize, Model, NmsOption, Size, make_predictor
+from condinst.cli.options import Device, Json, MaxSize, Model, ModeOption, NmsOption, Size, make_predictor
 
 if TYPE_CHECKING:
     from condinst.engine.evaluate import Scores
 
 
 def val(
-    data: Annotated[Path, typer.Option(help="COCO annotation file, or a folder with val.json and images/.")],
+    data: Annotated[
+        Path, typer.Option(help="COCO annotation file; or a folder with val.json and images/; or COCO's own folder.")
+    ],
     model: Model = "nuclei",
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the images; default: images/ beside the annotations.")
+        Path | None, typer.Option(help="Folder of the images; default: images/ beside the annotations, or COCO's own.")
     ] = None,
     max_detections: Annotated[
         int,
@@ -31,6 +33,7 @@ def val(
     max_size: MaxSize = None,
     nms: NmsOption = None,
     device: Device = None,
+    mode: ModeOption = None,
     json: Json = False,
 ) -> None:
     """Measure a model: the twelve COCO numbers for boxes and masks, per class and by object size."""
@@ -38,7 +41,7 @@ def val(
     from condinst.engine.evaluate import evaluate
 
     annotations, folder = locate(data, images, "val")
-    predictor = make_predictor(model, device, size, max_size, max_detections, nms)
+    predictor = make_predictor(model, device, size, max_size, max_detections, nms, mode=mode)
     scores = evaluate(annotations, folder, predictor, max_detections, progress=show_progress())
     print_scores(scores, json)
 

@@ -1,0 +1,85 @@
+"""The modes of prediction: exact is the model, fast is close to it, compiled is fast."""
+
+import numpy as np
+import pytest
+import torch
+
+from condinst.config import Config
+from condinst.errors import UsageError
+from condinst.inference.network import COMPILED_DIVISOR, half_type, make_network
+from condinst.model.condinst import CondInst
+from condinst.predictor import Predictor
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def model() -> CondInst:
+    torch.manual_seed(0)
+    overrides = [
+        "model.classes=[cat]",
+        "model.backbone={name: mobilenetv2_035, norm: affine, frozen_stages: 0}",
+        "model.head={convs: 1, channels: 32}",
+        "model.mask_branch={convs: 1, channels: 16}",
+        "model.fpn_channels=32",
+    ]
+    return CondInst(Config().with_overrides(overrides).model).eval()
+
+
+def test_exact_is_the_model(model: CondInst) -> None:
+    network = make_network(model, "exact", CPU, 32)
+    images = torch.randn(2, 3, 96, 128)
+    with torch.inference_mode():
+        mine, expected = network(images), model(images)
+    assert network.dtype == torch.float32
+    for field in ("class_logits", "distances_in_strides", "centerness_logits", "filters"):
+        for a, b in zip(getattr(mine.head, field), getattr(expected.head, field), strict=True):
+            assert (a - b).abs().max() <= 1e-5 * b.abs().max()
+    assert (mine.mask_features - expected.mask_features).abs().max() <= 1e-5 * expected.mask_features.abs().max()
+
+
+def test_fast_is_half_as_wide_where_the_hardware_is(model: CondInst, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("condinst.inference.network.half_type", lambda _: torch.bfloat16)
+    network = make_network(model, "fast", CPU, 32)
+    images = torch.randn(1, 3, 96, 128)
+    with torch.inference_mode():
+        mine, expected = network(images), model(images)
+    assert mine.mask_features.dtype == torch.bfloat16
+    assert {p.dtype for p in network.module.parameters()} == {torch.bfloat16}
+    apart = (mine.mask_features.float() - expected.mask_features).abs().max() / expected.mask_features.abs().max()
+    assert 1e-5 < apart < 0.05
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_half_type_of_this_machine() -> None:
+    assert half_type(CPU) in {torch.bfloat16, torch.float32}
+
+
+def test_unknown_mode(model: CondInst) -> None:
+    with pytest.raises(UsageError, match="'quick': expected one of exact, fast, compiled"):
+        make_network(model, "quick", CPU, 32)
+
+
+def test_compiled_pads_to_few_sizes_and_says_when_it_cannot(model: CondInst, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def compile_(module: torch.nn.Module, **options: object) -> object:
+        calls.append(options)
+        return module
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    settings = Config(model=model.config, input={"shorter": 96, "longer": 160})  # type: ignore[arg-type]
+    predictor = Predictor.from_model(model, settings, "cpu", mode="compiled")
+    picture = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+    seen: list[torch.Size] = []
+    predictor.network.module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    predictor(picture)
+    assert [shape[2] % COMPILED_DIVISOR for shape in seen] == [0]
+    assert calls == [{"dynamic": False, "options": {"freezing": True}}]
+
+    def fail(_: object) -> None:
+        raise torch._dynamo.exc.InternalTorchDynamoError("no compiler found")
+
+    broken = predictor.network._replace(forward=fail)
+    with pytest.raises(UsageError, match=r"no compiler found.*take mode 'fast'"):
+        broken(torch.zeros(1, 3, 128, 128))
