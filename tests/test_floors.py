@@ -24,6 +24,7 @@ FLOORS = {
     "weights": (3, "weights"),
     "engine": (4, "composition"),
     "predictor": (4, "composition"),
+    "hub": (4, "composition"),
     "export": (4, "composition"),
     "cli": (5, "cli"),
     "serve": (5, "serve"),

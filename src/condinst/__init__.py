@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from condinst.config import Config
     from condinst.errors import CondinstError, DataError, ModelError, UsageError
+    from condinst.hub import CondInst
     from condinst.inference.result import Result
-    from condinst.model.condinst import CondInst
     from condinst.predictor import Predictor
 
 __version__ = "0.1.0"
@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 __all__ = ["CondInst", "CondinstError", "Config", "DataError", "ModelError", "Predictor", "Result", "UsageError"]
 
 _HOMES = {
-    "CondInst": "condinst.model.condinst",
+    "CondInst": "condinst.hub",
     "CondinstError": "condinst.errors",
     "Config": "condinst.config",
     "DataError": "condinst.errors",

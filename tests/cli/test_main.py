@@ -31,7 +31,16 @@ def python(code: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["--version"], ["predict", "--help"], ["train", "--help"], ["val", "-h"]]
+    "words",
+    [
+        ["--help"],
+        ["--version"],
+        ["predict", "--help"],
+        ["train", "--help"],
+        ["val", "-h"],
+        ["info", "-h"],
+        ["convert", "-h"],
+    ],
 )
 def test_help_loads_nothing_slow(words: list[str]) -> None:
     code = f"""
@@ -54,7 +63,7 @@ def test_version(run: Run) -> None:
 
 def test_help_names_every_exit_code_and_verb(run: Run) -> None:
     text = " ".join(run("--help").stdout.split())
-    for word in ("predict", "val", "train", "models", "convert", "0 ok", "2 wrong usage", "130 interrupted"):
+    for word in ("predict", "val", "train", "models", "info", "convert", "0 ok", "2 wrong usage", "130 interrupted"):
         assert word in text
 
 
@@ -91,4 +100,20 @@ def test_models_lists_what_is_shipped(run: Run, model_folder: Path, tmp_path: Pa
     assert outcome.exit_code == 0, outcome.output
     for word in ("tiny", "nucleus", "CC0", "0.10", "0.20"):
         assert word in outcome.stdout
-    assert json.loads(run("models", "--json").stdout)["tiny"]["licence"] == "CC0"
+    listed = json.loads(run("models", "--json").stdout)
+    assert listed["tiny"]["licence"] == "CC0"
+    assert len(listed) == 20
+    assert listed["adelaidet/CondInst_MS_R_50_3x"]["mask AP"].startswith("0.375 on COCO val2017")
+    for word in ("adelaidet/BoxInst_MS_R_101_BiFPN_dcni3_3x", "non-commercial", "0.348", "mmdetection/boxinst"):
+        assert word in outcome.stdout
+
+
+def test_listing_the_models_loads_nothing_slow() -> None:
+    code = """
+import sys
+from condinst.cli.models import models
+models(json=True)
+slow = {"torch", "torchvision", "timm", "huggingface_hub"} & set(sys.modules)
+assert not slow, slow
+"""
+    assert "adelaidet/CondInst_MS_R_50_3x" in python(code)

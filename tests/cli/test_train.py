@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from typer.testing import Result
 
+from condinst.model.backbone import Backbone
+from condinst.recipes import load_recipe
+from condinst.weights.caffe import blob_name
 from condinst.weights.folder import load_model
 
 NUCLEI = Path(__file__).parent.parent / "data" / "nuclei"
@@ -85,7 +90,7 @@ def test_refusals(run: Run, recipe: Path, tmp_path: Path) -> None:
     assert "--val" in error_of(
         run("train", "--data", NUCLEI / "train.json", *out, "--recipe", recipe, "--val-images", tmp_path), 2
     )
-    assert "train.json: no such" in error_of(run("train", "--data", tmp_path, *out, "--recipe", recipe), 3)
+    assert "holds neither train.json nor" in error_of(run("train", "--data", tmp_path, *out, "--recipe", recipe), 3)
     assert "no such annotation" in error_of(
         run("train", *data, *out, "--recipe", recipe, "--val", tmp_path / "v.json"), 3
     )
@@ -117,3 +122,68 @@ def test_a_damaged_picture_is_one_line(run: Run, recipe: Path, tmp_path: Path) -
         _, line = outcome.stderr.strip().splitlines()  # the first tells the backbone's licence
         assert line.startswith(f"error: {images}")
         assert "damaged image" in line
+
+
+def test_cocos_own_layout_is_the_whole_command(
+    run: Run, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recipe and a folder: trained on the one split, measured on the other, kept under the recipe's name."""
+    (tmp_path / "coco" / "annotations").mkdir(parents=True)
+    for split in ("train", "val"):
+        shutil.copy(NUCLEI / f"{split}.json", tmp_path / "coco" / "annotations" / f"instances_{split}2017.json")
+        shutil.copytree(NUCLEI / "images", tmp_path / "coco" / f"{split}2017")
+    monkeypatch.chdir(tmp_path)
+    outcome = run("train", "--recipe", recipe, "--data", "coco/", "train.iterations=1")
+    assert outcome.exit_code == 0, outcome.output
+    assert load_model("runs/tiny")[1].train.iterations == 1
+    scores = json.loads(Path("runs/tiny/scores.jsonl").read_text())
+    measured = run("val", "--model", "runs/tiny", "--data", "coco", "--json", "--device", "cpu")
+    assert json.loads(measured.stdout)["images"] == scores["images"] == 4
+    again = run("train", "--recipe", recipe, "--data", "coco/")
+    assert error_of(again, 2).startswith("error: runs/tiny: holds a training run already")
+
+
+def test_pictures_without_objects_are_left_out_where_asked(run: Run, recipe: Path, tmp_path: Path) -> None:
+    document = json.loads((NUCLEI / "train.json").read_text())
+    kept = document["images"][0]["id"]
+    crowded = document["images"][1]["id"]
+    document["annotations"] = [
+        record | {"iscrowd": int(record["image_id"] == crowded)}
+        for record in document["annotations"]
+        if record["image_id"] in {kept, crowded}
+    ]
+    (tmp_path / "train.json").write_text(json.dumps(document))
+    words = ("train", "--data", tmp_path, "--images", NUCLEI / "images", "--recipe", recipe, "train.iterations=1")
+    outcome = run(*words, "--out", tmp_path / "run", "train.skip_empty=true")
+    assert outcome.exit_code == 0, outcome.output
+    total = len(document["images"])
+    note = f"note: left out {total - 1} of {total} pictures, which have no annotated object"
+    assert note in outcome.stderr.splitlines()
+    outcome = run(*words, "--out", tmp_path / "all")
+    assert outcome.exit_code == 0
+    assert "left out" not in outcome.stderr
+
+
+def test_first_weights_that_saw_other_pictures_are_told(run: Run, recipe: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "R-26.pkl"
+    backbone = ["model.backbone.name=resnet26", "model.backbone.frozen_stages=5"]
+    config = load_recipe(str(recipe)).with_overrides(backbone)
+    state = Backbone(config.model.backbone).body.state_dict()
+    weights.write_bytes(pickle.dumps({blob_name(n): t.numpy() for n, t in state.items() if "num_batches" not in n}))
+    words = ("train", "--data", NUCLEI, "--recipe", recipe, *backbone, "train.iterations=1", f"train.init={weights}")
+    outcome = run(*words, "--out", tmp_path / "run")
+    assert outcome.exit_code == 0, outcome.output
+    seen = (
+        "model.channel_order=BGR model.pixel_mean=[103.53,116.28,123.675] model.pixel_std=[1.0,1.0,1.0] "
+        "model.backbone.stride_in_1x1=true"
+    )
+    told = outcome.stderr.splitlines()
+    assert told[:2] == [
+        f"backbone resnet26 from {weights}",
+        f"note: the weights of train.init={weights} were trained with {seen}",
+    ]
+    kept, _ = load_model(tmp_path / "run")
+    assert torch.equal(kept.backbone.body.state_dict()["conv1.weight"], state["conv1.weight"])
+    outcome = run(*words, "--out", tmp_path / "alike", *seen.split(" "))
+    assert outcome.exit_code == 0, outcome.output
+    assert "note:" not in outcome.stderr

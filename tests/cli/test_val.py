@@ -65,13 +65,13 @@ def test_data_errors(run: Run, model_folder: Path, tmp_path: Path) -> None:
 def test_missing_files(run: Run, model_folder: Path, tmp_path: Path) -> None:
     model = ("--model", model_folder)
     assert "no such annotation file" in error_of(run("val", *model, "--data", tmp_path / "no.json"), 3)
-    assert "val.json: no such annotation file" in error_of(run("val", *model, "--data", tmp_path), 3)
+    assert "holds neither val.json nor" in error_of(run("val", *model, "--data", tmp_path), 3)
     (tmp_path / "val.json").write_text("{}")
     assert "--images" in error_of(run("val", *model, "--data", tmp_path), 3)
 
 
 def test_model_and_usage_errors(run: Run, tmp_path: Path) -> None:
-    assert "no such shipped model" in error_of(run("val", "--model", tmp_path / "no", "--data", NUCLEI), 4)
+    assert "no such shipped or published model" in error_of(run("val", "--model", tmp_path / "no", "--data", NUCLEI), 4)
     assert run("val").exit_code == 2
     assert run("val", "--data", NUCLEI, "--max-detections", 0).exit_code == 2
 

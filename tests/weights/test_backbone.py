@@ -1,5 +1,9 @@
-"""First weights of a backbone: ImageNet's folded convolutions, state dicts, and what does not fit."""
+"""First weights of a backbone: ImageNet's folded convolutions, state dicts, and what does not fit.
 
+Caffe's pickles have a file of their own.
+"""
+
+import pickle
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,10 +15,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from condinst.config import BackboneConfig
+from condinst.config import BackboneConfig, Config, ModelConfig
 from condinst.errors import ModelError
 from condinst.model.backbone import Backbone
-from condinst.weights.backbone import load_backbone_weights
+from condinst.recipes import load_recipe
+from condinst.weights.backbone import differences, load_backbone_weights, load_first_weights
 
 IMAGENET = Path(__file__).parents[3] / "shared" / "weights" / "mobilenet_v2_imagenet.npz"
 
@@ -153,3 +158,67 @@ def test_folded_arrays_that_do_not_fit(tmp_path: Path) -> None:
     assert "(3, 3, 1, 1)" in refusal(body, tmp_path / "shape.npz")
     assert "(1000,)" in refusal(body, tmp_path / "wide.npz")
     assert all(torch.equal(tensor, before[name]) for name, tensor in body.state_dict().items())
+
+
+# --- what train.init says
+
+
+def test_a_file_or_nothing(tmp_path: Path) -> None:
+    body = make().body
+    before = {name: tensor.clone() for name, tensor in body.state_dict().items()}
+    for word in ("none", "imagenet"):  # the latter is timm's affair
+        load_first_weights(body, word, "mobilenetv2_035")
+        assert all(torch.equal(tensor, before[name]) for name, tensor in body.state_dict().items())
+    save_file({name: torch.full_like(tensor, 2) for name, tensor in before.items()}, tmp_path / "twos.safetensors")
+    load_first_weights(body, str(tmp_path / "twos.safetensors"), "mobilenetv2_035")
+    assert all((tensor == 2).all() for tensor in body.state_dict().values())
+
+
+def test_msras_are_kept_in_torchs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("CONDINST_OFFLINE", "1")
+    body = make("resnet50").body
+    with pytest.raises(ModelError, match=r"https://dl.fbaipublicfiles.com/.*/MSRA/R-50.pkl: not in .*OFFLINE is set"):
+        load_first_weights(body, "msra", "resnet50")
+    cached = tmp_path / "hub" / "checkpoints" / "msra" / "R-101.pkl"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(pickle.dumps({}))
+    with pytest.raises(ModelError, match=r"R-101.pkl: missing tensors \(.*\): conv1_w, res_conv1_bn_gamma"):
+        load_first_weights(body, "msra", "resnet101")
+    with pytest.raises(ModelError, match="msra has weights of resnet50 and resnet101, not of 'resnet18'"):
+        load_first_weights(body, "msra", "resnet18")
+
+
+def found_differences(model: ModelConfig, init: str) -> list[str]:
+    with torch.device("meta"):
+        return differences(model, init, Backbone(model.backbone).body)
+
+
+def test_models_that_see_what_their_first_weights_saw() -> None:
+    published = load_recipe("condinst-r50-1x").model
+    for model, init in ((ModelConfig(), "imagenet"), (published, "msra"), (published, "R-50.pkl")):
+        assert found_differences(model, init) == []
+    for init in ("none", "weights.npz", "weights.pth"):
+        assert found_differences(published, init) == found_differences(ModelConfig(), init) == []
+    padded = ["model.backbone.name=tf_efficientnet_lite0", "model.backbone.same_padding=true"]
+    halves = ["model.pixel_mean=[127.5,127.5,127.5]", "model.pixel_std=[127.5,127.5,127.5]"]
+    assert found_differences(Config().with_overrides([*padded, *halves]).model, "imagenet") == []
+
+
+def test_models_that_do_not() -> None:
+    """What is told can be given on the command line, and then nothing is left to tell."""
+    recipe = load_recipe("condinst-r50-1x")
+    told = found_differences(recipe.model, "imagenet")
+    assert [setting.split("=")[0] for setting in told] == [
+        "model.channel_order",
+        "model.pixel_mean",
+        "model.pixel_std",
+        "model.backbone.stride_in_1x1",
+    ]
+    assert found_differences(recipe.with_overrides(told).model, "imagenet") == []
+    assert recipe.with_overrides(told).model == ModelConfig()
+    told = found_differences(ModelConfig(), "msra")
+    assert Config().with_overrides(told).model == recipe.model
+    told = found_differences(load_recipe("nuclei").model, "imagenet")
+    assert "model.backbone.same_padding=false" in told
+    assert "model.pixel_mean=[123.675,116.28,103.53]" in told

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from condinst.errors import ModelError
-from condinst.model.condinst import CondInst
 from condinst.weights import mmdetection
+from condinst.weights.catalogue import BY_FILE, CATALOGUE
+from condinst.weights.fetch import digest
 from condinst.weights.folder import load_model
 from condinst.weights.foreign import read_foreign
+
+Written = Callable[..., dict[str, Tensor]]
 
 
 class Trap:
@@ -29,21 +36,9 @@ class Trap:
 
 
 @pytest.fixture(scope="module")
-def state() -> dict[str, Tensor]:
+def state(written: Written) -> dict[str, Tensor]:
     """As mmdetection would write it for two classes."""
-    layout = mmdetection.LAYOUT
-    config = layout.settings.with_overrides(["model.classes=[a, b]"])
-    with torch.device("meta"):
-        own = CondInst(config.model).state_dict()
-    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
-    found = {}
-    for name, shape in shapes.items():
-        sources = layout.source_names(name)
-        found |= {
-            source: torch.zeros((), dtype=own[name].dtype).expand(shape[len(sources) > 1 :]) for source in sources
-        }
-    found["bbox_head.conv_reg.bias"] = torch.tensor([1.0, 2, 3, 4])
-    return found
+    return written(mmdetection.LAYOUT) | {"bbox_head.conv_reg.bias": torch.tensor([1.0, 2, 3, 4])}
 
 
 def refusal(path: Path) -> str:
@@ -63,6 +58,27 @@ def test_checkpoint_with_an_optimizer_and_class_names(state: dict[str, Tensor], 
     assert config.model.classes == ("cell", "fibre")
     assert model.head.distances.bias.tolist() == [1, 2, 3, 4]
     assert not model.training
+
+
+def test_training_checkpoint_with_the_log_that_mmdetection_keeps(
+    state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its classes are not there when the file is read, and are not asked for."""
+    module = ModuleType("mmengine.logging.history_buffer")
+    buffer = type("HistoryBuffer", (), {"__module__": module.__name__})
+    module.HistoryBuffer = buffer  # type: ignore[attr-defined]
+    log = buffer()
+    log._log_history, log._max_length = np.arange(5.0), 1_000_000  # type: ignore[attr-defined]
+    log.last = np.float64(0.5)  # type: ignore[attr-defined]
+    path = tmp_path / "iter_1000.pth"
+    with monkeypatch.context() as patch:
+        for name in ("mmengine", "mmengine.logging", module.__name__):
+            patch.setitem(sys.modules, name, module)
+        torch.save({"state_dict": state, "message_hub": {"log_scalars": {"train/loss": log}}, "optimizer": {}}, path)
+    assert read_foreign(path).tensors["head.distances.bias"].tolist() == [1, 2, 3, 4]
+    assert "mmengine" not in sys.modules
+    torch.save({"state_dict": state | {"neck.extra": np.zeros(3)}}, path)
+    assert "'neck.extra' is no tensor" in refusal(path)
 
 
 def test_plain_state_dict(state: dict[str, Tensor], tmp_path: Path) -> None:
@@ -106,3 +122,26 @@ def test_damaged_files(tmp_path: Path) -> None:
 def test_other_content(content: Any, words: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "model.pth")
     assert words in refusal(tmp_path / "model.pth")
+
+
+def test_prefix_of_parallel_training_half_precision_and_another_number_of_classes(
+    written: Written, tmp_path: Path
+) -> None:
+    state = written(mmdetection.LAYOUT, classes=("a", "b", "c"))
+    state["bbox_head.controller.bias"] = torch.arange(169.0)
+    torch.save({f"module.{name}": tensor.half() for name, tensor in state.items()}, tmp_path / "model.pth")
+    model, config = load_model(tmp_path / "model.pth")
+    assert config.model.classes == ("class 0", "class 1", "class 2")
+    assert model.head.controller.bias.tolist() == list(range(169))
+    assert model.head.controller.bias.dtype == torch.float32
+
+
+def test_a_published_file_is_known_by_its_name_and_checksum(
+    state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = CATALOGUE["mmdetection/boxinst_r50_fpn_ms-90k_coco"]
+    path = tmp_path / checkpoint.file
+    torch.save(state, path)
+    assert "box AP" not in load_model(path)[1].about
+    monkeypatch.setitem(BY_FILE, checkpoint.file, checkpoint._replace(sha256=digest(path)[:8]))
+    assert load_model(path)[1].about["box AP"].startswith("0.396")

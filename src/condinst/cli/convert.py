@@ -1,4 +1,4 @@
-"""`condinst convert`: a published program's file in, a model folder out."""
+"""`condinst convert`: any model in, a model folder with its card out."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ import typer
 
 
 def convert(
-    file: Annotated[Path, typer.Argument(help="A CondInst that AdelaiDet or mmdetection wrote (.pth).")],
-    out: Annotated[Path, typer.Argument(help="Folder for the model and its settings.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FILE", help="A CondInst that AdelaiDet or mmdetection wrote (.pth), or a name as for --model."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder for the model, its settings and its card.")],
     half: Annotated[bool, typer.Option("--half", help="Store weights as 16 bit: half the size.")] = False,
 ) -> None:
     """Turn a published model, or a training checkpoint that holds one, into a folder for --model.
 
-    Only tensors and plain containers are read from FILE; nothing in it runs.
+    Only tensors and plain containers are read from a file; nothing in it runs.
     """
-    from condinst.model.condinst import CondInst
-    from condinst.weights.folder import save_model
-    from condinst.weights.foreign import read_foreign
+    from condinst.weights.folder import load_model, save_model
 
-    config, tensors = read_foreign(file)
-    model = CondInst(config.model)
-    model.load_state_dict(tensors)
-    save_model(model, config, out, half)
+    model, config = load_model(source)
+    save_model(model, config, out, half, card=True)
     about = config.about
-    typer.echo(f"{out}: {config.model.backbone.name}, {len(config.model.classes)} classes, from {about['origin']}")
-    typer.echo(f"licence: {about['licence']}")
+    origin = f", from {about['origin']}" if "origin" in about else ""
+    typer.echo(f"{out}: {config.model.backbone.name}, {len(config.model.classes)} classes{origin}")
+    typer.echo(f"licence: {about.get('licence', 'not stated')}")

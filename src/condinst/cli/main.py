@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from condinst.cli.convert import convert
+from condinst.cli.info import info
 from condinst.cli.models import models
 from condinst.cli.predict import predict
 from condinst.cli.train import train
@@ -41,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (predict, val, train, models, convert):
+for verb in (predict, val, train, models, info, convert):
     app.command()(verb)
 
 

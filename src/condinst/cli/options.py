@@ -19,8 +19,20 @@ class Nms(StrEnum):
     matrix = "matrix"
 
 
+class Mode(StrEnum):
+    """How the network computes."""
+
+    exact = "exact"
+    fast = "fast"
+    compiled = "compiled"
+
+
 Model = Annotated[
-    str, typer.Option(metavar="NAME|FOLDER|FILE", help="A shipped model (see `condinst models`) or your own.")
+    str,
+    typer.Option(
+        metavar="NAME|FOLDER|FILE",
+        help="A shipped or published model (see `condinst models`), your own, or owner/name on the Hugging Face hub.",
+    ),
 ]
 Size = Annotated[int | None, typer.Option(min=1, metavar="PIXELS", help="Shorter side the network sees.")]
 MaxSize = Annotated[int | None, typer.Option(min=1, metavar="PIXELS", help="Longer side may not exceed this.")]
@@ -29,6 +41,13 @@ NmsOption = Annotated[
 ]
 Device = Annotated[
     str | None, typer.Option(metavar="cpu|cuda|mps", help="Where to compute; default: a GPU if there is one.")
+]
+ModeOption = Annotated[
+    Mode | None,
+    typer.Option(
+        help="exact: float32. fast: 16 bit where the hardware computes in it. compiled: fast, after a minute's "
+        "compiling for each image size. Default: exact."
+    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
@@ -44,6 +63,7 @@ def make_predictor(
     nms: Nms | None,
     conf: float | None = None,
     max_pixels: int | None = None,
+    mode: Mode | None = None,
 ) -> Predictor:
     """The predictor that the options describe; options left out keep what the model's own settings say.
 
@@ -53,4 +73,7 @@ def make_predictor(
     from condinst.predictor import Predictor
 
     method = None if nms is None else nms.value
-    return Predictor(model, device, conf, size, max_size, max_detections, method, max_pixels or MAX_PIXELS)
+    pixels = max_pixels or MAX_PIXELS
+    return Predictor(
+        model, device, conf, size, max_size, max_detections, method, pixels, mode.value if mode else "exact"
+    )

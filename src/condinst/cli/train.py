@@ -21,23 +21,30 @@ SCORES = "scores.jsonl"  # in the run's folder, a line for each measurement
 
 def train(
     data: Annotated[
-        Path, typer.Option(help="COCO annotation file, or a folder with train.json, images/ and maybe val.json.")
+        Path,
+        typer.Option(
+            help="COCO annotation file; or a folder with train.json, images/ and maybe val.json; or COCO's own folder."
+        ),
     ],
     recipe: Annotated[str, typer.Option(metavar="NAME|FILE", help="A shipped recipe or a YAML file.")],
-    out: Annotated[Path, typer.Option(help="Folder for the model, its settings, checkpoints and log.csv.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the model, its settings, checkpoints and log.csv; default: runs/RECIPE."),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe settings to change: train.lr=0.01")
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the images; default: images/ beside the annotations.")
+        Path | None, typer.Option(help="Folder of the images; default: images/ beside the annotations, or COCO's own.")
     ] = None,
     val: Annotated[
-        Path | None, typer.Option(help="COCO file to measure on; default: val.json of the --data folder.")
+        Path | None, typer.Option(help="COCO file to measure on; default: that of the --data folder, if it has one.")
     ] = None,
-    val_images: Annotated[Path | None, typer.Option(help="Its images; default: images/ beside it.")] = None,
+    val_images: Annotated[Path | None, typer.Option(help="Its images; default: as for --images.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
 ) -> None:
-    """Train a model. The classes are the data set's; the result is used as `--model OUT`.
+    """Train a model. The classes are the data set's; the result is used as `--model OUT`. COCO's own folder has
+    annotations/instances_train2017.json and train2017/, likewise for val, of any one year.
 
     Measures on the validation set at the end, and every `train.validate_every` iterations if that is set.
     """
@@ -46,6 +53,7 @@ def train(
     from condinst.recipes import load_recipe
 
     config = load_recipe(recipe).with_overrides(settings or [])
+    out = out or Path("runs") / Path(recipe).stem
     pair = locate(data, images, "train")
     measured_on = _validation(data, images, val, val_images)
     make_folder(out)
@@ -54,12 +62,12 @@ def train(
 
 
 def _validation(data: Path, images: Path | None, val: Path | None, val_images: Path | None) -> Pair | None:
-    from condinst.cli.datasets import locate
+    from condinst.cli.datasets import find_split, locate
     from condinst.errors import UsageError
 
     if val is not None:
         return locate(val, val_images, "val")
-    if (data / "val.json").is_file():
+    if data.is_dir() and find_split(data, "val"):
         return locate(data, val_images or images, "val")
     if val_images is not None:
         raise UsageError("--val-images without --val: name the annotation file too")
@@ -85,9 +93,9 @@ def _run(config: Config, pair: Pair, measured_on: Pair | None, out: Path, resume
     from condinst.predictor import Predictor
 
     data = read_coco(*pair)
-    notes = data.notes
+    notes: tuple[str, ...] = ()
     if measured_on:  # classes that do not match must show now, not after hours of training
-        notes += match_classes(dict(enumerate(data.classes)), read_coco(*measured_on), measured_on[0])[1]
+        notes = match_classes(dict(enumerate(data.classes)), read_coco(*measured_on), measured_on[0])[1]
     # as Accelerator will: the first of the two decides for both
     main_process = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).is_main_process
     for note in notes if main_process else ():

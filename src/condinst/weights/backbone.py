@@ -1,8 +1,11 @@
-"""Initial weights of a backbone from a local file."""
+"""First weights of a backbone, and whether a model sees what they have seen."""
 
 from __future__ import annotations
 
+import json
+from math import isclose
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -10,20 +13,97 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from condinst.config import ModelConfig
 from condinst.errors import ModelError
+from condinst.weights.adelaidet import FPN_MODEL
+from condinst.weights.caffe import read_caffe
+from condinst.weights.fetch import fetch_url, torch_cache
+
+IMAGENET, MSRA, NONE = "imagenet", "msra", "none"  # values of train.init; any other is a file
+MSRA_FOLDER = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA"
+MSRA_FILES = {"resnet50": "R-50.pkl", "resnet101": "R-101.pkl"}
+PICKLE = ".pkl"
+
+
+def load_first_weights(body: nn.Module, init: str, backbone: str) -> None:
+    """Fill a timm feature extractor as `train.init` says; "imagenet" is timm's own affair, when it builds the network.
+
+    backbone: timm's name of it. Raises ModelError where there are no such weights or they do not fit.
+    """
+    if init == MSRA:
+        load_backbone_weights(body, _fetch_msra(backbone))
+    elif init not in {IMAGENET, NONE}:
+        load_backbone_weights(body, Path(init))
+
+
+def _fetch_msra(backbone: str) -> Path:
+    if backbone not in MSRA_FILES:
+        known = " and ".join(MSRA_FILES)
+        raise ModelError(f"train.init={MSRA} has weights of {known}, not of '{backbone}'; set train.init={IMAGENET}")
+    # other programs call their files R-50.pkl, too
+    return fetch_url(f"{MSRA_FOLDER}/{MSRA_FILES[backbone]}", folder=torch_cache() / MSRA)
+
+
+def differences(model: ModelConfig, init: str, body: Any) -> list[str]:
+    """Settings, as `section.key=value`, with which the first weights were trained and which `model` has otherwise.
+
+    Empty too where that is not known: of weights in a file that is no Caffe pickle. body: timm's feature extractor.
+    """
+    if init == IMAGENET:
+        seen = _seen_by_timm(model, body)
+    elif init == MSRA or Path(init).suffix == PICKLE:
+        seen = FPN_MODEL  # the published models start from these weights
+    else:
+        return []
+    pairs = {
+        "channel_order": (model.channel_order, seen.channel_order),
+        "pixel_mean": (model.pixel_mean, seen.pixel_mean),
+        "pixel_std": (model.pixel_std, seen.pixel_std),
+        "backbone.stride_in_1x1": (model.backbone.stride_in_1x1, seen.backbone.stride_in_1x1),
+        "backbone.same_padding": (model.backbone.same_padding, seen.backbone.same_padding),
+    }
+    return [f"model.{key}={_as_words(theirs)}" for key, (own, theirs) in pairs.items() if not _alike(own, theirs)]
+
+
+def _seen_by_timm(model: ModelConfig, body: Any) -> ModelConfig:
+    cfg = getattr(body, "pretrained_cfg", None) or {}
+    scaled = {
+        f"pixel_{part}": tuple(round(255 * value, 3) for value in cfg[part]) for part in ("mean", "std") if part in cfg
+    }
+    # timm's tf_ models pad so of themselves
+    same_padding = model.backbone.same_padding and model.backbone.name.startswith("tf_")
+    backbone = model.backbone.model_copy(update={"stride_in_1x1": False, "same_padding": same_padding})
+    return model.model_copy(update={"channel_order": "RGB", "backbone": backbone, **scaled})
+
+
+def _alike(own: object, theirs: object) -> bool:
+    if isinstance(own, tuple) and isinstance(theirs, tuple):
+        return all(isclose(one, other, abs_tol=0.5) for one, other in zip(own, theirs, strict=True))
+    return own == theirs
+
+
+def _as_words(value: object) -> str:
+    """As the command line takes it."""
+    return json.dumps(value, separators=(",", ":")).strip('"')
 
 
 def load_backbone_weights(body: nn.Module, path: Path) -> None:
-    """Fill a timm feature extractor from `path`.
+    """Fill a timm feature extractor from `path`; offsets of deformable convolutions keep their start.
 
     `.safetensors`, `.pth`: a state dict with timm's own names (the classifier may be there and is left out).
-    `.npz`: convolutions with the norm folded in (weight and bias each), in the order the network applies them; the
-    norms become the identity plus that bias. Raises ModelError where names or shapes do not fit.
+    `.pkl`: a ResNet from Caffe (see `read_caffe`). `.npz`: convolutions with the norm folded in (weight and bias each),
+    in the order the network applies them; the norms become the identity plus that bias. Raises ModelError where names
+    or shapes do not fit.
     """
     if not path.is_file():
-        raise ModelError(f"{path}: no such backbone weights; give train.init=FILE, imagenet (timm fetches) or none")
+        raise ModelError(f"{path}: no such backbone weights; give train.init=FILE, imagenet, msra or none")
     if path.suffix == ".npz":
         _load_folded(body, path)
+        return
+    own = {name: tensor for name, tensor in body.state_dict().items() if ".offset." not in name}
+    if path.suffix == PICKLE:
+        shapes = {name: tensor.shape for name, tensor in own.items() if not name.endswith(".num_batches_tracked")}
+        body.load_state_dict(read_caffe(path, shapes), strict=False)
         return
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
@@ -31,14 +111,13 @@ def load_backbone_weights(body: nn.Module, path: Path) -> None:
         raise ModelError(f"{path}: not readable as weights ({str(error).splitlines()[0]:.100})") from error
     if not isinstance(state, dict):
         raise ModelError(f"{path}: expected a state dict, got {type(state).__name__}; save the model's state_dict()")
-    own = body.state_dict()
     missing = [name for name in own if name not in state]
     wrong = [name for name in own if name in state and state[name].shape != own[name].shape]
     if missing or wrong:
         raise ModelError(
             f"{path}: {len(missing)} tensors missing, {len(wrong)} of another shape; first: {(missing + wrong)[0]}"
         )
-    body.load_state_dict({name: state[name] for name in own})
+    body.load_state_dict({name: state[name] for name in own}, strict=False)
 
 
 def _load_folded(body: nn.Module, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -13,13 +14,26 @@ from condinst.config import Config
 from condinst.errors import CondinstError, ModelError, UsageError
 from condinst.files import replace_file
 from condinst.model.condinst import CondInst
+from condinst.weights.card import make_card
+from condinst.weights.catalogue import BY_FILE, Checkpoint
+from condinst.weights.fetch import digest
 from condinst.weights.foreign import read_foreign
-from condinst.weights.names import CONFIG_FILE, FOREIGN_SUFFIXES, WEIGHTS_FILE, find_weights
+from condinst.weights.licence import announce_licence
+from condinst.weights.names import CARD_FILE, CONFIG_FILE, FOREIGN_SUFFIXES, WEIGHTS_FILE, resolve
+from condinst.weights.obtain import HubOptions, obtain
 from condinst.weights.tensors import misfits, not_finite
 
 
-def save_model(model: CondInst, config: Config, folder: Path, half: bool = False) -> None:
-    """Write `model` and `config` into `folder`, each file replaced in one step.
+class Stored(NamedTuple):
+    """A model as it lies on this machine: its settings, its tensors by our names, the file they are from."""
+
+    config: Config
+    tensors: dict[str, Tensor]
+    path: Path
+
+
+def save_model(model: CondInst, config: Config, folder: Path, half: bool = False, card: bool = False) -> None:
+    """Write `model` and `config` into `folder`, with `card` also a model card, each file replaced in one step.
 
     With `half`, tensors of two or more dimensions are stored as float16. One-dimensional ones stay as they are: they
     cost little, and a norm's variance can fall below what float16 holds. Raises ModelError if a tensor is not finite
@@ -29,10 +43,13 @@ def save_model(model: CondInst, config: Config, folder: Path, half: bool = False
     broken = not_finite(tensors)
     if broken:
         raise ModelError(f"{folder}: not saved, NaN or infinity in {broken}; lower train.lr or set train.clip_norm")
+    texts = {CARD_FILE: make_card(config)} if card else {}
+    texts[CONFIG_FILE] = config.to_yaml()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # The settings first: a reader that meets new weights must find what describes them.
-        replace_file(folder / CONFIG_FILE, config.to_yaml().encode())
+        # The weights last: a reader that meets new ones must find what describes them.
+        for name, text in texts.items():
+            replace_file(folder / name, text.encode())
         replace_file(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
     except OSError as error:
         raise CondinstError(
@@ -41,17 +58,46 @@ def save_model(model: CondInst, config: Config, folder: Path, half: bool = False
 
 
 def load_model(source: str | Path) -> tuple[CondInst, Config]:
-    """The model that `source` names (see `find_weights`), float32 in evaluation mode on the CPU, and its settings.
+    """The model that `source` names (see `resolve`), float32 in evaluation mode on the CPU, and its settings.
+
+    What is not on this machine is fetched. Raises ModelError if the name, the file, its settings, or the names, shapes
+    or values of its tensors do not fit.
+    """
+    stored = read_model(source)
+    model = CondInst(stored.config.model)
+    fill_model(model, stored)
+    return model, stored.config
+
+
+def read_model(source: str | Path, options: HubOptions | None = None) -> Stored:
+    """Settings and tensors of the model that `source` names; says the licence of weights with a restricted one.
 
     A .pth file is another program's (see `read_foreign`); every other file lies beside its settings. Raises ModelError
-    if the name, the file, its settings, or the names, shapes or values of its tensors do not fit.
+    for what cannot be found, fetched or read.
     """
-    path = find_weights(source)
-    config, found = read_foreign(path) if path.suffix in FOREIGN_SUFFIXES else _read_folder(path)
-    model = CondInst(config.model)
-    _check(found, model.state_dict(), path)
-    model.load_state_dict(found)
-    return model.float().eval(), config
+    place = resolve(source)
+    path = obtain(place, options)
+    foreign = path.suffix in FOREIGN_SUFFIXES
+    config, tensors = read_foreign(path) if foreign else _read_folder(path)
+    checkpoint = place if isinstance(place, Checkpoint) else _recognise(path)
+    if checkpoint:
+        config = config.model_copy(update={"about": config.about | checkpoint.about})
+    announce_licence(config, str(path))
+    return Stored(config, tensors, path)
+
+
+def fill_model(model: CondInst, stored: Stored) -> None:
+    """Put the tensors into `model`, float32 in evaluation mode; raises ModelError unless all fit and are finite."""
+    _check(stored.tensors, model.state_dict(), stored.path)
+    model.load_state_dict(stored.tensors)
+    model.float().eval()
+
+
+def _recognise(path: Path) -> Checkpoint | None:
+    """The published file that a local one is, by name and checksum."""
+    checkpoint = BY_FILE.get(path.name)
+    known = checkpoint is not None and checkpoint.sha256 and digest(path).startswith(checkpoint.sha256)
+    return checkpoint if known else None
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:

@@ -9,18 +9,34 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.serialization import safe_globals
 
 from condinst.errors import ModelError
 from condinst.weights.published import Published, read_published
 
 ENTRIES = ("model", "state_dict")  # where AdelaiDet and mmdetection keep the state dict
+# What mmdetection logs into its training checkpoints; nothing of it is imported, `Note` takes its place.
+NOTES = (
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    "numpy.ndarray",
+    "numpy.dtype",
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+)
+
+
+class Note:
+    """Takes and forgets whatever it is made of."""
+
+    def __init__(self, *content: object) -> None: ...
+
+    def __setstate__(self, content: object) -> None: ...
 
 
 def read_foreign(path: Path) -> Published:
     """Settings and tensors of a published CondInst in a .pth file; what else it holds, an optimizer say, is left out.
 
-    The file is a pickle, of which only tensors, numbers, words and plain containers are let in. Raises ModelError for
-    any other content, a damaged file, or a model that is not a published CondInst.
+    The file is a pickle, of which only tensors, numbers, words and plain containers are let in; NOTES are dropped
+    unread. Raises ModelError for any other content, a damaged file, or a model that is not a published CondInst.
     """
     content = _unpickle(path)
     if not isinstance(content, Mapping):
@@ -35,8 +51,8 @@ def read_foreign(path: Path) -> Published:
 
 def _unpickle(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():  # about old ways of writing a pickle
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(), safe_globals([(Note, name) for name in NOTES]):
+            warnings.simplefilter("ignore")  # about old ways of writing a pickle
             return torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None

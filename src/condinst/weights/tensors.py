@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Size, Tensor
 
-SHOWN = 3  # names in an error before it only counts
+SHOWN = 10  # names in an error before it only counts
 
 
 def misfits(found: Mapping[str, Tensor], expected: Mapping[str, Size]) -> str:

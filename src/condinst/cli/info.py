@@ -1,0 +1,85 @@
+"""`condinst info`: what a model is, without running it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from condinst.cli.options import Json
+
+if TYPE_CHECKING:
+    from condinst.config import Config
+
+ROWS = ("backbone", "pyramid", "head", "mask_branch", "mask_head", "filters", "input", "score")
+
+
+class Known(NamedTuple):
+    """file: where the weights are, or would be fetched from. size: bytes, None if they are not on this machine."""
+
+    config: Config
+    file: str
+    size: int | None
+
+
+def info(
+    model: Annotated[str, typer.Argument(metavar="NAME|FOLDER|FILE", help="A model as for --model.")],
+    json: Json = False,
+) -> None:
+    """Say what a model is: its parts, parameters, classes, input, licence and reported accuracy.
+
+    Of a published model everything is known without fetching it. Any other is read and checked.
+    """
+    from json import dumps
+
+    from condinst.weights.outline import outline
+
+    known = _find(model)
+    document: dict[str, Any] = {
+        "model": model,
+        "about": known.config.about,
+        **outline(known.config)._asdict(),
+        "classes": list(known.config.model.classes),
+        "file": known.file,
+        "bytes": known.size,
+    }
+    if json:
+        typer.echo(dumps(document))
+    else:
+        _print(document)
+
+
+def _find(model: str) -> Known:
+    from condinst.model.condinst import CondInst
+    from condinst.weights.catalogue import Checkpoint
+    from condinst.weights.folder import fill_model, read_model
+    from condinst.weights.names import resolve
+    from condinst.weights.obtain import find_cached
+    from condinst.weights.outline import expected_config
+
+    place = resolve(model)
+    if isinstance(place, Checkpoint):
+        cached = find_cached(place)
+        config = expected_config(place)
+        return Known(config, str(cached or place.address), cached.stat().st_size if cached else None)
+    stored = read_model(model)
+    fill_model(CondInst(stored.config.model), stored)  # so that what is said is true of the file
+    return Known(stored.config, str(stored.path), stored.path.stat().st_size)
+
+
+def _print(document: dict[str, Any]) -> None:
+    from condinst.cli.output import print_table
+
+    parameters, classes = document["parameters"], document["classes"]
+    size = document["bytes"]
+    rows = {
+        **{name.replace("_", " "): str(document[name]) for name in ROWS},
+        "strides": ", ".join(str(stride) for stride in document["strides"]),
+        "parameters": ", ".join(f"{name} {count:,}" for name, count in parameters.items()),
+        f"classes ({len(classes)})": ", ".join(classes),
+        "licence": "not stated",
+        **document["about"],
+        "file": document["file"] if size else f"not here; the first use fetches it from {document['file']}",
+        "size": f"{size / 1e6:.1f} MB" if size else "–",
+    }
+    print_table(("", document["model"]), list(rows.items()), numbers_from=2)

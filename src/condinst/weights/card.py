@@ -1,0 +1,85 @@
+"""The model card that lies beside weights, with the head that the Hugging Face hub reads."""
+
+from __future__ import annotations
+
+import yaml
+
+from condinst.config import Config
+from condinst.weights.outline import outline
+
+LICENCES = {"Apache-2.0": "apache-2.0", "CC0": "cc0-1.0", "CC BY 4.0": "cc-by-4.0", "MIT": "mit"}  # the hub's words
+TAGS = ("condinst", "instance-segmentation", "pytorch")
+DATASETS = {"COCO": "coco"}  # how `about.data` begins → the hub's word
+SHOWN_CLASSES = 100
+
+
+def make_card(config: Config) -> str:
+    """Markdown: what the model is, how to use it, where it comes from, what is reported of it, its licence.
+
+    Everything is taken from `config`; what its `about` does not say is said to be not stated. Raises ModelError if the
+    backbone cannot be built.
+    """
+    parts = (
+        f"---\n{yaml.safe_dump(_head(config), sort_keys=False, allow_unicode=True)}---",
+        f"# {config.about.get('name', 'CondInst')}",
+        _what(config),
+        _use(config),
+        _accuracy(config.about),
+        _origin(config.about),
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(config: Config) -> dict[str, object]:
+    about = config.about
+    head: dict[str, object] = {"library_name": "condinst", "pipeline_tag": "image-segmentation", "tags": list(TAGS)}
+    licence = about.get("licence", "")
+    if licence:
+        known = next((word for text, word in LICENCES.items() if licence.startswith(text)), "other")
+        head["license"] = known
+        if known == "other":
+            head["license_name"] = "non-commercial" if "non-commercial" in licence else "see-below"
+    datasets = [word for text, word in DATASETS.items() if about.get("data", "").startswith(text)]
+    return head | ({"datasets": datasets} if datasets else {})
+
+
+def _what(config: Config) -> str:
+    shape, classes = outline(config), config.model.classes
+    names = ", ".join(classes[:SHOWN_CLASSES]) + (", …" if len(classes) > SHOWN_CLASSES else "")
+    rows = {
+        "backbone": shape.backbone,
+        "pyramid": shape.pyramid,
+        "head": shape.head,
+        "mask branch": shape.mask_branch,
+        "mask head": f"{shape.mask_head}: {shape.filters} numbers for each instance",
+        "input": shape.input,
+        "score": shape.score,
+        "parameters": f"{shape.parameters['total']:,}",
+    }
+    table = "\n".join(f"| {name} | {text} |" for name, text in rows.items())
+    return (
+        "Instance segmentation by conditional convolutions (CondInst, arXiv 2003.05664): a box, a score and a mask for "
+        f"every object.\n\n| part | |\n| --- | --- |\n{table}\n\nClasses ({len(classes)}): {names or 'not named'}."
+    )
+
+
+def _use(config: Config) -> str:
+    return (
+        "## Use\n\nWith the package `condinst` installed; MODEL is this folder, or the id of this repository on the "
+        "Hugging Face hub:\n\n"
+        "```sh\ncondinst info MODEL\ncondinst predict my_pictures --model MODEL --out my_results\n```"
+    )
+
+
+def _accuracy(about: dict[str, str]) -> str:
+    rows = [f"| {name} | {about[name]} |" for name in ("box AP", "mask AP") if name in about]
+    if not rows:
+        return "## Accuracy\n\nNot stated."
+    note = "As the settings state it (those of a recipe: what it expects); not measured again for this card."
+    return "\n".join(["## Accuracy", "", note, "", "| measure | value |", "| --- | --- |", *rows])
+
+
+def _origin(about: dict[str, str]) -> str:
+    lines = [f"- {key}: {text}" for key, text in about.items() if key not in {"name", "licence", "box AP", "mask AP"}]
+    licence = about.get("licence", "not stated; whoever publishes this model must state it in `config.yaml`, about")
+    return "\n".join(["## Origin and licence", "", *lines, f"- licence of the weights: {licence}"])

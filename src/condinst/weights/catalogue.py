@@ -1,0 +1,136 @@
+"""The published CondInst and BoxInst: where a file lies, its licence, what its publisher reports. Quick to load."""
+
+from __future__ import annotations
+
+import difflib
+from typing import NamedTuple
+
+ADELAIDET, MMDETECTION = "adelaidet", "mmdetection"
+PROGRAMS = {ADELAIDET: "AdelaiDet", MMDETECTION: "mmdetection"}
+LICENCES = {ADELAIDET: "non-commercial use only", MMDETECTION: "Apache-2.0"}
+HUB = "https://huggingface.co"
+CONDINST_HUB, BOXINST_HUB = "tianzhi/AdelaiDet-CondInst", "tianzhi/AdelaiDet-BoxInst"
+OPENMMLAB = "https://download.openmmlab.com/mmdetection/v3.0"
+
+
+class Checkpoint(NamedTuple):
+    """One published file.
+
+    name: as a user gives it, program/title. place: a repository on the Hugging Face hub, or the https address of a
+    folder. file: its name there. sha256: the digest, or how it begins; empty where it is not known. box_ap, mask_ap:
+    percent on COCO val2017, as the publisher reports them.
+    """
+
+    name: str
+    place: str
+    file: str
+    sha256: str
+    box_ap: float
+    mask_ap: float
+
+    @property
+    def program(self) -> str:
+        """Who wrote it: a key of PROGRAMS."""
+        return self.name.partition("/")[0]
+
+    @property
+    def title(self) -> str:
+        """The name without its program."""
+        return self.name.partition("/")[2]
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether it lies on the Hugging Face hub."""
+        return not self.place.startswith("https://")
+
+    @property
+    def address(self) -> str:
+        """Where the file can be fetched by hand."""
+        return f"{HUB}/{self.place}/resolve/main/{self.file}" if self.on_hub else f"{self.place}/{self.file}"
+
+    @property
+    def recipe(self) -> str:
+        """Name of the recipe that trains such a model; empty for mmdetection's, whose training differs."""
+        if self.program == MMDETECTION:
+            return ""
+        return self.title.lower().replace("_ms", "").replace("_r_", "-r").replace("_", "-")
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What the settings of the loaded model say about it."""
+        place = f"on COCO val2017, reported by {PROGRAMS[self.program]}"
+        facts = {
+            "name": self.name,
+            "origin": PROGRAMS[self.program],
+            "source": self.address,
+            "data": "COCO 2017",
+            "licence": LICENCES[self.program],
+            "box AP": f"{self.box_ap / 100:.3f} {place}",
+            "mask AP": f"{self.mask_ap / 100:.3f} {place}",
+        }
+        return facts | ({"recipe": self.recipe} if self.recipe else {})
+
+
+# title, SHA-256, box AP, mask AP
+# fmt: off
+ON_CONDINST_HUB = (
+    ("CondInst_MS_R_50_1x", "dacbe466377098c90189d9e3464013b84809eed5b0ace71fa87a5876db4f6972", 39.7, 35.7),
+    ("CondInst_MS_R_50_3x", "5f3d214f0d660a910324d6229139b4150438ba18fcb7fbb05c334e59c058d826", 41.9, 37.5),
+    ("CondInst_MS_R_101_3x", "4d3f2e82ccce199862a063e384d8bef0291f3291626b0379dc5f18859c4995ac", 43.3, 38.6),
+    ("CondInst_MS_R_50_3x_sem", "f017865be3f15fb06017811d9666af7120abad0790c9492ef41bd6f1e10c9103", 42.6, 38.2),
+    ("CondInst_MS_R_101_3x_sem", "dffc36a0e2a303aa96373d786193c19f6313d268c81fd2260389d30ec7835295", 44.6, 39.8),
+    ("CondInst_MS_R_50_BiFPN_1x", "", 42.5, 37.3),
+    ("CondInst_MS_R_50_BiFPN_3x", "", 44.3, 38.9),
+    ("CondInst_MS_R_50_BiFPN_3x_sem", "2bac824a54bd02525533fd417871a3e8f0abbd07e71792252ce234c97aefa0c2", 44.7, 39.4),
+    ("CondInst_MS_R_101_BiFPN_3x", "4fd097308b54489b913ec2e2ab421a76b6cb5210680b2344514ed6e6cf612bdd", 45.3, 39.6),
+    ("CondInst_R_101_BiFPN_3x_sem", "", 45.7, 40.2),  # no MS_ in this file's name
+)
+ON_BOXINST_HUB = (
+    ("BoxInst_MS_R_50_1x", "b7e45b6977364a6d1899d1989c39e8f23c208efe8c7275a6a1be035e5a36fe65", 39.4, 30.7),
+    ("BoxInst_MS_R_50_3x", "", 41.5, 31.8),
+    ("BoxInst_MS_R_101_1x", "1440a842bc60a4ba4a791af8a1f2aa37905673aa53be67ef9e37f3d9e696459c", 41.4, 32.2),
+    ("BoxInst_MS_R_101_3x", "e11cfa9c1ca490ba10dd9bb1271aa50fb9cb95f5678ba495c49a87af9ea3d80c", 43.3, 33.0),
+    ("BoxInst_MS_R_101_BiFPN_3x", "c8e540a3e003461e99904d788c9887208c19587528f212465c3a4611d518f549", 45.4, 34.1),
+    ("BoxInst_MS_R_101_BiFPN_dcni3_3x", "3d806ac5e067113c7f32b2cc183ab85fb4feab85579cd2a4dcc71486262d514a", 46.4, 34.8),
+)
+# folder, title, what follows in the file's name (its last digits begin the SHA-256), box AP, mask AP
+AT_OPENMMLAB = (
+    ("condinst", "condinst_r50_fpn_ms-poly-90k_coco_instance", "20221129_125223-4c186406", 39.8, 36.0),
+    ("boxinst", "boxinst_r50_fpn_ms-90k_coco", "20221228_163052-6add751a", 39.6, 31.1),
+    ("boxinst", "boxinst_r101_fpn_ms-90k_coco", "20221229_145106-facf375b", 41.8, 32.7),
+)
+# fmt: on
+PUBLISHED = (
+    *(
+        Checkpoint(f"{ADELAIDET}/{title}", hub, f"{title}.pth", sha256, box_ap, mask_ap)
+        for hub, rows in ((CONDINST_HUB, ON_CONDINST_HUB), (BOXINST_HUB, ON_BOXINST_HUB))
+        for title, sha256, box_ap, mask_ap in rows
+    ),
+    *(
+        Checkpoint(
+            f"{MMDETECTION}/{title}",
+            f"{OPENMMLAB}/{folder}/{title}",
+            f"{title}_{stamp}.pth",
+            stamp[-8:],
+            box_ap,
+            mask_ap,
+        )
+        for folder, title, stamp, box_ap, mask_ap in AT_OPENMMLAB
+    ),
+)
+CATALOGUE = {checkpoint.name: checkpoint for checkpoint in PUBLISHED}
+BY_FILE = {checkpoint.file: checkpoint for checkpoint in PUBLISHED}
+_BY_LOWER = {name.lower(): checkpoint for name, checkpoint in CATALOGUE.items()}
+# the authors' table has the MS_ that the file lacks
+_BY_LOWER["adelaidet/condinst_ms_r_101_bifpn_3x_sem"] = CATALOGUE["adelaidet/CondInst_R_101_BiFPN_3x_sem"]
+
+
+def find_checkpoint(name: str) -> Checkpoint | None:
+    """The published file of this name, in capitals or not."""
+    return _BY_LOWER.get(name.lower())
+
+
+def nearest(name: str, others: tuple[str, ...] = ()) -> str:
+    """The published name, or one of `others`, that is most like `name`; empty if none is."""
+    known = {other.lower(): other for other in (*others, *CATALOGUE)}
+    return next((known[near] for near in difflib.get_close_matches(name.lower(), known, 1)), "")

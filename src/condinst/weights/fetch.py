@@ -1,0 +1,166 @@
+"""A file from an https address into torch's cache: checked, resumable, whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPMessage, HTTPResponse
+from pathlib import Path
+from typing import IO
+from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlsplit
+
+import torch
+from filelock import FileLock
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from condinst.errors import ModelError
+
+OFFLINE = ("CONDINST_OFFLINE", "HF_HUB_OFFLINE")  # variables that forbid fetching
+LARGEST = 2 * 2**30  # bytes; the largest published file has 240 million
+SILENCE_SECONDS = 30.0  # without a byte from the server
+CHUNK = 2**20
+PARTIAL, RANGE_REFUSED = 206, 416
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def fetch_url(url: str, sha256: str = "", folder: Path | None = None, schemes: tuple[str, ...] = ("https",)) -> Path:
+    """The file at `url`: from `folder`, by default torch's cache, or fetched into it.
+
+    sha256: the digest or how it begins; with it the file is checked before it gets its name, and a download that broke
+    off goes on where it stopped. Processes that want the same file wait for the first. Raises ModelError, in one line,
+    for whatever goes wrong; there is then no file of the final name.
+    """
+    if urlsplit(url).scheme not in schemes:
+        raise ModelError(f"{url}: weights are fetched by https alone; download the file and give its path")
+    target = (folder or torch_cache()) / Path(unquote(urlsplit(url).path)).name
+    if target.is_file():
+        return target
+    if offline():
+        raise ModelError(
+            f"{url}: not in {target.parent}, and {offline()} is set; unset it once to fetch it, or give a local file"
+        )
+    with _plain_errors(url, target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(f".{target.name}.lock")):
+            if not target.is_file():
+                part = target.with_name(f"{target.name}.part")
+                _download(url, part, resume=bool(sha256))
+                verify(part, sha256, url)
+                os.replace(part, target)
+    return target
+
+
+def torch_cache() -> Path:
+    """The folder where torch keeps the weights it fetched."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def offline() -> str:
+    """The variable that forbids fetching; empty where none does."""
+    yes = {"1", "true", "yes", "on"}
+    return next((name for name in OFFLINE if os.environ.get(name, "").strip().lower() in yes), "")
+
+
+def verify(path: Path, sha256: str, source: str) -> None:
+    """Remove `path` and raise ModelError unless its digest begins as `sha256` does."""
+    found = digest(path) if sha256 else ""
+    if not found.startswith(sha256):
+        path.unlink()
+        raise ModelError(
+            f"{source}: checksum mismatch, expected SHA-256 {sha256[:16]}, got {found[:16]}; removed, fetch it again"
+        )
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _download(url: str, part: Path, resume: bool) -> None:
+    """Fill `part`, going on from its end if that may and can be; raises OSError or HTTPException."""
+    if not resume:  # the file may have changed since, and nothing would tell
+        part.unlink(missing_ok=True)
+    with _open(url, part.stat().st_size if part.is_file() else 0) as response:
+        start = part.stat().st_size if response.status == PARTIAL else 0
+        length = response.headers["Content-Length"]
+        total = start + int(length) if length else None
+        _limit(total or 0)
+        with part.open("ab" if start else "wb") as file:
+            _copy(response, file, start, total, part.stem)
+    found = part.stat().st_size
+    if total is not None and found != total:
+        raise OSError(f"the connection broke off after {found} of {total} bytes; the same command goes on from there")
+
+
+def _open(url: str, start: int) -> HTTPResponse:
+    """The answer to a request for all from byte `start` on; a server may send the whole instead."""
+    headers = {"User-Agent": "condinst"} | ({"Range": f"bytes={start}-"} if start else {})
+    try:
+        request = urllib.request.Request(url, headers=headers)
+        response: HTTPResponse = urllib.request.build_opener(SameScheme).open(request, timeout=SILENCE_SECONDS)
+    except HTTPError as error:
+        if error.code == RANGE_REFUSED and start:  # what is here is as long as the file, or longer
+            return _open(url, 0)
+        raise
+    if response.status == PARTIAL and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        response.close()
+        return _open(url, 0)
+    return response
+
+
+class SameScheme(urllib.request.HTTPRedirectHandler):
+    """From an https address on to https addresses only."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        if urlsplit(newurl).scheme != urlsplit(req.full_url).scheme:
+            raise URLError(f"it redirects to {newurl}, which is not {urlsplit(req.full_url).scheme}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _copy(response: HTTPResponse, file: IO[bytes], start: int, total: int | None, name: str) -> None:
+    """The rest of the file, with a bar on standard error where that is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task(name, total=total, completed=start)
+        while chunk := response.read(CHUNK):
+            _limit(file.tell() + len(chunk))
+            file.write(chunk)
+            progress.advance(task, len(chunk))
+
+
+def _limit(size: int) -> None:
+    if size > LARGEST:
+        raise OSError(f"more than {LARGEST // 2**30} GiB, which no published file has")
+
+
+@contextmanager
+def _plain_errors(url: str, folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, HTTPException, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise ModelError(
+                f"{folder}: cannot be written ({error.strerror}); free some space, or set TORCH_HOME to another folder"
+            ) from None
+        raise ModelError(
+            f"{url}: cannot be fetched ({_reason(error)}); if it stays so, get the file elsewhere and give its path"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, HTTPError):
+        return f"HTTP {error.code} {error.reason}"
+    inner = error.reason if isinstance(error, URLError) else error
+    return (str(inner) or type(inner).__name__).splitlines()[0]

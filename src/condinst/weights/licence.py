@@ -1,0 +1,41 @@
+"""Weights that may not be used for everything say so."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+import torch
+
+from condinst.config import Config
+
+RESTRICTION = "non-commercial"
+
+
+def announce_licence(config: Config, source: str) -> None:
+    """Print, on standard error, the licence of weights that are not for commercial use, at their first use.
+
+    The first use with this torch cache: an empty file in its folder `condinst` remembers. source: the name for weights
+    that have none in their settings.
+    """
+    licence = config.about.get("licence", "")
+    if RESTRICTION not in licence:
+        return
+    name = config.about.get("name", source)
+    place = config.about.get("source") or config.about.get("origin", "")
+    line = f"licence of {name}: {licence}" + (f" (from {place})" if place else "")
+    if _is_new(line):
+        print(line, file=sys.stderr)
+
+
+def _is_new(line: str) -> bool:
+    mark = Path(torch.hub.get_dir()) / "condinst" / f"licence-{hashlib.sha256(line.encode()).hexdigest()[:16]}"
+    try:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError:
+        return True  # what cannot be remembered is said again
+    return True

@@ -1,0 +1,122 @@
+"""What a model's name means → the weights file on this machine, fetched if need be."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils.tqdm import tqdm
+
+from condinst.errors import ModelError
+from condinst.weights.catalogue import Checkpoint, nearest
+from condinst.weights.fetch import NO_ROOM, fetch_url, offline, torch_cache, verify
+from condinst.weights.names import CONFIG_FILE, WEIGHTS_FILE, Place, Repository
+
+
+class HubOptions(NamedTuple):
+    """What huggingface_hub's own functions take. For an https address none counts."""
+
+    revision: str | None = None
+    token: str | bool | None = None
+    cache_dir: str | Path | None = None
+    force_download: bool = False
+    local_files_only: bool = False
+
+
+class TerminalBar(tqdm):
+    """A progress bar where standard error is a terminal."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options | {"disable": not sys.stderr.isatty()})  # type: ignore[no-untyped-call]
+
+
+def obtain(place: Place, options: HubOptions | None = None) -> Path:
+    """The weights file of `place`.
+
+    A published file that is in the cache is taken without asking the network; of a repository the newest files, where
+    the hub can be reached. Raises ModelError, in one line, for whatever goes wrong.
+    """
+    if isinstance(place, Path):
+        return place
+    if isinstance(place, Repository):
+        return _from_repository(place.id, options or HubOptions())
+    if place.on_hub:
+        return _from_hub(place, options or HubOptions())
+    return fetch_url(place.address, place.sha256)
+
+
+def find_cached(checkpoint: Checkpoint, options: HubOptions | None = None) -> Path | None:
+    """A published file if it was fetched before."""
+    if not checkpoint.on_hub:
+        path = torch_cache() / checkpoint.file
+        return path if path.is_file() else None
+    options = options or HubOptions()
+    found = try_to_load_from_cache(
+        checkpoint.place, checkpoint.file, cache_dir=options.cache_dir, revision=options.revision
+    )
+    return Path(found) if isinstance(found, str) else None
+
+
+def _from_hub(checkpoint: Checkpoint, options: HubOptions) -> Path:
+    cached = None if options.force_download else find_cached(checkpoint, options)
+    if cached:
+        return cached
+    path = _snapshot(checkpoint.place, [checkpoint.file], options, checkpoint.address) / checkpoint.file
+    try:
+        verify(path.resolve(), checkpoint.sha256, checkpoint.address)
+    except ModelError:
+        path.unlink(missing_ok=True)  # the cache's link to what was removed
+        raise
+    return path
+
+
+def _from_repository(name: str, options: HubOptions) -> Path:
+    """Weights and settings, both of one commit."""
+    near = nearest(name)
+    hint = f" (did you mean '{near}'?)" if near else ""
+    what = f"model '{name}': no such name, folder or file here{hint}; on the Hugging Face hub"
+    return _snapshot(name, [CONFIG_FILE, WEIGHTS_FILE], options, what) / WEIGHTS_FILE
+
+
+def _snapshot(repository: str, files: list[str], options: HubOptions, what: str) -> Path:
+    """The folder in the hub's cache that holds `files` of one commit. what: how an error begins."""
+    cache = Path(options.cache_dir or constants.HF_HUB_CACHE)
+    forbidden = offline() or ("local_files_only" if options.local_files_only else "")
+    asked = options._replace(local_files_only=bool(forbidden))._asdict()
+    try:
+        folder = Path(snapshot_download(repository, allow_patterns=files, tqdm_class=TerminalBar, **asked))
+    except Exception as error:  # which errors of its transport the hub's client lets through differs by version
+        raise ModelError(f"{what}: {_reason(error, cache, forbidden)}") from None
+    missing = [file for file in files if not (folder / file).is_file()]
+    if missing:
+        raise ModelError(f"{what}: {repository} holds no {missing[0]}")
+    return folder
+
+
+def _reason(error: Exception, cache: Path, forbidden: str) -> str:
+    if isinstance(error, GatedRepoError):
+        return "its owner grants access to each user; ask on its page, then run `hf auth login`"
+    if isinstance(error, RepositoryNotFoundError):
+        return "no such repository, or a private one; check the name, or run `hf auth login`"
+    if isinstance(error, RevisionNotFoundError):
+        return "the repository has no such revision"
+    if isinstance(error, LocalEntryNotFoundError) and forbidden:
+        return f"not in {cache}, and {forbidden} is set; unset it once to fetch it, or give a local file"
+    if isinstance(error, LocalEntryNotFoundError):
+        why = f" ({_first_line(error.__cause__)})" if error.__cause__ else ""
+        return f"not in {cache}, and the Hugging Face hub was not reached{why}; check the connection"
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return f"{cache} cannot be written ({error.strerror}); free some space, or set HF_HOME to another folder"
+    return f"cannot be fetched ({_first_line(error)})"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,119 @@
+"""What is known of a model without its tensors: its parts in words, and how many parameters they have."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from condinst.config import Config, ModelConfig
+from condinst.model.condinst import CondInst, filter_layout
+from condinst.structures import MASK_FEATURE_STRIDE, STRIDES
+from condinst.weights import adelaidet, mmdetection
+from condinst.weights.catalogue import MMDETECTION, Checkpoint
+from condinst.weights.classes import COCO_CLASSES
+
+PARTS = {"fpn": "pyramid", "mask_branch": "mask branch", "semantic_head": "semantic head"}  # where words are clearer
+
+
+class Outline(NamedTuple):
+    """A model in words and numbers.
+
+    filters: numbers the controller predicts for one instance. strides: pixels, of the pyramid's levels.
+    parameters: by part, and their total.
+    """
+
+    backbone: str
+    pyramid: str
+    head: str
+    mask_branch: str
+    mask_head: str
+    filters: int
+    strides: tuple[int, ...]
+    input: str
+    score: str
+    parameters: dict[str, int]
+
+
+def outline(config: Config) -> Outline:
+    """Raises ModelError if the backbone cannot be built."""
+    model = config.model
+    return Outline(
+        backbone=_backbone(model),
+        pyramid=_pyramid(model),
+        head=f"FCOS, two towers of {model.head.convs} convolutions, {model.head.channels} channels",
+        mask_branch=_mask_branch(model),
+        mask_head=_mask_head(model),
+        filters=filter_layout(model).count,
+        strides=STRIDES,
+        input=(
+            f"{model.channel_order}, shorter side {config.input.shorter}, longer at most {config.input.longer} px, "
+            f"padded to a multiple of {model.size_divisor}"
+        ),
+        score="√(class · centerness)" if config.detect.score_root else "class · centerness",
+        parameters=count_parameters(model),
+    )
+
+
+def count_parameters(model: ModelConfig) -> dict[str, int]:
+    """Parameters of each part, largest first, and "total"; nothing is allocated."""
+    with torch.device("meta"):
+        network = CondInst(model)
+    counts = {
+        PARTS.get(name, name): sum(parameter.numel() for parameter in part.parameters())
+        for name, part in network.named_children()
+    }
+    return dict(sorted(counts.items(), key=lambda item: -item[1])) | {"total": sum(counts.values())}
+
+
+def expected_config(checkpoint: Checkpoint) -> Config:
+    """The settings that the file of a published model has, read off its name."""
+    title = checkpoint.title.lower()
+    features, width = (16, 8) if title.startswith("boxinst") else (8, 8)
+    if checkpoint.program == MMDETECTION:
+        layout, width = mmdetection.LAYOUT, features
+    else:
+        layout = adelaidet.BIFPN_LAYOUT if "bifpn" in title else adelaidet.FPN_LAYOUT
+    config = layout.settings.with_overrides(
+        [
+            f"model.backbone.name=resnet{101 if 'r_101' in title or 'r101' in title else 50}",
+            f"model.backbone.deformable_interval={int('dcni' in title)}",  # in every block, whatever the name says
+            f"model.mask_branch.features={features}",
+            f"model.mask_head.width={width}",
+            f"model.semantic={title.endswith('_sem')}",
+        ]
+    )
+    model = config.model.model_copy(update={"classes": COCO_CLASSES})
+    return config.model_copy(update={"model": model, "about": config.about | checkpoint.about})
+
+
+def _backbone(model: ModelConfig) -> str:
+    backbone = model.backbone
+    norms = {"frozen": "fixed", "affine": "of fixed statistics", "batch": "of the batch"}[backbone.norm]
+    stride = ", stride on the first 1×1" if backbone.stride_in_1x1 else ""
+    interval = backbone.deformable_interval
+    blocks = "every block" if interval == 1 else f"one block in {interval}"
+    return f"{backbone.name}, norms {norms}{stride}" + (f", deformable in {blocks}" if interval else "")
+
+
+def _pyramid(model: ModelConfig) -> str:
+    if model.pyramid == "fpn":
+        return f"FPN, {model.fpn_channels} channels"
+    return f"BiFPN, {model.bifpn_repeats} repeats, {model.fpn_channels} channels"
+
+
+def _mask_branch(model: ModelConfig) -> str:
+    features, branch = filter_layout(model).features, model.mask_branch
+    if not features:
+        return "none"
+    semantic = ", semantic head in training" if model.semantic else ""
+    return (
+        f"{branch.convs} convolutions, {branch.channels} channels, {features} features at stride "
+        f"{MASK_FEATURE_STRIDE}{semantic}"
+    )
+
+
+def _mask_head(model: ModelConfig) -> str:
+    head, sizes = model.mask_head, filter_layout(model).sizes
+    layers = "→".join(str(size) for size in sizes)
+    return f"{head.depth} layers {layers}, coordinates {head.coordinates}, masks at stride {head.mask_out_stride}"

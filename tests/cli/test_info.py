@@ -1,0 +1,95 @@
+"""`condinst info`: what a model is, for people and as JSON, with nothing fetched."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import Result
+
+from condinst.weights import adelaidet
+from condinst.weights.catalogue import CATALOGUE
+from condinst.weights.fetch import torch_cache
+
+Run = Callable[..., Result]
+
+
+def read(run: Run, model: object) -> dict[str, Any]:
+    outcome = run("info", model, "--json")
+    assert outcome.exit_code == 0, outcome.output
+    document: dict[str, Any] = json.loads(outcome.stdout)
+    return document
+
+
+def test_published_model_that_is_not_here(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDINST_OFFLINE", "1")
+    name = "adelaidet/BoxInst_MS_R_101_BiFPN_dcni3_3x"
+    found = read(run, name)
+    assert found["about"]["licence"] == "non-commercial use only"
+    assert found["about"]["box AP"] == "0.464 on COCO val2017, reported by AdelaiDet"
+    assert "deformable in every block" in found["backbone"]
+    assert found["pyramid"] == "BiFPN, 6 repeats, 160 channels"
+    assert found["filters"] == 233
+    assert found["strides"] == [8, 16, 32, 64, 128]
+    assert len(found["classes"]) == 80
+    assert found["file"] == CATALOGUE[name].address
+    assert found["bytes"] is None
+    text = run("info", name).stdout
+    for word in (name, "not here; the first use fetches it", "BGR", "√(class · centerness)", "toothbrush", "0.348"):
+        assert word in text
+
+
+def test_mmdetections_model_in_the_cache(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    name = "mmdetection/boxinst_r50_fpn_ms-90k_coco"
+    torch_cache().mkdir(parents=True)
+    path = torch_cache() / CATALOGUE[name].file
+    path.write_bytes(b"x" * 1234)
+    found = read(run, name)
+    assert (found["file"], found["bytes"]) == (str(path), 1234)
+    assert found["filters"] == 593
+    assert found["score"] == "class · centerness"
+    assert found["about"]["licence"] == "Apache-2.0"
+
+
+def test_folder(run: Run, model_folder: Path) -> None:
+    found = read(run, model_folder)
+    assert found["backbone"].startswith("mobilenetv2_050")
+    assert found["classes"] == ["nucleus"]
+    assert found["input"] == "RGB, shorter side 64, longer at most 96 px, padded to a multiple of 32"
+    assert found["file"] == str(model_folder / "model.safetensors")
+    assert found["bytes"] == (model_folder / "model.safetensors").stat().st_size
+    parts = dict(found["parameters"])
+    total = parts.pop("total")
+    assert set(parts) == {"backbone", "pyramid", "head", "mask branch"}
+    assert total == sum(parts.values())
+    assert 4 * total < found["bytes"] < 4.3 * total  # the file has buffers, too
+    text = run("info", model_folder).stdout
+    for word in ("classes (1)", "nucleus", "CC0", "0.20", "169", "MB"):
+        assert word in text
+
+
+def test_local_file_of_a_published_program(run: Run, written: Callable[..., Any], tmp_path: Path) -> None:
+    path = tmp_path / "mine.pth"
+    torch.save({"model": written(adelaidet.FPN_LAYOUT), "iteration": 3}, path)
+    found = read(run, path)
+    assert found["about"]["origin"] == "AdelaiDet"
+    assert found["classes"] == ["class 0", "class 1"]
+    assert "stride on the first 1×1" in found["backbone"]
+
+
+def test_unusable_models(run: Run, model_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(model_folder, tmp_path / "model")
+    path = tmp_path / "model" / "config.yaml"
+    path.write_text(path.read_text().replace("- nucleus", "- nucleus\n  - other"))
+    outcome = run("info", tmp_path / "model")
+    assert outcome.exit_code == 4
+    assert "head.class_logits.weight is [1, 64, 3, 3], expected [2, 64, 3, 3]" in outcome.stderr
+    outcome = run("info", "adelaidet/CondInst_MS_R_50_3")
+    assert outcome.exit_code == 4
+    assert "did you mean 'adelaidet/CondInst_MS_R_50_3x'?" in outcome.stderr

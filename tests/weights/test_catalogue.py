@@ -1,0 +1,170 @@
+"""The published models: every name of the list, what it means, and that what is said of a file fits the file."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from condinst.errors import ModelError
+from condinst.model.condinst import CondInst
+from condinst.recipes import recipe_names
+from condinst.weights.catalogue import BY_FILE, CATALOGUE, PUBLISHED, Checkpoint, find_checkpoint, nearest
+from condinst.weights.names import Repository, resolve
+from condinst.weights.outline import count_parameters, expected_config
+from condinst.weights.published import read_published
+
+SHARED = Path(__file__).parents[3] / "shared"
+KEYS, SPEC = SHARED / "reference" / "keys", SHARED / "spec" / "condinst.md"
+# bytes of the files on the hub, as its listing gives them
+SIZES = {
+    "CondInst_MS_R_50_1x": 136956635,
+    "CondInst_MS_R_50_3x_sem": 138774419,
+    "CondInst_MS_R_101_3x": 213189324,
+    "CondInst_MS_R_101_3x_sem": 215007108,
+    "CondInst_MS_R_50_BiFPN_3x_sem": 157197133,
+    "CondInst_MS_R_101_BiFPN_3x": 232057773,
+    "CondInst_R_101_BiFPN_3x_sem": 233433188,
+    "BoxInst_MS_R_50_1x": 137550843,
+    "BoxInst_MS_R_101_1x": 213783532,
+    "BoxInst_MS_R_101_BiFPN_3x": 232430797,
+    "BoxInst_MS_R_101_BiFPN_dcni3_3x": 240162094,
+}
+EXTRA = (150, 250)  # bytes of a file for each tensor beside its numbers: its record's head and its name
+
+
+def test_every_published_name_is_there() -> None:
+    programs = [checkpoint.program for checkpoint in PUBLISHED]
+    assert (programs.count("adelaidet"), programs.count("mmdetection")) == (16, 3)
+    assert len(CATALOGUE) == len(BY_FILE) == 19
+
+
+@pytest.mark.skipif(not SPEC.is_file(), reason=f"the specification is not at {SPEC}")
+def test_reported_accuracy_and_checksums_are_the_specifications() -> None:
+    text = SPEC.read_text().split("## 5.")[1].split("## 6.")[0]
+    for checkpoint in PUBLISHED:
+        if checkpoint.program == "mmdetection":
+            assert f"`{checkpoint.file}` {checkpoint.box_ap}/{checkpoint.mask_ap}" in text
+            assert checkpoint.file.endswith(f"-{checkpoint.sha256}.pth")
+            continue
+        family = text.split("tianzhi/AdelaiDet-BoxInst")[checkpoint.title.startswith("BoxInst")]
+        short = re.sub(r"^\w+?Inst_(MS_)?", "", checkpoint.title)
+        assert re.search(rf"[ _]{short}( \([^)]*\))? {checkpoint.box_ap}/{checkpoint.mask_ap}", family), short
+
+
+def test_checksums_are_hexadecimal_and_differ() -> None:
+    known = [checkpoint.sha256 for checkpoint in PUBLISHED if checkpoint.sha256]
+    assert all(re.fullmatch("[0-9a-f]{64}|[0-9a-f]{8}", sha256) for sha256 in known)
+    assert len(set(known)) == len(known) == 15
+
+
+def test_addresses() -> None:
+    for checkpoint in PUBLISHED:
+        assert checkpoint.address.startswith("https://")
+        assert checkpoint.address.endswith(f"/{checkpoint.file}")
+        assert checkpoint.on_hub == (checkpoint.program == "adelaidet")
+        assert checkpoint.title in checkpoint.file
+    assert CATALOGUE["adelaidet/CondInst_MS_R_50_3x"].address == (
+        "https://huggingface.co/tianzhi/AdelaiDet-CondInst/resolve/main/CondInst_MS_R_50_3x.pth"
+    )
+
+
+@pytest.mark.parametrize("checkpoint", PUBLISHED, ids=lambda checkpoint: checkpoint.title)
+def test_the_recipe_exists(checkpoint: Checkpoint) -> None:
+    assert not checkpoint.recipe or checkpoint.recipe in recipe_names()
+
+
+@pytest.mark.parametrize("title", SIZES)
+def test_the_expected_architecture_has_the_size_of_the_file(title: str) -> None:
+    with torch.device("meta"):
+        state = CondInst(expected_config(CATALOGUE[f"adelaidet/{title}"]).model).state_dict()
+    numbers = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    assert EXTRA[0] < (SIZES[title] - numbers) / len(state) < EXTRA[1]
+
+
+def recorded(name: str) -> dict[str, Tensor]:
+    rows = [line.split("\t") for line in (KEYS / f"{name}.txt").read_text().splitlines() if line[0] != "#"]
+    return {key: torch.zeros(()).expand(ast.literal_eval(shape)) for key, shape, *_ in rows}
+
+
+@pytest.mark.skipif(not KEYS.is_dir(), reason=f"key lists of the published models not at {KEYS}")
+@pytest.mark.parametrize(
+    "title",
+    ["CondInst_MS_R_50_3x_sem", "CondInst_MS_R_101_BiFPN_3x", "BoxInst_MS_R_50_1x", "BoxInst_MS_R_101_BiFPN_dcni3_3x"],
+)
+def test_the_expected_settings_are_those_read_off_the_file(title: str) -> None:
+    expected = expected_config(CATALOGUE[f"adelaidet/{title}"])
+    found = read_published(recorded(title), title).config
+    assert expected.model == found.model
+    assert expected.detect == found.detect
+    assert found.about.items() <= (expected.about | found.about).items()
+
+
+def test_mmdetections_expected_settings() -> None:
+    condinst, small, large = (expected_config(checkpoint) for checkpoint in PUBLISHED if not checkpoint.on_hub)
+    assert [config.model.backbone.name for config in (condinst, small, large)] == ["resnet50", "resnet50", "resnet101"]
+    assert [config.model.mask_head.width for config in (condinst, small, large)] == [8, 16, 16]
+    assert not condinst.detect.score_root
+    filters = [config.model for config in (condinst, small)]
+    heads = [count_parameters(model)["head"] for model in filters]
+    assert heads[1] - heads[0] == (593 - 169) * (256 * 9 + 1)
+
+
+def test_names_in_any_capitals() -> None:
+    assert resolve("AdelaiDet/condinst_ms_r_50_3X") == CATALOGUE["adelaidet/CondInst_MS_R_50_3x"]
+
+
+def test_the_one_whose_file_is_called_otherwise() -> None:
+    by_table, by_file = (f"adelaidet/CondInst_{short}_101_BiFPN_3x_sem" for short in ("MS_R", "R"))
+    assert find_checkpoint(by_table) == find_checkpoint(by_file) == CATALOGUE[by_file]
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"),
+    [
+        ("adelaidet/CondInst_MS_R_50_3", "adelaidet/CondInst_MS_R_50_3x"),
+        ("CondInst_MS_R_101_3x_sem", "adelaidet/CondInst_MS_R_101_3x_sem"),
+        ("mmdetection/boxinst_r50_fpn_ms-90k", "mmdetection/boxinst_r50_fpn_ms-90k_coco"),
+    ],
+)
+def test_a_typo_is_answered_by_the_nearest_name(typo: str, meant: str) -> None:
+    assert nearest(typo) == meant
+    with pytest.raises(ModelError, match=re.escape(f"did you mean '{meant}'?")):
+        resolve(typo)
+
+
+def test_what_may_be_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve("me/my-model_1.0") == Repository("me/my-model_1.0")
+    for other in ("me/model.pth", "./me/model", "../me/model", "/me/model", "me/model/", "a/b/c", Path("me/model")):
+        with pytest.raises(ModelError, match="no such shipped or published model"):
+            resolve(other)
+    (tmp_path / "me" / "model").mkdir(parents=True)
+    with pytest.raises(ModelError, match=r"holds no model\.safetensors"):
+        resolve("me/model")
+
+
+def test_a_published_name_goes_before_a_local_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "adelaidet/CondInst_MS_R_50_1x"
+    folder = tmp_path / name
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").touch()
+    monkeypatch.chdir(tmp_path)
+    assert resolve(name) == CATALOGUE[name]
+    assert resolve(f"./{name}") == Path(name) / "model.safetensors"
+    assert resolve(folder) == folder / "model.safetensors"
+
+
+def test_parameters_are_counted_by_part() -> None:
+    """The head by hand: two towers of four 3×3 convolutions with norms, 80 + 4 + 1 + 169 outputs, five scales."""
+    counts = count_parameters(expected_config(CATALOGUE["adelaidet/CondInst_MS_R_50_1x"]).model)
+    conv = 256 * 256 * 9 + 256
+    assert counts["head"] == 8 * (conv + 2 * 256) + (80 + 4 + 1 + 169) * (256 * 9 + 1) + 5
+    total = counts.pop("total")
+    assert total == sum(counts.values())
+    assert math.isclose(counts["backbone"], 23.5e6, rel_tol=0.01)  # ResNet-50 without its classifier
