@@ -24,6 +24,7 @@ from condinst.data.image import read_image
 from condinst.data.transforms import resize_image, resize_shape
 from condinst.inference.assemble import assemble
 from condinst.inference.detect import detect, take
+from condinst.inference.network import make_network
 from condinst.inference.result import Result
 from condinst.model.condinst import CondInst, filter_layout
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
@@ -32,13 +33,17 @@ from condinst.weights.published import read_published
 
 R50 = "CondInst_MS_R_50_1x"
 SLOW = pytest.mark.slow
+EXACT = "exact:"  # by the network that `Predictor(mode="exact")` runs, with norms folded and channels last
 CASES = [
     pytest.param(f"{R50}__s256", id="r50"),
     pytest.param(f"{R50}__s256_alllevels", id="r50-alllevels"),
     pytest.param(f"{R50}__s256_batch2mixed", id="r50-batch2mixed"),
+    pytest.param(f"{EXACT}{R50}__s256", id="r50-exact"),
+    pytest.param(f"{EXACT}{R50}__s800", id="r50-s800-exact", marks=SLOW),
     pytest.param(f"{R50}__s800", id="r50-s800", marks=SLOW),
     pytest.param("CondInst_MS_R_101_3x__s256", id="r101", marks=SLOW),
     pytest.param("CondInst_MS_R_50_BiFPN_3x_sem__s256", id="bifpn-sem"),
+    pytest.param(f"{EXACT}CondInst_MS_R_50_BiFPN_3x_sem__s256", id="bifpn-sem-exact"),
     pytest.param("BoxInst_MS_R_50_1x__s256", id="boxinst-r50", marks=SLOW),
     pytest.param("BoxInst_MS_R_50_BiFPN_1x__s256", id="boxinst-bifpn", marks=SLOW),
 ]
@@ -79,8 +84,12 @@ def network(adelaidet_state: Callable[[str], dict[str, Tensor]]) -> Callable[[st
 
 @pytest.fixture(scope="module", params=CASES)
 def run(request: pytest.FixtureRequest, reference: Path, network: Callable[[str], tuple[CondInst, Config]]) -> Run:
-    name: str = request.param
+    name = request.param.removeprefix(EXACT)
     model, config = network(name.split("__")[0])
+    if name != request.param:
+        prepared = make_network(model, "exact", torch.device("cpu"), 32).module
+        assert isinstance(prepared, CondInst)
+        model = prepared
     if "alllevels" in name:
         config = config.with_overrides(["detect.candidates_per_level=30", "detect.score_threshold=0.02"])
     recorded = json.loads((reference / "inference" / f"{name}.json").read_text())
@@ -88,7 +97,7 @@ def run(request: pytest.FixtureRequest, reference: Path, network: Callable[[str]
     pictures = [picture, np.ascontiguousarray(picture[:, :360])] if "batch2" in name else [picture]
     with torch.inference_mode():
         images = prepare(pictures, config, 800 if "s800" in name else 256)
-        features = model.backbone(images.tensor)
+        features = model.backbone(images.tensor.contiguous(memory_format=torch.channels_last))
         pyramid = model.fpn(features)
         output = NetworkOutput(model.head(pyramid), model.mask_branch(pyramid), None)
         found = detect(output, config.model, config.detect)
