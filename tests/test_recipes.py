@@ -1,21 +1,40 @@
-"""Every recipe that comes with the package can be built, and says what it is."""
+"""Every recipe that comes with the package can be built, says what it is, and is the published one where it says so."""
 
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from torch import Tensor
 
-from condinst.config import Config
+from condinst.config import Config, ModelConfig
+from condinst.engine.optimizer import lr_factor
 from condinst.errors import UsageError
 from condinst.model.condinst import CondInst
 from condinst.recipes import FOLDER, load_recipe, recipe_names
+from condinst.weights.catalogue import PUBLISHED, Checkpoint
+from condinst.weights.published import read_published
+
+KEYS = Path(__file__).parents[2] / "shared" / "reference" / "keys"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "training.md"
+CHECKPOINTS = {checkpoint.recipe: checkpoint for checkpoint in PUBLISHED if checkpoint.recipe}
+
+
+def on_meta(config: ModelConfig) -> CondInst:
+    """A network that takes no memory."""
+    with torch.device("meta"):
+        return CondInst(config).eval()
 
 
 def test_names() -> None:
     assert "nuclei" in recipe_names()
-    assert [f"{name}.yaml" for name in recipe_names()] == sorted(path.name for path in FOLDER.glob("*.yaml"))
+    assert recipe_names() == sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -24,25 +43,135 @@ def test_builds(name: str) -> None:
     """The tensors that the head gives are those that the mask head reads."""
     config = load_recipe(name)
     settings = config.model.model_copy(update={"classes": ("one", "two", "three")})
-    model = CondInst(settings).eval()
-    output = model(torch.zeros(1, 3, 64, 64))
+    output = on_meta(settings)(torch.zeros(1, 3, 64, 64, device="meta"))
     inputs = settings.mask_branch.features + (0 if settings.mask_head.coordinates == "none" else 2)
     widths = [inputs, *[settings.mask_head.width] * (settings.mask_head.depth - 1), 1]
     count = sum(a * b + b for a, b in pairwise(widths))
     assert [level.shape[1] for level in output.head.filters] == [count] * 5
     assert [level.shape[1] for level in output.head.class_logits] == [3] * 5
     assert output.mask_features.shape == (1, settings.mask_branch.features, 8, 8)
-    assert all(level.isfinite().all() for levels in output.head for level in levels)
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_says_what_it_is(name: str) -> None:
-    """Data, licence and the command, which names the recipe and no number that the file does not know."""
+    """Data and the command, which names the recipe; and nothing that is the default or its base's anyway."""
     config = load_recipe(name)
     assert f"--recipe {name}" in config.about["command"]
     assert config.about["data"]
     written = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-    assert config == Config.from_dict(written)
+    below = load_recipe(written.pop("base")) if "base" in written else Config()
+    assert config.about == written.pop("about")
+    if name in CHECKPOINTS:
+        said = {
+            key: value for key, value in leaves(written) if dict(leaves(below.model_dump(mode="json")))[key] == value
+        }
+        assert said == {}
+
+
+def leaves(values: dict[str, object], place: str = "") -> list[tuple[str, object]]:
+    """(section.key, value) of every setting."""
+    found = []
+    for key, value in values.items():
+        found += leaves(value, f"{place}{key}.") if isinstance(value, dict) else [(f"{place}{key}", value)]
+    return found
+
+
+# --- the published recipes
+
+
+def test_each_published_model_of_the_authors_has_its_recipe() -> None:
+    assert len(CHECKPOINTS) == 16
+    assert set(CHECKPOINTS) == {name for name in recipe_names() if re.search("[13]x", name)}
+
+
+@pytest.mark.parametrize(("name", "checkpoint"), CHECKPOINTS.items())
+def test_what_is_expected_is_what_was_reported(name: str, checkpoint: Checkpoint) -> None:
+    about = load_recipe(name).about
+    assert float(about["expected box AP"]) == pytest.approx(checkpoint.box_ap / 100)
+    assert float(about["expected mask AP"]) == pytest.approx(checkpoint.mask_ap / 100)
+    assert about["reported by"] == f"AdelaiDet for {checkpoint.title}, on COCO val2017"
+    assert about["command"] == f"condinst train --recipe {name} --data coco/"
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_published_schedule(name: str) -> None:
+    """To the iteration."""
+    config = load_recipe(name)
+    train = config.train
+    total, drops = (270_000, [210_000, 250_000]) if "3x" in name else (90_000, [60_000, 80_000])
+    factors = {iteration: lr_factor(iteration, train) for drop in drops for iteration in (drop - 1, drop)}
+    assert list(factors.values()) == pytest.approx([1, 0.1, 0.1, 0.01])
+    assert (lr_factor(0, train), lr_factor(1000, train), lr_factor(total - 1, train)) == pytest.approx((1e-3, 1, 0.01))
+    assert (train.optimizer, train.lr, train.momentum, train.weight_decay) == ("sgd", 0.01, 0.9, 1e-4)
+    assert (train.iterations, train.batch_size, train.clip_norm, train.ema_decay) == (total, 16, 0, 0)
+    words = f"{total} iterations of {train.batch_size} pictures, ÷10 at {drops[0]} and {drops[1]}"
+    assert config.about["schedule"] == words
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_published_pictures_and_positives(name: str) -> None:
+    config = load_recipe(name)
+    assert (config.train.init, config.train.skip_empty) == ("msra", True)
+    assert config.train.sync_norms == ("pyramid" if "bifpn" in name else "none")
+    assert (config.augment.shorter, config.augment.longer) == ((640, 672, 704, 736, 768, 800), 1333)
+    assert (config.augment.flip_horizontal, config.augment.flip_vertical, config.augment.jitter) == (0.5, 0, (1, 1))
+    targets = config.targets
+    boxinst = ("boxes", "best_per_image", 64)
+    expected = boxinst if name.startswith("boxinst") else ("masks", "random", 500)
+    assert (targets.supervision, targets.mask_sampling, targets.max_mask_positives) == expected
+
+
+@cache
+def key_list(name: str) -> tuple[tuple[str, tuple[int, ...], str, bool], ...]:
+    """Name, shape, number type and whether it learns, of every tensor of a published model."""
+    path = KEYS / f"{name}.txt"
+    if not path.is_file():
+        pytest.skip(f"key list of the published model not at {path}")
+    rows = [line.split("\t") for line in path.read_text().splitlines() if line[0] != "#"]
+    return tuple((key, ast.literal_eval(shape), kind, learns == "1") for key, shape, kind, _, learns in rows)
+
+
+def recorded(name: str) -> str:
+    """The key list of a recipe's published model; that of one file says MS where the file's name does not."""
+    return CHECKPOINTS[name].title.replace("CondInst_R_", "CondInst_MS_R_")
+
+
+@cache
+def published_model(rows: tuple[tuple[str, tuple[int, ...], str, bool], ...]) -> ModelConfig:
+    state: dict[str, Tensor] = {
+        key: torch.zeros((), dtype=getattr(torch, kind)).expand(shape) for key, shape, kind, _ in rows
+    }
+    return read_published(state, "recorded").config.model
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_published_architecture(name: str) -> None:
+    """Every setting that the published tensors, and the program they come from, tell of."""
+    published = published_model(key_list(recorded(name)))
+    own = load_recipe(name).model.model_copy(update={"classes": published.classes})
+    assert own == published
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_published_numbers_learn(name: str) -> None:
+    """As many as in the original with its stem, first stage and norms of the backbone fixed."""
+    published = sum(torch.Size(shape).numel() for _, shape, _, learns in key_list(recorded(name)) if learns)
+    settings = load_recipe(name).model.model_copy(update={"classes": tuple(map(str, range(80)))})
+    assert sum(p.numel() for p in on_meta(settings).parameters() if p.requires_grad) == published
+
+
+def test_the_table_of_the_documentation() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w-]+)` \| ([\d ]+ \| [\d.]+ \| [\d.]+) \|$", text, re.MULTILINE)
+    expected = {}
+    for name in CHECKPOINTS:
+        config = load_recipe(name)
+        scores = config.about["expected box AP"], config.about["expected mask AP"]
+        expected[name] = f"{config.train.iterations:,}".replace(",", " ") + f" | {scores[0]} | {scores[1]}"
+    assert dict(rows) == expected
+
+
+# --- files of one's own
 
 
 def test_a_file_is_a_recipe(tmp_path: Path) -> None:
@@ -62,6 +191,44 @@ def test_a_folder_named_like_a_recipe(tmp_path: Path, monkeypatch: pytest.Monkey
     assert load_recipe("nuclei") == Config.from_yaml(FOLDER / "nuclei.yaml")
     with pytest.raises(UsageError, match="recipe 'other': no such name or file"):
         load_recipe("other")
+
+
+def test_a_base_and_what_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sections are merged, lists replaced, words about the base left behind; a relative path starts at the file."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "lower.yaml").write_text(
+        "about: {box AP: '1'}\ntrain: {lr: 0.5, seed: 1}\naugment: {shorter: [1, 2]}\nmodel: {classes: [a]}\n"
+    )
+    (tmp_path / "deep" / "middle.yaml").write_text(
+        "base: ../lower.yaml\nabout: {x: y}\ntrain: {seed: 2}\naugment: {shorter: [3]}\n"
+    )
+    (tmp_path / "upper.yaml").write_text("base: deep/middle.yaml\ntrain: {workers: 7}\nmodel: {head: {convs: 1}}\n")
+    monkeypatch.chdir(tmp_path / "deep")
+    config = load_recipe("../upper.yaml")
+    expected = ["train.lr=0.5", "train.seed=2", "train.workers=7", "augment.shorter=[3]", "model.classes=[a]"]
+    assert config == Config().with_overrides([*expected, "model.head.convs=1"])
+    assert load_recipe("middle.yaml").about == {"x": "y"}
+    assert "base" not in yaml.safe_load(config.to_yaml())
+    (tmp_path / "mine.yaml").write_text("base: condinst-r50-1x\ntrain: {seed: 3}\n")
+    published = load_recipe("condinst-r50-1x").model_copy(update={"about": {}})
+    assert load_recipe("../mine.yaml") == published.with_overrides(["train.seed=3"])
+
+
+def test_bases_that_cannot_be(tmp_path: Path) -> None:
+    def told(text: str) -> str:
+        (tmp_path / "one.yaml").write_text(text)
+        with pytest.raises(UsageError) as caught:
+            load_recipe(str(tmp_path / "one.yaml"))
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    (tmp_path / "two.yaml").write_text("base: one.yaml\n")
+    assert f"{tmp_path / 'two.yaml'}: its base 'one.yaml' is built on it" in told("base: two.yaml\n")
+    assert "its base './one.yaml' is built on it" in told("base: ./one.yaml\n")
+    assert "recipe 'condinst-r50': no such name or file; did you mean 'condinst-r50-" in told("base: condinst-r50\n")
+    assert "absent.yaml: cannot be read" in told("base: absent.yaml\n")
+    assert "base must be the name or file of a recipe, got ['nuclei']" in told("base: [nuclei]\n")
+    assert f"{tmp_path / 'one.yaml'}: train: " in told("base: nuclei\ntrain: 1\n")
 
 
 def test_refusals(tmp_path: Path) -> None:

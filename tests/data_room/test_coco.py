@@ -1,6 +1,7 @@
 """COCO files of every legal spelling become samples; every other file one clear line."""
 
 import copy
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image
 from pycocotools import mask as oracle
 from pycocotools.coco import COCO
 
-from condinst.data.coco import CocoData, read_coco
+from condinst.data.coco import CocoData, read_coco, skip_empty
 from condinst.data.sample import Bitmap, Polygons
 from condinst.errors import DataError
 
@@ -114,6 +115,34 @@ def test_what_has_no_area_is_left_out_and_counted(folder: Path) -> None:
     data = read(folder, content)
     assert [instance.annotation_id for instance in data.samples[0].instances] == [2]
     assert data.notes == (f"{folder / 'train.json'}: left out 2 annotations whose box or mask has no area",)
+
+
+def test_pictures_without_objects_can_be_left_out(folder: Path) -> None:
+    content = document()
+    data = read(folder, content)
+    kept = skip_empty(data)
+    assert [sample.image_id for sample in kept.samples] == [9]
+    assert kept.samples[0] is data.samples[0]
+    assert kept.notes == ("left out 1 of 2 pictures, which have no annotated object",)
+    assert (kept.classes, kept.category_ids) == (data.classes, data.category_ids)
+    assert skip_empty(kept) is kept
+    content["annotations"] = [content["annotations"][1] | {"iscrowd": 1, "image_id": 9}]
+    assert skip_empty(read(folder, content)).samples == ()  # crowds are not trained on
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_stays_as_it_was(folder: Path, enabled: bool) -> None:
+    """Also where reading fails."""
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        read(folder, document())
+        assert gc.isenabled() == enabled
+        with pytest.raises(DataError):
+            read(folder, [])
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def change(*path: Any, to: Any) -> Callable[[dict[str, Any]], None]:

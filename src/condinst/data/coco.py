@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,33 @@ def read_coco(annotations: Path, images: Path, max_pixels: int = MAX_PIXELS) -> 
     are left out and counted in `notes`. Raises DataError naming file, record and remedy for invalid JSON, missing keys
     or pictures, sizes that contradict each other, unknown or repeated ids, and malformed boxes, polygons or RLEs.
     """
-    document = _load(annotations)
+    with _without_collector():
+        return _read(_load(annotations), annotations, images, max_pixels)
+
+
+def skip_empty(data: CocoData) -> CocoData:
+    """`data` without the pictures that hold no object or only crowds; a note tells how many they were."""
+    kept = tuple(sample for sample in data.samples if not all(instance.crowd for instance in sample.instances))
+    left_out = len(data.samples) - len(kept)
+    if not left_out:
+        return data
+    note = f"left out {left_out} of {len(data.samples)} pictures, which have no annotated object"
+    return replace(data, samples=kept, notes=(*data.notes, note))
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Python's garbage collector would visit the millions of records of a large file again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _read(document: Record, annotations: Path, images: Path, max_pixels: int) -> CocoData:
     names = _read_categories(document, annotations)
     labels = {category_id: label for label, category_id in enumerate(sorted(names))}
     headers = _read_images(document, annotations, images, max_pixels)
@@ -50,6 +79,7 @@ def read_coco(annotations: Path, images: Path, max_pixels: int = MAX_PIXELS) -> 
         image_id = _known(record, "image_id", headers, where)
         label = labels[_known(record, "category_id", labels, where)]
         instance = _read_instance(record, annotation_id, label, headers[image_id], where)
+        record.clear()  # a large file is not held twice
         if instance is None:
             empty += 1
         else:

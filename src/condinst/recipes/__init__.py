@@ -1,11 +1,16 @@
-"""Named configurations. A recipe is a YAML file that says its expected scores, time and command."""
+"""Named configurations. A recipe is a YAML file that says its expected scores, time and command.
+
+It states what differs from the defaults or, with `base: NAME|FILE`, from another recipe. What is saved with a model is
+the whole configuration, which names no base.
+"""
 
 from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import Any
 
-from condinst.config import Config
+from condinst.config import Config, read_settings
 from condinst.errors import UsageError
 
 FOLDER = Path(__file__).parent
@@ -21,11 +26,43 @@ def load_recipe(name_or_path: str) -> Config:
 
     A file that shares its name with a shipped recipe is reached as `./name`.
     """
+    path = _find(name_or_path, Path())
+    return Config.from_dict(_resolve(path, ()), str(path))
+
+
+def _find(name_or_path: str, folder: Path) -> Path:
+    """The file of a recipe; a relative path starts at `folder`."""
     if name_or_path in recipe_names():  # first, as a folder of data often bears the recipe's name
-        return Config.from_yaml(FOLDER / f"{name_or_path}.yaml")
-    path = Path(name_or_path)
+        return FOLDER / f"{name_or_path}.yaml"
+    path = folder / name_or_path
     if path.suffix in {".yaml", ".yml"} or path.is_file():
-        return Config.from_yaml(path)
+        return path
     near = difflib.get_close_matches(name_or_path, recipe_names(), 1)
     hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(recipe_names())}"
     raise UsageError(f"recipe '{name_or_path}': no such name or file; {hint}")
+
+
+def _resolve(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
+    """The settings in a file over those of its base."""
+    values = read_settings(path)
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise UsageError(f"{path}: base must be the name or file of a recipe, got {base!r:.80}")
+    heirs = (*heirs, path.resolve())
+    found = _find(base, path.parent)
+    if found.resolve() in heirs:
+        raise UsageError(f"{path}: its base '{base}' is built on it in turn; name another one")
+    inherited = _resolve(found, heirs)
+    inherited.pop("about", None)  # the scores and the command of a base are not its heir's
+    return _merge(inherited, values)
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` where it says something, in sections too, else `below`."""
+    merged = below | above
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(key), dict):
+            merged[key] = _merge(below[key], value)
+    return merged
