@@ -37,7 +37,7 @@ from condinst.data.image import read_image
 from condinst.data.transforms import resize_image, resize_shape
 from condinst.engine.evaluate import evaluate
 from condinst.engine.fit import fit
-from condinst.engine.train import make_accelerator, make_batches, train
+from condinst.engine.train import make_accelerator, make_batches, require_masks, train
 from condinst.inference.result import Boxes, Masks, Result
 from condinst.ops.boxes import scale_boxes
 from condinst.ops.rle import Region, Rle, encode
@@ -109,13 +109,14 @@ class Rival(nn.Module):
         return rpn_losses | roi_losses if self.training else detections
 
 
-def rival_losses(model: nn.Module, batch: Batch, _: torch.Generator) -> dict[str, Tensor]:
+def rival_losses(model: nn.Module, batch: Batch, _: torch.Generator, __: int) -> dict[str, Tensor]:
     return {name: loss.float() for name, loss in model(batch).items()}
 
 
 def train_rival(config: Config, data: Path, folder: Path) -> float:
     """Train and save; returns the seconds it took."""
     coco = read_coco(data / "train.json", data / "images")
+    require_masks(coco, "Mask R-CNN learns from masks alone")
     head = config.model.mask_head.model_copy(update={"mask_out_stride": 1})  # whole masks, as Mask R-CNN crops them
     model_config = config.model.model_copy(update={"classes": coco.classes, "mask_head": head})
     config = config.model_copy(update={"model": model_config})

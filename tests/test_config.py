@@ -20,6 +20,9 @@ def test_published_defaults() -> None:
     assert (detect.score_threshold, detect.candidates_per_level, detect.max_detections) == (0.05, 1000, 100)
     assert (detect.nms, detect.nms_threshold, detect.mask_threshold) == ("box", 0.6, 0.5)
     assert (config.targets.center_radius, config.targets.max_mask_positives) == (1.5, 500)
+    assert (config.targets.supervision, config.targets.mask_sampling) == ("masks", "random")
+    boxes = config.box_supervision
+    assert (boxes.similarity, boxes.dilation, boxes.bottom_pixels, boxes.warmup_iterations) == (0.3, 2, 10, 10_000)
     loss = config.loss
     assert (loss.classification, loss.box, loss.quality, loss.mask) == ("focal", "giou", "centerness", "dice")
     train = config.train
@@ -106,6 +109,13 @@ def test_bad_overrides(text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
         Config().with_overrides([text])
     assert "\n" not in str(caught.value)
+
+
+def test_boxes_alone_and_the_semantic_head() -> None:
+    """It learns from masks, which that supervision ignores."""
+    boxes = Config().with_overrides(["targets.supervision=boxes"])
+    with pytest.raises(UsageError, match=r"targets\.supervision is boxes and model\.semantic is true"):
+        boxes.with_overrides(["model.semantic=true"])
 
 
 def test_precision_no_is_a_word(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ class LossConfig(Section):
     """Which formula and weight each term of the objective has (spec §3)."""
 
     classification: Literal["focal", "cross_entropy"] = "focal"
-    box: Literal["giou", "iou", "smooth_l1"] = "giou"
+    box: Literal["giou", "plain_giou", "iou", "smooth_l1"] = "giou"  # plain: mmdetection's
     quality: Literal["centerness", "iou"] = "centerness"
     mask: Literal["dice", "bce", "both"] = "dice"
     classification_weight: float = 1.0

@@ -35,6 +35,8 @@ class Truth(NamedTuple):
     boxes: (M, 4) float32. labels: (M,) int64 in [0, C). centroids: (M, 2) float32 (x, y) of each full-resolution
     mask. masks: (M, ceil(H/s), ceil(W/s)) bool, the full-resolution mask sampled at [s/2::s], s = mask_out_stride.
     semantic: (ceil(H/8), ceil(W/8)) int64, at the pixels [4::8] the label of the smallest mask there, −1 where none.
+    has_mask: (M,) bool; an instance without a mask has its filled box for one and the box's centre for centroid, and
+    is not in `semantic`.
     """
 
     boxes: Tensor
@@ -42,6 +44,7 @@ class Truth(NamedTuple):
     centroids: Tensor
     masks: Tensor
     semantic: Tensor
+    has_mask: Tensor
 
 
 class HeadOutput(NamedTuple):
@@ -71,6 +74,7 @@ class Targets(NamedTuple):
     labels: (N, L) int64, C where background. distances_in_strides: (N, L, 4), 0 where background.
     centerness: (N, L), 0 where background. instance_index: (N, L) int64 into `masks`, −1 where background.
     masks: (M of all images, H/s, W/s) bool at mask_out_stride. semantic: (N, H/8, W/8) int64, −1 where background.
+    has_mask: (M of all images,) bool, whether `masks` holds a mask or a filled box.
     """
 
     labels: Tensor
@@ -79,6 +83,37 @@ class Targets(NamedTuple):
     instance_index: Tensor
     masks: Tensor
     semantic: Tensor
+    has_mask: Tensor
+
+
+class Positives(NamedTuple):
+    """Positive locations of a batch, sorted. image_index, location_index: (K,) int64 into (N, L)."""
+
+    image_index: Tensor
+    location_index: Tensor
+
+
+class PositiveMasks(NamedTuple):
+    """What the dynamic mask head draws for K positives.
+
+    logits: (K, H/s, W/s) float32. image_index: (K,) int64. instance_index: (K,) int64 into `Targets.masks`.
+    """
+
+    logits: Tensor
+    image_index: Tensor
+    instance_index: Tensor
+
+
+class ColourPairs(NamedTuple):
+    """Mask pixels of one colour with a neighbour, in the pictures of a batch; D directions to find it in.
+
+    steps: (down, right) to the neighbour, in mask pixels. from_here, from_there: (N, D, H/s, W/s) bool, whether the
+    pair counts for an instance whose box holds the pixel, for one whose box holds its neighbour.
+    """
+
+    steps: tuple[tuple[int, int], ...]
+    from_here: Tensor
+    from_there: Tensor
 
 
 class Norms(NamedTuple):
@@ -95,6 +130,8 @@ class Losses(NamedTuple):
     box: Tensor
     quality: Tensor
     mask: Tensor
+    projection: Tensor
+    pairwise: Tensor
     semantic: Tensor
 
 

@@ -179,7 +179,7 @@ def test_first_weights_that_saw_other_pictures_are_told(run: Run, recipe: Path, 
     )
     told = outcome.stderr.splitlines()
     assert told[:2] == [
-        f"backbone resnet26 from {weights}",
+        f"backbone resnet26, first weights: {weights}",
         f"note: the weights of train.init={weights} were trained with {seen}",
     ]
     kept, _ = load_model(tmp_path / "run")

@@ -82,7 +82,9 @@ def test_examples_are_what_the_structures_promise() -> None:
         assert count > 0
         assert truth.masks.shape == (count, -(-height // 4), -(-width // 4))
         assert truth.semantic.shape == (-(-height // 8), -(-width // 8))
-        assert [part.dtype for part in truth] == [torch.float32, torch.int64, torch.float32, torch.bool, torch.int64]
+        dtypes = [torch.float32, torch.int64, torch.float32, torch.bool, torch.int64, torch.bool]
+        assert [part.dtype for part in truth] == dtypes
+        assert truth.has_mask.shape == (count,)
         assert (truth.boxes[:, 2:] > truth.boxes[:, :2]).all()
         assert (truth.boxes >= 0).all()
         assert (truth.boxes <= torch.tensor([width, height, width, height])).all()

@@ -13,7 +13,6 @@ from condinst.data.coco import read_coco
 from condinst.data.sample import Bitmap, Instance, Polygons, Sample
 from condinst.data.transforms import augment
 from condinst.data.truth import draw_truth
-from condinst.errors import DataError
 from condinst.structures import Truth
 
 DATA = Path(__file__).parent.parent / "data"
@@ -95,7 +94,7 @@ def test_sides_that_the_stride_does_not_divide(side: int, expected: int) -> None
 
 def test_no_instances() -> None:
     truth = draw_truth(sample_of(), IDENTITY, 12, 16, 4)
-    assert [tuple(part.shape) for part in truth] == [(0, 4), (0,), (0, 2), (0, 3, 4), (2, 2)]
+    assert [tuple(part.shape) for part in truth] == [(0, 4), (0,), (0, 2), (0, 3, 4), (2, 2), (0,)]
     assert (truth.semantic == -1).all()
 
 
@@ -116,9 +115,68 @@ def test_uncut_boxes_stay_as_annotated_and_inside_the_image() -> None:
     assert draw_truth(sample_of(off), IDENTITY, 12, 16, 2).boxes.tolist() == [[0, 0.5, 4.5, 4.25]]
 
 
-def test_boxes_alone_cannot_train() -> None:
-    with pytest.raises(DataError, match=r"picture\.png: annotation 7 has no mask"):
-        draw_truth(sample_of(Instance(0, (0, 0, 4, 4), None, False, 7)), IDENTITY, 12, 16, 4)
+def boxed(*box: float, label: int = 0) -> Instance:
+    return Instance(label, box, None, False, 7)  # type: ignore[arg-type]
+
+
+def test_a_box_alone_by_hand() -> None:
+    """The filled box from the pixel of one corner to that of the other, (5, 2) to (10, 6), and the box's own centre."""
+    drawn = bitmap_of(rectangle(0, 0, 3, 3), label=2)
+    truth = draw_truth(sample_of(boxed(5.5, 2, 10.25, 6.75, label=1), drawn), IDENTITY, 12, 16, 2)
+    assert truth.has_mask.tolist() == [False, True]
+    assert truth.labels.tolist() == [1, 2]
+    assert truth.boxes[0].tolist() == [5.5, 2, 10.25, 6.75]
+    assert truth.centroids[0].tolist() == [7.875, 4.375]
+    expected = rectangle(5, 2, 11, 7)[1::2, 1::2]  # pixels 5, 7, 9 across and 3, 5 down
+    assert expected.sum() == 6
+    assert np.array_equal(truth.masks[0].numpy(), expected)
+    assert (truth.semantic == -1).all()  # pixel (4, 4) is in neither, (12, 4) neither
+
+
+def test_boxes_alone_are_not_in_the_semantic_map() -> None:
+    truth = draw_truth(sample_of(boxed(0, 0, 16, 12), bitmap_of(rectangle(10, 2, 15, 6), label=1)), IDENTITY, 12, 16, 4)
+    assert truth.semantic.tolist() == [[-1, 1], [-1, -1]]
+
+
+def test_boxes_alone_that_a_crop_cuts_or_hides() -> None:
+    """Cut to what shows; a whole number's pixel is drawn only where it lies in the picture."""
+    shifted = np.array([[1.0, 0, -8], [0, 1, 0]])
+    hidden = (boxed(0, 0, 8, 5), boxed(9, 12, 12, 15), boxed(16, 0, 20, 5))
+    truth = draw_truth(sample_of(*hidden, boxed(4, 8, 40, 40, label=2)), shifted, 12, 8, 2)
+    assert truth.labels.tolist() == [2]
+    assert truth.boxes.tolist() == [[0, 8, 8, 12]]
+    assert truth.centroids.tolist() == [[4, 10]]
+    assert np.array_equal(truth.masks[0].numpy(), rectangle(0, 8, 8, 12, 12, 8)[1::2, 1::2])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.floats(-20, 60, width=32), min_size=4, max_size=4), st.sampled_from([1, 2, 4, 8]))
+def test_boxes_alone_anywhere(sides: list[float], stride: int) -> None:
+    """A drawn box holds its pixels' centres, and none further than a pixel out; every stride fits its map."""
+    (x0, x1), (y0, y1) = sorted(sides[:2]), sorted(sides[2:])
+    truth = draw_truth(sample_of(boxed(x0, y0, x1, y1)), IDENTITY, 23, 30, stride)
+    shows = max(x0, 0) < min(x1, 30) and max(y0, 0) < min(y1, 23)
+    assert len(truth.labels) == shows
+    rows, columns = (np.arange(-(-side // stride)) * stride + stride // 2 for side in (23, 30))
+    for mask in truth.masks.numpy():
+        ys, xs = (rows[:, None] + 0.5, columns + 0.5)
+        inside = (xs > x0) & (xs < x1) & (ys > y0) & (ys < y1) & (xs < 30) & (ys < 23)
+        near = (xs > x0 - 1) & (xs < x1 + 1) & (ys > y0 - 1) & (ys < y1 + 1) & (xs < 30) & (ys < 23)
+        assert mask[inside].all()
+        assert not mask[~near].any()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_boxes_alone_follow_the_image(seed: int) -> None:
+    """Flipped, turned, resized and cropped like the picture of the filled box."""
+    mask = rectangle(12, 9, 40, 30, 40, 56)
+    config = AugmentConfig(shorter=(50, 71), longer=200, jitter=(0.8, 1.6), crop=48, flip_vertical=0.5, turns=True)
+    image, matrix = augment(
+        np.repeat(mask[:, :, None], 3, 2).astype(np.uint8) * 255, config, np.random.default_rng(seed)
+    )
+    truth = draw_truth(sample_of(boxed(12, 9, 40, 30)), matrix, *image.shape[:2], 1)
+    drawn, shown = full_masks(truth, image)[0], image[:, :, 0] >= 128
+    assert (drawn & shown).sum() / (drawn | shown).sum() > 0.9
 
 
 points = st.lists(st.tuples(*[st.floats(-30, 70, width=32)] * 2), min_size=3, max_size=9)

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,12 @@ def batches(start: int, stop: int = 8) -> Iterator[Tensor]:
         yield torch.randn(4, 3, generator=torch.Generator().manual_seed(iteration))
 
 
-def losses_of(model: nn.Module, batch: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
-    """Random choices belong to it, as they do to the mask loss."""
+def losses_of(model: nn.Module, batch: Tensor, generator: torch.Generator, iteration: int) -> Mapping[str, Tensor]:
+    """Random choices belong to it, as they do to the mask loss, and a weight that grows."""
     noise = torch.randn(4, 1, generator=generator)
     found = model(batch)
-    return {"square": (found - batch.sum(1, keepdim=True)).square().mean(), "noise": (found * noise).mean() * 0.1}
+    square = (found - batch.sum(1, keepdim=True)).square().mean() * (iteration + 1) / 8
+    return {"square": square, "noise": (found * noise).mean() * 0.1}
 
 
 def run(
@@ -100,6 +102,21 @@ def test_a_finished_run_resumes_to_itself(tmp_path: Path) -> None:
     assert (tmp_path / "log.csv").read_bytes() == log
 
 
+def test_the_losses_are_told_the_iteration(tmp_path: Path) -> None:
+    """From zero, and on from the checkpoint in a resumed run."""
+    seen: list[int] = []
+
+    def losses(model: nn.Module, batch: Tensor, generator: torch.Generator, iteration: int) -> Mapping[str, Tensor]:
+        seen.append(iteration)
+        return losses_of(model, batch, generator, iteration)
+
+    for iterations in (3, 6):
+        config = TrainConfig.model_validate(BASE | {"iterations": iterations})
+        make = partial(batches, stop=iterations)
+        fit(make_model(), losses, make, config, tmp_path, Accelerator(cpu=True), resume=True)
+    assert seen == [0, 1, 2, 3, 4, 5]
+
+
 def test_resume_without_a_checkpoint_starts(tmp_path: Path) -> None:
     assert same(run(tmp_path / "one"), run(tmp_path / "other", resume=True))
 
@@ -127,9 +144,9 @@ def test_the_moving_average(tmp_path: Path) -> None:
     model = make_model()
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
-    def losses(wrapped: nn.Module, batch: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
+    def losses(wrapped: nn.Module, batch: Tensor, generator: torch.Generator, iteration: int) -> Mapping[str, Tensor]:
         states.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
-        return losses_of(wrapped, batch, generator)
+        return losses_of(wrapped, batch, generator, iteration)
 
     config = TrainConfig.model_validate(BASE | {"ema_decay": 0.75})
     kept = fit(model, losses, batches, config, tmp_path, Accelerator(cpu=True))
@@ -187,8 +204,8 @@ def test_training_mode_and_the_callback(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, value: float) -> None:
-    def losses(model: nn.Module, batch: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
-        found = losses_of(model, batch, generator)
+    def losses(model: nn.Module, batch: Tensor, generator: torch.Generator, iteration: int) -> Mapping[str, Tensor]:
+        found = losses_of(model, batch, generator, iteration)
         broken = torch.equal(batch, next(batches(4)))
         return {"square": found["square"], "noise": found["noise"] * (value if broken else 1)}
 

@@ -40,7 +40,7 @@ def settings(**changes: Any) -> TrainConfig:
 def test_a_gradient_that_is_not_finite_ends_the_run(tmp_path: Path, clip_norm: float) -> None:
     """The loss is still finite then, the weights no more: they must not replace the last good checkpoint."""
 
-    def losses(model: nn.Module, batch: int, _: torch.Generator) -> Mapping[str, Tensor]:
+    def losses(model: nn.Module, batch: int, _: torch.Generator, __: int) -> Mapping[str, Tensor]:
         loss = model(torch.ones(2, 3)).square().mean()
         return {"square": cast(Tensor, Spoilt.apply(loss)) if batch == 3 else loss}  # type: ignore[no-untyped-call]
 
@@ -67,7 +67,7 @@ def test_only_the_main_process_touches_the_log(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "log.csv").write_text("iteration\n3\n")
     monkeypatch.setattr(Accelerator, "is_main_process", property(lambda _: False))
 
-    def losses(model: nn.Module, _: int, __: torch.Generator) -> Mapping[str, Tensor]:
+    def losses(model: nn.Module, _: int, __: torch.Generator, ___: int) -> Mapping[str, Tensor]:
         return {"square": model(torch.ones(2, 3)).square().mean()}
 
     fit(nn.Linear(3, 1), losses, batches, settings(), tmp_path, Accelerator(cpu=True))

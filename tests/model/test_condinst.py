@@ -101,7 +101,7 @@ def lose(model: CondInst, truths: tuple[Truth, ...]) -> Tensor:
     chosen = choose_positives(output.head, targets, "random", 500)
     config = model.config
     masks = draw_masks(output, targets, chosen, model.layout, config.mask_head, config.coordinate_scales)
-    terms = objective(output, targets, measure_norms(targets), masks, (), LossConfig())
+    terms = objective(output, targets, measure_norms(targets), masks, None, LossConfig())
     assert all(term.isfinite() for term in terms)
     total = torch.stack(list(terms)).sum()
     total.backward()

@@ -14,8 +14,8 @@ from torchvision.ops import generalized_box_iou, generalized_box_iou_loss
 from condinst.ops import losses
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-BOX_LOSSES = [losses.giou_loss, losses.iou_loss, losses.smooth_l1_loss]
-MASK_LOSSES = [losses.dice_loss, losses.mask_cross_entropy]
+BOX_LOSSES = [losses.giou_loss, losses.plain_giou_loss, losses.iou_loss, losses.smooth_l1_loss]
+MASK_LOSSES = [losses.dice_loss, losses.mask_cross_entropy, losses.projection_loss]
 
 
 def distances(count: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -91,6 +91,58 @@ def test_mask_cross_entropy_by_hand() -> None:
     logits, truth = torch.randn(3, 4, 5), torch.rand(3, 4, 5) > 0.5
     each = [F.binary_cross_entropy(m.sigmoid(), t.float()) for m, t in zip(logits, truth, strict=True)]
     torch.testing.assert_close(losses.mask_cross_entropy(logits, truth), torch.stack(each))
+
+
+def test_projection_by_hand() -> None:
+    """Columns' largest values ½ and 1 against 1 and 0, rows' 1 and ½ against 1 and 1."""
+    truth = torch.tensor([[[True, False], [True, False]]])
+    logits = torch.tensor([[[0.0, 50.0], [0.0, 0.0]]])
+    columns = 1 - 2 * 0.5 / (0.25 + 1 + 1 + 1e-5)
+    rows = 1 - 2 * 1.5 / (1 + 0.25 + 2 + 1e-5)
+    assert losses.projection_loss(logits, truth).tolist() == pytest.approx([columns + rows])
+
+
+def test_projection_asks_for_no_more_than_the_box() -> None:
+    """A cross that touches all four sides is as good as the filled box; a mask beyond the box is not."""
+    box = torch.zeros(1, 9, 9, dtype=torch.bool)
+    box[:, 2:7, 2:7] = True
+    cross = torch.full((1, 9, 9), -50.0)
+    cross[:, 4, 2:7] = cross[:, 2:7, 4] = 50
+    beyond = cross.clone()
+    beyond[:, 4, 7] = 50
+    assert losses.projection_loss(cross, box).item() == pytest.approx(0, abs=1e-5)
+    assert losses.projection_loss(beyond, box).item() > 0.05
+
+
+def test_disagreement_is_its_formula() -> None:
+    grid = torch.linspace(-12, 12, 25, dtype=torch.float64)
+    one, other = torch.meshgrid(grid, grid, indexing="ij")
+    p, q = one.sigmoid(), other.sigmoid()
+    expected = -(p * q + (1 - p) * (1 - q)).log()
+    torch.testing.assert_close(losses.disagreement(one, other), expected, rtol=1e-8, atol=1e-12)
+    assert losses.disagreement(torch.zeros(()), torch.zeros(())).item() == pytest.approx(math.log(2))
+
+
+def test_disagreement_far_out() -> None:
+    """In float32, where 1 − p is lost: a relative error of 1e-4 even of the smallest values, and finite gradients."""
+    values = torch.tensor([-300.0, -80, -30, -3, 0, 3, 30, 80, 300])
+    one, other = (grid.clone().requires_grad_() for grid in torch.meshgrid(values, values, indexing="ij"))
+    found = losses.disagreement(one, other)
+    p, q = one.detach().double().numpy(), other.detach().double().numpy()
+    p, not_p, q, not_q = (1 / (1 + np.exp(-logit)) for logit in (p, -p, q, -q))
+    differ, same = p * not_q + not_p * q, p * q + not_p * not_q
+    exact = np.where(differ < 0.5, -np.log1p(-np.minimum(differ, 0.5)), -np.log(same))
+    np.testing.assert_allclose(found.detach(), exact, rtol=1e-4, atol=1e-30)
+    found.sum().backward()
+    for side in (one, other):
+        assert side.grad is not None
+        assert side.grad.isfinite().all()
+        assert side.grad.abs().max() <= 1
+
+
+def test_disagreement_gradients() -> None:
+    one, other = (torch.randn(4, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert gradcheck(losses.disagreement, (one, other))
 
 
 @pytest.mark.parametrize("loss", BOX_LOSSES)

@@ -16,7 +16,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.ops import generalized_box_iou_loss
 
 from condinst.config import Config
 from condinst.data.batch import Batch, make_images
@@ -24,7 +23,6 @@ from condinst.data.sample import Bitmap, Instance, Sample
 from condinst.data.truth import draw_truth
 from condinst.engine.train import condinst_losses, make_accelerator
 from condinst.model.condinst import CondInst
-from condinst.ops import losses as formulas
 from condinst.structures import STRIDES
 from condinst.training.targets import assign
 from condinst.weights.published import Published, find_layout, read_published
@@ -93,9 +91,7 @@ def step(
         assert model.mask_branch is not None
         model.mask_branch.eval()
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(formulas, "giou_loss", plain_giou_loss)
-        losses = condinst_losses(model, batch, torch.Generator(), 0, config, make_accelerator(config))
+    losses = condinst_losses(model, batch, torch.Generator(), 0, config, make_accelerator(config))
     torch.stack(list(losses.values())).sum().backward()
     gradients: dict[str, Tensor] = {}
     for name, weight in model.named_parameters():
@@ -109,13 +105,6 @@ def step(
         gradients,
         {name for name, buffer in model.named_buffers() if not torch.equal(buffer, before[name])},
     )
-
-
-def plain_giou_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """mmdetection's box loss, the one formula that is not ours: without the ones added to intersection and union."""
-    corners = [torch.cat((-distances[:, :2], distances[:, 2:]), dim=1) for distances in (predicted, target)]
-    loss: Tensor = generalized_box_iou_loss(*corners)
-    return loss
 
 
 def picture(phase: float) -> NDArray[np.uint8]:

@@ -8,9 +8,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from condinst.config import LossConfig, MaskHeadConfig, ModelConfig
-from condinst.structures import STRIDES, FilterLayout, HeadOutput, Losses, NetworkOutput, Norms, Targets, Truth
-from condinst.training.objective import objective
+from condinst.config import BoxSupervisionConfig, LossConfig, MaskHeadConfig, ModelConfig
+from condinst.structures import (
+    STRIDES,
+    ColourPairs,
+    FilterLayout,
+    HeadOutput,
+    Images,
+    Losses,
+    NetworkOutput,
+    Norms,
+    Targets,
+    Truth,
+)
+from condinst.training.boxinst import find_pairs
+from condinst.training.objective import draw_masks, objective
+from condinst.training.sampling import choose_positives
 from condinst.training.targets import assign, measure_norms
 
 SIDE = 128
@@ -49,7 +62,8 @@ def make_truths(stride: int = 4, classes: int = 3, instances: tuple[int, ...] = 
         for mask, label in zip(pixels.flip(0), labels.flip(0), strict=True):
             semantic[mask[4::8, 4::8]] = label
         masks = pixels[:, stride // 2 :: stride, stride // 2 :: stride]
-        truths.append(Truth(boxes, labels, (boxes[:, :2] + boxes[:, 2:]) / 2, masks, semantic))
+        has_mask = torch.ones(count, dtype=torch.bool)
+        truths.append(Truth(boxes, labels, (boxes[:, :2] + boxes[:, 2:]) / 2, masks, semantic, has_mask))
     return tuple(truths)
 
 
@@ -68,19 +82,27 @@ def run(
     layout: FilterLayout = LAYOUT,
     most: int = 500,
     seed: int = 0,
+    pairs: ColourPairs | None = None,
 ) -> Losses:
-    generator = torch.Generator().manual_seed(seed)
-    return objective(
-        output,
-        targets,
-        norms or measure_norms(targets),
-        config,
-        layout,
-        mask_head or MaskHeadConfig(width=3),
-        SCALES,
-        most,
-        generator,
+    chosen = choose_positives(output.head, targets, "random", most, torch.Generator().manual_seed(seed))
+    masks = draw_masks(output, targets, chosen, layout, mask_head or MaskHeadConfig(width=3), SCALES)
+    return objective(output, targets, norms or measure_norms(targets), masks, pairs, config)
+
+
+def make_pairs(stride: int = 4, images: int = 2) -> ColourPairs:
+    """Those of pictures of few shades."""
+    generator = torch.Generator().manual_seed(4)
+    shades = torch.randint(0, 2, (images, 3, SIDE // stride, SIDE // stride), generator=generator) * 4.0
+    tensor = shades.repeat_interleave(stride, 2).repeat_interleave(stride, 3) + 90
+    sizes = ((SIDE, SIDE),) * images
+    model = ModelConfig(
+        pixel_mean=(0, 0, 0), pixel_std=(1, 1, 1), mask_head=MaskHeadConfig.model_validate({"mask_out_stride": stride})
     )
+    return find_pairs(Images(tensor, sizes, sizes), model, BoxSupervisionConfig())
+
+
+def mixed_targets(stride: int = 4, masked: tuple[bool, ...] = (True, False, False, True, False, True)) -> Targets:
+    return make_targets(stride)._replace(has_mask=torch.tensor(masked))
 
 
 def as_rows(levels: tuple[Tensor, ...]) -> np.ndarray:
@@ -103,7 +125,14 @@ def plain_box(kind: str, d: np.ndarray, t: np.ndarray) -> tuple[float, float]:
     iou = (common + 1) / (union + 1)
     absolute = np.abs(d - t)
     smooth = np.where(absolute < 1, absolute**2 / 2, absolute - 0.5).sum()
-    return {"giou": 1 - iou + (hull - union) / hull, "iou": -math.log(iou), "smooth_l1": smooth}[kind], iou
+    outside = (hull - union) / hull
+    losses = {
+        "giou": 1 - iou + outside,
+        "plain_giou": 1 - common / union + outside,
+        "iou": -math.log(iou),
+        "smooth_l1": smooth,
+    }
+    return losses[kind], iou
 
 
 def plain_logits(features: np.ndarray, filters: np.ndarray, location: np.ndarray, scale: float) -> np.ndarray:
@@ -118,6 +147,15 @@ def plain_logits(features: np.ndarray, filters: np.ndarray, location: np.ndarray
     return values[0]
 
 
+def all_places() -> list[tuple[int, int, float]]:
+    """Pixel (x, y) and coordinate scale of every location."""
+    grids = [
+        [(x * s + s // 2, y * s + s // 2, scale) for y in range(h) for x in range(w)]
+        for (h, w), s, scale in zip(LEVELS, STRIDES, SCALES, strict=True)
+    ]
+    return list(itertools.chain.from_iterable(grids))
+
+
 def plain(output: NetworkOutput, targets: Targets, config: LossConfig) -> dict[str, float]:
     """The unweighted terms by loops over positives, with masks at stride 8."""
     classes = output.head.class_logits[0].shape[1]
@@ -130,11 +168,7 @@ def plain(output: NetworkOutput, targets: Targets, config: LossConfig) -> dict[s
     distances, quality, filters = (as_rows(levels) for levels in output.head[1:])
     box = quality_loss = mask = 0.0
     positives = [tuple(at) for at in (targets.instance_index >= 0).nonzero().tolist()]
-    grids = [
-        [(x * s + s // 2, y * s + s // 2, scale) for y in range(h) for x in range(w)]
-        for (h, w), s, scale in zip(LEVELS, STRIDES, SCALES, strict=True)
-    ]
-    places = list(itertools.chain.from_iterable(grids))
+    places = all_places()
     weights = 0.0
     for image, at in positives:
         loss, iou = plain_box(
@@ -158,6 +192,8 @@ def plain(output: NetworkOutput, targets: Targets, config: LossConfig) -> dict[s
         "box": box / weights,
         "quality": quality_loss / count,
         "mask": mask / count,
+        "projection": 0.0,
+        "pairwise": 0.0,
         "semantic": 0.0,
     }
 
@@ -167,6 +203,7 @@ CHOICES = [
     LossConfig(classification="cross_entropy"),
     LossConfig(box="iou", quality="iou"),
     LossConfig(box="smooth_l1", mask="bce"),
+    LossConfig(box="plain_giou"),
     LossConfig(box="smooth_l1", quality="iou", mask="both"),
     LossConfig(box="iou"),
 ]
@@ -181,11 +218,80 @@ def test_plain_computation(config: LossConfig) -> None:
     assert {name: value.item() for name, value in found._asdict().items()} == pytest.approx(expected, rel=1e-4)
 
 
+def plain_disagreement(logits: np.ndarray, box: np.ndarray, pairs: ColourPairs, image: int) -> np.ndarray:
+    """Of every pair that counts, once from each pixel in the box."""
+    p = 1 / (1 + np.exp(-logits))
+    found = []
+    for counts, sign in ((pairs.from_here, 1), (pairs.from_there, -1)):
+        for direction, (down, right) in enumerate(pairs.steps):
+            for row, column in counts[image, direction].nonzero().tolist():
+                here, there = ((row, column), (row + down, column + right))[::sign]
+                if box[here]:
+                    a, b = p[here], p[there]
+                    found.append(-math.log(a * b + (1 - a) * (1 - b)))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("masked", ["mixed", "none", "all"])
+def test_supervision_by_boxes(masked: str) -> None:
+    """Each positive counts once, by dice or by projection; the pairs' mean by the share of those without a mask."""
+    output, pairs = make_output(), make_pairs(8)
+    targets = mixed_targets(8) if masked == "mixed" else mixed_targets(8, (masked == "all",) * 6)
+    dice, projections, disagreements = [], [], []
+    filters, places = as_rows(output.head.filters), all_places()
+
+    def apart(one: np.ndarray, other: np.ndarray) -> float:
+        return 1 - 2 * (one * other).sum() / ((one**2).sum() + (other**2).sum() + 1e-5)
+
+    for image, at in (targets.instance_index >= 0).nonzero().tolist():
+        *location, scale = places[at]
+        features = output.mask_features[image].detach().double().numpy()
+        logits = plain_logits(features, filters[image, at], np.array(location), scale)
+        drawn = 1 / (1 + np.exp(-logits))
+        instance = targets.instance_index[image, at]
+        truth = targets.masks[instance].double().numpy()
+        if targets.has_mask[instance]:
+            dice.append(apart(drawn, truth))
+        else:
+            projections.append(sum(apart(drawn.max(axis), truth.max(axis)) for axis in (0, 1)))
+            disagreements.append(plain_disagreement(logits, truth > 0, pairs, image))
+    count = len(dice) + len(projections)
+    assert (len(dice) > 5, len(projections) > 5) == {"mixed": (1, 1), "none": (0, 1), "all": (1, 0)}[masked]
+    found = run(output, targets, LossConfig(), mask_head=MaskHeadConfig(width=3, mask_out_stride=8), pairs=pairs)
+    assert found.mask.item() == pytest.approx(sum(dice) / count, rel=1e-4)
+    assert found.projection.item() == pytest.approx(sum(projections) / count, rel=1e-4)
+    mean = np.concatenate(disagreements).mean() if disagreements else 0
+    assert found.pairwise.item() == pytest.approx(mean * len(projections) / count, rel=1e-4)
+    assert (mean > 0) == (masked != "all")
+
+
+def test_boxes_change_the_mask_terms_only() -> None:
+    output, pairs = make_output(semantic=True), make_pairs()
+    masks, boxes = (run(output, mixed_targets(4, (has,) * 6), LossConfig(), pairs=pairs) for has in (True, False))
+    for name in ("classification", "box", "quality", "semantic"):
+        assert getattr(masks, name).item() == getattr(boxes, name).item()
+
+
+def test_lower_precision_reaches_no_loss() -> None:
+    """Half-precision maps, and autocast around it all: float32 terms, as near as the maps are."""
+    output, targets, pairs = make_output(semantic=True), mixed_targets(), make_pairs()
+    head = HeadOutput(*(tuple(level.bfloat16() for level in levels) for levels in output.head))
+    half = NetworkOutput(head, output.mask_features.bfloat16(), output.semantic_logits)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = run(half, targets, LossConfig(), pairs=pairs)
+    for mine, exact in zip(found, run(output, targets, LossConfig(), pairs=pairs), strict=True):
+        assert mine.dtype == torch.float32
+        assert mine.item() == pytest.approx(exact.item(), rel=0.03)
+
+
 def test_weights_multiply_and_zero_keeps_the_graph() -> None:
-    output, targets = make_output(semantic=True), make_targets()
-    once = run(output, targets, LossConfig())
-    names = ("classification", "box", "quality", "mask", "semantic")
-    weighted = run(output, targets, LossConfig(**{f"{name}_weight": n for n, name in enumerate(names)}))
+    output, targets, pairs = make_output(semantic=True), mixed_targets(), make_pairs()
+    once = run(output, targets, LossConfig(), pairs=pairs)
+    names = ("classification", "box", "quality", "mask", "projection", "pairwise", "semantic")
+    assert once._fields == names
+    assert all(term > 0 for term in once)
+    config = LossConfig.model_validate({f"{name}_weight": n for n, name in enumerate(names)})
+    weighted = run(output, targets, config, pairs=pairs)
     for factor, (one, other) in enumerate(zip(once, weighted, strict=True)):
         assert other.item() == pytest.approx(factor * one.item(), rel=1e-5)
     weighted.classification.backward()
@@ -227,20 +333,23 @@ def leaves(output: NetworkOutput) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("config", CHOICES, ids=lambda c: f"{c.classification}-{c.box}-{c.quality}-{c.mask}")
-@pytest.mark.parametrize("instances", [(0, 0), (0, 3)])
-def test_pictures_without_instances(config: LossConfig, instances: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("instances", "has_mask"), [((0, 0), True), ((0, 3), True), ((0, 3), False)])
+def test_pictures_without_instances(config: LossConfig, instances: tuple[int, ...], has_mask: bool) -> None:
     """Finite losses, and a gradient for every map of the network; zero where nothing asks for another."""
     output, targets = make_output(semantic=True), make_targets(instances=instances)
-    found = run(output, targets, config)
+    targets = targets._replace(has_mask=torch.full_like(targets.has_mask, has_mask))
+    found = run(output, targets, config, pairs=make_pairs())
     assert all(term.isfinite() for term in found)
     sum(found).backward()  # type: ignore[union-attr]
     for leaf in leaves(output):
         assert leaf.grad is not None
         assert leaf.grad.isfinite().all()
     if not any(instances):
-        assert [term.item() for term in found[1:4]] == [0, 0, 0]
+        assert [term.item() for term in found[1:6]] == [0, 0, 0, 0, 0]
         assert not output.mask_features.grad.any()  # type: ignore[union-attr]
         assert output.head.class_logits[0].grad.any()  # type: ignore[union-attr]
+    else:
+        assert output.mask_features.grad.any()  # type: ignore[union-attr]
 
 
 def test_instances_that_no_location_sees() -> None:
@@ -251,6 +360,7 @@ def test_instances_that_no_location_sees() -> None:
         torch.tensor([[2.0, 2]]),
         torch.zeros(1, 32, 32, dtype=torch.bool),
         torch.full((16, 16), -1),
+        torch.ones(1, dtype=torch.bool),
     )
     targets = assign((truth,), LEVELS, ModelConfig().size_ranges, 3, 1.5, (32, 32))
     assert measure_norms(targets).positives == 0
@@ -331,6 +441,7 @@ def test_mirrored() -> None:
             truth.centroids * torch.tensor([-1, 1]) + torch.tensor([SIDE, 0]),
             truth.masks.flip(2),
             truth.semantic.flip(1),
+            truth.has_mask,
         )
         for truth in truths
     )
@@ -339,4 +450,4 @@ def test_mirrored() -> None:
     mirrored_losses = run(mirrored, targets[1], LossConfig(), mask_head=mask_head)
     for one, other in zip(plain_losses, mirrored_losses, strict=True):
         assert one.item() == pytest.approx(other.item(), rel=1e-5)
-        assert one.item() > 0
+    assert sum(term.item() > 0 for term in plain_losses) == 5

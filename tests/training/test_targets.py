@@ -27,7 +27,8 @@ def make_truth(boxes: list[list[float]], centroids: list[list[float]], labels: l
     for mask, box, label in zip(masks, corners.round().int().tolist(), labels, strict=True):
         mask[box[1] // 4 : box[3] // 4, box[0] // 4 : box[2] // 4] = True
         semantic[box[1] // 8 : box[3] // 8, box[0] // 8 : box[2] // 8] = label
-    return Truth(corners, torch.tensor(labels).long(), torch.tensor(centroids).reshape(-1, 2), masks, semantic)
+    centers, has_mask = torch.tensor(centroids).reshape(-1, 2), torch.ones(len(boxes), dtype=torch.bool)
+    return Truth(corners, torch.tensor(labels).long(), centers, masks, semantic, has_mask)
 
 
 def assign_all(*truths: Truth, side: int = 64, classes: int = 3) -> Targets:
@@ -135,7 +136,9 @@ def test_a_batch_counts_its_instances_on() -> None:
     one = make_truth([[8, 8, 40, 40]], [[24, 24]], [1])
     none = make_truth([], [], [])
     two = make_truth([[40, 8, 60, 28], [8, 40, 28, 60]], [[50, 18], [18, 50]], [0, 2])
+    two = two._replace(has_mask=torch.tensor([False, True]))
     targets = assign_all(one, none, two)
+    assert targets.has_mask.tolist() == [True, False, True]
     assert targets.masks.shape == (3, 16, 16)
     assert torch.equal(targets.masks, torch.cat([one.masks, two.masks]))
     indices = [set(row.tolist()) - {-1} for row in targets.instance_index]

@@ -27,7 +27,7 @@ class TrainingSet(Dataset[Example]):
         return len(self.data.samples)
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
-        """Read, augment and draw sample `index` of `epoch`. Raises DataError for a damaged file or a missing mask."""
+        """Read, augment and draw sample `index` of `epoch`. Raises DataError for a damaged file."""
         epoch, index = key
         sample = self.data.samples[index]
         image = read_image(sample.path)

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from condinst.data.sample import Array8, Bitmap, Box, Matrix, Polygons, Sample
-from condinst.errors import DataError
+from condinst.data.sample import Array8, Bitmap, Box, Instance, Matrix, Polygons, Sample
 from condinst.structures import MASK_FEATURE_STRIDE, Truth
 
 
@@ -23,6 +22,16 @@ class Region(NamedTuple):
     y: int
 
 
+class Shown(NamedTuple):
+    """What an image shows of one instance; without a mask, `region` is its filled box."""
+
+    label: int
+    box: Box
+    region: Region
+    centroid: tuple[float, float]
+    has_mask: bool
+
+
 def draw_truth(
     sample: Sample, matrix: Matrix, height: int, width: int, stride: int, padded: tuple[int, int] | None = None
 ) -> Truth:
@@ -30,29 +39,40 @@ def draw_truth(
 
     Masks have ceil(padded / stride) rows and columns (`padded` is (height, width) where not given), sampled at
     [stride/2::stride]. Crowds and what the image does not show are left out. A box the image cuts becomes its mask's
-    tight box; the others stay as annotated. Raises DataError for an instance without a mask.
+    tight box, or what the image shows of it if there is no mask; the others stay as annotated.
     """
     content = padded or (height, width)
-    boxes: list[Box] = []
-    labels: list[int] = []
-    regions: list[Region] = []
-    for instance in sample.instances:
-        if instance.crowd:
-            continue
-        if instance.shape is None:
-            raise DataError(f"{sample.path}: annotation {instance.annotation_id} has no mask; training needs masks")
-        region = _draw(instance.shape, matrix, height, width)
-        if region is not None:
-            boxes.append(_shown_box(_move_box(instance.box, matrix), region, height, width))
-            labels.append(instance.label)
-            regions.append(region)
+    shown = [_show(instance, matrix, height, width) for instance in sample.instances if not instance.crowd]
+    things = [thing for thing in shown if thing is not None]
     return Truth(
-        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        labels=torch.tensor(labels, dtype=torch.int64),
-        centroids=torch.tensor([_centroid(region) for region in regions], dtype=torch.float32).reshape(-1, 2),
-        masks=torch.from_numpy(_sample_masks(regions, stride, content)),
-        semantic=torch.from_numpy(_sample_labels(regions, labels, content)),
+        boxes=torch.tensor([thing.box for thing in things], dtype=torch.float32).reshape(-1, 4),
+        labels=torch.tensor([thing.label for thing in things], dtype=torch.int64),
+        centroids=torch.tensor([thing.centroid for thing in things], dtype=torch.float32).reshape(-1, 2),
+        masks=torch.from_numpy(_sample_masks([thing.region for thing in things], stride, content)),
+        semantic=torch.from_numpy(_sample_labels([thing for thing in things if thing.has_mask], content)),
+        has_mask=torch.tensor([thing.has_mask for thing in things], dtype=torch.bool),
     )
+
+
+def _show(instance: Instance, matrix: Matrix, height: int, width: int) -> Shown | None:
+    """None if nothing of the instance shows."""
+    box = _move_box(instance.box, matrix)
+    if instance.shape is None:
+        return _show_box(instance.label, _clip(box, height, width), height, width)
+    region = _draw(instance.shape, matrix, height, width)
+    if region is None:
+        return None
+    return Shown(instance.label, _shown_box(box, region, height, width), region, _centroid(region), True)
+
+
+def _show_box(label: int, box: Box, height: int, width: int) -> Shown | None:
+    """The box for mask, as published: every pixel from that of its first corner to that of its last."""
+    x0, y0, x1, y1 = box
+    if x0 >= x1 or y0 >= y1:
+        return None
+    columns, rows = min(int(x1) + 1, width) - int(x0), min(int(y1) + 1, height) - int(y0)
+    region = Region(np.ones((rows, columns), dtype=np.uint8), int(x0), int(y0))
+    return Shown(label, box, region, ((x0 + x1) / 2, (y0 + y1) / 2), False)
 
 
 def _draw(shape: Polygons | Bitmap, matrix: Matrix, height: int, width: int) -> Region | None:
@@ -111,6 +131,11 @@ def _shown_box(box: Box, region: Region, height: int, width: int) -> Box:
     if x0 < -1 or y0 < -1 or x1 > width + 1 or y1 > height + 1:
         rows, columns = region.mask.shape
         return (region.x, region.y, region.x + columns, region.y + rows)
+    return _clip(box, height, width)
+
+
+def _clip(box: Box, height: int, width: int) -> Box:
+    x0, y0, x1, y1 = box
     return (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
 
 
@@ -132,13 +157,12 @@ def _sample_masks(regions: list[Region], stride: int, size: tuple[int, int]) -> 
     return masks
 
 
-def _sample_labels(regions: list[Region], labels: list[int], size: tuple[int, int]) -> NDArray[np.int64]:
+def _sample_labels(things: list[Shown], size: tuple[int, int]) -> NDArray[np.int64]:
     """(ceil(H / 8), ceil(W / 8)): the label of the smallest mask at the pixels [4::8], −1 where there is none."""
     semantic = np.full([math.ceil(side / MASK_FEATURE_STRIDE) for side in size], -1, dtype=np.int64)
-    largest_first = sorted(zip(regions, labels, strict=True), key=lambda pair: -int(pair[0].mask.sum(dtype=np.int64)))
-    for region, label in largest_first:
-        place, part = _sampled(region, MASK_FEATURE_STRIDE)
-        semantic[place][part > 0] = label
+    for thing in sorted(things, key=lambda thing: -int(thing.region.mask.sum(dtype=np.int64))):
+        place, part = _sampled(thing.region, MASK_FEATURE_STRIDE)
+        semantic[place][part > 0] = thing.label
     return semantic
 
 

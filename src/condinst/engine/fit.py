@@ -19,8 +19,8 @@ from condinst.engine.log import TrainingLog
 from condinst.engine.optimizer import lr_factor, make_optimizer
 from condinst.errors import CondinstError, ModelError
 
-# (model, batch, generator for random choices) → named losses, to be summed
-LossesOf = Callable[[nn.Module, Any, torch.Generator], Mapping[str, Tensor]]
+# (model, batch, generator for random choices, iteration from 0) → named losses, to be summed
+LossesOf = Callable[[nn.Module, Any, torch.Generator, int], Mapping[str, Tensor]]
 
 
 def fit(
@@ -59,7 +59,7 @@ def fit(
             for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = rate * lr_factor(iteration, config)
             generator = _generator(config.seed, iteration, accelerator.process_index)
-            losses = losses_of(wrapped, batch, generator)
+            losses = losses_of(wrapped, batch, generator, iteration)
             total = torch.stack(list(losses.values())).sum()
             optimizer.zero_grad()
             accelerator.backward(total)

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from condinst.config import Config
 from condinst.data.batch import Batch, Collate
-from condinst.data.coco import CocoData
+from condinst.data.coco import CocoData, skip_empty
 from condinst.data.dataset import TrainingSet
 from condinst.engine.batches import BatchKeys
 from condinst.engine.fit import fit
 from condinst.errors import DataError, UsageError
 from condinst.model.condinst import CondInst, filter_layout
 from condinst.structures import NetworkOutput, Norms
-from condinst.training.objective import objective
+from condinst.training.boxinst import find_pairs
+from condinst.training.objective import draw_masks, objective
+from condinst.training.sampling import choose_positives
 from condinst.training.targets import assign, measure_norms
-from condinst.weights.backbone import load_backbone_weights
+from condinst.weights.backbone import IMAGENET, differences, load_first_weights
 from condinst.weights.folder import save_model
 
 
@@ -39,18 +43,20 @@ def train(
     The classes are the data set's. `after(module, iteration)` runs every `train.validate_every` iterations. Raises
     UsageError, DataError or ModelError for settings, data or weights that cannot be used.
     """
+    if config.train.skip_empty:
+        data = skip_empty(data)
     if not any(sample.instances for sample in data.samples):
         raise DataError("the training set has no annotated instance; check the annotation file")
+    if config.targets.supervision == "boxes":
+        data = forget_masks(data)
+    if config.model.semantic:
+        require_masks(data, "the semantic head learns from masks alone; set model.semantic=false")
     config = config.model_copy(update={"model": config.model.model_copy(update={"classes": data.classes})})
     accelerator = make_accelerator(config)
     folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.train.seed)
-    model = CondInst(config.model, pretrained=config.train.init == "imagenet")
-    if config.train.init not in {"imagenet", "none"}:
-        load_backbone_weights(model.backbone.body, Path(config.train.init))
-    accelerator.print(f"backbone {config.model.backbone.name}, licence {model.backbone.licence}", file=sys.stderr)
-    if config.train.channels_last:
-        model = model.to(memory_format=torch.channels_last)
+    model = build_model(config, accelerator)
+    for line in (*remarks(model, config), *(f"note: {note}" for note in data.notes)):
+        accelerator.print(line, file=sys.stderr)
     kept = fit(
         model,
         partial(condinst_losses, config=config, accelerator=accelerator),
@@ -67,6 +73,23 @@ def train(
     return config
 
 
+def forget_masks(data: CocoData) -> CocoData:
+    """The same data as if boxes alone had been annotated."""
+    samples = (
+        replace(sample, instances=tuple(replace(instance, shape=None) for instance in sample.instances))
+        for sample in data.samples
+    )
+    return replace(data, samples=tuple(samples))
+
+
+def require_masks(data: CocoData, reason: str) -> None:
+    """Raise DataError, ending in `reason`, if an instance has a box alone."""
+    for sample in data.samples:
+        for instance in sample.instances:
+            if instance.shape is None and not instance.crowd:
+                raise DataError(f"{sample.path}: annotation {instance.annotation_id} has no mask; {reason}")
+
+
 def make_accelerator(config: Config) -> Accelerator:
     """Processes, device and precision; raises UsageError where they cannot be had or the batch not shared evenly."""
     try:
@@ -78,6 +101,34 @@ def make_accelerator(config: Config) -> Accelerator:
             f"train.batch_size={config.train.batch_size} cannot be shared by {accelerator.num_processes} processes"
         )
     return accelerator
+
+
+def build_model(config: Config, accelerator: Accelerator) -> CondInst:
+    """The network before its first step, the same in every process."""
+    torch.manual_seed(config.train.seed)
+    model = CondInst(config.model, pretrained=config.train.init == IMAGENET)
+    load_first_weights(model.backbone.body, config.train.init, config.model.backbone.name)
+    synchronise_norms(model, config.train.sync_norms, accelerator)
+    return model.to(memory_format=torch.channels_last) if config.train.channels_last else model
+
+
+def synchronise_norms(model: CondInst, which: str, accelerator: Accelerator) -> None:
+    """Let batch norms share their statistics over processes; raises UsageError where torch cannot do it."""
+    if which == "none" or accelerator.num_processes == 1:
+        return
+    if accelerator.device.type == "cpu":
+        raise UsageError(f"train.sync_norms={which}: torch shares norms on GPUs only; set train.sync_norms=none")
+    # timm's, which knows its own norms
+    convert_sync_batchnorm(model.fpn if which == "pyramid" else model)  # type: ignore[no-untyped-call]
+
+
+def remarks(model: CondInst, config: Config) -> Iterator[str]:
+    """What whoever starts a run should know about its first weights."""
+    init, name = config.train.init, config.model.backbone.name
+    yield f"backbone {name}, " + (f"licence {model.backbone.licence}" if init == IMAGENET else f"first weights: {init}")
+    differing = differences(config.model, init, model.backbone.body)
+    if differing:
+        yield f"note: the weights of train.init={init} were trained with {' '.join(differing)}"
 
 
 def make_batches(start: int, config: Config, data: CocoData, accelerator: Accelerator) -> Iterable[Batch]:
@@ -112,7 +163,7 @@ def _plain_errors(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def condinst_losses(
-    model: nn.Module, batch: Batch, generator: torch.Generator, config: Config, accelerator: Accelerator
+    model: nn.Module, batch: Batch, generator: torch.Generator, iteration: int, config: Config, accelerator: Accelerator
 ) -> Mapping[str, Tensor]:
     """One forward pass and the named losses; the normalisers are the means over processes."""
     output: NetworkOutput = model(batch.images.tensor)
@@ -127,15 +178,11 @@ def condinst_losses(
         (shape[0] // stride, shape[1] // stride),
     )
     positives, centerness = accelerator.reduce(torch.stack(measure_norms(targets)), "mean")
-    losses = objective(
-        output,
-        targets,
-        Norms(positives, centerness),
-        config.loss,
-        filter_layout(settings),
-        settings.mask_head,
-        settings.coordinate_scales,
-        config.targets.max_mask_positives,
-        generator,
+    chosen = choose_positives(
+        output.head, targets, config.targets.mask_sampling, config.targets.max_mask_positives, generator
     )
-    return losses._asdict()
+    masks = draw_masks(output, targets, chosen, filter_layout(settings), settings.mask_head, settings.coordinate_scales)
+    pairs = None if targets.has_mask.all() else find_pairs(batch.images, settings, config.box_supervision)
+    losses = objective(output, targets, Norms(positives, centerness), masks, pairs, config.loss)
+    warm = min((iteration + 1) / max(config.box_supervision.warmup_iterations, 1), 1)
+    return losses._replace(pairwise=warm * losses.pairwise)._asdict()

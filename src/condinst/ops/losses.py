@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import sigmoid_focal_loss
+from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 
 def focal(logits: Tensor, targets: Tensor) -> Tensor:
@@ -41,6 +41,13 @@ def giou_loss(predicted: Tensor, target: Tensor) -> Tensor:
     return 1 - box_overlap(predicted, target)[1]
 
 
+def plain_giou_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """As mmdetection has it: without the ones that AdelaiDet adds to intersection and union. (P, 4) → (P,)."""
+    corners = [torch.cat((-distances[:, :2], distances[:, 2:]), dim=1) for distances in (predicted, target)]
+    loss: Tensor = generalized_box_iou_loss(*corners)
+    return loss
+
+
 def iou_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """−ln IoU of distances (P, 4): (P,)."""
     return -box_overlap(predicted, target)[0].log()
@@ -63,3 +70,16 @@ def dice_loss(logits: Tensor, truth: Tensor) -> Tensor:
 def mask_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
     """Mean binary cross-entropy of masks (P, h, w): (P,)."""
     return cross_entropy(logits, truth.to(logits.dtype)).flatten(1).mean(dim=1)
+
+
+def projection_loss(logits: Tensor, boxes: Tensor) -> Tensor:
+    """Dice of the largest value in each column of masks and filled boxes (P, h, w), plus the same of rows: (P,)."""
+    return dice_loss(logits.amax(dim=1), boxes.any(dim=1)) + dice_loss(logits.amax(dim=2), boxes.any(dim=2))
+
+
+def disagreement(one: Tensor, other: Tensor) -> Tensor:
+    """−ln(pq + (1 − p)(1 − q)) of the probabilities p and q behind two logits, elementwise.
+
+    The odds of p and q differing are (eᵃ + eᵇ) / (1 + eᵃ⁺ᵇ), and −ln(1 − probability) is ln(1 + odds).
+    """
+    return F.softplus(torch.logaddexp(one, other) - F.softplus(one + other))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,28 +10,55 @@ from condinst.config import LossConfig, MaskHeadConfig
 from condinst.ops import losses
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
 from condinst.ops.locations import flatten_levels, level_locations
-from condinst.structures import STRIDES, FilterLayout, Losses, NetworkOutput, Norms, Targets
+from condinst.structures import (
+    STRIDES,
+    ColourPairs,
+    FilterLayout,
+    Losses,
+    NetworkOutput,
+    Norms,
+    PositiveMasks,
+    Positives,
+    Targets,
+)
+from condinst.training.boxinst import pairwise_loss
 
 
-class Positives(NamedTuple):
-    """Where the positive locations of a batch are. image_index, location_index: (P,) int64 into (N, L)."""
-
-    image_index: Tensor
-    location_index: Tensor
+def draw_masks(
+    output: NetworkOutput,
+    targets: Targets,
+    positives: Positives,
+    layout: FilterLayout,
+    mask_head: MaskHeadConfig,
+    coordinate_scales: tuple[float, ...],
+) -> PositiveMasks:
+    """The masks that the filters of the given positives draw."""
+    locations, scales = _places(output, coordinate_scales)
+    logits = dynamic_mask_head(
+        output.mask_features.float(),
+        flatten_levels(output.head.filters)[positives].float(),
+        positives.image_index,
+        locations[positives.location_index],
+        scales[positives.location_index],
+        layout,
+        mask_head.coordinates,
+        mask_head.mask_out_stride,
+    )
+    return PositiveMasks(logits.float(), positives.image_index, targets.instance_index[positives])
 
 
 def objective(
     output: NetworkOutput,
     targets: Targets,
     norms: Norms,
+    masks: PositiveMasks,
+    pairs: ColourPairs | None,
     config: LossConfig,
-    layout: FilterLayout,
-    mask_head: MaskHeadConfig,
-    coordinate_scales: tuple[float, ...],
-    max_mask_positives: int,
-    generator: torch.Generator | None = None,
 ) -> Losses:
-    """The weighted terms of the loss. Sums are divided by `norms`, so no term knows about other processes."""
+    """The weighted terms of the loss. Sums are divided by `norms`, so no term knows about other processes.
+
+    masks: of the positives chosen for it. pairs: may be None where every instance has a mask.
+    """
     positives = Positives(*(targets.instance_index >= 0).nonzero(as_tuple=True))
     head = output.head
     predicted = flatten_levels(head.distances_in_strides)[positives].float()
@@ -42,20 +67,14 @@ def objective(
     box_norm = norms.centerness.clamp(min=1e-6) if config.quality == "centerness" else norms.positives.clamp(min=1)
     positive_norm = norms.positives.clamp(min=1)
     quality_logits = flatten_levels(head.centerness_logits)[positives].float()[:, 0]
+    mask, projection, pairwise = _masks(masks, targets, pairs, config)
     return Losses(
         classification=config.classification_weight * _classification(output, targets, config) / positive_norm,
         box=config.box_weight * (_box(config, predicted, wanted) * box_weight).sum() / box_norm,
         quality=config.quality_weight * losses.cross_entropy(quality_logits, quality).sum() / positive_norm,
-        mask=config.mask_weight
-        * _mask(
-            output,
-            targets,
-            _draw(positives, max_mask_positives, generator),
-            config,
-            layout,
-            mask_head,
-            coordinate_scales,
-        ),
+        mask=config.mask_weight * mask,
+        projection=config.projection_weight * projection,
+        pairwise=config.pairwise_weight * pairwise,
         semantic=config.semantic_weight * _semantic(output, targets),
     )
 
@@ -76,47 +95,40 @@ def _quality_target(config: LossConfig, predicted: Tensor, wanted: Tensor, cente
 
 
 def _box(config: LossConfig, predicted: Tensor, wanted: Tensor) -> Tensor:
-    loss = {"giou": losses.giou_loss, "iou": losses.iou_loss, "smooth_l1": losses.smooth_l1_loss}[config.box]
+    loss = {
+        "giou": losses.giou_loss,
+        "plain_giou": losses.plain_giou_loss,
+        "iou": losses.iou_loss,
+        "smooth_l1": losses.smooth_l1_loss,
+    }[config.box]
     return loss(predicted, wanted)
 
 
-def _draw(positives: Positives, most: int, generator: torch.Generator | None) -> Positives:
-    """At most `most` of the positives, at random."""
-    count = len(positives.image_index)
-    if count <= most:
-        return positives
-    kept = torch.randperm(count, generator=generator)[:most].to(positives.image_index.device)
-    return Positives(positives.image_index[kept], positives.location_index[kept])
+def _masks(
+    masks: PositiveMasks, targets: Targets, pairs: ColourPairs | None, config: LossConfig
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The terms mask, projection and pairwise. Each positive given counts once, by what its annotation allows.
+
+    The first two are sums over those with and those without a mask, over the number of both; the third is the mean over
+    pairs of pixels times the share of those without. So masks alone and boxes alone give the published formulas.
+    """
+    truth, boxed = targets.masks[masks.instance_index], ~targets.has_mask[masks.instance_index]
+    count = max(len(boxed), 1)
+    boxes, logits = truth[boxed], masks.logits[boxed]
+    mask = _mask(masks.logits[~boxed], truth[~boxed], config).sum() / count
+    projection = losses.projection_loss(logits, boxes).sum() / count
+    if pairs is None:
+        return mask, projection, logits.new_zeros(())
+    pairwise = pairwise_loss(logits, boxes, masks.image_index[boxed], pairs) * (len(boxes) / count)
+    return mask, projection, pairwise
 
 
-def _mask(
-    output: NetworkOutput,
-    targets: Targets,
-    positives: Positives,
-    config: LossConfig,
-    layout: FilterLayout,
-    mask_head: MaskHeadConfig,
-    coordinate_scales: tuple[float, ...],
-) -> Tensor:
-    """Mean over the positives given."""
-    locations, scales = _places(output, coordinate_scales)
-    logits = dynamic_mask_head(
-        output.mask_features.float(),
-        flatten_levels(output.head.filters)[positives].float(),
-        positives.image_index,
-        locations[positives.location_index],
-        scales[positives.location_index],
-        layout,
-        mask_head.coordinates,
-        mask_head.mask_out_stride,
-    )
-    truth = targets.masks[targets.instance_index[positives]]
-    total = logits.new_zeros(())
-    if config.mask != "bce":
-        total = total + losses.dice_loss(logits, truth).sum()
-    if config.mask != "dice":
-        total = total + losses.mask_cross_entropy(logits, truth).sum()
-    return total / max(len(logits), 1)
+def _mask(logits: Tensor, truth: Tensor, config: LossConfig) -> Tensor:
+    if config.mask == "dice":
+        return losses.dice_loss(logits, truth)
+    if config.mask == "bce":
+        return losses.mask_cross_entropy(logits, truth)
+    return losses.dice_loss(logits, truth) + losses.mask_cross_entropy(logits, truth)
 
 
 def _places(output: NetworkOutput, coordinate_scales: tuple[float, ...]) -> tuple[Tensor, Tensor]:

@@ -66,6 +66,7 @@ def assign(
         instance_index=instance_index,
         masks=torch.cat([_pad(truth.masks, mask_size, 0) for truth in truths]),
         semantic=torch.stack([_pad(truth.semantic, _semantic_size(level_sizes), -1) for truth in truths]),
+        has_mask=torch.cat([truth.has_mask for truth in truths]),
     )
 
 

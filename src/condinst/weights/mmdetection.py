@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from condinst.config import BackboneConfig, Config, DetectConfig, ModelConfig, TargetConfig
+from condinst.config import BackboneConfig, Config, DetectConfig, LossConfig, ModelConfig, TargetConfig
 from condinst.structures import STRIDES
 from condinst.weights.layout import Architecture, Layout, find_width, rename, resnet_name, shape_of
 
@@ -17,6 +17,7 @@ SETTINGS = Config(
     about={"origin": "mmdetection", "licence": "its publisher's; the project's own weights: Apache-2.0"},
     model=ModelConfig(backbone=BackboneConfig(norm="affine")),
     detect=DetectConfig(score_root=False),
+    loss=LossConfig(box="plain_giou"),
     targets=TargetConfig(mask_sampling="random_per_image", max_mask_positives=300),
 )
 RENAMING = (
