@@ -1,10 +1,16 @@
 """The switches of the paper's ablations (spec §6): the numbers they predict, and that each reaches what it switches."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from condinst.config import Config
+from condinst.data.coco import read_coco
+from condinst.engine.train import condinst_losses, make_accelerator, make_batches
 from condinst.inference import assemble
 from condinst.inference.assemble import Placement
 from condinst.model.condinst import CondInst, filter_layout
@@ -32,6 +38,18 @@ SWITCHES = {
     **{f"{STRIDE}={stride}": 169 for stride in (8, 4, 2)},
     **{f"detect.nms={kind}": 169 for kind in ("box", "mask", "matrix")},
 }
+LOSSES = {  # the term that each switch changes
+    "loss.classification=cross_entropy": {"classification"},
+    "loss.box=iou": {"box"},
+    "loss.box=plain_giou": {"box"},
+    "loss.box=smooth_l1": {"box"},
+    "loss.mask=bce": {"mask"},
+    "loss.mask=both": {"mask"},
+    "loss.quality=iou": {"quality", "box"},  # whose target no longer weights the boxes
+    "targets.mask_sampling=best_per_image": {"mask"},
+    "targets.mask_sampling=random_per_image": {"mask"},
+}
+NUCLEI = Path(__file__).parent / "data" / "nuclei"
 
 
 def build(*switches: str) -> tuple[CondInst, Config]:
@@ -81,3 +99,30 @@ def test_mask_out_stride_is_the_resolution_of_the_probabilities(stride: int, mon
     monkeypatch.setattr(Predictor, "_finish", lambda *_: None)
     Predictor.from_model(model, config, "cpu")(np.zeros((96, 128, 3), dtype=np.uint8))
     assert [placement.stride for placement in seen] == [stride]
+
+
+@pytest.fixture(scope="module")
+def losses_with() -> Callable[..., dict[str, float]]:
+    """The losses of one batch of real pictures, 9 mask positives at most, and the numbers its controller predicts."""
+    data = replace(read_coco(NUCLEI / "train.json", NUCLEI / "images"), classes=("cat", "dog"))
+    fixed = ["augment={shorter: [96], longer: 160, crop: 96}", "train={init: none, batch_size: 2, workers: 0}"]
+
+    def run(*switches: str) -> dict[str, float]:
+        model, config = build(*fixed, "targets.max_mask_positives=9", *switches)
+        accelerator = make_accelerator(config)
+        batch = next(iter(make_batches(0, config, data, accelerator)))
+        generator = torch.Generator().manual_seed(0)
+        losses = condinst_losses(model.train(), batch, generator, 0, config, accelerator)
+        total = torch.stack(list(losses.values())).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        assert predicted_numbers(model) == 169
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    return run
+
+
+@pytest.mark.parametrize(("switch", "changed"), LOSSES.items())
+def test_trains(switch: str, changed: set[str], losses_with: Callable[..., dict[str, float]]) -> None:
+    plain, switched = losses_with(), losses_with(switch)
+    assert all(np.isfinite(value) for value in switched.values())
+    assert {name for name, value in plain.items() if abs(value - switched[name]) > 1e-4 * abs(value)} == changed
