@@ -29,8 +29,34 @@ ROUNDING = 1e-6
 # Close pixels are settled one by one; where there are more, or the image is small, the whole instance is.
 CLOSE_PIXELS = 64
 SMALL_IMAGE = 2**16  # pixels; torch adds in another order for the smallest, and there full size costs nothing
-HALO = 4  # cells around an instance's support that its region reads, at most
 COMB = 8  # more than the inputs one output pixel mixes
+
+
+class Taps(NamedTuple):
+    """How each of O output pixels mixes T neighbouring inputs along one axis: Σ weights[o, t] · input[start[o] + t].
+
+    start: (O,) int64, ascending. weights: (O, T) float32, ≥ 0, rows summing to 1.
+    """
+
+    start: Tensor
+    weights: Tensor
+
+
+class Axis(NamedTuple):
+    """What happens along one axis: logits to probabilities at stride s (before the sigmoid), those to the original."""
+
+    enlarge: Taps
+    place: Taps
+
+
+class Window(NamedTuple):
+    """The part of one axis that an instance needs. inner: of the probabilities. outer: of the original's pixels."""
+
+    inner: slice
+    outer: slice
+
+
+EMPTY = Window(slice(0, 0), slice(0, 0))
 
 
 class Placement(NamedTuple):
@@ -43,16 +69,6 @@ class Placement(NamedTuple):
     size: Size
     original: Size
     threshold: float
-
-
-class Taps(NamedTuple):
-    """How each of O output pixels mixes T neighbouring inputs along one axis: Σ weights[o, t] · input[start[o] + t].
-
-    start: (O,) int64, ascending. weights: (O, T) float32, ≥ 0, rows summing to 1.
-    """
-
-    start: Tensor
-    weights: Tensor
 
 
 def assemble(
@@ -88,17 +104,16 @@ def place(logits: Tensor, placement: Placement) -> list[Rle]:
     to the threshold that the order of additions could decide are settled by the full-size steps themselves, run for
     those pixels only. logits: (K, h, w) float32 on the CPU.
     """
-    cells = [side * MASK_FEATURE_STRIDE // placement.stride for side in logits.shape[1:]]
-    rows, columns = (
-        make_taps(count, placement.stride, content, original)
-        for count, content, original in zip(cells, placement.size, placement.original, strict=True)
-    )
+    axes = [
+        _make_axis(cells, content, original, placement.stride)
+        for cells, content, original in zip(logits.shape[1:], placement.size, placement.original, strict=True)
+    ]
     lowest = placement.threshold - ROUNDING
     above = logits > (math.log(lowest / (1 - lowest)) if lowest > 0 else -math.inf)
-    spans = torch.stack((*_span(above.any(dim=2)), *_span(above.any(dim=1))), dim=1).tolist()
+    windows = zip(_windows(axes[0], above.any(dim=2)), _windows(axes[1], above.any(dim=1)), strict=True)
     return [
-        encode(_place_region(map_, rows, columns, span, placement), *placement.original)
-        for map_, span in zip(logits, spans, strict=True)
+        encode(_place_region(map_, axes, window, placement), *placement.original)
+        for map_, window in zip(logits, windows, strict=True)
     ]
 
 
@@ -158,48 +173,62 @@ def _resize(probabilities: Tensor, placement: Placement) -> Tensor:
     return F.interpolate(padded, placement.original, mode="bilinear", align_corners=False)[:, 0]
 
 
-def _span(used: Tensor) -> tuple[Tensor, Tensor]:
-    """First and one past the last True of each row (K, n): two (K,); 0, 0 where there is none."""
+def _make_axis(cells: int, content: int, original: int, stride: int) -> Axis:
+    factor = MASK_FEATURE_STRIDE // stride
+    return Axis(_enlarging(cells, factor), make_taps(cells * factor, stride, content, original))
+
+
+def _enlarging(cells: int, factor: int) -> Taps:
+    """Aligned bilinear along one axis, as a mix of two inputs."""
+    position = (torch.arange(cells * factor) - factor // 2).clamp(min=0) / factor
+    start = position.floor().clamp(max=max(cells - 2, 0)).long()
+    share = (position - start).clamp(max=1)
+    both = torch.stack((1 - share, share), dim=1)
+    return Taps(start, both[:, : min(cells, 2)])
+
+
+def _windows(axis: Axis, used: Tensor) -> list[Window]:
+    """What to compute along one axis for each row of `used` (K, n): where its logits reach the lowest value."""
     n = used.shape[1]
-    some = used.any(dim=1)
     first = used.int().argmax(dim=1)
-    return first * some, (n - used.flip(1).int().argmax(dim=1)) * some
+    last = (n - used.flip(1).int().argmax(dim=1)) * used.any(dim=1)  # one past it; 0 where there is none
+    factor = len(axis.enlarge.start) // n
+    # an enlarged pixel that is high enough lies less than a cell from such a logit
+    low, high = (factor * (first - 1)).clamp(min=0), (factor * (last + 1)).clamp(max=factor * n)
+    place, reach = axis.place, axis.place.weights.shape[1]
+    outputs = torch.searchsorted(place.start + reach, low, right=True), torch.searchsorted(place.start, high)
+    inner = (low - reach).clamp(min=0), (high + reach).clamp(max=factor * n)
+    return [
+        Window(slice(*inner_range), slice(*output_range)) if some else EMPTY
+        for inner_range, output_range, some in zip(
+            torch.stack(inner, dim=1).tolist(), torch.stack(outputs, dim=1).tolist(), last.tolist(), strict=True
+        )
+    ]
 
 
-def _place_region(logits: Tensor, rows: Taps, columns: Taps, span: list[int], placement: Placement) -> Region:
-    """The mask of one instance, (h, w), where `span` (top, bottom, left, right of its logits) reaches."""
-    top, bottom, left, right = span
-    if top >= bottom:
+def _place_region(logits: Tensor, axes: list[Axis], windows: tuple[Window, Window], placement: Placement) -> Region:
+    """The mask of one instance, (h, w), inside its windows along y and x."""
+    (inner_y, outer_y), (inner_x, outer_x) = windows
+    if outer_y.start >= outer_y.stop or outer_x.start >= outer_x.stop:
         return Region(np.zeros((0, 0), dtype=np.bool_), 0, 0)
-    near = logits[max(top - HALO, 0) : bottom + HALO, max(left - HALO, 0) : right + HALO]
-    probabilities = _probabilities(near[None], placement)[0]
-    factor = MASK_FEATURE_STRIDE // placement.stride
-    rows, y = _reaching(rows, factor * (top - 1), factor * (bottom + 1))
-    columns, x = _reaching(columns, factor * (left - 1), factor * (right + 1))
-    rows = rows._replace(start=rows.start - factor * max(top - HALO, 0))
-    columns = columns._replace(start=columns.start - factor * max(left - HALO, 0))
-    values = _mix(_mix(probabilities, rows).T, columns).T
+    rows, columns = axes
+    enlarged = _mix(_mix(logits, rows.enlarge, inner_y).T, columns.enlarge, inner_x)  # transposed
+    across = _mix(enlarged.sigmoid_(), columns.place, outer_x, inner_x.start)
+    values = _mix(across.T, rows.place, outer_y, inner_y.start)
     mask = values > placement.threshold
-    close = ((values - placement.threshold).abs() < ROUNDING).nonzero()
+    close = ((values - placement.threshold).abs_() < ROUNDING).nonzero()
     if len(close) > CLOSE_PIXELS or (len(close) and math.prod(placement.original) < SMALL_IMAGE):
-        mask = place_full(logits[None], placement)[0, y : y + len(mask), x : x + mask.shape[1]]
+        mask = place_full(logits[None], placement)[0, outer_y, outer_x]
     elif len(close):
-        exact = full_size_values(logits, placement, close + close.new_tensor([y, x]))
+        exact = full_size_values(logits, placement, close + close.new_tensor([outer_y.start, outer_x.start]))
         mask[close[:, 0], close[:, 1]] = exact > placement.threshold
-    return Region(mask.numpy(), x, y)
+    return Region(mask.numpy(), outer_x.start, outer_y.start)
 
 
-def _reaching(taps: Taps, first: int, last: int) -> tuple[Taps, int]:
-    """The outputs that mix any input of [first, last), and which is the first of them."""
-    ends = taps.start + taps.weights.shape[1]
-    low = int(torch.searchsorted(ends, first, right=True))
-    high = max(int(torch.searchsorted(taps.start, last)), low)
-    return Taps(taps.start[low:high], taps.weights[low:high]), low
-
-
-def _mix(values: Tensor, taps: Taps) -> Tensor:
-    """Mix the rows of values (n, m) into (O, m)."""
-    mixed = values[taps.start] * taps.weights[:, :1]
-    for tap in range(1, taps.weights.shape[1]):
-        mixed += values[taps.start + tap] * taps.weights[:, tap : tap + 1]
+def _mix(values: Tensor, taps: Taps, outputs: slice, first: int = 0) -> Tensor:
+    """The given outputs of `taps` (O, m) from rows of values (n, m), which begin with input `first`."""
+    start, weights = taps.start[outputs] - first, taps.weights[outputs]
+    mixed = values.index_select(0, start).mul_(weights[:, :1])
+    for tap in range(1, weights.shape[1]):
+        mixed.addcmul_(values.index_select(0, start + tap), weights[:, tap : tap + 1])
     return mixed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple, TypedDict
 
 import numpy as np
@@ -39,10 +38,11 @@ def encode(region: Region, height: int, width: int) -> Rle:
     joined = starts[1:] == ends[:-1]  # a run to the bottom goes on at the top of the next column
     inner = np.repeat(joined, 2)  # both the end and the start at such a place
     kept = edges[~np.concatenate(([False], inner, [False]))] if len(edges) else edges
-    turns = [0, *kept.tolist()]
-    if turns[-1] < height * width:  # an empty run at the end is written only if there is one
-        turns.append(height * width)
-    counts = [end - start for start, end in pairwise(turns)]  # lengths of runs: empty, filled, empty, filled …
+    # an empty run at the end is written only if there is one
+    end = [] if len(kept) and kept[-1] == height * width else [height * width]
+    counts = np.diff(
+        np.concatenate(([0], kept, end)).astype(np.int64)
+    ).tolist()  # lengths of runs: empty, filled, empty, filled …
     packed = codec.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     return Rle(size=[height, width], counts=packed["counts"].decode("ascii"))
 
