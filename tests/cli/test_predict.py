@@ -201,7 +201,7 @@ def test_unwritable_output(go: Run, tmp_path: Path) -> None:
 
 
 def test_model_errors(run: Run, model_folder: Path, tmp_path: Path) -> None:
-    assert "no such shipped model" in one_line(run("predict", FILES[0], "--model", "nucleii"), 4)
+    assert "no such shipped or published model" in one_line(run("predict", FILES[0], "--model", "nucleii"), 4)
     shutil.copytree(model_folder, tmp_path / "cut")
     path = tmp_path / "cut" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
