@@ -179,6 +179,104 @@ def test_gradient(depth: int, coordinates: str) -> None:
     assert gradcheck(run, (case.features.requires_grad_(), case.filters.requires_grad_()))
 
 
+def tiles_of(pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a tile be as small as this."""
+    monkeypatch.setattr("condinst.ops.dynamic_mask_head.CACHED_NUMBERS", 0)
+    monkeypatch.setattr("condinst.ops.dynamic_mask_head.FEWEST_PIXELS", pixels)
+
+
+@pytest.mark.parametrize("pixels", [1, 4, 6, 7])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_tiles(pixels: int, depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2 × 3 pixels in tiles that do and do not divide them, values and gradients."""
+    tiles_of(pixels, monkeypatch)
+    case = make(FilterLayout(2, 2, depth, 3), images=(1, 0, 1), count=2)
+    np.testing.assert_allclose(case.run().numpy(), naive(case), rtol=1e-9, atol=1e-9)
+
+    def run(features: Tensor, filters: Tensor, locations: Tensor) -> Tensor:
+        case.features, case.filters, case.locations = features, filters, locations
+        return case.run()
+
+    assert gradcheck(run, tuple(t.requires_grad_() for t in (case.features, case.filters, case.locations)))
+
+
+@pytest.mark.parametrize("wanted", ["features", "filters"])
+def test_gradient_of_one_alone(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles_of(4, monkeypatch)
+    case, other = make(FilterLayout()), make(FilterLayout())
+    getattr(case, wanted).requires_grad_()
+    other.features.requires_grad_()
+    other.filters.requires_grad_()
+    case.run().square().sum().backward()
+    other.run().square().sum().backward()
+    assert torch.equal(getattr(case, wanted).grad, getattr(other, wanted).grad)
+
+
+def test_nothing_between_the_layers_is_kept() -> None:
+    """What autograd holds on to is less than a tenth of one hidden layer."""
+    case = make(FilterLayout(), images=(0,) * 20, count=1)
+    case.features = torch.randn(1, 8, 50, 60, dtype=torch.float64, requires_grad=True)
+    case.filters.requires_grad_()
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        case.run()
+    assert 0 < sum(kept.values()) < 0.1 * 8 * (20 * 8 * 50 * 60)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype: torch.dtype) -> None:
+    """Far from the origin the error is that of writing the result down, whatever the coordinates."""
+    case = make(FilterLayout(), images=(0,) * 5, count=1)
+    case.features = torch.randn(1, 8, 100, 168, dtype=torch.float64).to(dtype).double()
+    case.filters = case.filters.to(dtype).double()
+    case.locations = torch.tensor([[1300.0, 780.0]], dtype=torch.float64).repeat(5, 1)
+    case.locations = case.locations.to(dtype).double()
+    exact, half = case.run(), case.run(dtype)
+    assert half.dtype == dtype
+    rounding = torch.finfo(dtype).eps / 2
+    assert ((half.double() - exact).abs() <= 1.01 * rounding * exact.abs() + 1e-5 * exact.abs().max()).all()
+
+
+def test_autocast_changes_nothing() -> None:
+    case, again = make(FilterLayout()), make(FilterLayout())
+    case.filters.requires_grad_()
+    again.filters.requires_grad_()
+    expected = case.run(torch.float32)
+    expected.sum().backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = again.run(torch.float32)
+        found.sum().backward()
+    assert torch.equal(found, expected)
+    assert again.filters.grad is not None
+    assert torch.equal(again.filters.grad, case.filters.grad)
+
+
+class Module(torch.nn.Module):
+    def forward(self, features: Tensor, filters: Tensor, index: Tensor, locations: Tensor, scales: Tensor) -> Tensor:
+        return dynamic_mask_head(features, filters, index, locations, scales, FilterLayout(), "relative", 4)
+
+
+def test_export_and_compile() -> None:
+    """Any number of instances and any size, from one program of plain operations."""
+    case, other = make(FilterLayout(), images=(0,) * 4, count=1), make(FilterLayout(), images=(0,) * 3, count=1)
+    other.features = torch.randn(1, 8, 5, 4, dtype=torch.float64)
+    inputs, others = ((c.features, c.filters, c.image_index, c.locations, c.scales) for c in (case, other))
+    size = torch.export.Dim.DYNAMIC
+    dynamic = ({2: size, 3: size}, *({0: size} for _ in range(4)))
+    program = torch.export.export(Module(), inputs, dynamic_shapes=dynamic)
+    assert torch.allclose(program.module()(*others), other.run(), atol=1e-12)
+    targets = {str(node.target) for node in program.graph.nodes}
+    assert "aten.baddbmm.default" in targets
+    assert not any(word in target for target in targets for word in ("autocast", "autograd"))
+    compiled = torch.compile(Module(), backend="eager", fullgraph=True)
+    assert torch.allclose(compiled(*inputs), case.run(), atol=1e-12)
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_no_instance_gives_zero_gradients(count: int) -> None:
     case = make(FilterLayout(), images=(), count=count)

@@ -46,6 +46,33 @@ def test_input_pixels_are_kept(factor: int) -> None:
     assert torch.allclose(kept, maps, atol=1e-5)
 
 
+@pytest.mark.parametrize("factor", [2, 3, 4, 8])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (7, 1, 5, 4), (2, 3, 1, 7)])
+def test_fast_way_is_the_definition(
+    factor: int, shape: tuple[int, int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What eager tensors on a CPU take against what compilers and other devices do, a few maps at a time."""
+    monkeypatch.setattr("condinst.ops.masks.NUMBERS_AT_ONCE", 3 * 5 * 4 * factor)
+    maps, weight = torch.randn(shape), torch.randn(shape[0], shape[1], shape[2] * factor, shape[3] * factor)
+    results = []
+    for traced in (False, True):
+        monkeypatch.setattr("condinst.ops.masks.being_traced", lambda traced=traced: traced)
+        leaf = maps.clone().requires_grad_()
+        grown = aligned_bilinear(leaf, factor)
+        (grown * weight).sum().backward()
+        results.append((grown.detach(), leaf.grad))
+    (fast, fast_grad), (plain, plain_grad) = results
+    assert torch.allclose(fast, plain, rtol=0, atol=1e-6)
+    assert torch.allclose(fast_grad, plain_grad, rtol=0, atol=2e-6 * factor**2)
+
+
+def test_channels_stay_last() -> None:
+    maps = torch.randn(2, 3, 5, 4).contiguous(memory_format=torch.channels_last)
+    grown = aligned_bilinear(maps, 4)
+    assert grown.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(grown, aligned_bilinear(maps.contiguous(), 4), atol=1e-6)
+
+
 @pytest.mark.parametrize("factor", [2, 4])
 def test_mirrored(factor: int) -> None:
     """Input pixels lie on output pixel f·i + f/2, so column p mirrors to column W − p (the first has no partner)."""
@@ -54,6 +81,8 @@ def test_mirrored(factor: int) -> None:
     assert torch.allclose(mirrored[..., 1:], plain[..., 1:].flip(3), atol=1e-12)
 
 
-def test_gradient() -> None:
-    maps = torch.randn(2, 1, 2, 3, dtype=torch.float64, requires_grad=True)
-    assert gradcheck(lambda m: aligned_bilinear(m, 4), maps)
+@pytest.mark.parametrize("factor", [2, 3, 4])
+@pytest.mark.parametrize("size", [(2, 3), (1, 1), (1, 4)])
+def test_gradient(factor: int, size: tuple[int, int]) -> None:
+    maps = torch.randn(2, 1, *size, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda m: aligned_bilinear(m, factor), maps)

@@ -5,15 +5,24 @@ It owns no parameter, so it is a function. P = h·w mask-feature pixels of one i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 
-from condinst.ops.masks import aligned_bilinear
+from condinst.ops.masks import aligned_bilinear, being_traced
 from condinst.structures import MASK_FEATURE_STRIDE, FilterLayout
 
 Coordinates = Literal["relative", "absolute", "none", "only"]
+
+# Numbers between two layers that are alive at once: on a CPU they stay in the cache, elsewhere calls are what costs.
+CACHED_NUMBERS, DEVICE_NUMBERS = 2**19, 2**26
+FEWEST_PIXELS = 128
+FUSED_TYPES = {torch.float32, torch.float16, torch.bfloat16}
 
 
 class Layer(NamedTuple):
@@ -21,6 +30,14 @@ class Layer(NamedTuple):
 
     weight: Tensor
     bias: Tensor
+
+
+class Instances(NamedTuple):
+    """filters: (K, count). locations: (K, 2) and scales: (K,) in pixels of the padded input."""
+
+    filters: Tensor
+    locations: Tensor
+    scales: Tensor
 
 
 def split_filters(filters: Tensor, layout: FilterLayout) -> list[Layer]:
@@ -50,22 +67,20 @@ def dynamic_mask_head(
     Relative coordinates are (location − pixel) / scale; absolute ones run from −1 to 1 over the padded input. "only" is
     relative where F = 0: there is nothing else to read.
 
-    The first layer is affine in the coordinates, so all instances of an image share one dense product with one
-    (features, x, y, 1) map and no instance copies the features.
+    Half types are computed in float32, autocast or not: positions of a thousand pixels do not fit them.
     """
-    height, width = mask_features.shape[-2:]
-    first, *rest = split_filters(filters, layout)
-    weight, bias = first.weight, first.bias
-    grid = mask_grid(height, width, mask_features)
-    if coordinates in {"relative", "only"}:
-        weight, bias = _relative_as_affine(weight, bias, locations.to(weight.dtype), scales.to(weight.dtype))
-    elif coordinates == "absolute":
-        grid = grid / (grid.new_tensor([[width], [height]]) * MASK_FEATURE_STRIDE / 2) - 1
-    hidden = _shared_product(weight, bias, mask_features, grid if coordinates != "none" else grid[:0], image_index)
-    for layer in rest:
-        hidden = torch.baddbmm(layer.bias, layer.weight, hidden.relu())
-    logits = hidden.reshape(-1, 1, height, width)
-    return aligned_bilinear(logits, MASK_FEATURE_STRIDE // mask_out_stride)[:, 0]
+    if _can_be_fused((mask_features, filters, locations, scales), layout):
+        from condinst.ops import triton_mask_head  # only here: Triton need not be installed
+
+        if triton_mask_head.can_build(filters.device):
+            return triton_mask_head.fused_mask_head(
+                mask_features, filters, image_index, locations, scales, layout, coordinates, mask_out_stride
+            )
+    precise = torch.promote_types(filters.dtype, torch.float32)
+    instances = Instances(filters.to(precise), locations.to(precise), scales.to(precise))
+    logits = _plain_logits(mask_features.to(precise), instances, image_index, layout, coordinates)
+    maps = logits.reshape(-1, 1, *mask_features.shape[2:])
+    return aligned_bilinear(maps, MASK_FEATURE_STRIDE // mask_out_stride)[:, 0].to(filters.dtype)
 
 
 def mask_grid(height: int, width: int, like: Tensor) -> Tensor:
@@ -76,6 +91,44 @@ def mask_grid(height: int, width: int, like: Tensor) -> Tensor:
     return torch.stack((xs.repeat(height), ys.repeat_interleave(width)))
 
 
+def _plain_logits(
+    features: Tensor, instances: Instances, image_index: Tensor, layout: FilterLayout, coordinates: Coordinates
+) -> Tensor:
+    """Logits (K, P) of instances over the images, whose features are (N, F, h, w)."""
+    if len(features) == 1:
+        return _image_logits(features[0], instances, layout, coordinates)
+    order = image_index.argsort(stable=True)
+    counts = torch.bincount(image_index, minlength=len(features)).tolist()
+    of_images = zip(*(torch.split(numbers[order], counts) for numbers in instances), strict=True)
+    drawn = [
+        _image_logits(image, Instances(*own), layout, coordinates)
+        for image, own in zip(features, of_images, strict=True)
+    ]
+    return torch.cat(drawn)[order.argsort()]
+
+
+def _image_logits(features: Tensor, instances: Instances, layout: FilterLayout, coordinates: Coordinates) -> Tensor:
+    """Logits (K, P) of the instances of one image, whose features are (F, h, w).
+
+    The first layer is affine in the coordinates, so all instances share one dense product with one map of x, y,
+    features and 1, and none copies the features.
+    """
+    height, width = features.shape[1:]
+    first, *rest = split_filters(instances.filters, layout)
+    weight, bias = first.weight, first.bias
+    grid = mask_grid(height, width, features)
+    if coordinates in {"relative", "only"}:
+        weight, bias = _relative_as_affine(weight, bias, instances.locations, instances.scales)
+    elif coordinates == "absolute":
+        grid = grid / (grid.new_tensor([[width], [height]]) * MASK_FEATURE_STRIDE / 2) - 1
+    else:
+        grid = grid[:0]
+    inputs = torch.cat((grid, features.flatten(1), features.new_ones(1, height * width)))
+    run = _run_layers if being_traced() else _Tiles.apply
+    logits: Tensor = run(inputs, torch.cat((weight, bias), dim=2), *(part for layer in rest for part in layer))
+    return logits
+
+
 def _relative_as_affine(weight: Tensor, bias: Tensor, locations: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
     """w·(location − pixel)/scale + b  =  (−w/scale)·pixel + (b + w·location/scale)."""
     slopes = weight[:, :, :2] / scales[:, None, None]
@@ -83,17 +136,66 @@ def _relative_as_affine(weight: Tensor, bias: Tensor, locations: Tensor, scales:
     return torch.cat((-slopes, weight[:, :, 2:]), dim=2), bias + shift
 
 
-def _shared_product(weight: Tensor, bias: Tensor, features: Tensor, grid: Tensor, image_index: Tensor) -> Tensor:
-    """First layer of all instances, (K, out, P), one dense product an image; coordinates come before the features."""
-    images, _, height, width = features.shape
-    outputs = weight.shape[1]
-    inputs = torch.cat((grid.expand(images, -1, -1), features.flatten(2)), dim=1)
-    if images == 1:
-        return (weight.flatten(0, 1) @ inputs[0]).reshape(-1, outputs, height * width) + bias
-    order = image_index.argsort(stable=True)
-    counts = torch.bincount(image_index, minlength=images).tolist()
-    products = [
-        (rows.flatten(0, 1) @ pixels).reshape(-1, outputs, height * width)
-        for rows, pixels in zip(torch.split(weight[order], counts), inputs, strict=True)
-    ]
-    return torch.cat(products)[order.argsort()] + bias
+def _run_layers(inputs: Tensor, first: Tensor, *rest: Tensor) -> Tensor:
+    """Inputs (in, P) through the first layer (K, out, in) and, ReLU between, each further weight and bias: (K, P)."""
+    with _no_autocast(inputs.device.type):
+        hidden = (first.flatten(0, 1) @ inputs).view(*first.shape[:2], inputs.shape[1])
+        for weight, bias in zip(rest[::2], rest[1::2], strict=True):
+            hidden = torch.baddbmm(bias, weight, hidden.relu_())
+    return hidden[:, 0]
+
+
+def _no_autocast(kind: str) -> AbstractContextManager[object]:
+    """Entered only where there is something to switch off: exporters would write it into their programs."""
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
+class _Tiles(torch.autograd.Function):
+    """`_run_layers`, some pixels at a time. What lies between the layers is not kept for the way back but made again:
+    in the cache that takes no longer than reading it, and it would be 2·K·width·P numbers."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, inputs: Tensor, *layers: Tensor) -> Tensor:
+        ctx.save_for_backward(inputs, *layers)
+        logits = inputs.new_empty(len(layers[0]), inputs.shape[1])
+        for here in _tiles(inputs, layers[0]):
+            logits[:, here] = _run_layers(inputs[:, here], *layers)
+        return logits
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        needed: tuple[bool, ...] = ctx.needs_input_grad  # type: ignore[attr-defined]
+        inputs, *layers = (saved.detach() for saved in ctx.saved_tensors)  # type: ignore[attr-defined]
+        for layer, wanted in zip(layers, needed[1:], strict=True):
+            layer.requires_grad_(wanted)
+        inputs_grad = torch.empty_like(inputs) if needed[0] else None
+        for here in _tiles(inputs, layers[0]):
+            tile = inputs[:, here].detach().requires_grad_(needed[0])
+            with torch.enable_grad(), _no_autocast(inputs.device.type):
+                torch.autograd.backward(_run_layers(tile, *layers), grad[:, here])
+            if inputs_grad is not None:
+                inputs_grad[:, here] = tile.grad
+        return inputs_grad, *(layer.grad for layer in layers)
+
+
+def _tiles(inputs: Tensor, first: Tensor) -> Iterator[slice]:
+    """Ranges of the pixels of inputs (in, P) for instances whose first layer is (K, out, in)."""
+    numbers = CACHED_NUMBERS if inputs.device.type == "cpu" else DEVICE_NUMBERS
+    count = max(FEWEST_PIXELS, numbers // max(1, first.shape[0] * first.shape[1]) // 64 * 64)
+    for start in range(0, inputs.shape[1], count):
+        yield slice(start, start + count)
+
+
+def _can_be_fused(inputs: tuple[Tensor, ...], layout: FilterLayout) -> bool:
+    """Whether the CUDA kernel, which has no way back, may draw these. The bounds are those of its registers."""
+    filters = inputs[1]
+    return (
+        filters.is_cuda
+        and not being_traced()
+        and not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs))
+        and all(tensor.dtype in FUSED_TYPES for tensor in inputs)
+        and layout.depth <= 4
+        and max(layout.width, layout.features) <= 16
+        and find_spec("triton") is not None
+    )

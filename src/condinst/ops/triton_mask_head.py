@@ -1,0 +1,199 @@
+"""The dynamic mask head as one CUDA kernel: it reads the mask features and the filters and writes only the logits.
+
+A program draws one tile of one instance. All that lies between the layers stays in the threads' registers; for the
+enlargement they ask their neighbours. Coordinates and sums are float32 whatever the inputs are.
+"""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, assignment"
+# The kernel language is Python to look at only: it has no types, and no `(*tuple, value)`.
+
+from __future__ import annotations
+
+import functools
+import warnings
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from condinst.structures import MASK_FEATURE_STRIDE, FilterLayout
+
+# Pixels of the mask features in a tile. A filter number that a thread reads should serve many of its pixels, but what
+# they hold between two layers must fit its registers: eight pixels a thread up to width 8, two above.
+ROWS, COLUMNS = 16, 32
+KINDS = {"none": 0, "relative": 1, "only": 1, "absolute": 2}
+
+
+@functools.cache
+def can_build(device: torch.device) -> bool:
+    """Whether Triton can make kernels for this GPU here; beside it, it wants a C compiler and Python's headers."""
+    try:
+        recent = torch.cuda.get_device_capability(device) >= (7, 5)
+        triton.runtime.driver.active.get_current_target()
+    except Exception as error:
+        warnings.warn(f"mask head: no Triton kernel ({error}); plain operations take its place, slower", stacklevel=3)
+        return False
+    return recent
+
+
+def fused_mask_head(
+    mask_features: Tensor,
+    filters: Tensor,
+    image_index: Tensor,
+    locations: Tensor,
+    scales: Tensor,
+    layout: FilterLayout,
+    coordinates: str,
+    mask_out_stride: int,
+) -> Tensor:
+    """`dynamic_mask_head` where no gradient is asked for; same arguments, same result but for rounding.
+
+    float32, float16 or bfloat16, on CUDA; mask_out_stride 8, 4 or 2.
+    """
+    instances, factor = len(filters), MASK_FEATURE_STRIDE // mask_out_stride
+    height, width = mask_features.shape[-2:]
+    logits = filters.new_empty(instances, factor * height, factor * width)
+    if not instances:
+        return logits
+    shared = int(factor > 1)
+    rows, columns = triton.cdiv(height + shared, ROWS - shared), triton.cdiv(width + shared, COLUMNS - shared)
+    with torch.cuda.device_of(filters):
+        _draw_tile[(instances, rows * columns)](
+            mask_features.contiguous(),
+            filters.contiguous(),
+            image_index.contiguous(),
+            locations.contiguous(),
+            scales.contiguous(),
+            logits,
+            height,
+            width,
+            columns,
+            STRIDE=MASK_FEATURE_STRIDE,
+            KIND=KINDS[coordinates],
+            FEATURES=layout.features,
+            WIDTH=layout.width,
+            DEPTH=layout.depth,
+            WEIGHTS=sum(layout.weight_counts),
+            COUNT=layout.count,
+            FACTOR=factor,
+            SHARED=shared,
+            ROWS=ROWS,
+            COLUMNS=COLUMNS,
+            num_warps=2 if layout.width <= 8 else 8,
+            enable_fp_fusion=True,
+        )
+    return logits
+
+
+@triton.jit
+def _draw_tile(
+    features,
+    filters,
+    image_index,
+    locations,
+    scales,
+    logits,
+    height,
+    width,
+    tiles_across,
+    STRIDE: tl.constexpr,
+    KIND: tl.constexpr,
+    FEATURES: tl.constexpr,
+    WIDTH: tl.constexpr,
+    DEPTH: tl.constexpr,
+    WEIGHTS: tl.constexpr,
+    COUNT: tl.constexpr,
+    FACTOR: tl.constexpr,
+    SHARED: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """One instance (first axis of the grid) on one tile (second axis).
+
+    Where it enlarges, a tile makes what lies between its pixels: tiles share a row and a column, the first of which
+    lie outside the map.
+    """
+    instance = tl.program_id(0).to(tl.int64)
+    top = tl.program_id(1) // tiles_across * (ROWS - SHARED) - SHARED
+    left = tl.program_id(1) % tiles_across * (COLUMNS - SHARED) - SHARED
+    # beyond the map its outermost pixels go on
+    v = tl.minimum(tl.maximum(top + tl.arange(0, ROWS), 0), height - 1)[:, None]
+    u = tl.minimum(tl.maximum(left + tl.arange(0, COLUMNS), 0), width - 1)[None, :]
+    values = _coordinates(locations + 2 * instance, scales + instance, u, v, height, width, STRIDE, KIND)
+    features += tl.load(image_index + instance) * FEATURES * height * width
+    for channel in tl.static_range(FEATURES):
+        values = values + (tl.load(features + (channel * height + v) * width + u).to(tl.float32),)  # noqa: RUF005
+    weights = filters + instance * COUNT
+    biases = weights + WEIGHTS
+    for _ in tl.static_range(DEPTH - 1):
+        hidden = _layer(values, weights, biases, WIDTH, True)
+        weights += WIDTH * len(values)
+        biases += WIDTH
+        values = hidden
+    low = _layer(values, weights, biases, 1, False)[0]
+    logits += instance * (FACTOR * height) * (FACTOR * width)
+    _store(low, logits, top, left, height, width, FACTOR, ROWS, COLUMNS)
+
+
+@triton.jit
+def _coordinates(location, scale, u, v, height, width, STRIDE: tl.constexpr, KIND: tl.constexpr):
+    """The instance's coordinates at pixel (u, v) of the mask features, as `dynamic_mask_head` defines them."""
+    x = (u * STRIDE + STRIDE // 2).to(tl.float32)
+    y = (v * STRIDE + STRIDE // 2).to(tl.float32)
+    if KIND == 0:
+        return ()
+    elif KIND == 1:
+        divisor = tl.load(scale).to(tl.float32)
+        return (
+            (tl.load(location).to(tl.float32) - x) / divisor,
+            (tl.load(location + 1).to(tl.float32) - y) / divisor,
+        )
+    else:
+        return (2 * x / (width * STRIDE) - 1, 2 * y / (height * STRIDE) - 1)
+
+
+@triton.jit
+def _layer(values, weights, biases, OUTPUTS: tl.constexpr, RELU: tl.constexpr):
+    """One 1×1 convolution of a tuple of tiles."""
+    made = ()
+    for output in tl.static_range(OUTPUTS):
+        total = tl.load(biases + output).to(tl.float32)
+        for channel in tl.static_range(len(values)):
+            total += tl.load(weights + output * len(values) + channel).to(tl.float32) * values[channel]
+        if RELU:
+            total = tl.maximum(total, 0.0, propagate_nan=tl.PropagateNan.ALL)
+        made = made + (total,)  # noqa: RUF005
+    return made
+
+
+@triton.jit
+def _store(low, logits, top, left, height, width, FACTOR: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Enlarge a tile whose first pixel is (top, left) by aligned bilinear, and write what it decides."""
+    if FACTOR == 1:
+        y = (top + tl.arange(0, ROWS))[:, None]
+        x = (left + tl.arange(0, COLUMNS))[None, :]
+        tl.store(logits + y * width + x, low, mask=(y < height) & (x < width))
+    else:
+        below = tl.minimum(tl.arange(0, ROWS) + 1, ROWS - 1)[:, None].broadcast_to(ROWS, COLUMNS)
+        beside = tl.minimum(tl.arange(0, COLUMNS) + 1, COLUMNS - 1)[None, :].broadcast_to(ROWS, COLUMNS)
+        down = tl.gather(low, below, 0)
+        right = tl.gather(low, beside, 1)
+        across = tl.gather(down, beside, 1)
+        v = tl.arange(0, ROWS)[:, None]
+        column = tl.arange(0, FACTOR * COLUMNS)[None, :]
+        x = FACTOR * left + FACTOR // 2 + column
+        inside = (v < ROWS - 1) & (column < FACTOR * (COLUMNS - 1)) & (x >= 0) & (x < FACTOR * width)
+        for phase in tl.static_range(FACTOR):
+            share = phase / FACTOR
+            here = low * (1 - share) + down * share
+            there = right * (1 - share) + across * share
+            if FACTOR == 2:
+                line = tl.interleave(here, (here + there) / 2)
+            else:
+                line = tl.interleave(
+                    tl.interleave(here, (here + there) / 2),
+                    tl.interleave(here * 0.75 + there * 0.25, here * 0.25 + there * 0.75),
+                )
+            y = FACTOR * (top + v) + FACTOR // 2 + phase
+            tl.store(logits + y * (FACTOR * width) + x, line, mask=inside & (y >= 0) & (y < FACTOR * height))
