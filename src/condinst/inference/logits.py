@@ -12,7 +12,7 @@ from condinst.model.condinst import filter_layout
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
 from condinst.structures import MASK_FEATURE_STRIDE, Detections
 
-NUMBERS_AT_ONCE = 2**25  # floats alive in one chunk, 128 MiB
+NUMBERS_AT_ONCE = 2**24  # logits in one chunk, 64 MiB
 
 
 def mask_logits(mask_features: Tensor, found: Detections, model: ModelConfig) -> Iterator[Tensor]:
@@ -24,7 +24,8 @@ def mask_logits(mask_features: Tensor, found: Detections, model: ModelConfig) ->
     layout = filter_layout(model)
     scales = torch.tensor(model.coordinate_scales, device=found.levels.device)
     everyone = torch.arange(len(found.scores), device=found.levels.device)
-    for rows in torch.split(everyone, _chunk(mask_features, model)):
+    pixels = mask_features.shape[1] * mask_features.shape[2]
+    for rows in torch.split(everyone, max(1, NUMBERS_AT_ONCE // pixels)):
         yield dynamic_mask_head(
             mask_features[None].float(),
             found.filters[rows].float(),
@@ -35,9 +36,3 @@ def mask_logits(mask_features: Tensor, found: Detections, model: ModelConfig) ->
             model.mask_head.coordinates,
             MASK_FEATURE_STRIDE,
         )
-
-
-def _chunk(mask_features: Tensor, model: ModelConfig) -> int:
-    """Instances whose maps fit NUMBERS_AT_ONCE: two hidden layers and the logits."""
-    height, width = mask_features.shape[-2:]
-    return max(1, NUMBERS_AT_ONCE // (height * width * (2 * model.mask_head.width + 1)))
