@@ -7,9 +7,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGE := $(VENV)/.condinst-package
 DEVELOPER := $(VENV)/.condinst-developer
+RIVALS := $(VENV)/.condinst-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format constraints clean
+.PHONY: help demo test check lint format bench constraints clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,10 @@ format: $(DEVELOPER)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench: $(RIVALS)  ## time and memory beside the published way and other programs; writes benchmarks/results/ and docs/speed.md
+	@set -e; for name in stages scaling training_step rivals startup; do $(BIN)/python benchmarks/$$name.py; done
+	$(BIN)/python benchmarks/speed_page.py
+
 constraints: $(DEVELOPER)  ## write the versions of this environment to constraints.txt
 	@{ sed -n '/^#/p' constraints.txt; $(PIP) freeze --all --exclude pip --exclude-editable; } > constraints.txt.new
 	@mv constraints.txt.new constraints.txt
@@ -55,4 +60,8 @@ $(PACKAGE): pyproject.toml constraints.txt | $(BIN)/python
 
 $(DEVELOPER): pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $(PACKAGE) $@
+
+$(RIVALS): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e '.[bench]'
 	@touch $(PACKAGE) $@
