@@ -161,12 +161,17 @@ def test_an_absent_area_is_the_masks(tmp_path: Path) -> None:
     assert measure(absent, images) == measure(stated, images)
 
 
-def test_an_annotation_without_mask_is_named(tmp_path: Path) -> None:
+def test_boxes_without_masks_are_measured_as_boxes(tmp_path: Path) -> None:
+    """One annotation without a mask: the numbers of boxes stay, those of masks are not made up."""
     source, images = DATA / "nuclei" / "val.json", DATA / "nuclei" / "images"
     path = altered(source, tmp_path / "boxes.json", segmentation=None)
-    number = json.loads(source.read_bytes())["annotations"][0]["id"]
-    with pytest.raises(DataError, match=f"annotation {number} has only a box"):
-        evaluate(path, images, Perturbed(source, images))
+    predictor = Perturbed(source, images)
+    found, whole = evaluate(path, images, predictor), evaluate(source, images, predictor)
+    assert found.bbox == whole.bbox
+    assert set(astuple(found.segm)) == {-1}
+    assert found.segm_per_class.keys() == whole.segm_per_class.keys()
+    assert "annotations with a box and no mask: 1; only boxes are measured" in found.notes
+    assert not any("no mask" in note for note in whole.notes)
 
 
 def test_a_lower_limit_of_the_predictor_is_refused() -> None:

@@ -85,3 +85,22 @@ def test_compiled_pads_to_few_sizes_and_says_when_it_cannot(model: CondInst, mon
     broken = predictor.network._replace(forward=fail)
     with pytest.raises(UsageError, match=r"no compiler found.*take mode 'fast'"):
         broken(torch.zeros(1, 3, 128, 128))
+
+
+def test_deformable_convolutions_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision's operator takes no bfloat16 on CPUs."""
+    monkeypatch.setattr("condinst.inference.network.half_type", lambda _: torch.bfloat16)
+    torch.manual_seed(0)
+    overrides = [
+        "model.classes=[cat]",
+        "model.backbone={name: resnet26, deformable_interval: 1}",
+        "model.head={convs: 1, channels: 32}",
+        "model.mask_branch={convs: 1, channels: 16}",
+        "model.fpn_channels=32",
+    ]
+    model = CondInst(Config().with_overrides(overrides).model).eval()
+    images = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        mine, expected = make_network(model, "fast", CPU, 32)(images), model(images)
+    apart = (mine.mask_features.float() - expected.mask_features).abs().max() / expected.mask_features.abs().max()
+    assert apart < 0.1

@@ -114,6 +114,7 @@ def _after(config: Config, measured_on: Pair | None, out: Path) -> Callable[[nn.
         return None
 
     def after(module: nn.Module, iteration: int) -> None:
+        from condinst.cli.val import shown
         from condinst.model.condinst import CondInst
         from condinst.predictor import Predictor
 
@@ -123,7 +124,8 @@ def _after(config: Config, measured_on: Pair | None, out: Path) -> Callable[[nn.
         settings = config.model_copy(update={"model": module.config})
         device = str(next(module.parameters()).device)
         scores = _measure(Predictor.from_model(module, settings, device), measured_on, out, iteration)
-        typer.echo(f"iteration {iteration}: box AP {scores.bbox.AP:.3f}, mask AP {scores.segm.AP:.3f}", err=True)
+        numbers = f"box AP {shown(scores.bbox.AP)}, mask AP {shown(scores.segm.AP)}"
+        typer.echo(f"iteration {iteration}: {numbers}", err=True)
 
     return after
 

@@ -66,11 +66,11 @@ def print_scores(scores: Scores, json: bool) -> None:
         typer.echo(dumps(scores.to_dict(), allow_nan=False))
         return
     both = zip(asdict(scores.bbox).items(), asdict(scores.segm).values(), strict=True)
-    print_table(("", "boxes", "masks"), [(name, _number(box), _number(mask)) for (name, box), mask in both])
+    print_table(("", "boxes", "masks"), [(name, shown(box), shown(mask)) for (name, box), mask in both])
     if len(scores.segm_per_class) > 1:
         wanted = ("AP", "AP50", "AP75", "APs", "APm", "APl")
         rows = [
-            (name, _number(scores.bbox_per_class[name].AP), *(_number(getattr(masks, part)) for part in wanted))
+            (name, shown(scores.bbox_per_class[name].AP), *(shown(getattr(masks, part)) for part in wanted))
             for name, masks in scores.segm_per_class.items()
         ]
         print_table(("class", "box AP", *(f"mask {part}" for part in wanted)), rows)
@@ -80,5 +80,5 @@ def print_scores(scores: Scores, json: bool) -> None:
     )
 
 
-def _number(value: float) -> str:
+def shown(value: float) -> str:
     return "–" if value < 0 else f"{value:.3f}"  # COCO's −1: no truth of this kind

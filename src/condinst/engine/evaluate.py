@@ -59,6 +59,9 @@ class CocoNumbers:
     ARl: float
 
 
+UNKNOWN = CocoNumbers(*[-1.0] * 12)
+
+
 @dataclass(frozen=True)
 class Scores:
     """What one evaluation found. `per_class` runs over the data set's classes, in the order of their category ids."""
@@ -86,7 +89,8 @@ def evaluate(
     Of each class at most `max_detections` per image count, as in COCO, where 100 is the standard; dense images need
     more, and the limit belongs beside the number. The predictor's own limit is per image. `progress` is told (images
     done, images in all). Classes are matched by name, see `match_classes`. Raises UsageError if the predictor's own
-    limit is lower, DataError for bad annotations, images or sizes, or classes that do not match.
+    limit is lower, DataError for bad annotations, images or sizes, or classes that do not match. Where an annotation
+    has a box alone, masks are not measured: their numbers are −1, and a note says so.
     """
     kept = predictor.config.detect.max_detections
     if kept < max_detections:
@@ -95,8 +99,11 @@ def evaluate(
         )
     data = read_coco(annotations, images)
     matched, notes = match_classes(predictor.names, data, annotations)
-    truths = read_truths(annotations, data)
-    scorers: dict[Kind, StreamingEval] = {kind: _start(kind, data, max_detections) for kind in KINDS}
+    truths, boxed = read_truths(annotations, data)
+    if boxed:
+        notes += (f"annotations with a box and no mask: {boxed}; only boxes are measured",)
+    kinds = KINDS[:1] if boxed else KINDS
+    scorers: dict[Kind, StreamingEval] = {kind: _start(kind, data, max_detections) for kind in kinds}
     detections = 0
     for done, sample in enumerate(data.samples, start=1):
         found = _predict(predictor, sample, matched)
@@ -105,8 +112,9 @@ def evaluate(
         detections += len(found)
         if progress is not None:
             progress(done, len(data.samples))
-    bbox, bbox_per_class = _finish(scorers["bbox"], data, max_detections)
-    segm, segm_per_class = _finish(scorers["segm"], data, max_detections)
+    measured = {kind: _finish(scorer, data, max_detections) for kind, scorer in scorers.items()}
+    bbox, bbox_per_class = measured["bbox"]
+    segm, segm_per_class = measured.get("segm", (UNKNOWN, dict.fromkeys(data.classes, UNKNOWN)))
     return Scores(
         bbox=bbox,
         segm=segm,
@@ -142,25 +150,27 @@ def match_classes(names: dict[int, str], data: CocoData, source: Path) -> tuple[
     return {label: ids[name] for label, name in names.items() if name in ids}, notes
 
 
-def read_truths(annotations: Path, data: CocoData) -> dict[int, list[Record]]:
+def read_truths(annotations: Path, data: CocoData) -> tuple[dict[int, list[Record]], int]:
     """The file's own annotation records by image id, those that `read_coco` accepted into `data`.
 
-    A record without an area gets its mask's, as COCO's size classes need one. Raises DataError for an annotation
-    without a mask.
+    A record without an area gets its mask's, or its box's if it has none, as COCO's size classes need one. And how many
+    records have no mask.
     """
     accepted = {instance.annotation_id for sample in data.samples for instance in sample.instances}
     records: dict[int, list[Record]] = defaultdict(list)
+    boxed = 0
     document = json.loads(annotations.read_bytes())
     masks = COCO({key: document[key] for key in ("images", "categories")} | {"annotations": []})
     for record in document["annotations"]:
         if record["id"] not in accepted:
             continue
-        if not record.get("segmentation"):
-            raise DataError(f"{annotations}: annotation {record['id']} has only a box; its mask cannot be measured")
+        has_mask = bool(record.get("segmentation"))
+        boxed += not has_mask
         if "area" not in record:
-            record["area"] = float(coco_mask.area(masks.ann_to_rle(record)))
+            width, height = record["bbox"][2:]
+            record["area"] = float(coco_mask.area(masks.ann_to_rle(record)) if has_mask else width * height)
         records[record["image_id"]].append(record)
-    return records
+    return records, boxed
 
 
 def _some(names: list[str]) -> str:
