@@ -54,7 +54,7 @@ class Backbone(nn.Module):
 
 
 def _build(config: BackboneConfig, pretrained: bool) -> Any:
-    if config.name not in timm.list_models(config.name.split(".")[0]):
+    if not timm.is_model(config.name):
         near = difflib.get_close_matches(config.name, timm.list_models(), 3)
         raise ModelError(f"backbone '{config.name}': timm has no such model; similar: {', '.join(near) or 'none'}")
     options: dict[str, Any] = {"pad_type": "same"} if config.same_padding else {}
