@@ -1,14 +1,15 @@
 """Settings: defaults as published, YAML there and back, overrides, one clear line for a bad key."""
 
 import math
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
-from condinst.config import Config
-from condinst.errors import UsageError
+from condinst.config import LARGEST_FILE, Config
+from condinst.errors import UsageError, one_line
 
 
 def test_published_defaults() -> None:
@@ -103,6 +104,31 @@ def test_overrides() -> None:
         ("model.classes=[a, a]", "classes holds a name twice"),
         ("train=1", "train: "),
         ("train.lr=", "train.lr: .*got None"),
+        ("train.lr=2024-13-45", "'train.lr=2024-13-45': the value is not valid YAML"),
+        ("train.lr=[&a 1, *a]", "the value is not valid YAML"),
+        ("train.lr=.inf", "train.lr: .*finite number, got inf"),
+        ("loss.mask_weight=.nan", "loss.mask_weight: .*finite number, got nan"),
+        ("augment.jitter=[1, .inf]", "augment.jitter.1: .*finite number"),
+        ("model.pixel_mean=[.nan, 1, 1]", "model.pixel_mean.0: .*finite number"),
+        ("model.pixel_std=[1, 0, 1]", "model.pixel_std.1: .*greater than 0"),
+        ("model.coordinate_scales=[1, 2, 3, 4, .inf]", "coordinate_scales.4: .*finite number"),
+        (
+            "model.size_ranges=[[-1, .nan], [1, 2], [2, 3], [3, 4], [4, .inf]]",
+            "size_ranges must be pairs of low < high",
+        ),
+        ("model.size_divisor=48", "size_divisor: .*multiple of 32"),
+        ("model.fpn_channels=4097", "fpn_channels: .*less than or equal to 4096"),
+        ("model.head.channels=4097", "channels: .*less than or equal to 4096"),
+        ("model.mask_branch.channels=4097", "channels: .*less than or equal to 4096"),
+        ("model.mask_branch.features=1025", "features: .*less than or equal to 1024"),
+        ("model.bifpn_repeats=65", "bifpn_repeats: .*less than or equal to 64"),
+        ("model.head.convs=65", "convs: .*less than or equal to 64"),
+        ("model.mask_branch.convs=65", "convs: .*less than or equal to 64"),
+        ("model.mask_head.depth=17", "depth: .*less than or equal to 16"),
+        ("model.mask_head.width=257", "width: .*less than or equal to 256"),
+        ("input.longer=65537", "longer: .*less than or equal to 65536"),
+        ("augment.shorter=[65537]", "shorter.0: .*less than or equal to 65536"),
+        ("train.seed=4294967296", "seed: .*less than or equal to 4294967295"),
     ],
 )
 def test_bad_overrides(text: str, words: str) -> None:
@@ -157,3 +183,56 @@ def test_bad_files(tmp_path: Path) -> None:
         Config.from_yaml(tmp_path / "absent.yaml")
     with pytest.raises(UsageError, match="cannot be read"):
         Config.from_yaml(tmp_path)
+
+
+ALIASES = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 11))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x" * (LARGEST_FILE + 1), "larger than 1 MB; name a file of settings"),
+        (ALIASES, "not valid YAML .aliases, .* are not read"),
+        ("about: {x: &x [*x]}", "not valid YAML .aliases, .* are not read"),
+        ("[" * 2000, "not valid YAML .nested too deeply"),
+        ("x: " + "1:" * 300_000 + "1", "not valid YAML .a number of more than 100 digits"),
+        ("train: {lr: 2024-13-45}", "not valid YAML .month must be"),
+        ("train: {lr: !!bool z}", "not valid YAML"),
+        ("train: {lr: !!int ''}", "not valid YAML"),
+        ("train: {lr: !!timestamp z}", "not valid YAML"),
+        ("about: {x: [" + "[1], " * 1000 + "]}", r"about\.x: .*, got \[\[1\], \[1\]"),
+        ("about: {x: [" + "y" * 1000 + "]}", r"about\.x: .*, got \['yyy"),
+        ('"a\\nb\\e[31m": 1', r"a b\\x1b\[31m: Extra inputs"),
+        ("? " + "k" * 100_000 + "\n: 1", "kkk: Extra inputs"),
+        (
+            f"model: {{classes: {list(range(20_001))}}}".replace("[", "['").replace(", ", "','").replace("]", "']"),
+            "20000",
+        ),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_hostile_files(text: str, words: str, tmp_path: Path) -> None:
+    """One short line, and soon."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    start = time.process_time()
+    with pytest.raises(UsageError, match=words) as caught:
+        Config.from_yaml(path)
+    assert time.process_time() - start < 5
+    assert str(caught.value).startswith(f"{path}: ")
+    assert len(str(caught.value)) < len(str(path)) + 500
+    assert str(caught.value).isprintable()
+
+
+def test_the_limits_are_within() -> None:
+    """What is as large as allowed is taken."""
+    config = Config().with_overrides(
+        ["model.fpn_channels=4096", "model.head.convs=64", "model.mask_head.depth=16", "model.size_divisor=64"]
+    )
+    assert (config.model.fpn_channels, config.model.head.convs, config.model.mask_head.depth) == (4096, 64, 16)
+
+
+def test_one_line() -> None:
+    assert one_line("Häuser ∓ 2 px, 図") == "Häuser ∓ 2 px, 図"
+    assert one_line("a\nb\tc\r\u2028d\xa0e") == "a b c  d e"
+    assert one_line("\x1b[31m\x07\x9b\u202e\ud800") == r"\x1b[31m\x07\x9b\u202e\ud800"

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import condinst
 from condinst.config import Config
-from condinst.errors import ModelError
+from condinst.errors import CondinstError, ModelError
 from condinst.hub import CondInst
 from condinst.model.condinst import CondInst as Network
 from condinst.predictor import Predictor
@@ -73,6 +73,15 @@ def test_a_card_of_ones_own_stays(model: CondInst, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine")
     model.save_pretrained(tmp_path)
     assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_no_folder_to_save_into(model: CondInst, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(CondinstError, match="cannot be written") as caught:
+            model.save_pretrained(place)
+        assert "\n" not in str(caught.value)
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_it_is_the_same_network(model: CondInst) -> None:

@@ -17,13 +17,17 @@ from condinst.config import Config, ModelConfig
 from condinst.engine.optimizer import lr_factor
 from condinst.errors import UsageError
 from condinst.model.condinst import CondInst
-from condinst.recipes import FOLDER, load_recipe, recipe_names
-from condinst.weights.catalogue import PUBLISHED, Checkpoint
+from condinst.recipes import FOLDER, MOST_BASES, load_recipe, recipe_names
+from condinst.weights import mmdetection
+from condinst.weights.catalogue import ADELAIDET, PROGRAMS, PUBLISHED, Checkpoint
 from condinst.weights.published import read_published
 
 KEYS = Path(__file__).parents[2] / "shared" / "reference" / "keys"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "training.md"
-CHECKPOINTS = {checkpoint.recipe: checkpoint for checkpoint in PUBLISHED if checkpoint.recipe}
+OTHER_KEYS = KEYS.parent / "mmdetection" / "keys.txt"
+CHECKPOINTS = {checkpoint.recipe: checkpoint for checkpoint in PUBLISHED}
+AUTHORS = {name: checkpoint for name, checkpoint in CHECKPOINTS.items() if checkpoint.program == ADELAIDET}
+OTHERS = sorted(CHECKPOINTS.keys() - AUTHORS.keys())
 
 
 def on_meta(config: ModelConfig) -> CondInst:
@@ -79,8 +83,8 @@ def leaves(values: dict[str, object], place: str = "") -> list[tuple[str, object
 # --- the published recipes
 
 
-def test_each_published_model_of_the_authors_has_its_recipe() -> None:
-    assert len(CHECKPOINTS) == 16
+def test_each_published_model_has_its_recipe() -> None:
+    assert (len(AUTHORS), len(OTHERS)) == (16, 3)
     assert set(CHECKPOINTS) == {name for name in recipe_names() if re.search("[13]x", name)}
 
 
@@ -89,7 +93,7 @@ def test_what_is_expected_is_what_was_reported(name: str, checkpoint: Checkpoint
     about = load_recipe(name).about
     assert float(about["expected box AP"]) == pytest.approx(checkpoint.box_ap / 100)
     assert float(about["expected mask AP"]) == pytest.approx(checkpoint.mask_ap / 100)
-    assert about["reported by"] == f"AdelaiDet for {checkpoint.title}, on COCO val2017"
+    assert about["reported by"] == f"{PROGRAMS[checkpoint.program]} for {checkpoint.title}, on COCO val2017"
     assert about["command"] == f"condinst train --recipe {name} --data coco/"
 
 
@@ -108,7 +112,7 @@ def test_published_schedule(name: str) -> None:
     assert config.about["schedule"] == words
 
 
-@pytest.mark.parametrize("name", CHECKPOINTS)
+@pytest.mark.parametrize("name", AUTHORS)
 def test_published_pictures_and_positives(name: str) -> None:
     config = load_recipe(name)
     assert (config.train.init, config.train.skip_empty) == ("msra", True)
@@ -144,7 +148,7 @@ def published_model(rows: tuple[tuple[str, tuple[int, ...], str, bool], ...]) ->
     return read_published(state, "recorded").config.model
 
 
-@pytest.mark.parametrize("name", CHECKPOINTS)
+@pytest.mark.parametrize("name", AUTHORS)
 def test_published_architecture(name: str) -> None:
     """Every setting that the published tensors, and the program they come from, tell of."""
     published = published_model(key_list(recorded(name)))
@@ -152,7 +156,33 @@ def test_published_architecture(name: str) -> None:
     assert own == published
 
 
-@pytest.mark.parametrize("name", CHECKPOINTS)
+@pytest.mark.parametrize("name", OTHERS)
+def test_mmdetections_pictures_positives_and_rules(name: str) -> None:
+    config = load_recipe(name)
+    assert (config.train.init, config.train.skip_empty, config.train.sync_norms) == ("imagenet", True, "none")
+    assert config.augment == Config().augment
+    targets = config.targets
+    drawn = (targets.supervision, targets.mask_sampling, targets.max_mask_positives)
+    boxinst = ("boxes", "best_per_image", 64)  # its topk_masks_per_img
+    assert drawn == (boxinst if "boxinst" in name else ("masks", "random_per_image", 300))
+    assert (config.detect, config.loss) == (mmdetection.SETTINGS.detect, mmdetection.SETTINGS.loss)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_mmdetections_architecture(name: str) -> None:
+    """Its CondInst by its key list; BoxInst has 16 features, a head of width 16, and the layers its name says."""
+    if not OTHER_KEYS.is_file():
+        pytest.skip(f"key list of mmdetection not at {OTHER_KEYS}")
+    rows = [line.split("\t") for line in OTHER_KEYS.read_text().splitlines() if line[0] != "#"]
+    published = published_model(tuple((key, ast.literal_eval(shape), kind, True) for key, shape, kind, *_ in rows))
+    expected = Config(model=published).with_overrides(
+        [f"model.backbone.name=resnet{name.split('-')[2].removeprefix('r')}"]
+        + (["model.mask_branch.features=16", "model.mask_head.width=16"] if "boxinst" in name else [])
+    )
+    assert load_recipe(name).model.model_copy(update={"classes": published.classes}) == expected.model
+
+
+@pytest.mark.parametrize("name", AUTHORS)
 def test_published_numbers_learn(name: str) -> None:
     """As many as in the original with its stem, first stage and norms of the backbone fixed."""
     published = sum(torch.Size(shape).numel() for _, shape, _, learns in key_list(recorded(name)) if learns)
@@ -229,6 +259,25 @@ def test_bases_that_cannot_be(tmp_path: Path) -> None:
     assert "absent.yaml: cannot be read" in told("base: absent.yaml\n")
     assert "base must be the name or file of a recipe, got ['nuclei']" in told("base: [nuclei]\n")
     assert f"{tmp_path / 'one.yaml'}: train: " in told("base: nuclei\ntrain: 1\n")
+
+
+def test_a_long_chain_of_bases(tmp_path: Path) -> None:
+    for number in range(1000):
+        (tmp_path / f"{number}.yaml").write_text(f"base: {number + 1}.yaml\n")
+    (tmp_path / f"{MOST_BASES}.yaml").write_text("train: {seed: 7}\n")
+    assert load_recipe(str(tmp_path / "0.yaml")).train.seed == 7
+    (tmp_path / f"{MOST_BASES}.yaml").write_text(f"base: {MOST_BASES + 1}.yaml\n")
+    with pytest.raises(UsageError, match=f"more than {MOST_BASES} bases, one on another; merge some"):
+        load_recipe(str(tmp_path / "0.yaml"))
+
+
+@pytest.mark.parametrize("base", ["a\\0.yaml", "a\\eb.yaml", "\\ud800.yaml", "n" * 5000, "n" * 5000 + ".yaml"])
+def test_bases_that_are_no_names(base: str, tmp_path: Path) -> None:
+    path = tmp_path / "one.yaml"
+    path.write_text(f'base: "{base}"\n')
+    with pytest.raises(UsageError, match=r"base must be|no such name|cannot be read") as caught:
+        load_recipe(str(path))
+    assert str(caught.value).isprintable()
 
 
 def test_refusals(tmp_path: Path) -> None:

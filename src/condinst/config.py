@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from condinst.errors import UsageError
+from condinst.errors import UsageError, one_line
 
+# Bounds above are far beyond any use: a file with a slip, or from a stranger, must not ask for all the memory there is.
+MOST = 2**32 - 1  # also the greatest seed that numpy takes
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-Triple = tuple[float, float, float]
+Natural = Annotated[int, Field(ge=0, le=MOST)]
+Positive = Annotated[int, Field(ge=1, le=MOST)]
+Channels = Annotated[int, Field(ge=1, le=4096)]
+Convs = Annotated[int, Field(ge=0, le=64)]
+Side = Annotated[int, Field(ge=1, le=65_536)]  # of a picture, in pixels
+AboveZero = Annotated[float, Field(gt=0)]
+Extent = Annotated[float, Field(allow_inf_nan=True)]  # the one kind of number that may be infinite
+
+LARGEST_FILE = 1_000_000  # bytes; a recipe has a few hundred
+LONGEST_NUMBER = 100  # characters
 
 
 SHOWN_SCORE = 0.5  # lowest score shown to people; the best F1 of the nuclei model on its training pictures
 
 
 class Section(BaseModel):
-    """A frozen group of settings; unknown keys are refused."""
+    """A frozen group of settings; unknown keys and, but for an `Extent`, numbers that are not finite are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class BackboneConfig(Section):
@@ -31,34 +42,34 @@ class BackboneConfig(Section):
     name: str = "resnet50"
     same_padding: bool = False  # TensorFlow "SAME" padding, for weights trained so
     stride_in_1x1: bool = False  # a ResNet bottleneck's stride on its first 1×1, for Caffe weights; else on its 3×3
-    deformable_interval: Annotated[int, Field(ge=0)] = 0  # n: each n-th bottleneck of C3–C5 is deformable; 0: none
+    deformable_interval: Natural = 0  # n: each n-th bottleneck of C3–C5 is deformable; 0: none
     norm: Literal["frozen", "affine", "batch"] = (
         "frozen"  # all fixed; statistics fixed, scale and bias learn; batch norm
     )
-    frozen_stages: Annotated[int, Field(ge=0)] = 2  # stem and first stage, as published
+    frozen_stages: Natural = 2  # stem and first stage, as published
 
 
 class HeadConfig(Section):
     """FCOS head: two towers shared over the levels (spec §2)."""
 
-    convs: Annotated[int, Field(ge=0)] = 4
-    channels: Positive = 256
+    convs: Convs = 4
+    channels: Channels = 256
     prior: Annotated[float, Field(gt=0, lt=1)] = 0.01
 
 
 class MaskBranchConfig(Section):
     """P3–P5 → mask features at stride 8."""
 
-    convs: Annotated[int, Field(ge=0)] = 4
-    channels: Positive = 128
-    features: Positive = 8
+    convs: Convs = 4
+    channels: Channels = 128
+    features: Annotated[int, Field(ge=1, le=1024)] = 8
 
 
 class MaskHeadConfig(Section):
     """The dynamic mask head: the network whose numbers the controller predicts."""
 
-    depth: Positive = 3
-    width: Positive = 8
+    depth: Annotated[int, Field(ge=1, le=16)] = 3
+    width: Annotated[int, Field(ge=1, le=256)] = 8
     # of each mask pixel beside its features; "only": relative ones and no features, so no mask branch
     coordinates: Literal["relative", "absolute", "none", "only"] = "relative"
     mask_out_stride: Literal[8, 4, 2] = 4
@@ -67,26 +78,28 @@ class MaskHeadConfig(Section):
 class ModelConfig(Section):
     """Everything that decides a model's tensors and what its input must look like."""
 
-    classes: tuple[str, ...] = ()
+    classes: Annotated[tuple[str, ...], Field(max_length=20_000)] = ()
     backbone: BackboneConfig = BackboneConfig()
     pyramid: Literal["fpn", "bifpn"] = "fpn"
-    fpn_channels: Positive = 256  # of either pyramid
-    bifpn_repeats: Positive = 6
+    fpn_channels: Channels = 256  # of either pyramid
+    bifpn_repeats: Annotated[int, Field(ge=1, le=64)] = 6
     head: HeadConfig = HeadConfig()
     mask_branch: MaskBranchConfig = MaskBranchConfig()
     mask_head: MaskHeadConfig = MaskHeadConfig()
     semantic: bool = False  # auxiliary semantic head, used in training only
     channel_order: Literal["RGB", "BGR"] = "RGB"
-    pixel_mean: Triple = (123.675, 116.28, 103.53)  # 0–255 scale, in channel order
-    pixel_std: Triple = (58.395, 57.12, 57.375)
-    size_divisor: Positive = 32
-    size_ranges: tuple[tuple[float, float], ...] = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, float("inf")))
-    coordinate_scales: tuple[float, ...] = (64, 128, 256, 512, 1024)
+    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # 0–255 scale, in channel order
+    pixel_std: tuple[AboveZero, AboveZero, AboveZero] = (58.395, 57.12, 57.375)
+    size_divisor: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] = 32
+    size_ranges: tuple[tuple[Extent, Extent], ...] = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, float("inf")))
+    coordinate_scales: tuple[AboveZero, ...] = (64, 128, 256, 512, 1024)
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
         if not len(self.size_ranges) == len(self.coordinate_scales) == 5:
             raise ValueError("size_ranges and coordinate_scales need five entries, one for each of P3–P7")
+        if not all(low < high for low, high in self.size_ranges):  # not of NaN, too
+            raise ValueError(f"size_ranges must be pairs of low < high, got {self.size_ranges}")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes holds a name twice")
         return self
@@ -97,25 +110,25 @@ class DetectConfig(Section):
 
     score_threshold: Fraction = 0.05
     score_root: bool = True  # score = √(class · centerness), threshold on the product; False: mmdetection's rule
-    candidates_per_level: Positive = 1000
+    candidates_per_level: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     nms: Literal["box", "mask", "matrix"] = "box"
     nms_threshold: Fraction = 0.6
-    max_detections: Positive = 100
+    max_detections: Annotated[int, Field(ge=1, le=100_000)] = 100
     mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
 class InputConfig(Section):
     """Size of the image the network sees, in pixels: the shorter-side rule of spec §1."""
 
-    shorter: Positive = 800
-    longer: Positive = 1333
+    shorter: Side = 800
+    longer: Side = 1333
 
 
 class TargetConfig(Section):
     """Which locations are positive, and which of them draw a mask (spec §3)."""
 
     supervision: Literal["masks", "boxes"] = "masks"  # boxes: annotated masks are ignored, as BoxInst was trained
-    center_radius: Annotated[float, Field(gt=0)] = 1.5  # in strides, around the mask centroid
+    center_radius: AboveZero = 1.5  # in strides, around the mask centroid
     # random: of all pictures of a process together; best: by score and centerness, shared evenly over the instances
     mask_sampling: Literal["random", "random_per_image", "best_per_image"] = "random"
     max_mask_positives: Positive = 500  # per process or per image, as mask_sampling says
@@ -142,17 +155,17 @@ class BoxSupervisionConfig(Section):
 
     similarity: Fraction = 0.3  # least exp(−½ · distance of the Lab colours) of two pixels that should
     dilation: Positive = 2  # in mask pixels, between neighbours
-    bottom_pixels: Annotated[int, Field(ge=0)] = 10  # of the original picture, never looked at: often a caption
-    warmup_iterations: Annotated[int, Field(ge=0)] = 10_000  # the weight of the term grows linearly over these
+    bottom_pixels: Natural = 10  # of the original picture, never looked at: often a caption
+    warmup_iterations: Natural = 10_000  # the weight of the term grows linearly over these
 
 
 class AugmentConfig(Section):
     """What a training image goes through."""
 
-    shorter: Annotated[tuple[Positive, ...], Field(min_length=1)] = (640, 672, 704, 736, 768, 800)  # one is drawn
-    longer: Positive = 1333
+    shorter: Annotated[tuple[Side, ...], Field(min_length=1)] = (640, 672, 704, 736, 768, 800)  # one is drawn
+    longer: Side = 1333
     jitter: tuple[float, float] = (1.0, 1.0)  # large-scale jitter: an extra factor, drawn log-uniformly
-    crop: Annotated[int, Field(ge=0)] = 0  # side of a random square crop of the resized image; 0: none
+    crop: Annotated[int, Field(ge=0, le=65_536)] = 0  # side of a random square crop of the resized image; 0: none
     flip_horizontal: Fraction = 0.5
     flip_vertical: Fraction = 0.0
     turns: bool = False  # 0, 90, 180 or 270 degrees, for images without an up
@@ -182,13 +195,13 @@ class TrainConfig(Section):
     # which batch norms share their statistics over processes (on GPUs only); BiFPN was published with "pyramid"
     sync_norms: Literal["none", "pyramid", "all"] = "none"
     iterations: Positive = 90_000
-    batch_size: Positive = 16  # over all processes
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 16  # over all processes
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: Annotated[float, Field(gt=0)] = 0.01
+    lr: AboveZero = 0.01
     momentum: Fraction = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4  # 0 on norms and, with adamw, on biases
     backbone_lr_factor: Annotated[float, Field(ge=0)] = 1.0
-    warmup_iterations: Annotated[int, Field(ge=0)] = 1000
+    warmup_iterations: Natural = 1000
     warmup_factor: Fraction = 0.001
     schedule: Literal["step", "cosine"] = "step"
     milestones: tuple[Fraction, ...] = (2 / 3, 8 / 9)  # of the iterations: ÷10 at each
@@ -197,11 +210,11 @@ class TrainConfig(Section):
     precision: Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(_no)] = "no"
     half: bool = False  # the finished model's weights in float16
     channels_last: bool = False
-    workers: Annotated[int, Field(ge=0)] = 2
-    seed: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0, le=1024)] = 2
+    seed: Natural = 0
     log_every: Positive = 20
     checkpoint_every: Positive = 1000
-    validate_every: Annotated[int, Field(ge=0)] = 0  # iterations; 0: only at the end
+    validate_every: Natural = 0  # iterations; 0: only at the end
 
 
 class Config(Section):
@@ -253,23 +266,63 @@ class Config(Section):
                 place = _child(place, name, key)
             _child(place, last, key)
             try:
-                place[last] = yaml.safe_load(raw)
-            except yaml.YAMLError:
+                place[last] = _parse(raw)
+            except ValueError:
                 raise UsageError(f"override '{text}': the value is not valid YAML") from None
         return self.from_dict(values, "overrides")
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
+def show(value: object) -> str:
+    """At most 80 characters of how Python writes `value`, at no more work than that takes."""
+    return one_line(_SHORT.repr(value))[:80]
+
+
 def read_settings(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, not yet validated; raises UsageError if it is missing or holds none."""
+    """The mapping in a YAML file, not yet validated; raises UsageError if it is missing, huge or holds none."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
+    if len(content) > LARGEST_FILE:
+        raise UsageError(f"{path}: larger than {LARGEST_FILE / 1e6:.0f} MB; name a file of settings")
+    try:
+        values = _parse(content.decode())
+    except ValueError as error:
+        raise UsageError(f"{path}: not valid YAML ({error})") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path}: expected a mapping of settings, got {type(values).__name__}")
     return values
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without what takes a short file long.
+
+    By aliases, a few lines stand for more values than any memory holds; a number of n digits to base 60 takes n² steps.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases, as in *name, are not read; write the value out")
+        node = super().compose_node(parent, index)
+        if isinstance(node, yaml.ScalarNode) and not node.tag.endswith(":str") and len(node.value) > LONGEST_NUMBER:
+            raise yaml.YAMLError(f"a number of more than {LONGEST_NUMBER} digits")
+        return node
+
+
+def _parse(text: str) -> Any:
+    """The value that YAML text states; raises ValueError, in one line, for any other text."""
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # beside its own errors, the parser lets through what Python says to a number or a date such as 2024-13-45
+        raise ValueError(one_line(f"{error}".partition("\n")[0][:200])) from None
 
 
 def _child(place: Any, name: str, key: str) -> Any:
@@ -283,6 +336,6 @@ def _child(place: Any, name: str, key: str) -> Any:
 
 def _first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"]) or "settings"
+    place = one_line(".".join(str(part) for part in first["loc"])[:200]) or "settings"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{place}: {first['msg']}, got {first['input']!r:.80}{more}"
+    return f"{place}: {first['msg']}, got {show(first['input'])}{more}"

@@ -23,3 +23,11 @@ class ModelError(CondinstError):
     """A model, its weights or its configuration cannot be used (exit code 4)."""
 
     exit_code = 4
+
+
+def one_line(text: str) -> str:
+    """`text` from a stranger, fit for a terminal: any white space is a blank, other control characters are escaped."""
+    return "".join(
+        char if char.isprintable() else " " if char.isspace() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write `content` beside `path` and rename it there, making missing folders; raises OSError and leaves no rest."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.part")
+    replace_files({path: content})
+
+
+def replace_files(contents: Mapping[Path, bytes]) -> None:
+    """The same of several files: all are written before the first is renamed, and renamed in the order given."""
+    temporaries = {path: path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.part") for path in contents}
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"{path.name} is a folder")
+            temporaries[path].write_bytes(content)
+        for path, temporary in temporaries.items():
+            os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)

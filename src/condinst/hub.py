@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from huggingface_hub import ModelCard, ModelHubMixin
 
 from condinst.config import Config
+from condinst.errors import CondinstError
 from condinst.model.condinst import CondInst as Network
 from condinst.weights.card import make_card
 from condinst.weights.folder import fill_model, read_model, save_model
@@ -47,6 +48,16 @@ class CondInst(Network, ModelHubMixin):
         model = cls(stored.config)
         fill_model(model, stored)
         return model
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """As huggingface_hub has it; raises CondinstError if the folder cannot be written."""
+        try:
+            Path(save_directory).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CondinstError(
+                f"{save_directory}: cannot be written ({error.strerror}); choose another folder"
+            ) from None
+        return super().save_pretrained(save_directory, **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_model(self, self.settings, save_directory)

@@ -71,6 +71,34 @@ def test_shipped_model(run: Run, model_folder: Path, tmp_path: Path) -> None:
     assert "licence: CC0" in outcome.stdout
 
 
+def refusal(outcome: Result) -> str:
+    assert outcome.exit_code == 2, outcome.output
+    assert outcome.stderr.count("\n") == 1
+    return outcome.stderr
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "README.md", "config.yaml", "model.safetensors"])
+def test_a_folder_with_other_files_is_left_alone(name: str, run: Run, model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text("mine")
+    text = refusal(run("convert", model_folder, tmp_path / "mine"))
+    assert "holds files and no model; choose a new or empty folder" in text
+    assert [path.read_text() for path in (tmp_path / "mine").iterdir()] == ["mine"]
+    assert "choose another one" in refusal(run("convert", model_folder, tmp_path / "mine" / name))
+
+
+def test_a_model_is_replaced_but_not_a_card_of_ones_own(run: Run, model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    for _ in range(2):
+        assert run("convert", model_folder, tmp_path / "made").exit_code == 0
+    before = (tmp_path / "made" / "model.safetensors").stat().st_mtime_ns
+    for text in ("# My notes\nlibrary_name: condinst\n", "---\nlibrary_name: timm\n---\n", ""):
+        (tmp_path / "made" / "README.md").write_text(text)
+        assert "README.md: not written by this program" in refusal(run("convert", model_folder, tmp_path / "made"))
+        assert (tmp_path / "made" / "README.md").read_text() == text
+    assert (tmp_path / "made" / "model.safetensors").stat().st_mtime_ns == before
+
+
 @pytest.mark.parametrize("content", [b"no model", b""])
 def test_bad_file(content: bytes, run: Run, tmp_path: Path) -> None:
     (tmp_path / "model.pth").write_bytes(content)

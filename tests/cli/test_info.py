@@ -83,6 +83,17 @@ def test_local_file_of_a_published_program(run: Run, written: Callable[..., Any]
     assert "stride on the first 1×1" in found["backbone"]
 
 
+def test_words_of_a_stranger(run: Run, model_folder: Path, tmp_path: Path) -> None:
+    """They reach a terminal as words only; JSON has them as they are."""
+    shutil.copytree(model_folder, tmp_path / "model")
+    path = tmp_path / "model" / "config.yaml"
+    path.write_text(path.read_text().replace("CC0", '"CC\\e[2J\\n0"'))
+    text = run("info", tmp_path / "model").stdout
+    assert "\x1b" not in text
+    assert r"CC\x1b[2J 0" in text
+    assert read(run, tmp_path / "model")["about"]["licence"] == "CC\x1b[2J\n0"
+
+
 def test_unusable_models(run: Run, model_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(model_folder, tmp_path / "model")
     path = tmp_path / "model" / "config.yaml"

@@ -126,18 +126,25 @@ def test_refusals(tmp_path: Path) -> None:
     before = {name: tensor.clone() for name, tensor in body.state_dict().items()}
     assert "train.init=FILE" in refusal(body, tmp_path / "absent.npz")
     assert "no such" in refusal(body, tmp_path)
-    for suffix in ("npz", "safetensors", "pth"):
+    for suffix, words in {"npz": "not readable", "safetensors": "not readable", "pth": "nothing in it was run"}.items():
         path = tmp_path / f"words.{suffix}"
         path.write_text("not weights")
-        assert "not readable as weights" in refusal(body, path)
+        assert words in refusal(body, path)
     state = dict(body.state_dict())
     name = next(iter(state))
     save_file({k: v for k, v in state.items() if k != name}, tmp_path / "missing.safetensors")
-    assert f"1 tensors missing, 0 of another shape; first: {name}" in refusal(body, tmp_path / "missing.safetensors")
+    assert f": missing tensors (1): {name}" in refusal(body, tmp_path / "missing.safetensors")
     save_file(state | {name: torch.zeros(2)}, tmp_path / "shape.safetensors")
-    assert f"0 tensors missing, 1 of another shape; first: {name}" in refusal(body, tmp_path / "shape.safetensors")
-    torch.save([1, 2], tmp_path / "list.pth")
-    assert "expected a state dict, got list" in refusal(body, tmp_path / "list.pth")
+    assert f": tensors of another shape (1): {name} is [2]" in refusal(body, tmp_path / "shape.safetensors")
+    for content, words in (
+        ([1, 2], "expected a state dict, got list"),
+        (state | {name: 3}, f"'{name}' is no tensor"),
+        (state | {name: state[name].to(torch.complex64)}, f"not plain, finite numbers in {name}"),
+        (state | {name: state[name].to_sparse()}, f"not plain, finite numbers in {name}"),
+        (state | {name: state[name] * torch.nan}, f"not plain, finite numbers in {name}"),
+    ):
+        torch.save(content, tmp_path / "strange.pth")
+        assert words in refusal(body, tmp_path / "strange.pth")
     assert all(torch.equal(tensor, before[name]) for name, tensor in body.state_dict().items())
 
 

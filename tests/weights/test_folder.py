@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from condinst.config import Config
 from condinst.errors import CondinstError, ModelError
 from condinst.model.condinst import CondInst
 from condinst.weights.card import make_card
-from condinst.weights.folder import load_model, save_model
+from condinst.weights.folder import load_model, read_model, save_model
 from condinst.weights.names import resolve, shipped_names
 
 
@@ -99,6 +100,61 @@ def test_unwritable_folder(model: CondInst, config: Config, tmp_path: Path) -> N
     assert caught.value.exit_code == 1
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.yaml", "README.md"])
+def test_a_failure_leaves_the_old_files(name: str, model: CondInst, config: Config, folder: Path) -> None:
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).mkdir()
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    with pytest.raises(CondinstError, match=f"cannot be written .{name} is a folder"):
+        save_model(model, config.with_overrides(["detect.nms_threshold=0.5"]), folder, half=True, card=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_a_full_disk_leaves_the_old_files(
+    model: CondInst, config: Config, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    write = Path.write_bytes
+
+    def fail(path: Path, content: bytes) -> int:
+        if len(content) > 100_000:
+            write(path, content[:1000])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(CondinstError, match="No space left"):
+        save_model(model, config.with_overrides(["detect.nms_threshold=0.5"]), folder, half=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["model.head.channels=4096", "model.backbone.name=resnet101", "model.mask_head.width=256"],
+)
+def test_settings_too_large_for_the_tensors(override: str, folder: Path, config: Config) -> None:
+    """Refused by names and shapes, before a network of that size is made."""
+    (folder / "config.yaml").write_text(config.with_overrides([override]).to_yaml())
+    text = failure(folder)
+    assert "does not fit its config.yaml" in text
+    with pytest.raises(ModelError, match="does not fit its"):
+        read_model(folder)
+
+
+def test_settings_of_no_network(folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(_: object) -> CondInst:
+        raise RuntimeError("too large\nby far")
+
+    monkeypatch.setattr("condinst.weights.tensors.CondInst", build)
+    assert "model.safetensors: no network can be built from its settings (too large)" in failure(folder)
+
+
+def test_tensors_that_are_no_real_numbers(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    rewrite(folder, tensors | {"head.scales": torch.zeros(5, dtype=torch.complex64)})
+    assert "neither real numbers nor integers: head.scales;" in failure(folder)
+
+
 def test_missing_extra_and_misshaped_tensors_are_counted_and_named(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     del tensors["head.scales"]
@@ -157,6 +213,19 @@ def test_folder_without_weights_and_file_of_another_kind(tmp_path: Path) -> None
     assert "holds no model.safetensors" in failure(tmp_path)
     (tmp_path / "model.pth").write_bytes(b"x")
     assert ".pth" in failure(tmp_path / "model.pth")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "/" + "x/" * 5000, "a\0b", "new\nline"])
+def test_names_that_no_file_can_have(name: str) -> None:
+    with pytest.raises(ModelError, match="no such shipped or published model, folder or file") as caught:
+        resolve(name)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
+
+
+def test_an_empty_name() -> None:
+    with pytest.raises(ModelError, match="name is empty"):
+        resolve("")
 
 
 def test_names_find_the_shipped_model_first_and_suggest_the_nearest(folder: Path, tmp_path: Path) -> None:

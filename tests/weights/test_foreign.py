@@ -81,6 +81,22 @@ def test_training_checkpoint_with_the_log_that_mmdetection_keeps(
     assert "'neck.extra' is no tensor" in refusal(path)
 
 
+@pytest.mark.parametrize("classes", [5, torch.zeros(2), "ab", [1, 2], {"a": 1, "b": 2}])
+def test_class_names_that_are_none(classes: Any, state: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save({"state_dict": state, "meta": {"classes": classes}}, tmp_path / "model.pth")
+    assert "meta.classes is no list of names" in refusal(tmp_path / "model.pth")
+
+
+def test_class_names_twice_and_no_notes(state: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    torch.save({"state_dict": state, "meta": {"classes": ["a", "a"]}}, path)
+    assert "holds a name twice" in refusal(path)
+    for meta in (None, 3, {"classes": None, "CLASSES": ["x", "y"]}, {"dataset_meta": 1}):
+        torch.save({"state_dict": state, "meta": meta}, path)
+        expected = ("x", "y") if isinstance(meta, dict) and "CLASSES" in meta else ("class 0", "class 1")
+        assert read_foreign(path).config.model.classes == expected
+
+
 def test_plain_state_dict(state: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save(state, tmp_path / "model.pth")
     assert read_foreign(tmp_path / "model.pth").config.about["origin"] == "mmdetection"
@@ -116,6 +132,7 @@ def test_damaged_files(tmp_path: Path) -> None:
         ({}, "it is empty"),
         ({"epoch": 3}, "'epoch' is no tensor"),
         ({"model": {"w": "text"}}, "'w' is no tensor"),
+        ({"model": {"1": torch.zeros(1), 1: torch.zeros(1)}}, "'1' is no tensor"),
         ({"model": {"fc.weight": torch.zeros(1)}}, "not a CondInst"),
     ],
 )
@@ -144,4 +161,8 @@ def test_a_published_file_is_known_by_its_name_and_checksum(
     torch.save(state, path)
     assert "box AP" not in load_model(path)[1].about
     monkeypatch.setitem(BY_FILE, checkpoint.file, checkpoint._replace(sha256=digest(path)[:8]))
-    assert load_model(path)[1].about["box AP"].startswith("0.396")
+    config = load_model(path)[1]
+    assert config.about["box AP"].startswith("0.396")
+    targets = config.targets  # which no tensor tells
+    assert (targets.supervision, targets.mask_sampling, targets.max_mask_positives) == ("boxes", "best_per_image", 64)
+    assert config.model.mask_head.width == 8  # as in the file, not as in the recipe

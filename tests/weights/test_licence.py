@@ -52,6 +52,11 @@ def test_a_cache_that_cannot_be_written_says_it_again(cache: Path, capsys: pytes
         assert "non-commercial" in capsys.readouterr().err
 
 
+def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    announce_licence(Config(about={"licence": "non-commercial\n\x1b[31m", "name": "a\x07"}), "file")
+    assert capsys.readouterr().err == "licence of a\\x07: non-commercial \\x1b[31m\n"
+
+
 def test_local_file_and_the_folder_made_of_it(
     written: Callable[..., dict[str, Tensor]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

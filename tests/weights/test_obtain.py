@@ -61,7 +61,7 @@ def test_checksum_mismatch_leaves_nothing(hub: Web) -> None:
     hub.publish(CHECKPOINT.place, FILES)
     wrong = CHECKPOINT._replace(sha256="0123456789abcdef")
     line = refusal(wrong)
-    for word in ("checksum mismatch", wrong.address, "0123456789abcdef"):
+    for word in ("checksum mismatch", "give its path as --model", wrong.address, "0123456789abcdef"):
         assert word in line
     assert find_cached(wrong) is None
     assert obtain(CHECKPOINT).read_bytes() == CONTENT  # the next try fetches it anew

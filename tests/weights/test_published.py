@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import resource
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -202,6 +204,8 @@ def test_class_names(original: State) -> None:
     assert read_published(original, "file", ("x", "y", "z")).config.model.classes == ("x", "y", "z")
     with pytest.raises(ModelError, match="3 classes in the tensors, 2 names"):
         read_published(original, "file", ("x", "y"))
+    with pytest.raises(ModelError, match=r"^file: .*classes holds a name twice"):
+        read_published(original, "file", ("x", "y", "x"))
 
 
 def without(*keys: str) -> Callable[[State], None]:
@@ -216,7 +220,7 @@ def put(key: str, tensor: Tensor) -> Callable[[State], None]:
     ("change", "words"),
     [
         (without("controller.bias"), ["missing tensors (1): controller.bias"]),
-        (without("controller.weight"), ["missing tensor controller.weight"]),
+        (without("controller.weight"), ["missing tensors (1): controller.weight: not a complete"]),
         (without(*(f"{HEAD}bbox_tower.{i}.bias" for i in (0, 1, 3, 4))), ["missing tensors (4)", "bbox_tower.4.bias"]),
         (put("roi_heads.weight", zeros((1,))), ["unknown tensors (1): roi_heads.weight"]),
         (put("controller.bias", zeros((170,))), ["controller.bias is [170], expected [169]"]),
@@ -234,6 +238,66 @@ def test_what_does_not_fit_is_named(original: State, change: Callable[[State], N
     text = refusal(state)
     for word in words:
         assert word in text
+
+
+def test_all_that_the_architecture_is_read_from_is_named(original: State) -> None:
+    gone = [f"{HEAD}cls_logits.weight", "mask_branch.tower.4.weight", "controller.weight"]
+    text = refusal({key: tensor for key, tensor in original.items() if key not in gone})
+    assert f"missing tensors (3): {', '.join(gone)}" in text
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize(
+    "change",
+    [
+        Tensor.to_sparse,
+        lambda tensor: tensor.expand(3, 3).to_sparse_csr(),
+        lambda tensor: tensor.to("meta"),
+        lambda tensor: tensor.to(torch.complex64),
+        lambda tensor: torch.quantize_per_tensor(tensor, 1.0, 0, torch.qint8),
+        lambda tensor: tensor.to(torch.float8_e5m2),
+    ],
+    ids=["sparse", "rows", "meta", "complex", "quantized", "eight bits"],
+)
+def test_tensors_that_are_no_plain_numbers(change: Callable[[Tensor], Tensor], original: State) -> None:
+    state = original | {f"{HEAD}bbox_pred.bias": change(torch.zeros(3))}
+    assert f"without numbers: {HEAD}bbox_pred.bias;" in refusal(state)
+
+
+def peak() -> int:
+    """Most memory that this process ever held, in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "words"),
+    [
+        (f"{HEAD}bbox_pred.weight", (2**45,), f"bbox_pred.weight is [{2**45}], expected [4, 256, 3, 3]"),
+        (f"{HEAD}cls_logits.weight", (10**8, 256, 3, 3), "made for 100000000, expected 1 to 20000"),
+        (f"{HEAD}cls_logits.weight", (0, 256, 3, 3), "made for 0, expected 1 to 20000"),
+        ("mask_branch.tower.4.weight", (10**8, 128, 1, 1), "made for 100000000, expected 1 to 64"),
+        ("controller.weight", (10**12, 256, 3, 3), "a controller of 1000000000000 numbers"),
+    ],
+)
+def test_tensors_of_enormous_size(key: str, shape: tuple[int, ...], words: str, original: State) -> None:
+    """A few bytes in the file. They are refused before anything of their size is allocated, and soon."""
+    before, start = peak(), time.process_time()
+    assert words in refusal(original | {key: zeros(shape, torch.float16)})
+    assert time.process_time() - start < 5
+    assert peak() - before < 500 * 1024
+
+
+def test_names_with_and_without_prefix(original: State) -> None:
+    text = refusal(original | {"module.controller.bias": original["controller.bias"]})
+    assert "with and without the prefix 'module.': controller.bias;" in text
+
+
+def test_names_that_are_no_words(original: State) -> None:
+    text = refusal(original | {"a\nb\x1b": zeros((1,)), "c" * 10**6: zeros((1,))})
+    assert "unknown tensors (2): a b\\x1b, ccc" in text
+    assert len(text) < 1000
+    deep = f"{adelaidet.FPN_BODY}res4.{'9' * 5000}.conv2_offset.weight"
+    assert "7 blocks" in refusal(original | {deep: zeros((1,))})
 
 
 @pytest.mark.parametrize("state", [{}, {"roi_heads.box_head.fc1.weight": zeros((1,))}])

@@ -13,7 +13,7 @@ from condinst.cli.models import models
 from condinst.cli.predict import predict
 from condinst.cli.train import train
 from condinst.cli.val import val
-from condinst.errors import CondinstError
+from condinst.errors import CondinstError, one_line
 
 INTERRUPTED = 130
 
@@ -25,7 +25,7 @@ class Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except CondinstError as error:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {one_line(str(error))}", err=True)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)

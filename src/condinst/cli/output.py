@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from condinst.cli.sources import Source
-from condinst.errors import CondinstError
+from condinst.errors import CondinstError, one_line
 from condinst.files import replace_file
 
 RESULTS = "results.json"
@@ -101,7 +101,7 @@ def print_table(columns: Iterable[str], rows: Iterable[Sequence[str]], numbers_f
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index >= numbers_from else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))  # Text: a bracket in a file name is no markup
+        table.add_row(*(Text(one_line(cell)) for cell in row))  # Text: a bracket in a file name is no markup
     width = None if sys.stdout.isatty() else PLAIN_WIDTH
     Console(width=width).print(table)
 

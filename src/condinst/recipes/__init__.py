@@ -7,13 +7,15 @@ the whole configuration, which names no base.
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 from typing import Any
 
-from condinst.config import Config, read_settings
+from condinst.config import Config, read_settings, show
 from condinst.errors import UsageError
 
 FOLDER = Path(__file__).parent
+MOST_BASES = 20  # one on another
 
 
 def recipe_names() -> list[str]:
@@ -35,11 +37,11 @@ def _find(name_or_path: str, folder: Path) -> Path:
     if name_or_path in recipe_names():  # first, as a folder of data often bears the recipe's name
         return FOLDER / f"{name_or_path}.yaml"
     path = folder / name_or_path
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
+    if path.suffix in {".yaml", ".yml"} or os.path.isfile(path):  # Path's own fails on a name that is too long
         return path
     near = difflib.get_close_matches(name_or_path, recipe_names(), 1)
     hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(recipe_names())}"
-    raise UsageError(f"recipe '{name_or_path}': no such name or file; {hint}")
+    raise UsageError(f"recipe '{name_or_path:.200}': no such name or file; {hint}")
 
 
 def _resolve(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
@@ -48,9 +50,11 @@ def _resolve(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
     base = values.pop("base", None)
     if base is None:
         return values
-    if not isinstance(base, str):
-        raise UsageError(f"{path}: base must be the name or file of a recipe, got {base!r:.80}")
+    if not isinstance(base, str) or not base.isprintable():
+        raise UsageError(f"{path}: base must be the name or file of a recipe, got {show(base)}")
     heirs = (*heirs, path.resolve())
+    if len(heirs) > MOST_BASES:
+        raise UsageError(f"{path}: more than {MOST_BASES} bases, one on another; merge some of them")
     found = _find(base, path.parent)
     if found.resolve() in heirs:
         raise UsageError(f"{path}: its base '{base}' is built on it in turn; name another one")

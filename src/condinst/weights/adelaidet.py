@@ -12,7 +12,7 @@ from condinst.config import BackboneConfig, Config, HeadConfig, ModelConfig
 from condinst.errors import ModelError
 from condinst.model.bifpn import NODES
 from condinst.structures import STRIDES
-from condinst.weights.layout import Architecture, Layout, find_width, rename, resnet_name, shape_of
+from condinst.weights.layout import Architecture, Layout, find_width, read_counts, rename, resnet_name
 from condinst.weights.tensors import some
 
 FPN_BODY, BIFPN_BODY = "backbone.bottom_up.", "backbone.bottom_up.backbone."
@@ -91,13 +91,13 @@ def recognises(state: Mapping[str, Tensor], body: str) -> bool:
 def read_architecture(state: Mapping[str, Tensor], body: str) -> Architecture:
     """Raises ModelError if the tensors are not those of a published architecture."""
     stage = f"{body}res4."
-    features = shape_of(state, "mask_branch.tower.4.weight")[0]
+    counts = read_counts(state, f"{HEAD}cls_logits.weight", "mask_branch.tower.4.weight", "controller.weight")
     return Architecture(
         backbone=resnet_name({name.removeprefix(stage).split(".")[0] for name in state if name.startswith(stage)}),
         deformable_interval=deformable_interval(state, body),
-        classes=shape_of(state, f"{HEAD}cls_logits.weight")[0],
-        features=features,
-        width=find_width(shape_of(state, "controller.weight")[0], features),
+        classes=counts.classes,
+        features=counts.features,
+        width=find_width(counts.filters, counts.features),
         semantic="mask_branch.logits.weight" in state,
     )
 
@@ -120,7 +120,7 @@ def deformable_interval(state: Mapping[str, Tensor], body: str) -> int:
 
 def _blocks_with(tensor: str, state: Mapping[str, Tensor], body: str) -> set[tuple[int, int]]:
     """Stage (2 for res2) and place in it of each block that has such a tensor."""
-    matches = (re.fullmatch(rf"{re.escape(body)}res(\d)\.(\d+)\.{re.escape(tensor)}", name) for name in state)
+    matches = (re.fullmatch(rf"{re.escape(body)}res(\d)\.(\d{{1,3}})\.{re.escape(tensor)}", name) for name in state)
     return {(int(match[1]), int(match[2])) for match in matches if match}
 
 

@@ -10,6 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -18,6 +19,8 @@ from condinst.errors import ModelError
 from condinst.weights.adelaidet import FPN_MODEL
 from condinst.weights.caffe import read_caffe
 from condinst.weights.fetch import fetch_url, torch_cache
+from condinst.weights.foreign import no_state_dict, unpickle
+from condinst.weights.tensors import misfits, not_finite, not_plain
 
 IMAGENET, MSRA, NONE = "imagenet", "msra", "none"  # values of train.init; any other is a file
 MSRA_FOLDER = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA"
@@ -92,8 +95,8 @@ def load_backbone_weights(body: nn.Module, path: Path) -> None:
 
     `.safetensors`, `.pth`: a state dict with timm's own names (the classifier may be there and is left out).
     `.pkl`: a ResNet from Caffe (see `read_caffe`). `.npz`: convolutions with the norm folded in (weight and bias each),
-    in the order the network applies them; the norms become the identity plus that bias. Raises ModelError where names
-    or shapes do not fit.
+    in the order the network applies them; the norms become the identity plus that bias. Nothing in a file is run.
+    Raises ModelError where names or shapes do not fit, or numbers are not finite.
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such backbone weights; give train.init=FILE, imagenet, msra or none")
@@ -105,19 +108,29 @@ def load_backbone_weights(body: nn.Module, path: Path) -> None:
         shapes = {name: tensor.shape for name, tensor in own.items() if not name.endswith(".num_batches_tracked")}
         body.load_state_dict(read_caffe(path, shapes), strict=False)
         return
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
-    except Exception as error:
-        raise ModelError(f"{path}: not readable as weights ({str(error).splitlines()[0]:.100})") from error
+    state = {name: tensor for name, tensor in _read_state(path).items() if name in own}
+    problem = misfits(state, {name: tensor.shape for name, tensor in own.items()})
+    if problem:
+        raise ModelError(f"{path}: {problem}; give weights of this backbone by timm's names")
+    broken = not_plain(state) or not_finite(state)
+    if broken:
+        raise ModelError(f"{path}: not plain, finite numbers in {broken}; the file is unusable, fetch it again")
+    body.load_state_dict(state, strict=False)
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path}: not readable as weights ({str(error).splitlines()[0]:.100})") from error
+    state = unpickle(path)
     if not isinstance(state, dict):
         raise ModelError(f"{path}: expected a state dict, got {type(state).__name__}; save the model's state_dict()")
-    missing = [name for name in own if name not in state]
-    wrong = [name for name in own if name in state and state[name].shape != own[name].shape]
-    if missing or wrong:
-        raise ModelError(
-            f"{path}: {len(missing)} tensors missing, {len(wrong)} of another shape; first: {(missing + wrong)[0]}"
-        )
-    body.load_state_dict({name: state[name] for name in own}, strict=False)
+    problem = no_state_dict(state)
+    if problem:
+        raise ModelError(f"{path}: no state dict ({problem}); save the model's state_dict()")
+    return state
 
 
 def _load_folded(body: nn.Module, path: Path) -> None:

@@ -30,6 +30,12 @@ def make_card(config: Config) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def is_own_card(content: bytes) -> bool:
+    """Whether a file's content begins as `make_card` begins."""
+    head, end, _ = content.removeprefix(b"---\n").partition(b"\n---")
+    return content.startswith(b"---\n") and bool(end) and b"library_name: condinst" in head.splitlines()
+
+
 def _head(config: Config) -> dict[str, object]:
     about = config.about
     head: dict[str, object] = {"library_name": "condinst", "pipeline_tag": "image-segmentation", "tags": list(TAGS)}

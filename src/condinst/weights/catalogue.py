@@ -50,16 +50,17 @@ class Checkpoint(NamedTuple):
 
     @property
     def recipe(self) -> str:
-        """Name of the recipe that trains such a model; empty for mmdetection's, whose training differs."""
+        """Name of the recipe that trains such a model."""
         if self.program == MMDETECTION:
-            return ""
+            family, backbone = self.title.split("_")[:2]
+            return f"mmdet-{family}-{backbone}-1x"
         return self.title.lower().replace("_ms", "").replace("_r_", "-r").replace("_", "-")
 
     @property
     def about(self) -> dict[str, str]:
         """What the settings of the loaded model say about it."""
         place = f"on COCO val2017, reported by {PROGRAMS[self.program]}"
-        facts = {
+        return {
             "name": self.name,
             "origin": PROGRAMS[self.program],
             "source": self.address,
@@ -67,11 +68,12 @@ class Checkpoint(NamedTuple):
             "licence": LICENCES[self.program],
             "box AP": f"{self.box_ap / 100:.3f} {place}",
             "mask AP": f"{self.mask_ap / 100:.3f} {place}",
+            "recipe": self.recipe,
         }
-        return facts | ({"recipe": self.recipe} if self.recipe else {})
 
 
-# title, SHA-256, box AP, mask AP
+# title, SHA-256, box AP, mask AP; the digests are those that public listings of the two repositories give for their
+# files, and are empty where none was found
 # fmt: off
 ON_CONDINST_HUB = (
     ("CondInst_MS_R_50_1x", "dacbe466377098c90189d9e3464013b84809eed5b0ace71fa87a5876db4f6972", 39.7, 35.7),

@@ -73,7 +73,8 @@ def verify(path: Path, sha256: str, source: str) -> None:
     if not found.startswith(sha256):
         path.unlink()
         raise ModelError(
-            f"{source}: checksum mismatch, expected SHA-256 {sha256[:16]}, got {found[:16]}; removed, fetch it again"
+            f"{source}: checksum mismatch, expected SHA-256 {sha256[:16]}, got {found[:16]}; removed: fetch it again, "
+            "or, if you trust the publisher's new file, download it and give its path as --model"
         )
 
 

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Size, Tensor
 
 from condinst.config import Config
 from condinst.errors import CondinstError, ModelError, UsageError
-from condinst.files import replace_file
+from condinst.files import replace_files
 from condinst.model.condinst import CondInst
+from condinst.recipes import load_recipe
 from condinst.weights.card import make_card
 from condinst.weights.catalogue import BY_FILE, Checkpoint
 from condinst.weights.fetch import digest
@@ -21,7 +22,7 @@ from condinst.weights.foreign import read_foreign
 from condinst.weights.licence import announce_licence
 from condinst.weights.names import CARD_FILE, CONFIG_FILE, FOREIGN_SUFFIXES, WEIGHTS_FILE, resolve
 from condinst.weights.obtain import HubOptions, obtain
-from condinst.weights.tensors import misfits, not_finite
+from condinst.weights.tensors import expected_shapes, misfits, not_finite, not_plain
 
 
 class Stored(NamedTuple):
@@ -33,7 +34,7 @@ class Stored(NamedTuple):
 
 
 def save_model(model: CondInst, config: Config, folder: Path, half: bool = False, card: bool = False) -> None:
-    """Write `model` and `config` into `folder`, with `card` also a model card, each file replaced in one step.
+    """Write `model` and `config` into `folder`, with `card` also a model card; all files are replaced, or none is.
 
     With `half`, tensors of two or more dimensions are stored as float16. One-dimensional ones stay as they are: they
     cost little, and a norm's variance can fall below what float16 holds. Raises ModelError if a tensor is not finite
@@ -43,14 +44,12 @@ def save_model(model: CondInst, config: Config, folder: Path, half: bool = False
     broken = not_finite(tensors)
     if broken:
         raise ModelError(f"{folder}: not saved, NaN or infinity in {broken}; lower train.lr or set train.clip_norm")
-    texts = {CARD_FILE: make_card(config)} if card else {}
-    texts[CONFIG_FILE] = config.to_yaml()
+    files = {CARD_FILE: make_card(config).encode()} if card else {}
+    files[CONFIG_FILE] = config.to_yaml().encode()
+    # The weights last: a reader that meets new ones must find what describes them.
+    files[WEIGHTS_FILE] = save(tensors, metadata={"format": "pt"})
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # The weights last: a reader that meets new ones must find what describes them.
-        for name, text in texts.items():
-            replace_file(folder / name, text.encode())
-        replace_file(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
+        replace_files({folder / name: content for name, content in files.items()})
     except OSError as error:
         raise CondinstError(
             f"{folder}: cannot be written ({error.strerror or error}); choose another folder"
@@ -72,8 +71,9 @@ def load_model(source: str | Path) -> tuple[CondInst, Config]:
 def read_model(source: str | Path, options: HubOptions | None = None) -> Stored:
     """Settings and tensors of the model that `source` names; says the licence of weights with a restricted one.
 
-    A .pth file is another program's (see `read_foreign`); every other file lies beside its settings. Raises ModelError
-    for what cannot be found, fetched or read.
+    A .pth file is another program's (see `read_foreign`), and a published one is taken to be trained as its recipe
+    says; every other file lies beside its settings. Raises ModelError for what cannot be found, fetched or read, and
+    for tensors whose names, shapes or values do not fit the settings.
     """
     place = resolve(source)
     path = obtain(place, options)
@@ -81,14 +81,14 @@ def read_model(source: str | Path, options: HubOptions | None = None) -> Stored:
     config, tensors = read_foreign(path) if foreign else _read_folder(path)
     checkpoint = place if isinstance(place, Checkpoint) else _recognise(path)
     if checkpoint:
-        config = config.model_copy(update={"about": config.about | checkpoint.about})
+        about = config.about | checkpoint.about
+        config = load_recipe(checkpoint.recipe).model_copy(update={"model": config.model, "about": about})
     announce_licence(config, str(path))
     return Stored(config, tensors, path)
 
 
 def fill_model(model: CondInst, stored: Stored) -> None:
-    """Put the tensors into `model`, float32 in evaluation mode; raises ModelError unless all fit and are finite."""
-    _check(stored.tensors, model.state_dict(), stored.path)
+    """Put the tensors into `model`, a network of the same settings: float32, in evaluation mode."""
     model.load_state_dict(stored.tensors)
     model.float().eval()
 
@@ -106,7 +106,12 @@ def _stored(tensor: Tensor, half: bool) -> Tensor:
 
 
 def _read_folder(path: Path) -> tuple[Config, dict[str, Tensor]]:
-    return _read_config(path.parent / CONFIG_FILE), _read_tensors(path)
+    config, tensors = _read_config(path.parent / CONFIG_FILE), _read_tensors(path)
+    try:
+        _check(tensors, expected_shapes(config.model))
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+    return config, tensors
 
 
 def _read_config(path: Path) -> Config:
@@ -127,11 +132,14 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-def _check(found: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
+def _check(found: dict[str, Tensor], expected: dict[str, Size]) -> None:
     """Raise ModelError unless `found` has the names and shapes of `expected`, and finite numbers."""
-    text = misfits(found, {name: tensor.shape for name, tensor in expected.items()})
+    text = misfits(found, expected)
     if text:
-        raise ModelError(f"{path}: does not fit its {CONFIG_FILE}: {text}; keep the two files of one model together")
+        raise ModelError(f"does not fit its {CONFIG_FILE}: {text}; keep the two files of one model together")
+    strange = not_plain(found)
+    if strange:
+        raise ModelError(f"neither real numbers nor integers: {strange}; save the model as plain tensors")
     broken = not_finite(found)
     if broken:
-        raise ModelError(f"{path}: NaN or infinity in {broken}; the file is unusable, fetch or train it again")
+        raise ModelError(f"NaN or infinity in {broken}; the file is unusable, fetch or train it again")

@@ -13,6 +13,7 @@ from torch.serialization import safe_globals
 
 from condinst.errors import ModelError
 from condinst.weights.published import Published, read_published
+from condinst.weights.tensors import some
 
 ENTRIES = ("model", "state_dict")  # where AdelaiDet and mmdetection keep the state dict
 # What mmdetection logs into its training checkpoints; nothing of it is imported, `Note` takes its place.
@@ -38,18 +39,26 @@ def read_foreign(path: Path) -> Published:
     The file is a pickle, of which only tensors, numbers, words and plain containers are let in; NOTES are dropped
     unread. Raises ModelError for any other content, a damaged file, or a model that is not a published CondInst.
     """
-    content = _unpickle(path)
+    content = unpickle(path)
     if not isinstance(content, Mapping):
         raise ModelError(f"{path}: holds a {type(content).__name__}, expected a mapping of tensors; give another file")
     state = next((content[entry] for entry in ENTRIES if isinstance(content.get(entry), Mapping)), content)
-    strange = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
-    if strange or not state:
-        what = f"'{strange[0]}' is no tensor" if strange else "it is empty"
-        raise ModelError(f"{path}: no state dict found ({what}); expected one, or one under 'model' or 'state_dict'")
-    return read_published({str(name): value for name, value in state.items()}, str(path), _classes(content))
+    problem = no_state_dict(state)
+    if problem:
+        raise ModelError(f"{path}: no state dict found ({problem}); expected one, or one under 'model' or 'state_dict'")
+    return read_published(state, str(path), _classes(content, path))
 
 
-def _unpickle(path: Path) -> Any:
+def no_state_dict(content: Mapping[Any, Any]) -> str:
+    """Why these are not tensors by name; empty if they are."""
+    strange = [name for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
+    if strange:
+        return f"'{some([str(strange[0])])}' is no tensor"
+    return "" if content else "it is empty"
+
+
+def unpickle(path: Path) -> Any:
+    """Tensors, numbers, words and plain containers of a .pth file, on the CPU; raises ModelError for any other."""
     try:
         with warnings.catch_warnings(), safe_globals([(Note, name) for name in NOTES]):
             warnings.simplefilter("ignore")  # about old ways of writing a pickle
@@ -62,9 +71,13 @@ def _unpickle(path: Path) -> Any:
         ) from None
 
 
-def _classes(content: Mapping[Any, Any]) -> tuple[str, ...]:
+def _classes(content: Mapping[Any, Any], path: Path) -> tuple[str, ...]:
     """The class names that mmdetection notes; none in other files."""
     notes = content.get("meta")
     notes = notes.get("dataset_meta", notes) if isinstance(notes, Mapping) else {}
-    names = (notes.get("classes") or notes.get("CLASSES") or ()) if isinstance(notes, Mapping) else ()
-    return tuple(str(name) for name in names)
+    if not isinstance(notes, Mapping):
+        return ()
+    names = next((notes[key] for key in ("classes", "CLASSES") if notes.get(key) is not None), ())
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ModelError(f"{path}: meta.classes is no list of names; expected one name for each class, or none at all")
+    return tuple(names)

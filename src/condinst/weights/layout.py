@@ -10,9 +10,10 @@ from torch import Tensor
 from condinst.config import Config, MaskHeadConfig
 from condinst.errors import ModelError
 from condinst.structures import FilterLayout
+from condinst.weights.tensors import some
 
 Renaming = tuple[tuple[str, str], ...]  # (our prefix, theirs), the first match counts
-WIDEST = 64
+WIDEST, MOST_FEATURES, MOST_CLASSES = 64, 64, 20_000
 
 
 class Architecture(NamedTuple):
@@ -48,14 +49,33 @@ def rename(name: str, renaming: Renaming) -> str:
     return theirs + name.removeprefix(own)
 
 
-def shape_of(state: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
-    """Shape of a tensor the architecture is read from; raises ModelError if it is not there or has no dimension."""
-    if name not in state:
-        raise ModelError(f"missing tensor {name}: not a complete CondInst; fetch the file again")
-    shape = tuple(state[name].shape)
-    if not shape:
-        raise ModelError(f"tensor {name} is a single number, expected a weight or bias; fetch the file again")
-    return shape
+class Counts(NamedTuple):
+    """How many of each a file's tensors are made for. filters: numbers the controller predicts for one instance."""
+
+    classes: int
+    features: int
+    filters: int
+
+
+def read_counts(state: Mapping[str, Tensor], classes: str, features: str, filters: str) -> Counts:
+    """First dimensions of the three tensors of these names.
+
+    Raises ModelError if some are missing or have no dimension, or if a number is beyond what a model may have.
+    """
+    names = (classes, features, filters)
+    missing = [name for name in names if name not in state]
+    if missing:
+        raise ModelError(
+            f"missing tensors ({len(missing)}): {some(missing)}: not a complete CondInst; fetch the file again"
+        )
+    scalar = next((name for name in names if not state[name].ndim), None)
+    if scalar:
+        raise ModelError(f"tensor {scalar} is a single number, expected a weight or bias; fetch the file again")
+    counts = Counts(*(state[name].shape[0] for name in names))
+    for name, count, most in ((classes, counts.classes, MOST_CLASSES), (features, counts.features, MOST_FEATURES)):
+        if not 1 <= count <= most:
+            raise ModelError(f"tensor {name} is made for {count}, expected 1 to {most}; give another file")
+    return counts
 
 
 def resnet_name(third_stage: set[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from condinst.config import Config
+from condinst.errors import one_line
 
 RESTRICTION = "non-commercial"
 
@@ -26,7 +27,7 @@ def announce_licence(config: Config, source: str) -> None:
     place = config.about.get("source") or config.about.get("origin", "")
     line = f"licence of {name}: {licence}" + (f" (from {place})" if place else "")
     if _is_new(line):
-        print(line, file=sys.stderr)
+        print(one_line(line), file=sys.stderr)
 
 
 def _is_new(line: str) -> bool:

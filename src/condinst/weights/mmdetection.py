@@ -8,7 +8,7 @@ from torch import Tensor
 
 from condinst.config import BackboneConfig, Config, DetectConfig, LossConfig, ModelConfig, TargetConfig
 from condinst.structures import STRIDES
-from condinst.weights.layout import Architecture, Layout, find_width, rename, resnet_name, shape_of
+from condinst.weights.layout import Architecture, Layout, find_width, read_counts, rename, resnet_name
 
 HEAD = "bbox_head."
 BRANCH = "mask_head.mask_feature_head."
@@ -57,13 +57,13 @@ def recognises(state: Mapping[str, Tensor]) -> bool:
 def read_architecture(state: Mapping[str, Tensor]) -> Architecture:
     """Raises ModelError if the tensors are not those of a published architecture."""
     blocks = {name.split(".")[2] for name in state if name.startswith("backbone.layer3.")}
-    features = shape_of(state, f"{BRANCH}conv_pred.weight")[0]
+    counts = read_counts(state, f"{HEAD}conv_cls.weight", f"{BRANCH}conv_pred.weight", f"{HEAD}controller.weight")
     return Architecture(
         backbone=resnet_name(blocks),
         deformable_interval=0,
-        classes=shape_of(state, f"{HEAD}conv_cls.weight")[0],
-        features=features,
-        width=find_width(shape_of(state, f"{HEAD}controller.weight")[0], features),
+        classes=counts.classes,
+        features=counts.features,
+        width=find_width(counts.filters, counts.features),
         semantic=False,
     )
 

@@ -14,6 +14,7 @@ CONFIG_FILE = "config.yaml"
 CARD_FILE = "README.md"
 FOREIGN_SUFFIXES = (".pth", ".pt")  # files of the published programs
 ZOO = Path(__file__).parent.parent / "zoo"
+LONGEST = 200  # letters of a name in an error
 REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # owner/name
 
 
@@ -39,19 +40,26 @@ def resolve(source: str | Path, zoo: Path = ZOO) -> Place:
     name, when nothing fits.
     """
     name = str(source)
+    if source == "":
+        raise ModelError("a model's name is empty; give a name, a folder or a file")
     if name in shipped_names(zoo):
         return zoo / name / WEIGHTS_FILE
     checkpoint = find_checkpoint(name)
     if checkpoint:
         return checkpoint
     path = Path(source)
-    if path.is_dir():
-        return _in_folder(path)
-    if path.is_file():
-        return _checked(path)
+    try:
+        if path.is_dir():
+            return _in_folder(path)
+        if path.is_file():
+            return _checked(path)
+    except (OSError, ValueError):  # a name that no file can have, or a place that may not be looked into
+        pass
     if isinstance(source, str) and _may_be_repository(source):
         return Repository(source)
-    raise ModelError(f"model '{name}': no such shipped or published model, folder or file; {remedy(name, zoo)}")
+    raise ModelError(
+        f"model {name[:LONGEST]!r}: no such shipped or published model, folder or file; {remedy(name, zoo)}"
+    )
 
 
 def remedy(name: str, zoo: Path = ZOO) -> str:

@@ -8,9 +8,9 @@ import torch
 
 from condinst.config import Config, ModelConfig
 from condinst.model.condinst import CondInst, filter_layout
+from condinst.recipes import load_recipe
 from condinst.structures import MASK_FEATURE_STRIDE, STRIDES
-from condinst.weights import adelaidet, mmdetection
-from condinst.weights.catalogue import MMDETECTION, Checkpoint
+from condinst.weights.catalogue import Checkpoint
 from condinst.weights.classes import COCO_CLASSES
 
 PARTS = {"fpn": "pyramid", "mask_branch": "mask branch", "semantic_head": "semantic head"}  # where words are clearer
@@ -67,24 +67,10 @@ def count_parameters(model: ModelConfig) -> dict[str, int]:
 
 
 def expected_config(checkpoint: Checkpoint) -> Config:
-    """The settings that the file of a published model has, read off its name."""
-    title = checkpoint.title.lower()
-    features, width = (16, 8) if title.startswith("boxinst") else (8, 8)
-    if checkpoint.program == MMDETECTION:
-        layout, width = mmdetection.LAYOUT, features
-    else:
-        layout = adelaidet.BIFPN_LAYOUT if "bifpn" in title else adelaidet.FPN_LAYOUT
-    config = layout.settings.with_overrides(
-        [
-            f"model.backbone.name=resnet{101 if 'r_101' in title or 'r101' in title else 50}",
-            f"model.backbone.deformable_interval={int('dcni' in title)}",  # in every block, whatever the name says
-            f"model.mask_branch.features={features}",
-            f"model.mask_head.width={width}",
-            f"model.semantic={title.endswith('_sem')}",
-        ]
-    )
+    """The settings that the file of a published model has: its recipe's, with COCO's classes."""
+    config = load_recipe(checkpoint.recipe)
     model = config.model.model_copy(update={"classes": COCO_CLASSES})
-    return config.model_copy(update={"model": model, "about": config.about | checkpoint.about})
+    return config.model_copy(update={"model": model, "about": checkpoint.about})
 
 
 def _backbone(model: ModelConfig) -> str:

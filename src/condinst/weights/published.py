@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from condinst.config import Config
-from condinst.errors import ModelError
-from condinst.model.condinst import CondInst
+from condinst.errors import ModelError, UsageError
 from condinst.weights import adelaidet, mmdetection
 from condinst.weights.classes import COCO_CLASSES
 from condinst.weights.layout import Architecture, Layout
-from condinst.weights.tensors import misfits, not_finite
+from condinst.weights.tensors import expected_shapes, misfits, not_finite, not_plain, some
 
 LAYOUTS = (adelaidet.FPN_LAYOUT, adelaidet.BIFPN_LAYOUT, mmdetection.LAYOUT)
 PARALLEL = "module."  # DistributedDataParallel's prefix
@@ -34,14 +33,14 @@ def read_published(state: Mapping[str, Tensor], source: str, classes: tuple[str,
     state: tensors by their published names; half precision and the prefix of DistributedDataParallel are fine. source:
     where they come from, for messages. classes: names by label; without them those of COCO for 80 classes, else
     numbers. Raises ModelError if the program is not recognised, or tensors are missing, unknown, of another shape or
-    not finite.
+    kind, or not finite; nothing of a tensor's size is allocated before its shape is known to be right.
     """
-    found = {name.removeprefix(PARALLEL): _widen(tensor) for name, tensor in state.items()}
     try:
+        found = _without_prefix(state)
         layout = find_layout(found)
         config = _configure(layout, layout.read_architecture(found), classes)
         return Published(config, _gather(found, layout, config))
-    except ModelError as error:
+    except (ModelError, UsageError) as error:  # settings that the file leads to: it is at fault, not the command
         raise ModelError(f"{source}: {error}") from None
 
 
@@ -52,6 +51,17 @@ def find_layout(state: Mapping[str, Tensor]) -> Layout:
             return layout
     programs = " or ".join(sorted({layout.program for layout in LAYOUTS}))
     raise ModelError(f"not a CondInst of {programs}: no tensor has a name of theirs; give another file")
+
+
+def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    strange = not_plain(state)
+    if strange:
+        raise ModelError(f"sparse, quantized, complex or without numbers: {strange}; save the model as plain tensors")
+    found = {name.removeprefix(PARALLEL): tensor for name, tensor in state.items()}
+    if len(found) < len(state):
+        twice = some([name for name in state if PARALLEL + name in state])
+        raise ModelError(f"with and without the prefix '{PARALLEL}': {twice}; give a file of one model")
+    return found
 
 
 def _widen(tensor: Tensor) -> Tensor:
@@ -77,13 +87,10 @@ def _numbered(count: int) -> tuple[str, ...]:
 
 def _gather(found: dict[str, Tensor], layout: Layout, config: Config) -> dict[str, Tensor]:
     """Our state dict, once every published tensor is known to fit."""
-    with torch.device("meta"):  # names and shapes only
-        own = CondInst(config.model).state_dict()
+    own = expected_shapes(config.model)
     sources = {name: layout.source_names(name) for name in own}
     expected = {
-        source: own[name].shape if len(names) == 1 else torch.Size([1])
-        for name, names in sources.items()
-        for source in names
+        source: own[name] if len(names) == 1 else torch.Size([1]) for name, names in sources.items() for source in names
     }
     offered = {name: _as_vector(tensor, expected.get(name)) for name, tensor in found.items()}
     for name in layout.ignored:
@@ -94,6 +101,7 @@ def _gather(found: dict[str, Tensor], layout: Layout, config: Config) -> dict[st
     problem = misfits(offered, expected)
     if problem:
         raise ModelError(f"{problem}; give a file of a published architecture")
+    offered = {name: _widen(tensor) for name, tensor in offered.items()}
     broken = not_finite(offered)
     if broken:
         raise ModelError(f"NaN or infinity in {broken}; the file is unusable, fetch it again")

@@ -4,9 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Size, Tensor
 
+from condinst.config import ModelConfig
+from condinst.errors import ModelError, one_line
+from condinst.model.condinst import CondInst
+
 SHOWN = 10  # names in an error before it only counts
+LONGEST = 200  # letters of one of them
+KINDS = {
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+}
+
+
+def expected_shapes(model: ModelConfig) -> dict[str, Size]:
+    """Shape by name of every tensor that a CondInst of these settings has; nothing is allocated.
+
+    Raises ModelError if it cannot be built.
+    """
+    try:
+        with torch.device("meta"):
+            return {name: tensor.shape for name, tensor in CondInst(model).state_dict().items()}
+    except (RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelError(f"no network can be built from its settings ({reason:.{LONGEST}}); correct them") from None
 
 
 def misfits(found: Mapping[str, Tensor], expected: Mapping[str, Size]) -> str:
@@ -22,6 +45,11 @@ def misfits(found: Mapping[str, Tensor], expected: Mapping[str, Size]) -> str:
     return "; ".join(f"{what} ({len(names)}): {some(names)}" for what, names in problems if names)
 
 
+def not_plain(tensors: Mapping[str, Tensor]) -> str:
+    """The first few names of tensors that are no dense array of real numbers or integers; empty if all are."""
+    return some([name for name, tensor in tensors.items() if not _plain(tensor)])
+
+
 def not_finite(tensors: Mapping[str, Tensor]) -> str:
     """The first few names of tensors that hold NaN or infinity; empty if none does."""
     return some([name for name, tensor in tensors.items() if not _finite(tensor)])
@@ -30,7 +58,17 @@ def not_finite(tensors: Mapping[str, Tensor]) -> str:
 def some(names: list[str]) -> str:
     """The first few names and how many more there are."""
     more = f", … ({len(names) - SHOWN} more)" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return ", ".join(_printable(name) for name in names[:SHOWN]) + more
+
+
+def _printable(name: str) -> str:
+    """Names are whatever a file says: no breaks of the line, and not too long."""
+    return one_line(name if len(name) <= LONGEST else f"{name[:LONGEST]}…")
+
+
+def _plain(tensor: Tensor) -> bool:
+    dense = tensor.layout == torch.strided and not tensor.is_nested
+    return dense and not tensor.is_meta and tensor.dtype in KINDS
 
 
 def _finite(tensor: Tensor) -> bool:
