@@ -25,6 +25,11 @@ class ModelError(CondinstError):
     exit_code = 4
 
 
+def first_line(said: object) -> str:
+    """What an exception, or the reason in one, says, without the lines that follow; its type's name if nothing."""
+    return (str(said) or type(said).__name__).splitlines()[0]
+
+
 def one_line(text: str) -> str:
     """`text` from a stranger, fit for a terminal: any white space is a blank, other control characters are escaped."""
     return "".join(

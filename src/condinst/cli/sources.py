@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 import time
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -96,11 +95,7 @@ def _download(address: str) -> bytes:
                     limit = f"{DOWNLOAD_BYTES // 2**20} MiB or {DOWNLOAD_SECONDS:.0f} s"
                     raise DataError(f"{address}: over {limit}; download it and give the file")
     except (OSError, HTTPException, ValueError) as error:
-        reason = f"HTTP {error.code} {error.reason}" if isinstance(error, urllib.error.HTTPError) else _reason(error)
-        raise DataError(f"{address}: cannot be fetched ({reason}); download it and give the file") from None
+        from condinst.weights.fetch import web_reason  # late, as it brings torch
+
+        raise DataError(f"{address}: cannot be fetched ({web_reason(error)}); download it and give the file") from None
     return bytes(content)
-
-
-def _reason(error: Exception) -> str:
-    inner = error.reason if isinstance(error, urllib.error.URLError) else error
-    return (str(inner) or type(inner).__name__).splitlines()[0]

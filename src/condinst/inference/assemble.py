@@ -129,9 +129,8 @@ def make_taps(cells: int, stride: int, content: int, original: int) -> Taps:
     centre = ((torch.arange(original) + 0.5) * content / original - 0.5 - stride // 2) / stride
     first = (centre.floor().long() - (teeth // 2 - 1)).clamp(0, cells - teeth)
     weights = seen.gather(1, (first[:, None] + torch.arange(teeth)) % teeth)
-    used = weights != 0
-    skipped = used.int().argmax(dim=1)
-    count = int((teeth - used.flip(1).int().argmax(dim=1) - skipped).max())
+    skipped, end = _ends(weights != 0)
+    count = int((end - skipped).max())
     skipped = skipped.clamp(max=teeth - count)
     return Taps(first + skipped, weights.gather(1, skipped[:, None] + torch.arange(count)))
 
@@ -187,11 +186,16 @@ def _enlarging(cells: int, factor: int) -> Taps:
     return Taps(start, both[:, : min(cells, 2)])
 
 
+def _ends(used: Tensor) -> tuple[Tensor, Tensor]:
+    """First and one past the last True of each row (K, n): two (K,); 0 and n where there is none."""
+    return used.int().argmax(dim=1), used.shape[1] - used.flip(1).int().argmax(dim=1)
+
+
 def _windows(axis: Axis, used: Tensor) -> list[Window]:
     """What to compute along one axis for each row of `used` (K, n): where its logits reach the lowest value."""
     n = used.shape[1]
-    first = used.int().argmax(dim=1)
-    last = (n - used.flip(1).int().argmax(dim=1)) * used.any(dim=1)  # one past it; 0 where there is none
+    first, last = _ends(used)
+    last = last * used.any(dim=1)  # 0 where there is none
     factor = len(axis.enlarge.start) // n
     # an enlarged pixel that is high enough lies less than a cell from such a logit
     low, high = (factor * (first - 1)).clamp(min=0), (factor * (last + 1)).clamp(max=factor * n)

@@ -19,7 +19,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from condinst.errors import ModelError
+from condinst.errors import ModelError, first_line
 
 OFFLINE = ("CONDINST_OFFLINE", "HF_HUB_OFFLINE")  # variables that forbid fetching
 LARGEST = 2 * 2**30  # bytes; the largest published file has 240 million
@@ -156,12 +156,12 @@ def _plain_errors(url: str, folder: Path) -> Iterator[None]:
                 f"{folder}: cannot be written ({error.strerror}); free some space, or set TORCH_HOME to another folder"
             ) from None
         raise ModelError(
-            f"{url}: cannot be fetched ({_reason(error)}); if it stays so, get the file elsewhere and give its path"
+            f"{url}: cannot be fetched ({web_reason(error)}); if it stays so, get the file elsewhere and give its path"
         ) from None
 
 
-def _reason(error: Exception) -> str:
+def web_reason(error: Exception) -> str:
+    """Why an address could not be read, in a few words."""
     if isinstance(error, HTTPError):
         return f"HTTP {error.code} {error.reason}"
-    inner = error.reason if isinstance(error, URLError) else error
-    return (str(inner) or type(inner).__name__).splitlines()[0]
+    return first_line(error.reason if isinstance(error, URLError) else error)

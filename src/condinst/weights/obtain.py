@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils.tqdm import tqdm
 
-from condinst.errors import ModelError
+from condinst.errors import ModelError, first_line
 from condinst.weights.catalogue import Checkpoint, nearest
 from condinst.weights.fetch import NO_ROOM, fetch_url, offline, torch_cache, verify
 from condinst.weights.names import CONFIG_FILE, WEIGHTS_FILE, Place, Repository
@@ -111,12 +111,8 @@ def _reason(error: Exception, cache: Path, forbidden: str) -> str:
     if isinstance(error, LocalEntryNotFoundError) and forbidden:
         return f"not in {cache}, and {forbidden} is set; unset it once to fetch it, or give a local file"
     if isinstance(error, LocalEntryNotFoundError):
-        why = f" ({_first_line(error.__cause__)})" if error.__cause__ else ""
+        why = f" ({first_line(error.__cause__)})" if error.__cause__ else ""
         return f"not in {cache}, and the Hugging Face hub was not reached{why}; check the connection"
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return f"{cache} cannot be written ({error.strerror}); free some space, or set HF_HOME to another folder"
-    return f"cannot be fetched ({_first_line(error)})"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return f"cannot be fetched ({first_line(error)})"

@@ -8,7 +8,7 @@ import torch
 from torch import Size, Tensor
 
 from condinst.config import ModelConfig
-from condinst.errors import ModelError, one_line
+from condinst.errors import ModelError, first_line, one_line
 from condinst.model.condinst import CondInst
 
 SHOWN = 10  # names in an error before it only counts
@@ -28,7 +28,7 @@ def expected_shapes(model: ModelConfig) -> dict[str, Size]:
         with torch.device("meta"):
             return {name: tensor.shape for name, tensor in CondInst(model).state_dict().items()}
     except (RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(f"no network can be built from its settings ({reason:.{LONGEST}}); correct them") from None
 
 
