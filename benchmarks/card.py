@@ -17,7 +17,8 @@ from matching import truth_of
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from condinst.config import Config
-from condinst.data.coco import CocoData, read_coco
+from condinst.data.coco import read_coco
+from condinst.data.sample import AnnotatedData
 from condinst.engine.evaluate import Scores
 from condinst.errors import CondinstError, DataError
 
@@ -124,7 +125,7 @@ def read_facts(path: Path, kind: type[Kind]) -> Kind:
         raise DataError(f"{path}: {place or 'file'}: {first['msg']}; write it again with its command") from None
 
 
-def describe_data(folder: Path, root: Path) -> tuple[DataFacts, CocoData]:
+def describe_data(folder: Path, root: Path) -> tuple[DataFacts, AnnotatedData]:
     """Facts about the set in `folder` (train.json, val.json, images/, LICENSE.txt), and its held-out samples.
 
     Raises DataError for data that cannot be used, or if a held-out picture is a training picture too.
@@ -222,7 +223,7 @@ def run_command(main: Callable[..., None]) -> None:
         sys.exit(error.exit_code)
 
 
-def _check_held_out(train: CocoData, val: CocoData) -> None:
+def _check_held_out(train: AnnotatedData, val: AnnotatedData) -> None:
     """Byte for byte, whatever the files are called."""
     known = {hashlib.sha256(sample.path.read_bytes()).digest(): sample.path.name for sample in train.samples}
     for sample in val.samples:
@@ -231,9 +232,9 @@ def _check_held_out(train: CocoData, val: CocoData) -> None:
             raise DataError(f"{sample.path}: held out, but it is the training picture {same}; take it out of one part")
 
 
-def _count(data: CocoData) -> int:
+def _count(data: AnnotatedData) -> int:
     return sum(not instance.crowd for sample in data.samples for instance in sample.instances)
 
 
-def _mask_areas(data: CocoData) -> list[int]:
+def _mask_areas(data: AnnotatedData) -> list[int]:
     return [area for sample in data.samples for area in truth_of(sample, data.classes).masks.areas.tolist()]

@@ -204,8 +204,9 @@ def read_limits(text: str) -> list[int]:
 def measure(predictor: RivalPredictor | Predictor, data: Path, limits: str) -> dict[int, dict[str, Any]]:
     """Scores at each detection limit."""
     scores = {}
+    held_out = read_coco(data / "val.json", data / "images")
     for limit in read_limits(limits):
-        found = evaluate(data / "val.json", data / "images", predictor, limit)
+        found = evaluate(held_out, predictor, limit)
         print(f"{type(predictor).__name__}, limit {limit}: box AP {found.bbox.AP:.3f}, mask AP {found.segm.AP:.3f}")
         scores[limit] = found.to_dict()
     return scores

@@ -11,10 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from condinst.config import Config
-from condinst.data.coco import CocoData
-from condinst.data.sample import Bitmap, Polygons, Sample
+from condinst.data.sample import AnnotatedData, Sample
 from condinst.inference.result import Boxes, Masks, Result
-from condinst.ops.rle import Region, Rle, encode
 
 
 class Match(NamedTuple):
@@ -31,7 +29,7 @@ class Match(NamedTuple):
 class TruthPredictor:
     """Answers with the annotations: its scores are the best that a detection limit allows."""
 
-    def __init__(self, data: CocoData, max_detections: int) -> None:
+    def __init__(self, data: AnnotatedData, max_detections: int) -> None:
         self.config = Config.from_dict({"detect": {"max_detections": max_detections}})
         self.samples = {sample.path: sample for sample in data.samples}
         self.classes = data.classes
@@ -50,7 +48,7 @@ def truth_of(sample: Sample, classes: tuple[str, ...]) -> Result:
     drawn = [(instance, instance.shape) for instance in sample.instances if instance.shape is not None]
     boxes = torch.tensor([instance.box for instance, _ in drawn], dtype=torch.float32).reshape(-1, 4)
     labels = torch.tensor([instance.label for instance, _ in drawn], dtype=torch.int64)
-    masks = Masks(tuple(_rle(shape, *size) for _, shape in drawn), size)
+    masks = Masks(tuple(shape.whole(*size) for _, shape in drawn), size)
     return Result(Boxes(boxes, torch.ones(len(drawn)), labels), masks, dict(enumerate(classes)), size, sample.path)
 
 
@@ -75,10 +73,3 @@ def match(predicted: Result, truth: Result, iou: float) -> Match:
         if free[best] >= iou:
             truth_index[row], found_by[best] = best, row
     return Match(truth_index, found_by)
-
-
-def _rle(shape: Polygons | Bitmap, height: int, width: int) -> Rle:
-    if isinstance(shape, Bitmap):
-        return encode(Region(shape.mask.astype(np.bool_), shape.x, shape.y), height, width)
-    whole = coco_mask.merge(coco_mask.frPyObjects([part.ravel().tolist() for part in shape.parts], height, width))
-    return Rle(size=[height, width], counts=whole["counts"].decode("ascii"))

@@ -21,7 +21,7 @@ from card_text import ap_words, data_licence, use_of, write_card
 from matching import TruthPredictor
 
 from condinst.config import SHOWN_SCORE, Config
-from condinst.data.coco import CocoData
+from condinst.data.sample import AnnotatedData
 from condinst.engine.evaluate import Scores, evaluate
 from condinst.errors import DataError, UsageError
 from condinst.files import replace_file
@@ -84,7 +84,7 @@ def main(
         half = Path(folder)
         save_model(model, config, half, half=True)
         wanted = read_limits(limits)
-        measured = recall(half, target, wanted, conf) if keep_scores else measure(half, data, held_out, wanted, conf)
+        measured = recall(half, target, wanted, conf) if keep_scores else measure(half, held_out, wanted, conf)
         shown = write_pictures(name, half, measured, held_out, root / "docs" / "images")
     card = Card(
         name=name,
@@ -107,15 +107,15 @@ def main(
     write_model(card, model, config, target)
 
 
-def measure(model: Path, data: Path, held_out: CocoData, limits: list[int], conf: float) -> Measured:
+def measure(model: Path, held_out: AnnotatedData, limits: list[int], conf: float) -> Measured:
     """Everything the card says about accuracy, as `condinst val --max-detections` measures it."""
     scores = {}
     for limit in limits:
         predictor = Remembering(Predictor(model, conf=None, max_detections=limit))
-        scores[limit] = evaluate(data / "val.json", data / "images", predictor, limit)
+        scores[limit] = evaluate(held_out, predictor, limit)
     results = predictor.results  # at the highest limit
     fits = [judge(sample, (found := results[sample.path])[found.boxes.conf >= conf]).fit for sample in held_out.samples]
-    ceiling = {limit: best_possible(data, held_out, limit) for limit in limits}
+    ceiling = {limit: best_possible(held_out, limit) for limit in limits}
     return Measured((model / WEIGHTS_FILE).stat().st_size, scores, ceiling, conf, tuple(rank(fits)))
 
 
@@ -130,7 +130,7 @@ def recall(model: Path, shipped: Path, limits: list[int], conf: float) -> Measur
     return Measured(card.file_bytes, card.scores, card.ceiling, card.conf, card.fits)
 
 
-def write_pictures(name: str, model: Path, measured: Measured, held_out: CocoData, folder: Path) -> dict[str, str]:
+def write_pictures(name: str, model: Path, measured: Measured, held_out: AnnotatedData, folder: Path) -> dict[str, str]:
     """Choose and draw; returns the data set's file for each picture."""
     samples = {sample.path.name: sample for sample in held_out.samples}
     choice = choose(measured.fits, held_out.samples[0].path.parent)
@@ -164,10 +164,10 @@ def read_limits(text: str) -> list[int]:
     return limits
 
 
-def best_possible(data: Path, held_out: CocoData, limit: int) -> Scores:
+def best_possible(held_out: AnnotatedData, limit: int) -> Scores:
     """What the annotations themselves score when only `limit` of them count per class and image."""
     most = max([limit, *(len(sample.instances) for sample in held_out.samples)])
-    return evaluate(data / "val.json", data / "images", TruthPredictor(held_out, most), limit)
+    return evaluate(held_out, TruthPredictor(held_out, most), limit)
 
 
 def shipped_config(config: Config, card: Card) -> Config:

@@ -94,7 +94,7 @@ def test_truth_is_the_annotation(name: str, modules: dict[str, ModuleType]) -> N
 def test_truth_scores_one_unless_the_limit_cuts_it(modules: dict[str, ModuleType]) -> None:
     held_out = read_coco(NUCLEI / "val.json", NUCLEI / "images")
     most = max(len(sample.instances) for sample in held_out.samples)
-    whole, cut = (modules["model_card"].best_possible(NUCLEI, held_out, limit).segm.AP for limit in (most, 1))
+    whole, cut = (modules["model_card"].best_possible(held_out, limit).segm.AP for limit in (most, 1))
     assert whole == pytest.approx(1)
     assert cut < 0.5
 
@@ -174,7 +174,9 @@ def test_from_run_to_results(
     write(conf=0.1, minutes=3)
     folder = tmp_path / "src" / "condinst" / "zoo" / "nuclei"
     facts = json.loads((folder / "scores.json").read_text())
-    again = evaluate(NUCLEI / "val.json", NUCLEI / "images", Predictor(folder, conf=None, max_detections=20), 20)
+    again = evaluate(
+        read_coco(NUCLEI / "val.json", NUCLEI / "images"), Predictor(folder, conf=None, max_detections=20), 20
+    )
     assert facts["scores"]["20"] == json.loads(json.dumps(again.to_dict()))
     assert (facts["scores"]["50"]["detections"] == 0) == (threshold == 0.9)
     assert facts["file_bytes"] == (folder / "model.safetensors").stat().st_size

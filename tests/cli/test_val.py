@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from condinst.data.coco import read_coco
 from condinst.engine.evaluate import evaluate
 from condinst.predictor import Predictor
 
@@ -30,7 +31,8 @@ def test_json_equals_evaluate(run: Run, model_folder: Path) -> None:
     assert outcome.exit_code == 0, outcome.output
     printed = json.loads(outcome.stdout)
     predictor = Predictor(model_folder, device="cpu", conf=None, max_detections=30)
-    assert printed == json.loads(json.dumps(evaluate(NUCLEI / "val.json", NUCLEI / "images", predictor, 30).to_dict()))
+    data = read_coco(NUCLEI / "val.json", NUCLEI / "images")
+    assert printed == json.loads(json.dumps(evaluate(data, predictor, 30).to_dict()))
     assert {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR"} <= printed["bbox"].keys() == printed["segm"].keys()
     assert printed["max_detections"] == 30
     assert printed["detections"] > 0

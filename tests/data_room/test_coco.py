@@ -15,8 +15,8 @@ from PIL import Image
 from pycocotools import mask as oracle
 from pycocotools.coco import COCO
 
-from condinst.data.coco import CocoData, read_coco, skip_empty
-from condinst.data.sample import Bitmap, Polygons
+from condinst.data.coco import read_coco, skip_empty
+from condinst.data.sample import AnnotatedData, Polygons, RunLengths
 from condinst.errors import DataError
 
 DATA = Path(__file__).parent.parent / "data"
@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def read(folder: Path, content: Any) -> CocoData:
+def read(folder: Path, content: Any) -> AnnotatedData:
     path = folder / "train.json"
     path.write_text(json.dumps(content))
     return read_coco(path, folder)
@@ -86,17 +86,17 @@ def test_polygons_and_both_rles(folder: Path) -> None:
     assert isinstance(polygon.shape, Polygons)
     assert polygon.shape.parts[0].tolist() == [[0.5, 0.5], [3, 0.5], [3, 2]]
     for instance in (plain, compressed):
-        assert isinstance(instance.shape, Bitmap)
+        assert isinstance(instance.shape, RunLengths)
         assert (instance.shape.x, instance.shape.y) == (1, 1)
-        assert instance.shape.mask.tolist() == [[1, 1], [0, 1]]
+        assert instance.shape.decode().tolist() == [[1, 1], [0, 1]]
 
 
-def test_crowds_keep_their_box_alone(folder: Path) -> None:
+def test_crowds_are_marked(folder: Path) -> None:
     content = document()
     content["annotations"][1]["iscrowd"] = 1
     crowd = read(folder, content).samples[0].instances[1]
     assert crowd.crowd
-    assert crowd.shape is None
+    assert crowd.shape is not None
 
 
 @pytest.mark.parametrize("absent", ["missing", None, []])
@@ -297,11 +297,11 @@ def test_real_files_hold_what_pycocotools_reads(name: str) -> None:
             record = coco.anns[instance.annotation_id]
             assert data.category_ids[instance.label] == record["category_id"]
             assert instance.crowd == bool(record["iscrowd"])
-            if isinstance(instance.shape, Bitmap):
+            if isinstance(instance.shape, RunLengths):
                 whole = np.zeros((sample.height, sample.width), dtype=np.uint8)
-                rows, columns = instance.shape.mask.shape
+                rows, columns = instance.shape.decode().shape
                 whole[instance.shape.y : instance.shape.y + rows, instance.shape.x : instance.shape.x + columns] = (
-                    instance.shape.mask
+                    instance.shape.decode()
                 )
                 assert np.array_equal(whole, coco.annToMask(record))
                 masks += 1

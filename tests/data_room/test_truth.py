@@ -10,7 +10,7 @@ from pycocotools import mask as oracle
 
 from condinst.config import AugmentConfig
 from condinst.data.coco import read_coco
-from condinst.data.sample import Bitmap, Instance, Polygons, Sample
+from condinst.data.sample import Instance, Polygons, RunLengths, Sample
 from condinst.data.transforms import augment
 from condinst.data.truth import draw_truth
 from condinst.structures import Truth
@@ -27,7 +27,7 @@ def bitmap_of(mask: np.ndarray, label: int = 0) -> Instance:
     """An instance from a full-size mask."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     x0, y0, x1, y1 = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-    return Instance(label, (x0, y0, x1, y1), Bitmap(mask[y0:y1, x0:x1].astype(np.uint8), x0, y0), False, 1)
+    return Instance(label, (x0, y0, x1, y1), RunLengths.of(mask[y0:y1, x0:x1].astype(np.uint8), x0, y0), False, 1)
 
 
 def polygon_of(*parts: np.ndarray, label: int = 0) -> Instance:

@@ -15,7 +15,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from condinst.config import Config
-from condinst.data.coco import CocoData, read_coco
+from condinst.data.coco import read_coco
+from condinst.data.sample import AnnotatedData
 from condinst.engine.evaluate import Scores, evaluate, match_classes
 from condinst.errors import DataError, UsageError
 from condinst.inference.result import Boxes, Masks, Result
@@ -57,7 +58,7 @@ class Perturbed:
         )
 
 
-def reference(annotations: Path, predictor: Perturbed, data: CocoData, limit: int, kind: str) -> list[float]:
+def reference(annotations: Path, predictor: Perturbed, data: AnnotatedData, limit: int, kind: str) -> list[float]:
     """pycocotools' twelve numbers. Its summary asks for a limit of 100 by name, so the third limit is renamed so."""
     ids = dict(zip(predictor.labels, data.category_ids, strict=True))
     other = "segmentation" if kind == "bbox" else "bbox"
@@ -81,7 +82,7 @@ def reference(annotations: Path, predictor: Perturbed, data: CocoData, limit: in
 def test_equals_pycocotools(name: str, split: str, limit: int) -> None:
     annotations, images = DATA / name / f"{split}.json", DATA / name / "images"
     predictor = Perturbed(annotations, images, 1000)
-    scores = evaluate(annotations, images, predictor, limit)
+    scores = evaluate(read_coco(annotations, images), predictor, limit)
     data = read_coco(annotations, images)
     for kind, ours in (("bbox", scores.bbox), ("segm", scores.segm)):
         expected = reference(annotations, predictor, data, limit, kind)
@@ -93,13 +94,13 @@ def test_equals_pycocotools(name: str, split: str, limit: int) -> None:
 def test_the_limit_matters_on_dense_images() -> None:
     annotations, images = DATA / "mushrooms" / "val.json", DATA / "mushrooms" / "images"
     predictor = Perturbed(annotations, images)
-    scores = [evaluate(annotations, images, predictor, limit) for limit in (5, 100, 1000)]
+    scores = [evaluate(read_coco(annotations, images), predictor, limit) for limit in (5, 100, 1000)]
     assert scores[0].segm.AR < scores[1].segm.AR < scores[2].segm.AR
 
 
 def test_per_class_numbers_average_to_the_whole() -> None:
     annotations, images = DATA / "facade" / "val.json", DATA / "facade" / "images"
-    scores = evaluate(annotations, images, Perturbed(annotations, images))
+    scores = evaluate(read_coco(annotations, images), Perturbed(annotations, images))
     assert list(scores.segm_per_class) == list(read_coco(annotations, images).classes)
     for whole, parts in ((scores.bbox, scores.bbox_per_class), (scores.segm, scores.segm_per_class)):
         for name in ("AP", "AP50", "APs", "APl", "AR"):
@@ -110,9 +111,8 @@ def test_per_class_numbers_average_to_the_whole() -> None:
 def test_counts_and_json() -> None:
     annotations, images = DATA / "coco_mini" / "train.json", DATA / "coco_mini" / "images"
     done: list[tuple[int, int]] = []
-    scores = evaluate(
-        annotations, images, Perturbed(annotations, images), progress=lambda *numbers: done.append(numbers)
-    )
+    predictor = Perturbed(annotations, images)
+    scores = evaluate(read_coco(annotations, images), predictor, progress=lambda *numbers: done.append(numbers))
     document = json.loads(annotations.read_bytes())
     assert scores.images == len(document["images"])
     assert scores.truths == sum(not record["iscrowd"] for record in document["annotations"])
@@ -124,16 +124,16 @@ def test_counts_and_json() -> None:
 
 def test_labels_need_not_be_in_the_data_sets_order() -> None:
     annotations, images = DATA / "facade" / "val.json", DATA / "facade" / "images"
-    plain = evaluate(annotations, images, Perturbed(annotations, images))
+    plain = evaluate(read_coco(annotations, images), Perturbed(annotations, images))
     other = Perturbed(annotations, images, labels=list(range(9, -1, -1)))
-    assert evaluate(annotations, images, other) == plain
+    assert evaluate(read_coco(annotations, images), other) == plain
 
 
 def test_nothing_found_scores_zero_and_absent_sizes_minus_one() -> None:
     annotations, images = DATA / "nuclei" / "val.json", DATA / "nuclei" / "images"
     blind = Perturbed(annotations, images, limit=100)
     blind.limit = 0
-    scores = evaluate(annotations, images, blind)
+    scores = evaluate(read_coco(annotations, images), blind)
     assert (scores.detections, scores.segm.AP, scores.bbox.AR) == (0, 0, 0)
     truths = json.loads(annotations.read_bytes())["annotations"]
     assert (scores.segm.APl == -1) == (not any(record["area"] >= 96**2 for record in truths))
@@ -149,7 +149,7 @@ def altered(source: Path, target: Path, **changes: Any) -> Path:
 
 
 def measure(annotations: Path, images: Path) -> Scores:
-    return evaluate(annotations, images, Perturbed(annotations, images))
+    return evaluate(read_coco(annotations, images), Perturbed(annotations, images))
 
 
 def test_an_absent_area_is_the_masks(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_boxes_without_masks_are_measured_as_boxes(tmp_path: Path) -> None:
     source, images = DATA / "nuclei" / "val.json", DATA / "nuclei" / "images"
     path = altered(source, tmp_path / "boxes.json", segmentation=None)
     predictor = Perturbed(source, images)
-    found, whole = evaluate(path, images, predictor), evaluate(source, images, predictor)
+    found, whole = evaluate(read_coco(path, images), predictor), evaluate(read_coco(source, images), predictor)
     assert found.bbox == whole.bbox
     assert set(astuple(found.segm)) == {-1}
     assert found.segm_per_class.keys() == whole.segm_per_class.keys()
@@ -177,24 +177,23 @@ def test_boxes_without_masks_are_measured_as_boxes(tmp_path: Path) -> None:
 def test_a_lower_limit_of_the_predictor_is_refused() -> None:
     annotations, images = DATA / "nuclei" / "val.json", DATA / "nuclei" / "images"
     with pytest.raises(UsageError, match="max_detections is 1000, but the predictor keeps 100"):
-        evaluate(annotations, images, Perturbed(annotations, images, limit=100), 1000)
+        evaluate(read_coco(annotations, images), Perturbed(annotations, images, limit=100), 1000)
 
 
 def test_classes_match_by_name() -> None:
-    data = CocoData((), (3, 17), ("cat", "dog"), ())
-    path = Path("val.json")
-    assert match_classes({0: "dog", 1: "cat"}, data, path) == ({0: 17, 1: 3}, ())
-    matched, notes = match_classes({0: "cow", 1: "cat", 2: "dog"}, data, path)
+    data = AnnotatedData((), (3, 17), ("cat", "dog"), (), Path("val.json"))
+    assert match_classes({0: "dog", 1: "cat"}, data) == ({0: 17, 1: 3}, ())
+    matched, notes = match_classes({0: "cow", 1: "cat", 2: "dog"}, data)
     assert matched == {1: 3, 2: 17}
     assert "'cow'" in notes[0]
     with pytest.raises(DataError, match=r"val\.json: the model does not know 'dog'; its classes are 'cat'"):
-        match_classes({0: "cat"}, data, path)
+        match_classes({0: "cat"}, data)
 
 
 def test_one_class_on_both_sides_matches_by_position() -> None:
-    data = CocoData((), (7,), ("nucleus",), ())
-    matched, notes = match_classes({0: "cell"}, data, Path("val.json"))
+    data = AnnotatedData((), (7,), ("nucleus",), (), Path("val.json"))
+    matched, notes = match_classes({0: "cell"}, data)
     assert matched == {0: 7}
     assert "'cell'" in notes[0]
     assert "'nucleus'" in notes[0]
-    assert match_classes({0: "nucleus"}, data, Path("val.json")) == ({0: 7}, ())
+    assert match_classes({0: "nucleus"}, data) == ({0: 7}, ())

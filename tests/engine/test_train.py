@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from condinst.config import Config
-from condinst.data.coco import CocoData, read_coco
+from condinst.data.coco import read_coco
+from condinst.data.sample import AnnotatedData
 from condinst.data.truth import draw_truth
 from condinst.engine import train as engine
 from condinst.engine.checkpoint import list_checkpoints
@@ -70,7 +71,7 @@ def _fresh_accelerator() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def data() -> CocoData:
+def data() -> AnnotatedData:
     return read_coco(NUCLEI / "train.json", NUCLEI / "images")
 
 
@@ -92,7 +93,7 @@ def weights(folder: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("overrides", [(), ("train.optimizer=adamw", "train.ema_decay=0.9", "train.workers=1")])
-def test_resumed_equals_uninterrupted(tmp_path: Path, data: CocoData, overrides: tuple[str, ...]) -> None:
+def test_resumed_equals_uninterrupted(tmp_path: Path, data: AnnotatedData, overrides: tuple[str, ...]) -> None:
     """Bit for bit, augmentation and the choice of positives included."""
 
     def interrupt(_: nn.Module, iteration: int) -> None:
@@ -113,7 +114,7 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, data: CocoData, overrides:
     assert len(rows(tmp_path / "whole")) == 4
 
 
-def test_what_a_run_leaves(tmp_path: Path, data: CocoData) -> None:
+def test_what_a_run_leaves(tmp_path: Path, data: AnnotatedData) -> None:
     seen: list[tuple[type, int]] = []
     config = train(
         make_config("train.half=true", "train.validate_every=2", "model.classes=[other, names]", "train.iterations=3"),
@@ -131,7 +132,7 @@ def test_what_a_run_leaves(tmp_path: Path, data: CocoData) -> None:
     assert list(rows(tmp_path / "deep" / "run")[0]) == ["iteration", *LOSSES, "grad_norm", "lr"]
 
 
-def test_pictures_without_instances(tmp_path: Path, data: CocoData) -> None:
+def test_pictures_without_instances(tmp_path: Path, data: AnnotatedData) -> None:
     """Four pictures of which three are empty: some batches hold no instance at all."""
     emptied = [replace(sample, instances=()) for sample in data.samples[:-1]]
     train(make_config(), replace(data, samples=(*emptied, data.samples[-1])), tmp_path)
@@ -146,7 +147,7 @@ def test_pictures_without_instances(tmp_path: Path, data: CocoData) -> None:
 BOXES = ["model.semantic=false", "box_supervision.warmup_iterations=8", "box_supervision.bottom_pixels=0"]
 
 
-def without_some_masks(data: CocoData) -> CocoData:
+def without_some_masks(data: AnnotatedData) -> AnnotatedData:
     """Every other instance with its box alone."""
     samples = []
     for sample in data.samples:
@@ -157,7 +158,7 @@ def without_some_masks(data: CocoData) -> CocoData:
 
 
 @pytest.mark.parametrize("supervision", ["boxes", "no masks", "mixed"])
-def test_boxes_alone_and_some_masks(tmp_path: Path, data: CocoData, supervision: str) -> None:
+def test_boxes_alone_and_some_masks(tmp_path: Path, data: AnnotatedData, supervision: str) -> None:
     """Each instance by the losses its annotation allows; the pairs' weight grows and survives an interruption."""
 
     def interrupt(_: nn.Module, iteration: int) -> None:
@@ -181,14 +182,14 @@ def test_boxes_alone_and_some_masks(tmp_path: Path, data: CocoData, supervision:
         assert (float(row["mask"]) > 0) == (supervision == "mixed")
 
 
-def test_forgotten_masks_are_boxes(tmp_path: Path, data: CocoData) -> None:
+def test_forgotten_masks_are_boxes(tmp_path: Path, data: AnnotatedData) -> None:
     """`supervision: boxes` trains as if the file had no masks."""
     train(make_config(*BOXES, "targets.supervision=boxes"), data, tmp_path / "one")
     train(make_config(*BOXES), forget_masks(data), tmp_path / "other")
     assert rows(tmp_path / "one") == rows(tmp_path / "other")
 
 
-def test_warming_up(tmp_path: Path, data: CocoData) -> None:
+def test_warming_up(tmp_path: Path, data: AnnotatedData) -> None:
     """The first iteration's term grows with one over the length of the warm-up; without one it is whole."""
     first = {}
     for length in (0, 1, 4):
@@ -199,7 +200,7 @@ def test_warming_up(tmp_path: Path, data: CocoData) -> None:
     assert first[0] == first[1] == pytest.approx(4 * first[4], rel=1e-4)
 
 
-def test_the_semantic_head_needs_masks(tmp_path: Path, data: CocoData) -> None:
+def test_the_semantic_head_needs_masks(tmp_path: Path, data: AnnotatedData) -> None:
     with pytest.raises(
         DataError, match=r"\.png: annotation \d+ has no mask; the semantic head .*semantic=false"
     ) as caught:
@@ -209,7 +210,9 @@ def test_the_semantic_head_needs_masks(tmp_path: Path, data: CocoData) -> None:
 
 
 @pytest.mark.parametrize("overrides", [("train.precision=bf16",), ("train.channels_last=true",)])
-def test_other_arithmetic_tells_nearly_the_same(tmp_path: Path, data: CocoData, overrides: tuple[str, ...]) -> None:
+def test_other_arithmetic_tells_nearly_the_same(
+    tmp_path: Path, data: AnnotatedData, overrides: tuple[str, ...]
+) -> None:
     train(make_config(), data, tmp_path / "plain")
     AcceleratorState._reset_state(reset_partial_state=True)
     train(make_config(*overrides), data, tmp_path / "other")
@@ -219,7 +222,7 @@ def test_other_arithmetic_tells_nearly_the_same(tmp_path: Path, data: CocoData, 
     assert all(tensor.dtype != torch.bfloat16 for tensor in weights(tmp_path / "other").values())
 
 
-def test_refusals(tmp_path: Path, data: CocoData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusals(tmp_path: Path, data: AnnotatedData, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="no such backbone weights"):
         train(make_config(f"train.init={tmp_path / 'absent.npz'}"), data, tmp_path)
     with pytest.raises(ModelError, match="timm has no such model"):
@@ -231,7 +234,7 @@ def test_refusals(tmp_path: Path, data: CocoData, monkeypatch: pytest.MonkeyPatc
         train(make_config(), data, tmp_path)
 
 
-def test_a_run_that_explodes(tmp_path: Path, data: CocoData) -> None:
+def test_a_run_that_explodes(tmp_path: Path, data: AnnotatedData) -> None:
     """One clear line, and no model that looks finished."""
     with pytest.raises(CondinstError, match=r"iteration \d: .*not finite; lower train.lr") as caught:
         train(make_config("train.lr=1e30", "train.warmup_iterations=0", "train.checkpoint_every=100"), data, tmp_path)
@@ -286,13 +289,13 @@ def test_one_picture_is_learnt_by_heart(tmp_path: Path) -> None:
     """
     annotations = part_of(NUCLEI / "val.json", tmp_path / "one.json", ["45f059cf21d85ecf.png"])
     train(Config.from_dict(LEARNER), read_coco(annotations, NUCLEI / "images"), tmp_path / "run")
-    scores = evaluate(annotations, NUCLEI / "images", Predictor(tmp_path / "run", "cpu"))
+    scores = evaluate(read_coco(annotations, NUCLEI / "images"), Predictor(tmp_path / "run", "cpu"))
     assert scores.truths == 15
     assert scores.segm.AP > 0.9
     assert scores.bbox.AP > 0.9
 
 
-def filled_boxes_score(data: CocoData) -> float:
+def filled_boxes_score(data: AnnotatedData) -> float:
     """Mask AP of the true boxes, filled: the mean over IoU 0.5 to 0.95 of the part of the masks that they match."""
     identity = np.array([[1.0, 0, 0], [0, 1, 0]])
     overlaps = []
@@ -318,7 +321,7 @@ def test_one_picture_is_learnt_from_its_boxes(tmp_path: Path) -> None:
     logged = rows(tmp_path / "run")
     assert float(logged[-1]["projection"]) < 0.05 * float(logged[0]["projection"])
     assert {row["mask"] for row in logged} == {"0"}
-    scores = evaluate(annotations, NUCLEI / "images", Predictor(tmp_path / "run", "cpu"))
+    scores = evaluate(read_coco(annotations, NUCLEI / "images"), Predictor(tmp_path / "run", "cpu"))
     assert 0.35 < filled_boxes_score(data) < 0.4
     assert scores.segm.AP > 0.5
     assert scores.bbox.AP > 0.9

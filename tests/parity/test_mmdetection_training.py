@@ -19,7 +19,7 @@ from torch import Tensor
 
 from condinst.config import Config
 from condinst.data.batch import Batch, make_images
-from condinst.data.sample import Bitmap, Instance, Sample
+from condinst.data.sample import Instance, RunLengths, Sample
 from condinst.data.truth import draw_truth
 from condinst.engine.train import condinst_losses, make_accelerator
 from condinst.model.condinst import CondInst
@@ -121,7 +121,7 @@ def picture(phase: float) -> NDArray[np.uint8]:
 
 def read_sample(shapes: list[Any], boxes: list[Any]) -> Sample:
     instances = [
-        Instance(label, tuple(box), Bitmap(draw(kind, numbers), 0, 0), False, number)
+        Instance(label, tuple(box), RunLengths.of(draw(kind, numbers), 0, 0), False, number)
         for number, ((kind, label, numbers), box) in enumerate(zip(shapes, boxes, strict=True))
     ]
     return Sample(Path("recorded"), 0, WIDTH, HEIGHT, tuple(instances))

@@ -95,7 +95,7 @@ def _run(config: Config, pair: Pair, measured_on: Pair | None, out: Path, resume
     data = read_coco(*pair)
     notes: tuple[str, ...] = ()
     if measured_on:  # classes that do not match must show now, not after hours of training
-        notes = match_classes(dict(enumerate(data.classes)), read_coco(*measured_on), measured_on[0])[1]
+        notes = match_classes(dict(enumerate(data.classes)), read_coco(*measured_on))[1]
     # as Accelerator will: the first of the two decides for both
     main_process = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).is_main_process
     for note in notes if main_process else ():
@@ -134,9 +134,10 @@ def _measure(predictor: Predictor, measured_on: Pair, out: Path, iteration: int)
     """Scores at the recipe's own detection limit, appended to the run's record of them."""
     from json import dumps
 
+    from condinst.data.coco import read_coco
     from condinst.engine.evaluate import evaluate
 
-    scores = evaluate(*measured_on, predictor, predictor.config.detect.max_detections)
+    scores = evaluate(read_coco(*measured_on), predictor, predictor.config.detect.max_detections)
     with (out / SCORES).open("a", encoding="utf-8") as file:
         file.write(dumps({"iteration": iteration, **scores.to_dict()}) + "\n")
     return scores

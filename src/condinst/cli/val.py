@@ -38,11 +38,12 @@ def val(
 ) -> None:
     """Measure a model: the twelve COCO numbers for boxes and masks, per class and by object size."""
     from condinst.cli.datasets import locate
+    from condinst.data.coco import read_coco
     from condinst.engine.evaluate import evaluate
 
     annotations, folder = locate(data, images, "val")
     predictor = make_predictor(model, device, size, max_size, max_detections, nms, mode=mode)
-    scores = evaluate(annotations, folder, predictor, max_detections, progress=show_progress())
+    scores = evaluate(read_coco(annotations, folder), predictor, max_detections, progress=show_progress())
     print_scores(scores, json)
 
 

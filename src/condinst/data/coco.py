@@ -14,7 +14,7 @@ import hotcoco.mask as coco_mask
 import numpy as np
 
 from condinst.data.image import MAX_PIXELS, read_size
-from condinst.data.sample import Bitmap, Box, Instance, Polygons, Sample
+from condinst.data.sample import AnnotatedData, Box, Instance, Polygons, RunLengths, Sample
 from condinst.errors import DataError
 
 LARGEST_COORDINATE = 1e6  # pixels; also refuses NaN and infinities
@@ -22,17 +22,7 @@ LARGEST_COORDINATE = 1e6  # pixels; also refuses NaN and infinities
 Record = dict[str, Any]  # one JSON object, before it is checked
 
 
-@dataclass(frozen=True)
-class CocoData:
-    """A data set. Label i stands for category_ids[i], named classes[i]. `notes`: what reading left out, in words."""
-
-    samples: tuple[Sample, ...]
-    category_ids: tuple[int, ...]
-    classes: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-def read_coco(annotations: Path, images: Path, max_pixels: int = MAX_PIXELS) -> CocoData:
+def read_coco(annotations: Path, images: Path, max_pixels: int = MAX_PIXELS) -> AnnotatedData:
     """Read a COCO instance file whose pictures lie in the folder `images`; samples keep the file's order.
 
     Labels are 0-based in the order of the sorted category ids. Instances whose box or mask has no area (COCO has a few)
@@ -43,7 +33,7 @@ def read_coco(annotations: Path, images: Path, max_pixels: int = MAX_PIXELS) -> 
         return _read(_load(annotations), annotations, images, max_pixels)
 
 
-def skip_empty(data: CocoData) -> CocoData:
+def skip_empty(data: AnnotatedData) -> AnnotatedData:
     """`data` without the pictures that hold no object or only crowds; a note tells how many they were."""
     kept = tuple(sample for sample in data.samples if not all(instance.crowd for instance in sample.instances))
     left_out = len(data.samples) - len(kept)
@@ -65,7 +55,7 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _read(document: Record, annotations: Path, images: Path, max_pixels: int) -> CocoData:
+def _read(document: Record, annotations: Path, images: Path, max_pixels: int) -> AnnotatedData:
     names = _read_categories(document, annotations)
     labels = {category_id: label for label, category_id in enumerate(sorted(names))}
     headers = _read_images(document, annotations, images, max_pixels)
@@ -89,7 +79,8 @@ def _read(document: Record, annotations: Path, images: Path, max_pixels: int) ->
         for image_id, header in headers.items()
     )
     notes = (f"{annotations}: left out {empty} annotations whose box or mask has no area",) if empty else ()
-    return CocoData(samples, tuple(sorted(names)), tuple(names[category_id] for category_id in sorted(names)), notes)
+    category_ids = tuple(sorted(names))
+    return AnnotatedData(samples, category_ids, tuple(names[number] for number in category_ids), notes, annotations)
 
 
 @dataclass(frozen=True)
@@ -167,7 +158,7 @@ def _read_instance(record: Record, annotation_id: int, label: int, header: _Head
         raise DataError(f"{where}: 'iscrowd' must be 0 or 1, got {crowd!a:.40}")
     box = _read_box(record, where)
     segmentation = record.get("segmentation")
-    shape: Polygons | Bitmap | None
+    shape: Polygons | RunLengths | None
     if isinstance(segmentation, dict):
         shape = _read_rle(segmentation, header, where)
         if shape is None:
@@ -176,7 +167,8 @@ def _read_instance(record: Record, annotation_id: int, label: int, header: _Head
         shape = _read_polygons(segmentation, where)
     if box[2] <= box[0] or box[3] <= box[1]:
         return None
-    return Instance(label, box, None if crowd else shape, bool(crowd), annotation_id)
+    area = _numbers([record["area"]], "area", where)[0] if "area" in record else None
+    return Instance(label, box, shape, bool(crowd), annotation_id, area)
 
 
 def _read_box(record: Record, where: str) -> Box:
@@ -203,8 +195,8 @@ def _read_polygons(parts: Any, where: str) -> Polygons | None:
     return Polygons(tuple(arrays))
 
 
-def _read_rle(rle: Record, header: _Header, where: str) -> Bitmap | None:
-    """Compressed (text) or uncompressed (list) run lengths → the tight bitmap; None if it is empty."""
+def _read_rle(rle: Record, header: _Header, where: str) -> RunLengths | None:
+    """Compressed (text) or uncompressed (list) run lengths → those of the tight box; None if it is empty."""
     expected = [header.height, header.width]
     if rle.get("size") != expected:
         raise DataError(
@@ -219,7 +211,7 @@ def _read_rle(rle: Record, header: _Header, where: str) -> Bitmap | None:
         raise DataError(f"{where}: not a COCO RLE ({error}); write the mask again") from None
     if _covers_less(whole, header):
         raise DataError(f"{where}: the RLE's runs end before the image does; write the mask again")
-    return Bitmap(mask.copy(order="C"), x, y) if mask.size else None  # a copy, so that the canvas is freed
+    return RunLengths.of(mask, x, y) if mask.size else None
 
 
 def _covers_less(rle: Record, header: _Header) -> bool:

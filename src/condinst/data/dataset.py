@@ -7,8 +7,8 @@ from torch.utils.data import Dataset
 
 from condinst.config import AugmentConfig
 from condinst.data.batch import Example
-from condinst.data.coco import CocoData
 from condinst.data.image import read_image
+from condinst.data.sample import AnnotatedData
 from condinst.data.transforms import augment
 from condinst.data.truth import draw_truth
 from condinst.errors import DataError
@@ -17,7 +17,7 @@ from condinst.errors import DataError
 class TrainingSet(Dataset[Example]):
     """Augmented examples: the same seed, epoch and index give the same one in any process, so resuming is exact."""
 
-    def __init__(self, data: CocoData, augment: AugmentConfig, mask_out_stride: int, seed: int) -> None:
+    def __init__(self, data: AnnotatedData, augment: AugmentConfig, mask_out_stride: int, seed: int) -> None:
         self.data = data
         self.augment = augment
         self.mask_out_stride = mask_out_stride

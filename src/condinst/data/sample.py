@@ -1,12 +1,15 @@
-"""One annotated picture, as every reader of an annotation format returns it. Nothing is drawn or decoded yet."""
+"""What every reader of an annotation format returns. Nothing is drawn or decoded yet."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from condinst.ops.rle import Region, Rle, decode, draw_polygons, encode
 
 Array8 = NDArray[np.uint8]
 Matrix = NDArray[np.float64]  # (2, 3): source coordinates (pixel edges at integers) → output coordinates
@@ -19,28 +22,47 @@ class Polygons:
 
     parts: tuple[NDArray[np.float64], ...]
 
+    def whole(self, height: int, width: int) -> Rle:
+        """The run lengths in a picture of that size, drawn by COCO's rule."""
+        return draw_polygons(self.parts, height, width)
+
 
 @dataclass(frozen=True)
-class Bitmap:
-    """A region as pixels: `mask` (h, w) uint8 of 0 and 1, cut to its tight box, whose top left pixel is (x, y)."""
+class RunLengths:
+    """A region as the run lengths of its tight box, whose top left pixel is (x, y)."""
 
-    mask: Array8
+    rle: Rle
     x: int
     y: int
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_ | np.uint8], x: int, y: int) -> Self:
+        """Of pixels (h, w), non-zero where the region is, already cut to its tight box."""
+        return cls(encode(Region(mask.astype(np.bool_), 0, 0), *mask.shape), x, y)
+
+    def decode(self) -> Array8:
+        """(h, w) of 0 and 1."""
+        return decode(self.rle).view(np.uint8)
+
+    def whole(self, height: int, width: int) -> Rle:
+        """The run lengths in a picture of that size."""
+        return encode(Region(decode(self.rle), self.x, self.y), height, width)
 
 
 @dataclass(frozen=True)
 class Instance:
     """One annotated object, in pixels of the picture.
 
-    `shape` is None where only a box was annotated, and for crowds: their large regions are never drawn.
+    `shape` is None where only a box was annotated. `area` is what the file says, in pixels; None where it does not.
+    A crowd is a region of several objects, which neither teaches nor counts.
     """
 
     label: int  # 0-based
     box: Box
-    shape: Polygons | Bitmap | None
+    shape: Polygons | RunLengths | None
     crowd: bool
     annotation_id: int
+    area: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,3 +74,17 @@ class Sample:
     width: int
     height: int
     instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True)
+class AnnotatedData:
+    """A data set. Label i stands for category_ids[i], named classes[i]. `notes`: what reading left out, in words.
+
+    source: the file or folder it was read from, for messages.
+    """
+
+    samples: tuple[Sample, ...]
+    category_ids: tuple[int, ...]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+    source: Path

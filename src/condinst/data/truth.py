@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from condinst.data.sample import Array8, Bitmap, Box, Instance, Matrix, Polygons, Sample
+from condinst.data.sample import Array8, Box, Instance, Matrix, Polygons, RunLengths, Sample
 from condinst.structures import MASK_FEATURE_STRIDE, Truth
 
 
@@ -75,11 +75,11 @@ def _show_box(label: int, box: Box, height: int, width: int) -> Shown | None:
     return Shown(label, box, region, ((x0 + x1) / 2, (y0 + y1) / 2), False)
 
 
-def _draw(shape: Polygons | Bitmap, matrix: Matrix, height: int, width: int) -> Region | None:
+def _draw(shape: Polygons | RunLengths, matrix: Matrix, height: int, width: int) -> Region | None:
     """The tight region of the shape inside the image; None if nothing of it shows."""
     if isinstance(shape, Polygons):
         return _draw_polygons(shape, matrix, height, width)
-    return _draw_bitmap(shape, matrix, height, width)
+    return _draw_runs(shape, matrix, height, width)
 
 
 def _draw_polygons(shape: Polygons, matrix: Matrix, height: int, width: int) -> Region | None:
@@ -100,9 +100,9 @@ def _draw_polygons(shape: Polygons, matrix: Matrix, height: int, width: int) -> 
     return Region(coco_mask.decode(rle)[y : y + box_height, x : x + box_width].copy(order="C"), x, y)
 
 
-def _draw_bitmap(shape: Bitmap, matrix: Matrix, height: int, width: int) -> Region | None:
+def _draw_runs(shape: RunLengths, matrix: Matrix, height: int, width: int) -> Region | None:
     """Each output pixel takes the source pixel under its centre."""
-    rows, columns = shape.mask.shape
+    rows, columns = shape.rle["size"]
     x0, y0, x1, y1 = _move_box((shape.x, shape.y, shape.x + columns, shape.y + rows), matrix)
     left, top = max(math.floor(x0), 0), max(math.floor(y0), 0)
     right, bottom = min(math.ceil(x1), width), min(math.ceil(y1), height)
@@ -113,7 +113,7 @@ def _draw_bitmap(shape: Bitmap, matrix: Matrix, height: int, width: int) -> Regi
     source_x = np.floor(inverse[0, 0] * xs + inverse[0, 1] * ys + inverse[0, 2]).astype(np.int64) - shape.x
     source_y = np.floor(inverse[1, 0] * xs + inverse[1, 1] * ys + inverse[1, 2]).astype(np.int64) - shape.y
     inside = (source_x >= 0) & (source_x < columns) & (source_y >= 0) & (source_y < rows)
-    taken = shape.mask[source_y.clip(0, rows - 1), source_x.clip(0, columns - 1)] * inside
+    taken = shape.decode()[source_y.clip(0, rows - 1), source_x.clip(0, columns - 1)] * inside
     return _tighten(Region(taken, left, top))
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import hotcoco.mask as coco_mask
 import numpy as np
 import numpy.typing as npt
-from hotcoco import COCO, Params, StreamingEval
+from hotcoco import Params, StreamingEval
 
 from condinst.config import Config
-from condinst.data.coco import CocoData, read_coco
-from condinst.data.sample import Sample
+from condinst.data.sample import AnnotatedData, Instance, Sample
 from condinst.errors import DataError, UsageError
 from condinst.inference.result import Result
+from condinst.ops.rle import areas
 
 Kind = Literal["bbox", "segm"]
 Record = dict[str, Any]  # a COCO record as it stands in the JSON file
@@ -82,33 +79,33 @@ class Scores:
 
 
 def evaluate(
-    annotations: Path, images: Path, predictor: Predicts, max_detections: int = 100, progress: Progress | None = None
+    data: AnnotatedData, predictor: Predicts, max_detections: int = 100, progress: Progress | None = None
 ) -> Scores:
-    """Predict every image of a COCO data set and score the result.
+    """Predict every image of a data set and score the result.
 
     Of each class at most `max_detections` per image count, as in COCO, where 100 is the standard; dense images need
     more, and the limit belongs beside the number. The predictor's own limit is per image. `progress` is told (images
     done, images in all). Classes are matched by name, see `match_classes`. Raises UsageError if the predictor's own
-    limit is lower, DataError for bad annotations, images or sizes, or classes that do not match. Where an annotation
-    has a box alone, masks are not measured: their numbers are −1, and a note says so.
+    limit is lower, DataError for bad images or classes that do not match. Where an annotation has a box alone, masks
+    are not measured: their numbers are −1, and a note says so.
     """
     kept = predictor.config.detect.max_detections
     if kept < max_detections:
         raise UsageError(
             f"max_detections is {max_detections}, but the predictor keeps {kept}; raise detect.max_detections"
         )
-    data = read_coco(annotations, images)
-    matched, notes = match_classes(predictor.names, data, annotations)
-    truths, boxed = read_truths(annotations, data)
+    matched, notes = match_classes(predictor.names, data)
+    boxed = sum(instance.shape is None for sample in data.samples for instance in sample.instances)
     if boxed:
         notes += (f"annotations with a box and no mask: {boxed}; only boxes are measured",)
     kinds = KINDS[:1] if boxed else KINDS
     scorers: dict[Kind, StreamingEval] = {kind: _start(kind, data, max_detections) for kind in kinds}
     detections = 0
     for done, sample in enumerate(data.samples, start=1):
+        truths = [truth_record(instance, sample, data) for instance in sample.instances]
         found = _predict(predictor, sample, matched)
         for kind, scorer in scorers.items():
-            scorer.update([_image(sample)], truths.get(sample.image_id, []), [_only(kind, one) for one in found])
+            scorer.update([_image(sample)], truths, [_only(kind, one) for one in found])
         detections += len(found)
         if progress is not None:
             progress(done, len(data.samples))
@@ -128,11 +125,11 @@ def evaluate(
     )
 
 
-def match_classes(names: dict[int, str], data: CocoData, source: Path) -> tuple[dict[int, int], tuple[str, ...]]:
+def match_classes(names: dict[int, str], data: AnnotatedData) -> tuple[dict[int, int], tuple[str, ...]]:
     """The data set's category id of each of the model's labels, by class name, and notes for the reader.
 
     One class on both sides matches whatever its name. Classes only the model knows are left out and noted. Raises
-    DataError naming the classes of `source` that the model does not know.
+    DataError naming the classes of the data that the model does not know.
     """
     if len(names) == len(data.classes) == 1:
         mine, theirs = next(iter(names.values())), data.classes[0]
@@ -142,7 +139,7 @@ def match_classes(names: dict[int, str], data: CocoData, source: Path) -> tuple[
     unknown = [name for name in data.classes if name not in names.values()]
     if unknown:
         raise DataError(
-            f"{source}: the model does not know {_some(unknown)}; its classes are {_some(list(names.values()))}; "
+            f"{data.source}: the model does not know {_some(unknown)}; its classes are {_some(list(names.values()))}; "
             "rename the categories or take another model"
         )
     extra = [name for name in names.values() if name not in ids]
@@ -150,34 +147,33 @@ def match_classes(names: dict[int, str], data: CocoData, source: Path) -> tuple[
     return {label: ids[name] for label, name in names.items() if name in ids}, notes
 
 
-def read_truths(annotations: Path, data: CocoData) -> tuple[dict[int, list[Record]], int]:
-    """The file's own annotation records by image id, those that `read_coco` accepted into `data`.
+def truth_record(instance: Instance, sample: Sample, data: AnnotatedData) -> Record:
+    """An annotation as COCO files have it. Without an area it gets its mask's, or its box's if it has none.
 
-    A record without an area gets its mask's, or its box's if it has none, as COCO's size classes need one. And how many
-    records have no mask.
+    COCO's size classes go by that area.
     """
-    accepted = {instance.annotation_id for sample in data.samples for instance in sample.instances}
-    records: dict[int, list[Record]] = defaultdict(list)
-    boxed = 0
-    document = json.loads(annotations.read_bytes())
-    masks = COCO({key: document[key] for key in ("images", "categories")} | {"annotations": []})
-    for record in document["annotations"]:
-        if record["id"] not in accepted:
-            continue
-        has_mask = bool(record.get("segmentation"))
-        boxed += not has_mask
-        if "area" not in record:
-            width, height = record["bbox"][2:]
-            record["area"] = float(coco_mask.area(masks.ann_to_rle(record)) if has_mask else width * height)
-        records[record["image_id"]].append(record)
-    return records, boxed
+    x0, y0, x1, y1 = instance.box
+    record: Record = {
+        "id": instance.annotation_id,
+        "image_id": sample.image_id,
+        "category_id": data.category_ids[instance.label],
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "iscrowd": int(instance.crowd),
+    }
+    rle = None if instance.shape is None else instance.shape.whole(sample.height, sample.width)
+    if rle is not None:
+        record["segmentation"] = rle
+    box_area = (x1 - x0) * (y1 - y0)
+    area = instance.area
+    record["area"] = (box_area if rle is None else float(areas([rle])[0])) if area is None else area
+    return record
 
 
 def _some(names: list[str]) -> str:
     return ", ".join(f"'{name}'" for name in names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def _start(kind: Kind, data: CocoData, limit: int) -> StreamingEval:
+def _start(kind: Kind, data: AnnotatedData, limit: int) -> StreamingEval:
     categories = [{"id": number, "name": name} for number, name in zip(data.category_ids, data.classes, strict=True)]
     parameters = Params(kind)
     parameters.max_dets = sorted({min(1, limit), min(10, limit), limit})
@@ -201,7 +197,7 @@ def _only(kind: Kind, record: Record) -> Record:
     return {key: record[key] for key in ("image_id", "category_id", "score", wanted)}
 
 
-def _finish(scorer: StreamingEval, data: CocoData, limit: int) -> tuple[CocoNumbers, dict[str, CocoNumbers]]:
+def _finish(scorer: StreamingEval, data: AnnotatedData, limit: int) -> tuple[CocoNumbers, dict[str, CocoNumbers]]:
     """The numbers over all classes and of each. hotcoco's own summary knows only the standard limit."""
     evaluation = scorer.finalize()
     evaluation.accumulate()

@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 
 from condinst.config import Config
 from condinst.data.batch import Batch, Collate
-from condinst.data.coco import CocoData, skip_empty
+from condinst.data.coco import skip_empty
 from condinst.data.dataset import TrainingSet
+from condinst.data.sample import AnnotatedData
 from condinst.engine.batches import BatchKeys
 from condinst.engine.fit import fit
 from condinst.errors import DataError, UsageError
@@ -33,7 +34,7 @@ from condinst.weights.folder import save_model
 
 def train(
     config: Config,
-    data: CocoData,
+    data: AnnotatedData,
     folder: Path,
     resume: bool = False,
     after: Callable[[nn.Module, int], None] | None = None,
@@ -73,7 +74,7 @@ def train(
     return config
 
 
-def forget_masks(data: CocoData) -> CocoData:
+def forget_masks(data: AnnotatedData) -> AnnotatedData:
     """The same data as if boxes alone had been annotated."""
     samples = (
         replace(sample, instances=tuple(replace(instance, shape=None) for instance in sample.instances))
@@ -82,7 +83,7 @@ def forget_masks(data: CocoData) -> CocoData:
     return replace(data, samples=tuple(samples))
 
 
-def require_masks(data: CocoData, reason: str) -> None:
+def require_masks(data: AnnotatedData, reason: str) -> None:
     """Raise DataError, ending in `reason`, if an instance has a box alone."""
     for sample in data.samples:
         for instance in sample.instances:
@@ -131,7 +132,7 @@ def remarks(model: CondInst, config: Config) -> Iterator[str]:
         yield f"note: the weights of train.init={init} were trained with {' '.join(differing)}"
 
 
-def make_batches(start: int, config: Config, data: CocoData, accelerator: Accelerator) -> Iterable[Batch]:
+def make_batches(start: int, config: Config, data: AnnotatedData, accelerator: Accelerator) -> Iterable[Batch]:
     """This process's batches from iteration `start` on, on its device."""
     model, run = config.model, config.train
     dataset = TrainingSet(data, config.augment, model.mask_head.mask_out_stride, run.seed)

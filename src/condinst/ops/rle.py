@@ -47,6 +47,12 @@ def encode(region: Region, height: int, width: int) -> Rle:
     return Rle(size=[height, width], counts=packed["counts"].decode("ascii"))
 
 
+def draw_polygons(parts: Sequence[NDArray[np.float64]], height: int, width: int) -> Rle:
+    """The union of polygons, each (P, 2) vertices (x, y) in pixels, drawn by COCO's rule."""
+    drawn = codec.frPyObjects([points.ravel().tolist() for points in parts], height, width)
+    return Rle(size=[height, width], counts=codec.merge(drawn)["counts"].decode("ascii"))
+
+
 def decode(rle: Rle) -> NDArray[np.bool_]:
     """The whole bitmap (h, w)."""
     return codec.decode(dict(rle)).astype(np.bool_)

@@ -1,0 +1,40 @@
+"""What is wrong with a data set: the same words whether a reader refuses it or the doctor lists it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from condinst.errors import DataError
+
+Severity = Literal["error", "warning", "info"]  # error: training on it would fail or be wrong
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found. kind: one word or two with a hyphen, the same for all of its sort. id: of the record, if any.
+
+    Read in a row, file, message and remedy are the line that a user sees.
+    """
+
+    kind: str
+    severity: Severity
+    file: Path
+    id: int | str | None
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.message}; {self.remedy}"
+
+
+# A reader tells what it finds and, where it is let go on, leaves the record out.
+Report = Callable[[Finding], None]
+
+
+def refuse(finding: Finding) -> None:
+    """What readers do unless told otherwise: an error ends the reading. Raises DataError."""
+    if finding.severity == "error":
+        raise DataError(str(finding))
