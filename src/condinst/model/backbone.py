@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from condinst.config import BackboneConfig
 from condinst.errors import ModelError
 from condinst.model.deformable import DeformableConv
+from condinst.model.frozen_norm import FrozenNorm
 
 WANTED = (8, 16, 32)
 
@@ -35,8 +36,7 @@ class Backbone(nn.Module):
         if config.deformable_interval:
             _deform(self.body, config)  # once the strides have moved: the offsets have those of the 3×3
         if config.norm == "frozen":
-            for norm in _norms(self.body):
-                norm.requires_grad_(False)
+            _fix_norms(self.body)
         if config.frozen_stages:
             _freeze_stages(self.body, config)
         self.train(self.training)
@@ -92,6 +92,15 @@ def _bottlenecks(module: nn.Module) -> list[Any]:
 
 def _norms(module: nn.Module) -> list[_BatchNorm]:
     return [child for child in module.modules() if isinstance(child, _BatchNorm)]
+
+
+def _fix_norms(body: nn.Module) -> None:
+    """Of a subclass, such as timm's that bring an activation, only the learning is switched off."""
+    for name, norm in list(body.named_modules()):
+        if type(norm) is nn.BatchNorm2d:
+            body.set_submodule(name, FrozenNorm.of(norm))
+        elif isinstance(norm, _BatchNorm):
+            norm.requires_grad_(False)
 
 
 def _freeze_stages(body: Any, config: BackboneConfig) -> None:
