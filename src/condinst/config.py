@@ -55,6 +55,9 @@ class HeadConfig(Section):
     convs: Convs = 4
     channels: Channels = 256
     prior: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    # strides: what every location says of its box's sides before training. As published 0, where the ReLU after it
+    # lets half of the locations learn nothing at first
+    distance_prior: Annotated[float, Field(ge=0, le=64)] = 0.0
 
 
 class MaskBranchConfig(Section):
@@ -196,6 +199,7 @@ class TrainConfig(Section):
     sync_norms: Literal["none", "pyramid", "all"] = "none"
     iterations: Positive = 90_000
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 16  # over all processes
+    accumulate: Annotated[int, Field(ge=1, le=65_536)] = 1  # batches whose gradients make one step
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: AboveZero = 0.01
     momentum: Fraction = 0.9
@@ -215,6 +219,8 @@ class TrainConfig(Section):
     log_every: Positive = 20
     checkpoint_every: Positive = 1000
     validate_every: Natural = 0  # iterations; 0: only at the end
+    patience: Natural = 0  # measurements without a better mask AP that end the run; 0: off
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()  # that are told beside log.csv
 
 
 class Config(Section):

@@ -44,6 +44,16 @@ def test_first_values() -> None:
     assert head.scales.tolist() == [1] * 5
 
 
+def test_distances_before_training() -> None:
+    """With a prior every location sees its box, and none is lost to the ReLU."""
+    torch.manual_seed(0)
+    pyramid = tuple(torch.randn(1, 8, *size) for size in SIZES)
+    plain, primed = (FCOSHead(8, 16, 1, 3, 169, 0.01, prior)(pyramid).distances_in_strides for prior in (0, 2))
+    assert (torch.cat([level.flatten() for level in plain]) == 0).float().mean() > 0.25
+    torch.testing.assert_close(torch.cat([level.flatten() for level in primed]).mean().item(), 2.0, rtol=0.05, atol=0)
+    assert all((level > 1).all() for level in primed)
+
+
 def test_scales_come_before_the_relu() -> None:
     """distances = relu(scale · conv): a negative scale turns the map over instead of clearing it."""
     head = make()

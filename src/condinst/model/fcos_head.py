@@ -15,7 +15,16 @@ GROUPS = 32
 class FCOSHead(nn.Module):
     """Two towers shared over the levels; the controller sits on the box tower."""
 
-    def __init__(self, in_channels: int, channels: int, convs: int, classes: int, filters: int, prior: float) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        convs: int,
+        classes: int,
+        filters: int,
+        prior: float,
+        distance_prior: float = 0.0,
+    ) -> None:
         super().__init__()
         self.class_tower = _tower(in_channels, channels, convs)
         self.box_tower = _tower(in_channels, channels, convs)
@@ -30,6 +39,7 @@ class FCOSHead(nn.Module):
                 nn.init.normal_(module.weight, std=0.01)
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         nn.init.constant_(self.class_logits.bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
+        nn.init.constant_(self.distances.bias, distance_prior)  # type: ignore[arg-type]
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> HeadOutput:
         towers = [(self.class_tower(level), self.box_tower(level)) for level in pyramid]
