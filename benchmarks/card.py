@@ -62,6 +62,8 @@ class Rival(Facts):
     """What benchmarks/mask_rcnn.py writes to its scores.json."""
 
     recipe: str
+    seed: int = 0
+    command: str = ""
     parameters: int
     iterations: int
     images_seen: int  # iterations × batch, the same for both models of the comparison

@@ -1,4 +1,4 @@
-"""Write the tables of docs/results.md from what was measured: every src/condinst/zoo/*/scores.json.
+"""Write the tables of docs/results.md from what was measured: src/condinst/zoo/*/scores.json, benchmarks/results.
 
 python benchmarks/results.py            # writes
 python benchmarks/results.py --check    # only says whether the document is up to date (exit code 1 if not)
@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from beside import pair_table, read_pairs, supervision_table
 from card import Card, read_facts, run_command
 from card_text import WORST, comparison, measure_command, misses, shown
-from tables import NUMBERS, difference, fit_table, megabytes, minutes, number, table
+from tables import NUMBERS, fit_table, megabytes, minutes, number, table
 
 from condinst.errors import DataError
 from condinst.files import replace_file
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 NONE = "*No model is shipped yet.*"
 
 
@@ -44,10 +46,12 @@ def read_cards(root: Path) -> list[Card]:
 
 def fill(page: str, cards: Sequence[Card], path: Path) -> str:
     """`page` with what stands between its markers replaced; raises DataError for a marker that is missing."""
-    sections = {"models": models, "rival": beside_rival, "training": training, "failures": failures}
-    for name, write in sections.items():
+    by_card = {"models": models, "training": training, "failures": failures}
+    sections = {name: write(cards) if cards else NONE for name, write in by_card.items()}
+    sections |= {"rival": pair_table(read_pairs(RESULTS)), "supervision": supervision_table(RESULTS)}
+    for name, text in sections.items():
         begin, end = f"<!-- {name}: written by benchmarks/results.py -->", f"<!-- end of {name} -->"
-        body = f"{begin}\n{write(cards) if cards else NONE}\n{end}"
+        body = f"{begin}\n{text}\n{end}"
         places = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
         count = len(places.findall(page))
         if count != 1:
@@ -72,43 +76,6 @@ def models(cards: Sequence[Card]) -> str:
     head = ("model", "limit", *(f"mask {part}" for part in NUMBERS), "box AP", "box AP50", "best possible mask AP")
     commands = "\n".join(measure_command(card, limit) for card in cards for limit in sorted(card.scores))
     return f"{table(head, rows)}\n\n```sh\n{commands}\n```"
-
-
-def beside_rival(cards: Sequence[Card]) -> str:
-    """Mask R-CNN's numbers, size and time beside each model's."""
-    rows = []
-    for card in cards:
-        for limit in sorted(card.scores):
-            if card.rival is None or limit not in card.rival.scores:
-                continue
-            scores, other, gap = card.rival.condinst[limit], card.rival.scores[limit], difference(card, limit, "segm")
-            pairs = (
-                (scores.segm.AP, other.segm.AP),
-                (scores.segm.AP50, other.segm.AP50),
-                (scores.bbox.AP, other.bbox.AP),
-            )
-            sizes = (f"{card.parameters / 1e6:.2f} M", f"{card.rival.parameters / 1e6:.2f} M")
-            times = (minutes(card.rival.condinst_seconds / 60), minutes(card.rival.training_seconds / 60))
-            cells = [" / ".join(number(value) for value in pair) for pair in pairs]
-            seen = f"{card.rival.images_seen:,}"
-            rows.append((card.name, seen, str(limit), *cells, f"{gap:+.3f}", " / ".join(sizes), " / ".join(times)))
-    if not rows:
-        return "*Mask R-CNN is not measured yet.*"
-    head = (
-        "model",
-        "images seen",
-        "limit",
-        "mask AP",
-        "mask AP50",
-        "box AP",
-        "gain in mask AP",
-        "parameters",
-        "training",
-    )
-    remarks = [f"{card.name}: {remark}" for card in cards for remark in card.remarks]
-    commands = "\n".join(card.rival_command for card in cards if card.rival is not None)
-    words = "In each pair CondInst stands first, Mask R-CNN second."
-    return "\n\n".join([words, table(head, rows), *remarks, f"```sh\n{commands}\n```"])
 
 
 def training(cards: Sequence[Card]) -> str:

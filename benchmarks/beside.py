@@ -1,0 +1,103 @@
+"""The tables of docs/results.md that compare trainings: with Mask R-CNN, and with fewer masks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean
+
+from card import Facts, Rival, read_facts
+from tables import minutes, number, table
+
+from condinst.engine.evaluate import Kind, Scores
+
+PAIRS = "beside"  # folder of benchmarks/results: a file of mask_rcnn.py for each data set and seed
+SUPERVISION = "supervision.json"
+
+
+class SupervisionRun(Facts):
+    """One training of benchmarks/supervision.py. masks, boxes: training objects that had one, and those with the other
+    alone."""
+
+    masks: int
+    boxes: int
+    seconds: float
+    scores: dict[int, Scores]
+
+
+class Supervision(Facts):
+    """What benchmarks/supervision.py writes. runs: by name."""
+
+    recipe: str
+    command: str
+    images_seen: int
+    runs: dict[str, SupervisionRun]
+
+
+def read_pairs(results: Path) -> dict[str, list[Rival]]:
+    """By recipe, the seeds in order."""
+    pairs: dict[str, list[Rival]] = defaultdict(list)
+    for path in sorted((results / PAIRS).glob("*.json")):
+        rival = read_facts(path, Rival)
+        pairs[rival.recipe].append(rival)
+    return {recipe: sorted(runs, key=lambda run: run.seed) for recipe, runs in sorted(pairs.items())}
+
+
+def pair_table(pairs: dict[str, list[Rival]]) -> str:
+    """CondInst and Mask R-CNN at each detection limit, means over the seeds."""
+    if not pairs:
+        return "*Mask R-CNN is not measured yet.*"
+    rows = [_pair_row(recipe, runs, limit) for recipe, runs in pairs.items() for limit in sorted(runs[0].scores)]
+    head = ("data", "images seen", "seeds", "limit", "mask AP", "mask AP50", "box AP", "gain in mask AP", "training")
+    commands = "\n".join(run.command for runs in pairs.values() for run in runs)
+    words = (
+        "In each pair CondInst stands first, Mask R-CNN second; each is the mean over the seeds. The gain is that of "
+        "the means, and in brackets that of each seed."
+    )
+    return "\n\n".join([words, table(head, rows), f"```sh\n{commands}\n```"])
+
+
+def _pair_row(recipe: str, runs: Sequence[Rival], limit: int) -> tuple[str, ...]:
+    def both(value: Callable[[Scores], float]) -> str:
+        own, other = (mean(value(one.condinst[limit]) for one in runs), mean(value(one.scores[limit]) for one in runs))
+        return f"{number(own)} / {number(other)}"
+
+    gains = [run.condinst[limit].segm.AP - run.scores[limit].segm.AP for run in runs]
+    each = f" ({', '.join(f'{gain:+.3f}' for gain in gains)})" if len(gains) > 1 else ""
+    times = " / ".join(
+        minutes(mean(seconds) / 60)
+        for seconds in ([run.condinst_seconds for run in runs], [run.training_seconds for run in runs])
+    )
+    return (
+        recipe,
+        f"{runs[0].images_seen:,}",
+        str(len(runs)),
+        str(limit),
+        both(lambda scores: scores.segm.AP),
+        both(lambda scores: scores.segm.AP50),
+        both(lambda scores: scores.bbox.AP),
+        f"{mean(gains):+.3f}{each}",
+        times,
+    )
+
+
+def supervision_table(results: Path) -> str:
+    """Masks, some masks, boxes alone: one row each."""
+    path = results / SUPERVISION
+    if not path.exists():
+        return "*Not measured yet.*"
+    found = read_facts(path, Supervision)
+    rows = [
+        (name, f"{run.masks:,}", f"{run.boxes:,}", str(limit), *_numbers(scores), minutes(run.seconds / 60))
+        for name, run in found.runs.items()
+        for limit, scores in sorted(run.scores.items())
+    ]
+    head = (f"`{found.recipe}`", "with mask", "box alone", "limit", "mask AP", "AP50", "AP75", "box AP", "training")
+    words = f"{found.images_seen:,} images seen in each; measured on the held-out masks."
+    return "\n\n".join([words, table(head, rows), f"```sh\n{found.command}\n```"])
+
+
+def _numbers(scores: Scores) -> tuple[str, ...]:
+    kinds: tuple[tuple[Kind, str], ...] = (("segm", "AP"), ("segm", "AP50"), ("segm", "AP75"), ("bbox", "AP"))
+    return tuple(number(getattr(getattr(scores, kind), part)) for kind, part in kinds)
