@@ -66,8 +66,8 @@ def test_data_errors(run: Run, model_folder: Path, tmp_path: Path) -> None:
 
 def test_missing_files(run: Run, model_folder: Path, tmp_path: Path) -> None:
     model = ("--model", model_folder)
-    assert "no such annotation file" in error_of(run("val", *model, "--data", tmp_path / "no.json"), 3)
-    assert "holds neither val.json nor" in error_of(run("val", *model, "--data", tmp_path), 3)
+    assert "no such file or folder" in error_of(run("val", *model, "--data", tmp_path / "no.json"), 3)
+    assert "no data set of a known format" in error_of(run("val", *model, "--data", tmp_path), 3)
     (tmp_path / "val.json").write_text("{}")
     assert "--images" in error_of(run("val", *model, "--data", tmp_path), 3)
 
@@ -84,3 +84,55 @@ def test_limits_below_cocos_own(run: Run, model_folder: Path, limit: int) -> Non
     scores = json.loads(run("val", "--model", model_folder, *words).stdout)
     assert scores["detections"] <= limit * scores["images"]
     assert scores["segm"]["AR"] == scores["segm"]["AR10"]
+
+
+def test_analysis_is_one_key_more(run: Run, model_folder: Path) -> None:
+    words = ("val", "--model", model_folder, "--data", NUCLEI, "--json")
+    plain, more = (json.loads(run(*words, *added).stdout) for added in ((), ("--analysis",)))
+    found = more.pop("analysis")
+    assert more == plain
+    assert found["kind"] == "segm"
+    assert found["AP50"] == pytest.approx(plain["segm"]["AP50"])
+    assert set(found["causes"]) == {"Cls", "Loc", "Both", "Dupe", "Bkg", "Miss"}
+    assert len(found["pictures"]) == plain["images"]
+
+
+def test_analysis_in_words(run: Run, model_folder: Path) -> None:
+    outcome = run("val", "--model", model_folder, "--data", NUCLEI, "--analysis")
+    assert outcome.exit_code == 0, outcome.output
+    for word in ("boundary AP", "calibration error", "Miss", "worst pictures"):
+        assert word in outcome.stdout
+
+
+def test_report(run: Run, model_folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "a new folder" / "Zellkerne – Bericht.html"
+    words = ("val", "--model", model_folder, "--data", NUCLEI, "--report", page)
+    outcome = run(*words, "--json")
+    assert outcome.exit_code == 0, outcome.output
+    assert "analysis" in json.loads(outcome.stdout)
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>")
+    assert str(model_folder) in text
+    assert text.count("data:image/jpeg") >= 3
+    assert sorted(page.parent.iterdir()) == [page]
+
+
+def test_report_of_no_pictures(run: Run, model_folder: Path, tmp_path: Path) -> None:
+    empty = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "nucleus"}]}
+    (tmp_path / "val.json").write_text(json.dumps(empty))
+    words = ("--data", tmp_path / "val.json", "--images", NUCLEI / "images", "--report", tmp_path / "a.html")
+    outcome = run("val", "--model", model_folder, *words)
+    assert "Traceback" not in outcome.output
+    assert outcome.exit_code in (0, 3)
+    assert (tmp_path / "a.html").exists() == (outcome.exit_code == 0)
+
+
+def test_places_a_report_cannot_go(run: Run, model_folder: Path, tmp_path: Path) -> None:
+    def told(page: Path, code: int) -> str:
+        return error_of(run("val", "--model", model_folder, "--data", NUCLEI, "--report", page), code)
+
+    assert "the ending must be .html" in told(tmp_path / "report.pdf", 2)
+    (tmp_path / "folder.html").mkdir()
+    assert "is a folder" in told(tmp_path / "folder.html", 2)
+    (tmp_path / "file").write_text("")
+    assert "choose another place" in told(tmp_path / "file" / "report.html", 1)

@@ -80,9 +80,12 @@ def test_examples_are_what_the_structures_promise() -> None:
     for (height, width), truth in zip(batch.images.sizes, batch.truths, strict=True):
         count = len(truth.labels)
         assert count > 0
-        assert truth.masks.shape == (count, -(-height // 4), -(-width // 4))
+        assert (truth.mask_places[:, :2] >= 0).all()
+        ends = truth.mask_places[:, :2] + truth.mask_places[:, 2:]
+        assert (ends <= torch.tensor([-(-width // 4), -(-height // 4)])).all()
+        assert len(truth.mask_pixels) == truth.mask_places[:, 2:].prod(1).sum()
         assert truth.semantic.shape == (-(-height // 8), -(-width // 8))
-        dtypes = [torch.float32, torch.int64, torch.float32, torch.bool, torch.int64, torch.bool]
+        dtypes = [torch.float32, torch.int64, torch.float32, torch.bool, torch.int64, torch.int64, torch.bool]
         assert [part.dtype for part in truth] == dtypes
         assert truth.has_mask.shape == (count,)
         assert (truth.boxes[:, 2:] > truth.boxes[:, :2]).all()

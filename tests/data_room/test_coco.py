@@ -169,7 +169,7 @@ BAD: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (drop("images"), "no 'images'"),
     (drop("categories"), "no 'categories'"),
     (change("annotations", to={}), "'annotations' must be a list, got an object"),
-    (change("annotations", 1, to=5), r"annotations\[1\] must be an object, got 5"),
+    (change("annotations", 1, to=5), r"annotations\[1\]: must be an object, got 5"),
     (change("categories", to=[]), "'categories' is empty"),
     (change("categories", 1, "name", to="cat"), "same name"),
     (change("categories", 1, "id", to=70), r"categories\[1\]: id 70 is used twice"),

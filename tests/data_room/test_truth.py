@@ -4,15 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as oracle
+from torch import Tensor
 
 from condinst.config import AugmentConfig
 from condinst.data.coco import read_coco
 from condinst.data.sample import Instance, Polygons, RunLengths, Sample
 from condinst.data.transforms import augment
 from condinst.data.truth import draw_truth
+from condinst.ops.packed_masks import unpack
 from condinst.structures import Truth
 
 DATA = Path(__file__).parent.parent / "data"
@@ -52,13 +55,19 @@ def rectangle(x0: int, y0: int, x1: int, y1: int, height: int = 12, width: int =
     return mask
 
 
+def whole_masks(truth: Truth, height: int, width: int, stride: int) -> Tensor:
+    """All masks, (M, ceil(height / stride), ceil(width / stride))."""
+    every, size = torch.arange(len(truth.mask_places)), (-(-height // stride), -(-width // stride))
+    return unpack(truth.mask_pixels, truth.mask_places, every, size)
+
+
 def test_by_hand() -> None:
     truth = draw_truth(sample_of(bitmap_of(rectangle(5, 2, 11, 7), label=3)), IDENTITY, 12, 16, 4)
     assert truth.boxes.tolist() == [[5, 2, 11, 7]]
     assert truth.labels.tolist() == [3]
     assert truth.centroids.tolist() == [[7.5, 4]]  # mean of 5…10 and of 2…6
     # pixels 2, 6, 10, 14 across and 2, 6, 10 down
-    assert truth.masks.int().tolist() == [[[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]]
+    assert whole_masks(truth, 12, 16, 4).int().tolist() == [[[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]]
     # pixels 4 and 12 across, 4 down: the rectangle starts at 5
     assert truth.semantic.tolist() == [[-1, -1], [-1, -1]]
 
@@ -77,24 +86,18 @@ def test_semantic_overlap_goes_to_the_smallest_mask() -> None:
         assert truth.semantic.tolist() == [[0, 1], [-1, -1]]  # pixels (4, 4), (12, 4); row 12 is outside
 
 
-def test_padding_counts_in_the_size_and_stays_empty() -> None:
-    truth = draw_truth(sample_of(bitmap_of(rectangle(0, 0, 16, 12))), IDENTITY, 12, 16, 4, padded=(32, 32))
-    assert truth.masks.shape == (1, 8, 8)
-    assert truth.masks.sum() == 12
-    assert truth.semantic.shape == (4, 4)
-
-
 @pytest.mark.parametrize(("side", "expected"), [(16, 4), (17, 5), (18, 5), (19, 5), (20, 5)])
 def test_sides_that_the_stride_does_not_divide(side: int, expected: int) -> None:
     whole = bitmap_of(np.ones((side, side), dtype=bool))
-    masks = draw_truth(sample_of(whole, width=side, height=side), IDENTITY, side, side, 4).masks[0]
+    truth = draw_truth(sample_of(whole, width=side, height=side), IDENTITY, side, side, 4)
+    masks = whole_masks(truth, side, side, 4)[0]
     inside = np.arange(expected) * 4 + 2 < side  # the last sample may lie in the padding
     assert np.array_equal(masks.numpy(), inside[:, None] & inside)
 
 
 def test_no_instances() -> None:
     truth = draw_truth(sample_of(), IDENTITY, 12, 16, 4)
-    assert [tuple(part.shape) for part in truth] == [(0, 4), (0,), (0, 2), (0, 3, 4), (2, 2), (0,)]
+    assert [tuple(part.shape) for part in truth] == [(0, 4), (0,), (0, 2), (0,), (0, 4), (2, 2), (0,)]
     assert (truth.semantic == -1).all()
 
 
@@ -115,6 +118,13 @@ def test_uncut_boxes_stay_as_annotated_and_inside_the_image() -> None:
     assert draw_truth(sample_of(off), IDENTITY, 12, 16, 2).boxes.tolist() == [[0, 0.5, 4.5, 4.25]]
 
 
+def test_a_box_beside_the_image_gives_way_to_the_mask() -> None:
+    """Less than a pixel out, so no crop, but nothing of it is in the image."""
+    mask = bitmap_of(rectangle(0, 3, 4, 6))
+    off = Instance(0, (-0.9, 2, -0.2, 9), mask.shape, False, 1)
+    assert draw_truth(sample_of(off), IDENTITY, 12, 16, 2).boxes.tolist() == [[0, 3, 4, 6]]
+
+
 def boxed(*box: float, label: int = 0) -> Instance:
     return Instance(label, box, None, False, 7)  # type: ignore[arg-type]
 
@@ -129,7 +139,7 @@ def test_a_box_alone_by_hand() -> None:
     assert truth.centroids[0].tolist() == [7.875, 4.375]
     expected = rectangle(5, 2, 11, 7)[1::2, 1::2]  # pixels 5, 7, 9 across and 3, 5 down
     assert expected.sum() == 6
-    assert np.array_equal(truth.masks[0].numpy(), expected)
+    assert np.array_equal(whole_masks(truth, 12, 16, 2)[0].numpy(), expected)
     assert (truth.semantic == -1).all()  # pixel (4, 4) is in neither, (12, 4) neither
 
 
@@ -146,7 +156,7 @@ def test_boxes_alone_that_a_crop_cuts_or_hides() -> None:
     assert truth.labels.tolist() == [2]
     assert truth.boxes.tolist() == [[0, 8, 8, 12]]
     assert truth.centroids.tolist() == [[4, 10]]
-    assert np.array_equal(truth.masks[0].numpy(), rectangle(0, 8, 8, 12, 12, 8)[1::2, 1::2])
+    assert np.array_equal(whole_masks(truth, 12, 8, 2)[0].numpy(), rectangle(0, 8, 8, 12, 12, 8)[1::2, 1::2])
 
 
 @settings(max_examples=200, deadline=None)
@@ -158,7 +168,7 @@ def test_boxes_alone_anywhere(sides: list[float], stride: int) -> None:
     shows = max(x0, 0) < min(x1, 30) and max(y0, 0) < min(y1, 23)
     assert len(truth.labels) == shows
     rows, columns = (np.arange(-(-side // stride)) * stride + stride // 2 for side in (23, 30))
-    for mask in truth.masks.numpy():
+    for mask in whole_masks(truth, 23, 30, stride).numpy():
         ys, xs = (rows[:, None] + 0.5, columns + 0.5)
         inside = (xs > x0) & (xs < x1) & (ys > y0) & (ys < y1) & (xs < 30) & (ys < 23)
         near = (xs > x0 - 1) & (xs < x1 + 1) & (ys > y0 - 1) & (ys < y1 + 1) & (xs < 30) & (ys < 23)
@@ -195,7 +205,8 @@ def test_polygons_equal_pycocotools_on_the_full_canvas(
         assert len(truth.labels) == 0
         return
     sampled = full[stride // 2 :: stride, stride // 2 :: stride]
-    assert np.array_equal(truth.masks[0].numpy()[: sampled.shape[0], : sampled.shape[1]], sampled)
+    mask = whole_masks(truth, 37, 41, stride)[0].numpy()
+    assert np.array_equal(mask[: sampled.shape[0], : sampled.shape[1]], sampled)
     ys, xs = np.nonzero(full)
     assert np.allclose(truth.centroids[0].numpy(), [xs.mean(), ys.mean()], atol=1e-4)
 
@@ -212,13 +223,13 @@ def test_real_polygons_equal_pycocotools(name: str) -> None:
             if isinstance(instance.shape, Polygons):
                 full = coco_raster([moved(part, matrix) for part in instance.shape.parts], 480, 512)
                 shown += [full[2::4, 2::4]] if full.any() else []
-        assert np.array_equal(truth.masks.numpy(), np.array(shown).reshape(-1, 120, 128))
+        assert np.array_equal(whole_masks(truth, 480, 512, 4).numpy(), np.array(shown).reshape(-1, 120, 128))
         drawn += len(shown)
     assert drawn > 10
 
 
 def full_masks(truth: Truth, image: np.ndarray) -> np.ndarray:
-    return truth.masks.numpy()[:, : image.shape[0], : image.shape[1]]
+    return whole_masks(truth, *image.shape[:2], 1).numpy()
 
 
 def blob(height: int, width: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from condinst.cli.convert import convert
+from condinst.cli.data import data
 from condinst.cli.info import info
 from condinst.cli.models import models
 from condinst.cli.predict import predict
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 for verb in (predict, val, train, models, info, convert):
     app.command()(verb)
+app.add_typer(data)
 
 
 def _show_version(wanted: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,24 +15,31 @@ from condinst.structures import Images, Truth
 
 
 class Example(NamedTuple):
-    """One training picture. image: (H, W, 3) uint8 RGB. original_size: (height, width) of the file."""
+    """One training picture. image: (H, W, 3) uint8 RGB. original_size: (height, width) of the file.
+
+    paths: the files it is made of, the first one's first. key: (epoch, index), which with the seed decide all of it.
+    """
 
     image: Array8
     original_size: tuple[int, int]
     truth: Truth
+    paths: tuple[Path, ...] = ()
+    key: tuple[int, int] = (0, 0)
 
 
 class Batch(NamedTuple):
-    """N pictures and the truth of each; masks keep each picture's own size."""
+    """N pictures and the truth of each; masks keep each picture's own size. paths, keys: of each, see `Example`."""
 
     images: Images
     truths: tuple[Truth, ...]
+    paths: tuple[tuple[Path, ...], ...] = ()
+    keys: tuple[tuple[int, int], ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
         images = self.images._replace(tensor=self.images.tensor.to(device, non_blocking=True))
         truths = (Truth(*(part.to(device, non_blocking=True) for part in truth)) for truth in self.truths)
-        return Batch(images, tuple(truths))
+        return self._replace(images=images, truths=tuple(truths))
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,8 @@ class Collate:
             self.channel_order,
             self.divisor,
         )
-        return Batch(images, tuple(example.truth for example in examples))
+        truths, paths, keys = zip(*((example.truth, example.paths, example.key) for example in examples), strict=True)
+        return Batch(images, truths, paths, keys)
 
 
 def make_images(

@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import hotcoco.mask as coco_mask
-import numpy as np
-
-from condinst.data.image import MAX_PIXELS, read_size
-from condinst.data.sample import AnnotatedData, Box, Instance, Polygons, RunLengths, Sample
+from condinst.data.coco_shapes import EmptyError, read_box, read_shape
+from condinst.data.findings import Finding, RecordError, Report, refuse
+from condinst.data.image import MAX_PIXELS, read_orientation, read_size
+from condinst.data.records import CORRECT, Record, integer, kind, numbers, text
+from condinst.data.sample import AnnotatedData, Instance, Sample
+from condinst.data.upright import turn_upright
 from condinst.errors import DataError
 
-LARGEST_COORDINATE = 1e6  # pixels; also refuses NaN and infinities
 
-Record = dict[str, Any]  # one JSON object, before it is checked
-
-
-def read_coco(annotations: Path, images: Path, max_pixels: int = MAX_PIXELS) -> AnnotatedData:
+def read_coco(annotations: Path, images: Path, max_pixels: int = MAX_PIXELS, report: Report = refuse) -> AnnotatedData:
     """Read a COCO instance file whose pictures lie in the folder `images`; samples keep the file's order.
 
     Labels are 0-based in the order of the sorted category ids. Instances whose box or mask has no area (COCO has a few)
     are left out and counted in `notes`. Raises DataError naming file, record and remedy for invalid JSON, missing keys
-    or pictures, sizes that contradict each other, unknown or repeated ids, and malformed boxes, polygons or RLEs.
+    or pictures, sizes that contradict each other, unknown or repeated ids, and malformed boxes, polygons or RLEs. Where
+    `report` lets it go on instead, bad records are left out, but for what has one sure reading: a picture's own size,
+    coordinates turned with it, a repeated annotation id, a class of two ids.
     """
+    file = _File(annotations, images, max_pixels, report)
     with _without_collector():
-        return _read(_load(annotations), annotations, images, max_pixels)
+        try:
+            return _read(_load(annotations), file)
+        except RecordError as fault:
+            report(fault.at(annotations, None))
+            return AnnotatedData((), (), (), (), annotations)
 
 
 def skip_empty(data: AnnotatedData) -> AnnotatedData:
@@ -55,213 +60,210 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _read(document: Record, annotations: Path, images: Path, max_pixels: int) -> AnnotatedData:
-    names = _read_categories(document, annotations)
-    labels = {category_id: label for label, category_id in enumerate(sorted(names))}
-    headers = _read_images(document, annotations, images, max_pixels)
-    instances: dict[int, list[Instance]] = {image_id: [] for image_id in headers}
-    seen: set[int] = set()
-    empty = 0
-    for index, record in enumerate(_records(document, "annotations", annotations)):
-        where = f"{annotations}: annotations[{index}]"
-        annotation_id = _new_id(record, seen, where)
-        where = f"{annotations}: annotation {annotation_id}"
-        image_id = _known(record, "image_id", headers, where)
-        label = labels[_known(record, "category_id", labels, where)]
-        instance = _read_instance(record, annotation_id, label, headers[image_id], where)
-        record.clear()  # a large file is not held twice
-        if instance is None:
-            empty += 1
-        else:
-            instances[image_id].append(instance)
-    samples = tuple(
-        Sample(header.path, image_id, header.width, header.height, tuple(instances[image_id]))
-        for image_id, header in headers.items()
-    )
-    notes = (f"{annotations}: left out {empty} annotations whose box or mask has no area",) if empty else ()
-    category_ids = tuple(sorted(names))
-    return AnnotatedData(samples, category_ids, tuple(names[number] for number in category_ids), notes, annotations)
+class _File(NamedTuple):
+    """What is read, and who is told."""
+
+    path: Path
+    images: Path
+    max_pixels: int
+    report: Report
 
 
 @dataclass(frozen=True)
 class _Header:
+    """One picture. Its annotations are on `width`×`height` pixels, still to be turned upright from `orientation`."""
+
     path: Path
     width: int
     height: int
+    orientation: int = 1
+
+    def sample(self, image_id: int, instances: list[Instance]) -> Sample:
+        across, down = (self.width, self.height) if self.orientation < 5 else (self.height, self.width)
+        return Sample(self.path, image_id, across, down, tuple(instances))
+
+
+class _Known(NamedTuple):
+    """What annotations may refer to. left_out: ids of the pictures and categories that could not be read."""
+
+    headers: dict[int, _Header]
+    labels: dict[int, int]
+    left_out: tuple[set[int], set[int]]
+
+
+def _read(document: Record, file: _File) -> AnnotatedData:
+    names, labels, lost_categories = _read_categories(document, file)
+    headers, lost_images = _read_images(document, file)
+    known = _Known(headers, labels, (lost_images, lost_categories))
+    instances: dict[int, list[Instance]] = {image_id: [] for image_id in headers}
+    empty = orphans = 0
+    seen: set[int] = set()
+    for index, record in enumerate(_records(document, "annotations")):
+        where, annotation_id = f"annotations[{index}]", None
+        try:
+            annotation_id = integer(_object(record), "id")
+            if annotation_id in seen:
+                file.report(_repeated(annotation_id).at(file.path, annotation_id, where))
+            seen.add(annotation_id)
+            where = f"annotation {annotation_id}"
+            image_id, instance = _read_annotation(record, annotation_id, known)
+            record.clear()  # a large file is not held twice
+        except _LeftOutError:
+            orphans += 1
+        except EmptyError as nothing:
+            empty += 1
+            remedy = "it is left out; draw it again or remove it"
+            file.report(Finding("zero-area", "warning", file.path, annotation_id, f"{where}: {nothing}", remedy))
+        except RecordError as fault:
+            file.report(fault.at(file.path, annotation_id, where))
+        else:
+            instances[image_id].append(instance)
+    samples = tuple(header.sample(image_id, instances[image_id]) for image_id, header in headers.items())
+    notes = [f"{file.path}: left out {empty} annotations whose box or mask has no area"] if empty else []
+    if orphans:
+        notes.append(f"{file.path}: left out {orphans} annotations of pictures or categories that could not be read")
+    return AnnotatedData(samples, tuple(names), tuple(names.values()), tuple(notes), file.path)
+
+
+class _LeftOutError(Exception):
+    """The annotation is of a picture or a category that was told of already."""
 
 
 def _load(path: Path) -> Record:
     try:
         document = json.loads(path.read_bytes())
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise RecordError("bad-file", f"cannot be read ({error.strerror or error})", "give a COCO JSON file") from None
     except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, too long integers, too deep nesting
-        raise DataError(f"{path}: not valid JSON ({error})") from None
+        raise RecordError("bad-file", f"not valid JSON ({error})", "give a COCO JSON file") from None
     if not isinstance(document, dict):
-        raise DataError(f"{path}: expected an object of images, annotations and categories, got {_kind(document)}")
+        message = f"expected an object of images, annotations and categories, got {kind(document)}"
+        raise RecordError("bad-file", message, "give a COCO JSON file")
     return document
 
 
-def _records(document: Record, key: str, path: Path) -> list[Record]:
+def _records(document: Record, key: str) -> list[Any]:
     if key not in document:
-        raise DataError(f"{path}: no '{key}'; a COCO instance file has images, annotations and categories")
+        raise RecordError("bad-file", f"no '{key}'", "a COCO instance file has images, annotations and categories")
     records = document[key]
     if not isinstance(records, list):
-        raise DataError(f"{path}: '{key}' must be a list, got {_kind(records)}")
-    for index, record in enumerate(records):
-        if not isinstance(record, dict):
-            raise DataError(f"{path}: {key}[{index}] must be an object, got {_kind(record)}")
+        raise RecordError("bad-file", f"'{key}' must be a list, got {kind(records)}", "write the file again")
     return records
 
 
-def _read_categories(document: Record, path: Path) -> dict[int, str]:
-    """Category id → name."""
-    names: dict[int, str] = {}
-    seen: set[int] = set()
-    for index, record in enumerate(_records(document, "categories", path)):
-        where = f"{path}: categories[{index}]"
-        category_id = _new_id(record, seen, where)
-        names[category_id] = _text(record, "name", where)
-    if not names:
-        raise DataError(f"{path}: 'categories' is empty; name at least one class")
-    if len(set(names.values())) < len(names):
-        raise DataError(f"{path}: 'categories' gives two ids the same name; rename or merge them")
-    return names
+def _object(record: Any) -> Record:
+    if not isinstance(record, dict):
+        raise RecordError("bad-record", f"must be an object, got {kind(record)}", CORRECT)
+    return record
 
 
-def _read_images(document: Record, path: Path, folder: Path, max_pixels: int) -> dict[int, _Header]:
-    """Image id → file and size, which must be the file's own: a mix-up shows now, not hours into training."""
-    headers: dict[int, _Header] = {}
-    seen: set[int] = set()
-    for index, record in enumerate(_records(document, "images", path)):
-        where = f"{path}: images[{index}]"
-        image_id = _new_id(record, seen, where)
-        name = _text(record, "file_name", where)
-        width, height = _integer(record, "width", where), _integer(record, "height", where)
+def _read_categories(document: Record, file: _File) -> tuple[dict[int, str], dict[int, int], set[int]]:
+    """(category id → name, in the order of ids; category id → label; ids left out)."""
+    found: dict[int, str] = {}
+    left_out: set[int] = set()
+    for index, record in enumerate(_records(document, "categories")):
+        where, category_id = f"categories[{index}]", None
         try:
-            actual = read_size(folder / name, max_pixels=max_pixels)
-        except DataError as error:
-            raise DataError(f"{where} (id {image_id}): {error}; is {folder} the folder of the pictures?") from None
-        if actual != (height, width):
-            raise DataError(
-                f"{where} (id {image_id}): says {width}×{height}, but {name} has {actual[1]}×{actual[0]} pixels "
-                "(upright by its EXIF orientation); correct the record or the file"
-            )
-        headers[image_id] = _Header(folder / name, width, height)
-    return headers
+            category_id = integer(_object(record), "id")
+            if category_id in found:
+                raise _repeated(category_id)
+            found[category_id] = text(record, "name")
+        except RecordError as fault:
+            left_out |= set() if category_id is None else {category_id}
+            file.report(fault.at(file.path, category_id, where))
+    if not found:
+        raise RecordError("no-classes", "'categories' is empty", "name at least one class")
+    return *_merge_names(dict(sorted(found.items())), file), left_out
 
 
-def _read_instance(record: Record, annotation_id: int, label: int, header: _Header, where: str) -> Instance | None:
-    """None if its box or mask has no area."""
+def _merge_names(found: dict[int, str], file: _File) -> tuple[dict[int, str], dict[int, int]]:
+    """Names without repetition, the first id standing for the others; category id → label."""
+    first: dict[str, int] = {}
+    labels: dict[int, int] = {}
+    for category_id, name in found.items():
+        if name in first:
+            message = f"'categories' gives two ids the same name: {first[name]} and {category_id} are both '{name}'"
+            file.report(Finding("duplicate-class", "error", file.path, category_id, message, "rename or merge them"))
+        labels[category_id] = list(first).index(name) if name in first else len(first)
+        first.setdefault(name, category_id)
+    return {category_id: name for name, category_id in first.items()}, labels
+
+
+def _read_images(document: Record, file: _File) -> tuple[dict[int, _Header], set[int]]:
+    """Image id → file and size, which must be the file's own: a mix-up shows now, not hours into training; ids left
+    out."""
+    headers: dict[int, _Header] = {}
+    left_out: set[int] = set()
+    for index, record in enumerate(_records(document, "images")):
+        where, image_id = f"images[{index}]", None
+        try:
+            image_id = integer(_object(record), "id")
+            if image_id in headers:
+                raise _repeated(image_id)
+            name, size = text(record, "file_name"), (integer(record, "width"), integer(record, "height"))
+            where = f"{where} (id {image_id})"
+            headers[image_id] = _read_header(name, *size, image_id, file, where)
+        except RecordError as fault:
+            left_out |= set() if image_id is None else {image_id}
+            file.report(fault.at(file.path, image_id, where))
+    return headers, left_out
+
+
+def _read_header(name: str, width: int, height: int, image_id: int, file: _File, where: str) -> _Header:
+    """The picture as recorded; where its size contradicts the file's own, the latter, once that was told."""
+    path = file.images / name
+    try:
+        actual = read_size(path, max_pixels=file.max_pixels)
+        orientation = 1 if actual == (height, width) else read_orientation(path, max_pixels=file.max_pixels)
+    except DataError as error:
+        fault = "unreadable-picture" if os.path.isfile(path) else "missing-picture"
+        raise RecordError(fault, str(error), f"is {file.images} the folder of the pictures?") from None
+    if actual == (height, width):
+        return _Header(path, width, height)
+    says = f"{where}: says {width}×{height}, but {name} has {actual[1]}×{actual[0]} pixels"
+    if orientation >= 5 and actual == (width, height):
+        says += f" once it is turned by its EXIF orientation {orientation}"
+        remedy = "turn the picture's own pixels and drop the tag, or the annotations"
+        file.report(Finding("exif-rotated", "error", file.path, image_id, says, remedy))
+        return _Header(path, width, height, orientation)
+    says += " (upright by its EXIF orientation)"
+    file.report(Finding("wrong-size", "error", file.path, image_id, says, "correct the record or the file"))
+    return _Header(path, actual[1], actual[0])
+
+
+def _read_annotation(record: Record, annotation_id: int, known: _Known) -> tuple[int, Instance]:
+    """(image id, instance). Raises RecordError, EmptyError or _LeftOutError."""
+    lost_images, lost_categories = known.left_out
+    image_id = _refer(record, "image_id", known.headers, lost_images)
+    label = known.labels[_refer(record, "category_id", known.labels, lost_categories)]
+    header = known.headers[image_id]
     crowd = record.get("iscrowd", 0)
     if crowd not in (0, 1):
-        raise DataError(f"{where}: 'iscrowd' must be 0 or 1, got {crowd!a:.40}")
-    box = _read_box(record, where)
-    segmentation = record.get("segmentation")
-    shape: Polygons | RunLengths | None
-    if isinstance(segmentation, dict):
-        shape = _read_rle(segmentation, header, where)
-        if shape is None:
-            return None
-    else:
-        shape = _read_polygons(segmentation, where)
+        raise RecordError("bad-record", f"'iscrowd' must be 0 or 1, got {crowd!a:.40}", CORRECT)
+    box, shape = read_box(record), read_shape(record, header.height, header.width)
     if box[2] <= box[0] or box[3] <= box[1]:
-        return None
-    area = _numbers([record["area"]], "area", where)[0] if "area" in record else None
-    return Instance(label, box, shape, bool(crowd), annotation_id, area)
+        raise EmptyError("the box has no area")
+    if box[0] >= header.width or box[1] >= header.height or box[2] <= 0 or box[3] <= 0:
+        message = f"the box {record['bbox']} lies outside the picture of {header.width}×{header.height} pixels"
+        raise RecordError("outside", message, "is it that of another picture, or of another size of this one?")
+    area = numbers([record["area"]], "area")[0] if "area" in record else None
+    instance = Instance(label, box, shape, bool(crowd), annotation_id, area)
+    return image_id, turn_upright(instance, header.orientation, header.width, header.height)
 
 
-def _read_box(record: Record, where: str) -> Box:
-    """xywh → xyxy."""
-    values = record.get("bbox")
-    if not isinstance(values, list) or len(values) != 4:
-        raise DataError(f"{where}: 'bbox' must be [x, y, width, height], got {values!a:.60}")
-    x, y, width, height = _numbers(values, "bbox", where)
-    return x, y, x + width, y + height
+def _repeated(value: int) -> RecordError:
+    return RecordError("duplicate-id", f"id {value} is used twice", "make ids unique")
 
 
-def _read_polygons(parts: Any, where: str) -> Polygons | None:
-    """None where no part is given: a box alone."""
-    if parts is None or parts == []:
-        return None
-    if not isinstance(parts, list):
-        raise DataError(f"{where}: 'segmentation' must be polygons or an RLE, got {_kind(parts)}")
-    arrays = []
-    for index, part in enumerate(parts):
-        if not isinstance(part, list) or len(part) < 6 or len(part) % 2:
-            got = f"{len(part)} numbers" if isinstance(part, list) else _kind(part)
-            raise DataError(f"{where}: segmentation[{index}] must be [x1, y1, x2, y2, x3, y3, …], got {got}")
-        arrays.append(np.array(_numbers(part, f"segmentation[{index}]", where), dtype=np.float64).reshape(-1, 2))
-    return Polygons(tuple(arrays))
-
-
-def _read_rle(rle: Record, header: _Header, where: str) -> RunLengths | None:
-    """Compressed (text) or uncompressed (list) run lengths → those of the tight box; None if it is empty."""
-    expected = [header.height, header.width]
-    if rle.get("size") != expected:
-        raise DataError(
-            f"{where}: the RLE's size {rle.get('size')!a:.40} contradicts its image's [height, width] {expected}; "
-            "correct one of them"
-        )
-    whole = {"size": expected, "counts": rle.get("counts")}
-    try:
-        x, y, width, height = (int(side) for side in coco_mask.toBbox(whole))
-        mask = coco_mask.decode(whole)[y : y + height, x : x + width]
-    except (ValueError, TypeError, OverflowError) as error:
-        raise DataError(f"{where}: not a COCO RLE ({error}); write the mask again") from None
-    if _covers_less(whole, header):
-        raise DataError(f"{where}: the RLE's runs end before the image does; write the mask again")
-    return RunLengths.of(mask, x, y) if mask.size else None
-
-
-def _covers_less(rle: Record, header: _Header) -> bool:
-    """Whether the runs sum to less than the image, as in a cut file: hotcoco refuses only sums over the size given."""
-    try:
-        coco_mask.area({"size": [1, header.height * header.width - 1], "counts": rle["counts"]})
-    except ValueError:
-        return False
-    return True
-
-
-def _new_id(record: Record, seen: set[int], where: str) -> int:
-    value = _integer(record, "id", where)
-    if value in seen:
-        raise DataError(f"{where}: id {value} is used twice; make ids unique")
-    seen.add(value)
-    return value
-
-
-def _known(record: Record, key: str, known: dict[int, Any], where: str) -> int:
-    value = _integer(record, key, where)
-    if value not in known:
-        group = "images" if key == "image_id" else "categories"
-        raise DataError(f"{where}: {key} {value} is not among the file's {group}; add it or remove the annotation")
-    return value
-
-
-def _integer(record: Record, key: str, where: str) -> int:
-    value = record.get(key)
-    if type(value) is not int:
-        raise DataError(f"{where}: '{key}' must be a whole number, got {_kind(value)}")
-    return value
-
-
-def _text(record: Record, key: str, where: str) -> str:
-    value = record.get(key)
-    if not isinstance(value, str) or not value:
-        raise DataError(f"{where}: '{key}' must be text, got {_kind(value)}")
-    if any(ord(sign) < 32 or 0xD800 <= ord(sign) < 0xE000 for sign in value):  # no file or terminal takes these
-        raise DataError(f"{where}: '{key}' holds control characters or half characters: {value!a:.60}")
-    return value
-
-
-def _numbers(values: list[Any], key: str, where: str) -> list[float]:
-    for value in values:
-        if type(value) not in (int, float) or not abs(value) <= LARGEST_COORDINATE:
-            raise DataError(f"{where}: '{key}' must hold finite numbers of pixels, got {value!a:.40}")
-    return [float(value) for value in values]
-
-
-def _kind(value: Any) -> str:
-    """What to call a value that should have been another."""
-    return {dict: "an object", list: "a list", type(None): "nothing"}.get(type(value), f"{value!a:.40}")
+def _refer(record: Record, key: str, known: dict[int, Any], left_out: set[int]) -> int:
+    value = integer(record, key)
+    if value in known:
+        return value
+    if value in left_out:
+        raise _LeftOutError
+    message, remedy = f"{key} {value} is not among the file's ", "add it or remove the annotation"
+    if key == "image_id":
+        raise RecordError("unknown-picture", message + "images", remedy)
+    if value in (min(known) - 1, max(known) + 1):
+        remedy += "; are the ids shifted by one?"
+    raise RecordError("unknown-category", message + "categories", remedy)

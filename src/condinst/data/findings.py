@@ -30,6 +30,18 @@ class Finding:
         return f"{self.file}: {self.message}; {self.remedy}"
 
 
+class RecordError(Exception):
+    """What is wrong with a record, raised where it shows; whoever knows the file and the record makes it a Finding."""
+
+    def __init__(self, kind: str, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.kind, self.message, self.remedy = kind, message, remedy
+
+    def at(self, file: Path, id: int | str | None, where: str = "") -> Finding:
+        """The error of the record `id` of `file`; `where` leads the message to it."""
+        return Finding(self.kind, "error", file, id, f"{where}: {self.message}" if where else self.message, self.remedy)
+
+
 # A reader tells what it finds and, where it is let go on, leaves the record out.
 Report = Callable[[Finding], None]
 

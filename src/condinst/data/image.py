@@ -47,7 +47,7 @@ def read_image(source: Path | bytes, name: str | None = None, max_pixels: int = 
     damaged, of an undefined pixel format, or if its header, read before decoding, announces more than `max_pixels`.
     """
     name = name or _name(source)
-    with _opened(source, name, max_pixels) as image:
+    with opened(source, name, max_pixels) as image:
         return convert_image(image, name, max_pixels)
 
 
@@ -65,11 +65,18 @@ def convert_image(image: Image.Image, name: str = "PIL image", max_pixels: int =
 
 def read_size(source: Path | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) after EXIF orientation, by the header alone. Raises DataError as `read_image`; damage passes."""
-    with _opened(source, name or _name(source), max_pixels) as image:
+    with opened(source, name or _name(source), max_pixels) as image:
         width, height = image.size
         # Pillow gives the upright size of a TIFF, but not of the other formats
         sideways = not isinstance(image, TiffImagePlugin.TiffImageFile) and _orientation(image) in {5, 6, 7, 8}
     return (width, height) if sideways else (height, width)
+
+
+def read_orientation(source: Path | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS) -> int:
+    """The EXIF orientation, 1 (upright) to 8, by the header alone. Raises DataError as `read_size`."""
+    with opened(source, name or _name(source), max_pixels) as image:
+        orientation = _orientation(image)
+    return orientation if orientation in _UPRIGHT else 1
 
 
 def list_images(sources: list[str]) -> list[Path]:
@@ -104,7 +111,7 @@ def _list_one(source: str) -> list[Path]:
 
 
 @contextmanager
-def _opened(source: Path | bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
+def opened(source: Path | bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
     """The picture with its header read and its size allowed, nothing decoded."""
     with ExitStack() as stack:
         try:

@@ -1,8 +1,9 @@
-"""Sample + matrix → Truth: every region is drawn once, one instance at a time, and kept at mask_out_stride only."""
+"""Sample + matrix → what shows of it → Truth: each region is drawn once and kept at mask_out_stride only."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import hotcoco.mask as coco_mask
@@ -32,24 +33,31 @@ class Shown(NamedTuple):
     has_mask: bool
 
 
-def draw_truth(
-    sample: Sample, matrix: Matrix, height: int, width: int, stride: int, padded: tuple[int, int] | None = None
-) -> Truth:
+def draw_truth(sample: Sample, matrix: Matrix, height: int, width: int, stride: int) -> Truth:
+    """The truth of an image of (height, width) pixels that shows `sample` moved by `matrix` (2, 3)."""
+    return make_truth(show(sample, matrix, height, width), height, width, stride)
+
+
+def show(sample: Sample, matrix: Matrix, height: int, width: int) -> list[Shown]:
     """Draw the instances of `sample`, moved by `matrix` (2, 3), in an image of (height, width) pixels.
 
-    Masks have ceil(padded / stride) rows and columns (`padded` is (height, width) where not given), sampled at
-    [stride/2::stride]. Crowds and what the image does not show are left out. A box the image cuts becomes its mask's
-    tight box, or what the image shows of it if there is no mask; the others stay as annotated.
+    Crowds and what the image does not show are left out. A box the image cuts becomes its mask's tight box, or what
+    the image shows of it if there is no mask; the others stay as annotated.
     """
-    content = padded or (height, width)
-    shown = [_show(instance, matrix, height, width) for instance in sample.instances if not instance.crowd]
-    things = [thing for thing in shown if thing is not None]
+    shown = (_show(instance, matrix, height, width) for instance in sample.instances if not instance.crowd)
+    return [thing for thing in shown if thing is not None]
+
+
+def make_truth(things: Sequence[Shown], height: int, width: int, stride: int) -> Truth:
+    """What training needs to know of an image of (height, width) pixels; masks are sampled at [stride/2::stride]."""
+    pixels, places = _pack([thing.region for thing in things], stride)
     return Truth(
         boxes=torch.tensor([thing.box for thing in things], dtype=torch.float32).reshape(-1, 4),
         labels=torch.tensor([thing.label for thing in things], dtype=torch.int64),
         centroids=torch.tensor([thing.centroid for thing in things], dtype=torch.float32).reshape(-1, 2),
-        masks=torch.from_numpy(_sample_masks([thing.region for thing in things], stride, content)),
-        semantic=torch.from_numpy(_sample_labels([thing for thing in things if thing.has_mask], content)),
+        mask_pixels=torch.from_numpy(pixels),
+        mask_places=torch.from_numpy(places),
+        semantic=torch.from_numpy(_sample_labels([thing for thing in things if thing.has_mask], (height, width))),
         has_mask=torch.tensor([thing.has_mask for thing in things], dtype=torch.bool),
     )
 
@@ -58,21 +66,24 @@ def _show(instance: Instance, matrix: Matrix, height: int, width: int) -> Shown 
     """None if nothing of the instance shows."""
     box = _move_box(instance.box, matrix)
     if instance.shape is None:
-        return _show_box(instance.label, _clip(box, height, width), height, width)
+        return show_box(instance.label, box, height, width)
     region = _draw(instance.shape, matrix, height, width)
     if region is None:
         return None
-    return Shown(instance.label, _shown_box(box, region, height, width), region, _centroid(region), True)
+    return Shown(instance.label, shown_box(box, region, height, width), region, centroid_of(region), True)
 
 
-def _show_box(label: int, box: Box, height: int, width: int) -> Shown | None:
-    """The box for mask, as published: every pixel from that of its first corner to that of its last."""
-    x0, y0, x1, y1 = box
+def show_box(label: int, box: Box, height: int, width: int) -> Shown | None:
+    """What shows of a box alone; its mask, as published: every pixel from that of its first corner to that of its last.
+
+    None if nothing shows.
+    """
+    x0, y0, x1, y1 = _clip(box, height, width)
     if x0 >= x1 or y0 >= y1:
         return None
     columns, rows = min(int(x1) + 1, width) - int(x0), min(int(y1) + 1, height) - int(y0)
     region = Region(np.ones((rows, columns), dtype=np.uint8), int(x0), int(y0))
-    return Shown(label, box, region, ((x0 + x1) / 2, (y0 + y1) / 2), False)
+    return Shown(label, (x0, y0, x1, y1), region, ((x0 + x1) / 2, (y0 + y1) / 2), False)
 
 
 def _draw(shape: Polygons | RunLengths, matrix: Matrix, height: int, width: int) -> Region | None:
@@ -114,10 +125,11 @@ def _draw_runs(shape: RunLengths, matrix: Matrix, height: int, width: int) -> Re
     source_y = np.floor(inverse[1, 0] * xs + inverse[1, 1] * ys + inverse[1, 2]).astype(np.int64) - shape.y
     inside = (source_x >= 0) & (source_x < columns) & (source_y >= 0) & (source_y < rows)
     taken = shape.decode()[source_y.clip(0, rows - 1), source_x.clip(0, columns - 1)] * inside
-    return _tighten(Region(taken, left, top))
+    return tighten(Region(taken, left, top))
 
 
-def _tighten(region: Region) -> Region | None:
+def tighten(region: Region) -> Region | None:
+    """The region without empty rows and columns around it; None if nothing is left."""
     columns, rows = np.flatnonzero(region.mask.any(0)), np.flatnonzero(region.mask.any(1))
     if not len(columns):
         return None
@@ -125,13 +137,18 @@ def _tighten(region: Region) -> Region | None:
     return Region(region.mask[y : rows[-1] + 1, x : columns[-1] + 1], region.x + x, region.y + y)
 
 
-def _shown_box(box: Box, region: Region, height: int, width: int) -> Box:
-    x0, y0, x1, y1 = box
+def shown_box(box: Box, region: Region, height: int, width: int) -> Box:
+    """The annotated box inside the image, or the tight box of the tight region that shows if the image cuts it."""
+    x0, y0, x1, y1 = _clip(box, height, width)
     # annotated boxes stick out by fractions of a pixel; more than one means that the crop cut the instance
-    if x0 < -1 or y0 < -1 or x1 > width + 1 or y1 > height + 1:
-        rows, columns = region.mask.shape
-        return (region.x, region.y, region.x + columns, region.y + rows)
-    return _clip(box, height, width)
+    cut = box[0] < -1 or box[1] < -1 or box[2] > width + 1 or box[3] > height + 1
+    return tight_box(region) if cut or x0 >= x1 or y0 >= y1 else (x0, y0, x1, y1)
+
+
+def tight_box(region: Region) -> Box:
+    """The box of a tight region."""
+    rows, columns = region.mask.shape
+    return (region.x, region.y, region.x + columns, region.y + rows)
 
 
 def _clip(box: Box, height: int, width: int) -> Box:
@@ -139,7 +156,7 @@ def _clip(box: Box, height: int, width: int) -> Box:
     return (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
 
 
-def _centroid(region: Region) -> tuple[float, float]:
+def centroid_of(region: Region) -> tuple[float, float]:
     """Mean pixel index of the full-resolution mask, as published: Σ x·m / Σ m."""
     per_column, per_row = region.mask.sum(0, dtype=np.int64), region.mask.sum(1, dtype=np.int64)
     area = int(per_column.sum())
@@ -148,32 +165,29 @@ def _centroid(region: Region) -> tuple[float, float]:
     return region.x + x, region.y + y
 
 
-def _sample_masks(regions: list[Region], stride: int, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """(M, ceil(H / stride), ceil(W / stride)): each mask of the whole image (H, W) at [stride/2::stride]."""
-    masks = np.zeros((len(regions), *(math.ceil(side / stride) for side in size)), dtype=np.bool_)
-    for mask, region in zip(masks, regions, strict=True):
-        place, part = _sampled(region, stride)
-        mask[place] = part
-    return masks
+def _pack(regions: Sequence[Region], stride: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """The masks at [stride/2::stride], as ops/packed_masks.py describes: (P,) and (M, 4)."""
+    sampled = [_sampled(region, stride) for region in regions]
+    places = [(x, y, part.shape[1], part.shape[0]) for x, y, part in sampled]
+    pixels = [np.zeros(0, dtype=np.bool_), *(part.ravel().view(np.bool_) for _, _, part in sampled)]
+    return np.concatenate(pixels), np.array(places, dtype=np.int64).reshape(-1, 4)
 
 
 def _sample_labels(things: list[Shown], size: tuple[int, int]) -> NDArray[np.int64]:
     """(ceil(H / 8), ceil(W / 8)): the label of the smallest mask at the pixels [4::8], −1 where there is none."""
     semantic = np.full([math.ceil(side / MASK_FEATURE_STRIDE) for side in size], -1, dtype=np.int64)
     for thing in sorted(things, key=lambda thing: -int(thing.region.mask.sum(dtype=np.int64))):
-        place, part = _sampled(thing.region, MASK_FEATURE_STRIDE)
-        semantic[place][part > 0] = thing.label
+        x, y, part = _sampled(thing.region, MASK_FEATURE_STRIDE)
+        semantic[y : y + part.shape[0], x : x + part.shape[1]][part > 0] = thing.label
     return semantic
 
 
-def _sampled(region: Region, stride: int) -> tuple[tuple[slice, slice], Array8]:
-    """The region's pixels among [stride/2::stride] of the whole image, and where they lie in that grid."""
+def _sampled(region: Region, stride: int) -> tuple[int, int, Array8]:
+    """The region's pixels among [stride/2::stride] of the whole image, after the (x, y) of the first in that grid."""
     first_row = math.ceil(max(region.y - stride // 2, 0) / stride)
     first_column = math.ceil(max(region.x - stride // 2, 0) / stride)
     top, left = first_row * stride + stride // 2 - region.y, first_column * stride + stride // 2 - region.x
-    part = region.mask[top::stride, left::stride]
-    rows, columns = part.shape
-    return (slice(first_row, first_row + rows), slice(first_column, first_column + columns)), part
+    return first_column, first_row, region.mask[top::stride, left::stride]
 
 
 def _move(points: NDArray[np.float64], matrix: Matrix) -> NDArray[np.float64]:

@@ -1,0 +1,196 @@
+"""`condinst data check`: what is wrong with annotated images, before training on them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from condinst.cli.options import Json, MaxSize, Size
+
+if TYPE_CHECKING:
+    from condinst.config import Config
+    from condinst.data.doctor.repair import Change
+    from condinst.data.findings import Finding
+    from condinst.engine.doctor import Examination
+
+EXAMPLES = 3  # of a kind that the table shows
+Told = dict[str, tuple["Finding", ...]]
+
+
+def check(
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Annotated images in any format that --data of `train` takes.")
+    ],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images; default: where the format puts them.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="Settings to check against; default: the usual ones.")
+    ] = None,
+    size: Size = None,
+    max_size: MaxSize = None,
+    json: Json = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page with histograms and pictures of the worst.")
+    ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT", help="Write a repaired copy to this new folder; every change is in changes.json."),
+    ] = None,
+) -> None:
+    """Look for what is wrong with annotated images. Nothing is changed; with --fix, a copy is. The exit code is 3
+    where training would fail or be wrong, 0 otherwise.
+    """
+    from condinst.engine.doctor import examine
+
+    config = _settings(recipe, size, max_size)
+    if fix is not None:
+        from condinst.data.new_folder import check_new
+
+        check_new(fix)
+    splits, told = _read(data, images)
+    examination = examine(splits, told, config, whole=data.is_dir(), progress=_progress())
+    if not json:
+        _print(examination, data)
+    if report is not None:
+        _write_page(examination, config, data, report, json)
+    changes = None if fix is None else _repair(examination, data, fix, json)
+    if json:
+        _print_json(examination, data, fix, changes)
+    if not examination.healthy:
+        raise typer.Exit(3)
+
+
+def _settings(recipe: str | None, size: int | None, max_size: int | None) -> Config:
+    from condinst.config import Config
+    from condinst.recipes import load_recipe
+
+    config = load_recipe(recipe) if recipe else Config()
+    changes = {"shorter": size, "longer": max_size}
+    if size is not None and max_size is None:
+        changes["longer"] = max(size, config.input.longer)
+    wanted = [f"input.{key}={value}" for key, value in changes.items() if value is not None]
+    return config.with_overrides(wanted)
+
+
+def _read(data: Path, images: Path | None) -> tuple[dict[str, Any], Told]:
+    """Each split as far as it can be read, and what its reader found; what cannot be read at all is a finding."""
+    from condinst.data.formats import split_named
+    from condinst.data.open import list_splits, open_data
+    from condinst.errors import DataError
+
+    splits: dict[str, Any] = {}
+    told: Told = {}
+    try:
+        names = list_splits(data)
+    except DataError as error:
+        return {}, {"train": (_unreadable(data, error),)}
+    for name in names or (split_named(data.stem) or "train",):
+        found: list[Finding] = []
+        try:
+            splits[name] = open_data(data, name, images, found.append)
+        except DataError as error:
+            found.append(_unreadable(data, error))
+        told[name] = tuple(found)
+    return splits, told
+
+
+def _unreadable(data: Path, error: Exception) -> Finding:
+    from condinst.data.findings import Finding
+
+    message, _, remedy = str(error).removeprefix(f"{data}: ").partition("; ")
+    return Finding("bad-file", "error", data, None, message, remedy or "correct it or name another file")
+
+
+def _progress() -> Callable[[int, int], None] | None:
+    """A counter on standard error, where that is a terminal."""
+    if not sys.stderr.isatty():
+        return None
+    return lambda done, total: typer.echo(f"\rlooked at {done}/{total}" + "\n" * (done == total), nl=False, err=True)
+
+
+def _write_page(examination: Examination, config: Config, data: Path, file: Path, quiet: bool) -> None:
+    from condinst.cli.output import write_text
+    from condinst.engine.doctor_page import make_page
+
+    write_text(file, make_page(examination, config, data))
+    if not quiet:
+        typer.echo(f"the report is in {file}")
+
+
+def _repair(examination: Examination, data: Path, out: Path, quiet: bool) -> list[Change]:
+    from collections import Counter
+
+    from condinst.engine.treatment import treat
+
+    changes = treat(examination, data, out)
+    counts = Counter(change.kind for change in changes)
+    told = ", ".join(f"{count} × {kind}" for kind, count in counts.items()) or "nothing had to be changed"
+    if not quiet:
+        typer.echo(f"the repaired copy is in {out}: {told}; each change is in {out / 'changes.json'}")
+    return changes
+
+
+def _print_json(examination: Examination, data: Path, out: Path | None, changes: list[Change] | None) -> None:
+    from json import dumps
+
+    from condinst.data.doctor.write_copy import listed
+    from condinst.engine.doctor_summary import to_dict
+
+    document = to_dict(examination, data)
+    if changes is not None:
+        document["fixed"] = {"folder": str(out), "changes": [listed(change, data) for change in changes]}
+    typer.echo(dumps(document, allow_nan=False))
+
+
+def _print(examination: Examination, data: Path) -> None:
+    """A table of the findings and the totals."""
+    for notes in (split.notes for split in examination.splits.values()):
+        for note in notes:
+            typer.echo(f"note: {note}", err=True)
+    if examination.findings:
+        _print_table(examination, data)
+    typer.echo(_totals(examination))
+
+
+def _print_table(examination: Examination, data: Path) -> None:
+    """A row for each kind: how many, the first of them, and what to do."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from condinst.cli.output import PLAIN_WIDTH
+    from condinst.engine.doctor_summary import by_kind, shorten
+    from condinst.errors import one_line
+
+    table = Table(show_lines=True)
+    table.add_column("kind")
+    table.add_column("count", justify="right")
+    table.add_column("the first of them, and what to do", overflow="fold")
+    colours = {"error": "red", "warning": "yellow", "info": "blue"}
+    for findings in by_kind(examination.findings):
+        first = findings[0]
+        lines = [one_line(f"{shorten(it.file, data)}: {it.message}") for it in findings[:EXAMPLES]]
+        lines += [f"… and {len(findings) - EXAMPLES} more"] if len(findings) > EXAMPLES else []
+        words = Text("\n".join([*lines, f"→ {one_line(first.remedy)}"]))
+        table.add_row(Text(f"{first.kind}\n{first.severity}", colours[first.severity]), str(len(findings)), words)
+    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(table)
+
+
+def _totals(examination: Examination) -> str:
+    from condinst.engine.doctor_summary import summarise
+
+    summary = summarise(examination)
+    parts = [f"{part['pictures']} for {name}" for name, part in summary["splits"].items()]
+    classes = len(summary["classes"])
+    levels = ", ".join(f"{level} {count}" for level, count in summary["levels"].items())
+    return (
+        f"{summary['pictures']} pictures ({', '.join(parts) or 'none'}), {summary['instances']} objects of "
+        f"{classes} class{'' if classes == 1 else 'es'}; by the level that learns them: {levels or 'none'}\n"
+        f"errors: {summary['errors']}, warnings: {summary['warnings']}, remarks: {summary['infos']}; "
+        + ("training can go ahead" if examination.healthy else "training on this would fail or be wrong")
+    )

@@ -1,0 +1,70 @@
+"""`condinst data …`: verbs about annotated images, without a model."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from condinst.cli.check import check
+
+data = typer.Typer(name="data", help="Check and convert annotated images.", no_args_is_help=True)
+data.command()(check)
+
+
+class FormatOption(StrEnum):
+    """What can be written."""
+
+    coco = "coco"
+    yolo = "yolo"
+    labelme = "labelme"
+
+
+class SplitOption(StrEnum):
+    """Which part of the data set."""
+
+    train = "train"
+    val = "val"
+    test = "test"
+    all = "all"
+
+
+class Pictures(StrEnum):
+    """How the pictures get into the new folder."""
+
+    copy = "copy"
+    link = "link"
+
+
+@data.callback()
+def about() -> None:
+    """Check and convert annotated images."""
+
+
+@data.command()
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="Annotated images in any format that --data of `train` takes.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New or empty folder to write.")],
+    format: Annotated[FormatOption, typer.Option(help="What to write: COCO JSON, YOLO segmentation or labelme.")],
+    split: Annotated[SplitOption, typer.Option(help="Part of the data set to take.")] = SplitOption.all,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images; default: where the format puts them.")
+    ] = None,
+    pictures: Annotated[
+        Pictures, typer.Option(help="Copy the picture files, or make symbolic links to them.")
+    ] = Pictures.copy,
+) -> None:
+    """Write annotated images in another format. No instance is lost; what a format cannot hold is counted and told."""
+    from condinst.data.convert import convert_data
+    from condinst.data.formats import SPLITS
+
+    wanted = next((each for each in SPLITS if each == split.value), None)
+    done = convert_data(source, out, format.value, wanted, images, pictures is Pictures.link)
+    for note in done.notes:
+        typer.echo(f"note: {note}", err=True)
+    for name, images_written, instances in done.written:
+        typer.echo(f"{name}: {images_written} pictures, {instances} instances")

@@ -1,0 +1,77 @@
+"""Where COCO JSON files and their pictures lie: a folder of one's own, COCO's, Roboflow's and CVAT's layouts."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+from condinst.data.coco import read_coco
+from condinst.data.findings import Report
+from condinst.data.formats import SPLITS, Parts, Split, split_named
+from condinst.data.labelme import is_labelme
+from condinst.data.sample import AnnotatedData
+from condinst.errors import DataError
+
+INSTANCES = "instances_"  # how the annotation files of COCO and CVAT begin; their subset and a year may follow
+WHOLE = "default"  # CVAT's name for the subset of a data set without subsets
+ROBOFLOW = "_annotations.coco.json"  # lies among its pictures
+
+
+def find(data: Path) -> Parts:
+    """What can be read at `data`, a COCO file or a folder that holds some; no file of a folder is opened.
+
+    Raises DataError where COCO's files of several years leave a choice.
+    """
+    if not data.is_dir():
+        return {"all": partial(_read, data)} if data.suffix.lower() == ".json" and not is_labelme(data) else {}
+    parts: Parts = {}
+    for split in SPLITS:
+        if file := _own(data, split) or _only(data, [file for file in _subsets(data) if _split(file) == split]):
+            parts[split] = partial(_read, file)
+    whole = _only(data, [file for file in _subsets(data) if _subset(file).lower() == WHOLE])
+    single = next((file for file in (data / ROBOFLOW, data / "annotations.json") if file.is_file()), whole)
+    return parts or ({"all": partial(_read, single)} if single else {})
+
+
+def _own(folder: Path, split: Split) -> Path | None:
+    """train.json or the like."""
+    return next((file for file in sorted(folder.glob("*.json")) if split_named(file.stem) == split), None)
+
+
+def _subsets(folder: Path) -> list[Path]:
+    return sorted((folder / "annotations").glob(f"{INSTANCES}*.json"))
+
+
+def _subset(file: Path) -> str:
+    return file.stem.removeprefix(INSTANCES)
+
+
+def _split(file: Path) -> Split | None:
+    return split_named(re.sub(r"\d{4}$", "", _subset(file)))
+
+
+def _only(folder: Path, files: list[Path]) -> Path | None:
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        raise DataError(f"{folder}: holds {names}; name one of these files instead of the folder")
+    return files[0] if files else None
+
+
+def _read(annotations: Path, images: Path | None, report: Report) -> AnnotatedData:
+    folder = images or _image_folder(annotations)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder of images; give it with --images")
+    return read_coco(annotations, folder, report=report)
+
+
+def _image_folder(annotations: Path) -> Path:
+    """The folder `images` beside the file, or where COCO, CVAT and Roboflow put the pictures."""
+    if annotations.name == ROBOFLOW:
+        return annotations.parent
+    beside = annotations.parent / "images"
+    if not annotations.stem.startswith(INSTANCES):
+        return beside
+    root, subset = annotations.parent.parent, _subset(annotations)
+    own = (beside, root / "images" / subset, root / subset, root / "images")
+    return next((folder for folder in own if folder.is_dir()), root / subset)

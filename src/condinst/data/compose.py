@@ -1,0 +1,133 @@
+"""Training pictures made of several: four on one canvas (mosaic), or one with objects of another (copy-paste)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from condinst.data.sample import Array8, Box
+from condinst.data.truth import Region, Shown, centroid_of, show_box, shown_box, tight_box, tighten
+
+BACKGROUND = (124, 116, 104)  # RGB; the mean of photographs, which is about what batches are padded with
+LEAST_MASK = 0.1  # part of a mask: what is less after a cut tells nothing of the object
+LEAST_PIXELS = 4  # and what is smaller tells nothing either
+LEAST_BOX = 0.5  # part of a box alone: what is less under pasted objects no longer says where the object ends
+
+
+class Scene(NamedTuple):
+    """A picture (H, W, 3) uint8 RGB, what it shows, and the files it is made of."""
+
+    image: Array8
+    things: tuple[Shown, ...]
+    paths: tuple[Path, ...]
+
+
+def make_mosaic(scenes: Sequence[Scene], height: int, width: int, rng: np.random.Generator) -> Scene:
+    """Four scenes around a random point of the middle of a canvas of (height, width) pixels.
+
+    Each keeps its scale: of one larger than its quarter a random part shows, a smaller one touches the point. Objects
+    of which less than LEAST_MASK is left are forgotten.
+    """
+    centre_y, centre_x = (int(rng.integers(side // 4, side - side // 4 + 1)) for side in (height, width))
+    canvas = np.full((height, width, 3), BACKGROUND, dtype=np.uint8)
+    things: list[Shown] = []
+    for number, scene in enumerate(scenes):
+        lower, right = divmod(number, 2)
+        rows, top = _share(scene.image.shape[0], height - centre_y if lower else centre_y, rng)
+        columns, left = _share(scene.image.shape[1], width - centre_x if right else centre_x, rng)
+        y, x = centre_y if lower else centre_y - rows, centre_x if right else centre_x - columns
+        canvas[y : y + rows, x : x + columns] = scene.image[top : top + rows, left : left + columns]
+        seen = (_cut(_shift(thing, -left, -top), rows, columns) for thing in scene.things)
+        things += [_shift(thing, x, y) for thing in seen if thing is not None]
+    return Scene(canvas, tuple(things), tuple(path for scene in scenes for path in scene.paths))
+
+
+def paste_objects(scene: Scene, other: Scene, rng: np.random.Generator) -> Scene:
+    """Some objects of `other`, drawn at random, in front of `scene`: simple copy-paste (arXiv 2012.07177).
+
+    Objects without a mask are never pasted. What they hide is cut from the masks behind them; an object of which less
+    than LEAST_MASK is left is forgotten, and so is one that has a box alone if less than LEAST_BOX of it is.
+    """
+    height, width = scene.image.shape[:2]
+    x, y = (
+        int(rng.integers(min(mine - its, 0), max(mine - its, 0) + 1))
+        for mine, its in ((width, other.image.shape[1]), (height, other.image.shape[0]))
+    )
+    moved = (_cut(_shift(thing, x, y), height, width) for thing in other.things if thing.has_mask)
+    seen = [thing for thing in moved if thing is not None]
+    if not seen:
+        return scene
+    drawn = rng.permutation(len(seen))[: rng.integers(1, len(seen) + 1)]
+    pasted = [seen[row] for row in sorted(drawn)]
+    cover = np.zeros((height, width), dtype=np.bool_)
+    for mask, left, top in (thing.region for thing in pasted):
+        cover[top : top + mask.shape[0], left : left + mask.shape[1]] |= mask > 0
+    behind = (_hide(thing, cover) for thing in scene.things)
+    kept = [thing for thing in behind if thing is not None]
+    image = scene.image.copy()
+    rows, columns = cover.nonzero()
+    image[rows, columns] = other.image[rows - y, columns - x]
+    return Scene(image, (*kept, *pasted), (*scene.paths, *other.paths))
+
+
+def _share(side: int, room: int, rng: np.random.Generator) -> tuple[int, int]:
+    """How many pixels of a side find room, and the first of them."""
+    return min(side, room), int(rng.integers(max(side - room, 0) + 1))
+
+
+def _shift(thing: Shown, x: int, y: int) -> Shown:
+    x0, y0, x1, y1 = thing.box
+    return thing._replace(
+        box=(x0 + x, y0 + y, x1 + x, y1 + y),
+        region=Region(thing.region.mask, thing.region.x + x, thing.region.y + y),
+        centroid=(thing.centroid[0] + x, thing.centroid[1] + y),
+    )
+
+
+def _cut(thing: Shown, height: int, width: int) -> Shown | None:
+    """What an image of (height, width) pixels shows of it; None if that is too little."""
+    mask, x, y = thing.region
+    rows, columns = mask.shape
+    if not thing.has_mask:
+        seen = show_box(thing.label, thing.box, height, width)
+        return seen if seen and _area(seen.box) >= LEAST_MASK * _area(thing.box) else None
+    if x >= 0 and y >= 0 and x + columns <= width and y + rows <= height:
+        return thing._replace(box=shown_box(thing.box, thing.region, height, width))
+    left, top = max(-x, 0), max(-y, 0)
+    part = mask[top : max(height - y, 0), left : max(width - x, 0)]
+    return _rest(thing, Region(part, x + left, y + top))
+
+
+def _hide(thing: Shown, cover: NDArray[np.bool_]) -> Shown | None:
+    """What is left of it where `cover` (H, W) hides the image; None if that is too little."""
+    mask, x, y = thing.region
+    hidden = cover[y : y + mask.shape[0], x : x + mask.shape[1]]
+    if not (mask[hidden]).any():
+        return thing
+    left = Region(mask * ~hidden, x, y)
+    if thing.has_mask:
+        return _rest(thing, left)
+    tight = tighten(left)
+    if tight is None or np.count_nonzero(left.mask) < LEAST_BOX * mask.size:
+        return None
+    x0, y0, x1, y1 = tight_box(tight)
+    box = thing.box
+    seen = (max(box[0], x0), max(box[1], y0), min(box[2], x1), min(box[3], y1))
+    return show_box(thing.label, seen, *cover.shape)
+
+
+def _rest(thing: Shown, region: Region) -> Shown | None:
+    """The thing with what is left of its mask; None if that is too little."""
+    tight = tighten(region)
+    least = max(LEAST_MASK * np.count_nonzero(thing.region.mask), LEAST_PIXELS)
+    if tight is None or np.count_nonzero(tight.mask) < least:
+        return None
+    return thing._replace(box=tight_box(tight), region=tight, centroid=centroid_of(tight))
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])

@@ -1,0 +1,113 @@
+"""The data set as a whole: its classes, how often each comes, and what kinds of annotation it holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from condinst.data.findings import Finding, Severity
+from condinst.data.sample import AnnotatedData
+
+FEW = 10  # instances of a class under which it is told that they are few
+UNEVEN = 100  # times as many instances of one class as of another
+
+Splits = Mapping[str, AnnotatedData]  # by name; the first is trained on
+
+
+def check_set(splits: Splits, max_detections: int) -> Iterator[Finding]:
+    """What shows of all annotations together; the class names are those of the first split, as in training."""
+    trained_on = next(iter(splits))
+    for name, data in splits.items():
+        yield from _check_amount(name, data, "error" if name == trained_on else "warning")
+        yield from _check_pictures(data, max_detections)
+        yield from _check_kinds(data)
+    counts = {name: count_classes(data) for name, data in splits.items()}
+    if splits[trained_on].classes:
+        yield from _check_names(splits, counts)
+        yield from _check_balance(splits[trained_on], counts[trained_on])
+
+
+def count_classes(data: AnnotatedData) -> dict[str, int]:
+    """Instances of each class, crowds left out."""
+    found = Counter(it.label for sample in data.samples for it in sample.instances if not it.crowd)
+    return {name: found[label] for label, name in enumerate(data.classes)}
+
+
+def _check_amount(name: str, data: AnnotatedData, severity: Severity) -> Iterator[Finding]:
+    if not data.samples:
+        message, remedy = f"no picture can be used for {name}", "list pictures, or see the other findings"
+        yield Finding("no-pictures", severity, data.source, None, message, remedy)
+    elif all(it.crowd for sample in data.samples for it in sample.instances):
+        message, remedy = f"no picture for {name} has an annotated object", "annotate some, or see the other findings"
+        yield Finding("no-objects", severity, data.source, None, message, remedy)
+
+
+def _check_pictures(data: AnnotatedData, max_detections: int) -> Iterator[Finding]:
+    for sample in data.samples:
+        count = sum(not it.crowd for it in sample.instances)
+        if not count:
+            message, remedy = "has no annotated object", "all of it counts as background; fine if that is true"
+            yield Finding("empty-picture", "info", sample.path, sample.image_id, message, remedy)
+        if count > max_detections:
+            message = f"has {count} objects, but at most {max_detections} are predicted for a picture"
+            remedy = "raise detect.max_detections, and --max-detections in val"
+            yield Finding("many-objects", "info", sample.path, sample.image_id, message, remedy)
+
+
+def _check_kinds(data: AnnotatedData) -> Iterator[Finding]:
+    """Whether some or all instances come without a mask."""
+    found = Counter(it.shape is None for sample in data.samples for it in sample.instances if not it.crowd)
+    if found[True] and found[False]:
+        message = f"{found[True]} objects have a box alone, {found[False]} have a mask"
+        remedy = "each is trained by what it has; measuring takes the box for the mask of those without one"
+        yield Finding("mixed-supervision", "info", data.source, None, message, remedy)
+    elif found[True]:
+        message = f"all {found[True]} objects have a box alone, none a mask"
+        remedy = "masks are learned from boxes and colours; mask AP measured on boxes means little"
+        yield Finding("boxes-only", "info", data.source, None, message, remedy)
+
+
+def _check_names(splits: Splits, counts: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
+    (first, data), *others = splits.items()
+    ids = dict(zip(data.classes, data.category_ids, strict=True))
+    for name, other in others:
+        if len(other.classes) == len(data.classes) == 1:
+            continue  # one class on both sides matches whatever its name
+        for unknown in (it for it in other.classes if it not in ids):
+            message = f"{name} has a class '{unknown}' that {first} does not know"
+            remedy = "name the classes of both alike; the same list in both is best"
+            yield Finding("unknown-class", "error", other.source, None, message, remedy)
+    for label, number in ids.items():
+        if counts[first][label]:
+            continue
+        elsewhere = {name: counts[name].get(label, 0) for name, _ in others if counts[name].get(label, 0)}
+        if not elsewhere:
+            message, remedy = f"class '{label}' has no object", "remove the class, or annotate it"
+            yield Finding("unused-category", "warning", data.source, number, message, remedy)
+        for name, count in elsewhere.items():
+            message = f"{name} has {count} of class '{label}', {first} has none to learn from"
+            yield Finding("untrained-class", "warning", data.source, number, message, f"move some to {first}")
+    for name, other in others:
+        lacking = [it for it in data.classes if counts[first][it] and not counts[name].get(it, 0)]
+        if lacking and len(data.classes) > 1:
+            message, remedy = f"{name} has none of {_some(lacking)}", f"they are not measured; move some to {name}"
+            yield Finding("unmeasured-class", "info", other.source, None, message, remedy)
+
+
+def _check_balance(data: AnnotatedData, counts: Mapping[str, int]) -> Iterator[Finding]:
+    seen = {name: count for name, count in counts.items() if count}
+    few = [f"{name} ({count})" for name, count in sorted(seen.items(), key=lambda it: it[1]) if count < FEW]
+    if few:
+        message, remedy = f"fewer than {FEW} objects of {_some(few)}", "expect little of these classes; annotate more"
+        yield Finding("few-objects", "info", data.source, None, message, remedy)
+    if len(seen) < 2:
+        return
+    most, least = max(seen, key=seen.__getitem__), min(seen, key=seen.__getitem__)
+    if seen[most] >= UNEVEN * seen[least]:
+        message = f"'{most}' comes {seen[most]} times, '{least}' {seen[least]}"
+        remedy = "rare classes are learned late and badly; annotate more of them"
+        yield Finding("class-imbalance", "info", data.source, None, message, remedy)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

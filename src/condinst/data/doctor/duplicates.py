@@ -1,0 +1,84 @@
+"""Objects annotated twice in one picture: the same class and nearly the same pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import hotcoco.mask as coco_mask
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from condinst.data.doctor.shapes import Drawn, box_iou, told
+from condinst.data.findings import Finding
+from condinst.data.sample import Box, Sample
+
+SAME = 0.95  # IoU above which two objects of a class are one
+SAME_BOX = 0.5  # of their boxes below which two masks are not compared
+AT_ONCE = 256  # instances whose neighbours are looked up together
+
+
+def check_duplicates(sample: Sample, drawn: list[Drawn]) -> Iterator[Finding]:
+    """A warning for each instance that repeats an earlier one."""
+    for later, earlier in find_duplicates(sample, drawn).items():
+        first, second = sample.instances[earlier], sample.instances[later]
+        message = f"the same object as annotation {first.annotation_id}, of the same class"
+        yield told(sample, second, "duplicate-instance", "warning", message, "remove one of them")
+
+
+def find_duplicates(sample: Sample, drawn: list[Drawn]) -> dict[int, int]:
+    """Index of a repetition → index of the instance it repeats, which is none itself. Crowds are left alone."""
+    first: dict[tuple[int, Box, str | None], int] = {}
+    found: dict[int, int] = {}
+    for index, (instance, it) in enumerate(zip(sample.instances, drawn, strict=True)):
+        if it.area and not instance.crowd:
+            same = first.setdefault((instance.label, it.box, it.rle["counts"] if it.rle else None), index)
+            found |= {index: same} if same < index else {}
+    rows = list(first.values())
+    labels = np.array([sample.instances[row].label for row in rows], dtype=np.int64)
+    kept = np.ones(len(rows), dtype=np.bool_)
+    for later, candidates in _candidates([drawn[row] for row in rows], labels, kept):
+        for earlier in candidates[kept[candidates]]:
+            if _iou(drawn[rows[later]], drawn[rows[earlier]]) > SAME:
+                found[rows[later]] = rows[earlier]
+                kept[later] = False
+                break
+    # what repeats a repetition repeats the first
+    return {later: found.get(earlier, earlier) for later, earlier in found.items()}
+
+
+def _candidates(
+    drawn: list[Drawn], labels: NDArray[np.int64], kept: NDArray[np.bool_]
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Each row, in order, with the earlier rows, of those `kept` by then, that may show the same object."""
+    boxes = np.array([it.box for it in drawn], dtype=np.float64).reshape(-1, 4)
+    areas = np.array([it.area for it in drawn], dtype=np.float64)
+    shapes = shapely.box(*boxes.T)
+    tree = shapely.STRtree(shapes)
+    for first in range(0, len(boxes), AT_ONCE):
+        later, earlier = tree.query(shapes[first : first + AT_ONCE])
+        later = later + first
+        near = (earlier < later) & kept[earlier] & (labels[earlier] == labels[later])
+        later, earlier = later[near], earlier[near]
+        alike = np.minimum(areas[earlier], areas[later]) > SAME * np.maximum(areas[earlier], areas[later])
+        alike &= _ious(boxes[later], boxes[earlier]) > SAME_BOX
+        later, earlier = later[alike], earlier[alike]
+        order = np.lexsort((earlier, later))
+        later, earlier = later[order], earlier[order]
+        rows, starts = np.unique(later, return_index=True)
+        yield from zip(rows.tolist(), np.split(earlier, starts[1:]), strict=True) if len(rows) else ()
+
+
+def _ious(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Row by row of boxes (P, 4)."""
+    sides = (np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])).clip(min=0)
+    shared = sides.prod(1)
+    ious: NDArray[np.float64] = shared / ((a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - shared)
+    return ious
+
+
+def _iou(a: Drawn, b: Drawn) -> float:
+    """Of the masks; of the boxes where one has no mask."""
+    if a.rle is None or b.rle is None:
+        return box_iou(a.box, b.box)
+    return float(coco_mask.iou([dict(a.rle)], [dict(b.rle)], [0])[0][0])

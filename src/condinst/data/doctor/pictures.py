@@ -1,0 +1,70 @@
+"""The file of one picture: whether it decodes, how large it is, which way up, and what it will be recognised by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from condinst.data.doctor.copies import Fingerprint, fingerprint
+from condinst.data.findings import Finding
+from condinst.data.gather import list_pictures
+from condinst.data.image import MAX_PIXELS, read_image, read_orientation
+from condinst.data.sample import Array8, Sample
+from condinst.errors import DataError
+
+Tell = Callable[[Finding], None]
+
+
+def check_picture(sample: Sample, tell: Tell, max_pixels: int = MAX_PIXELS) -> Fingerprint | None:
+    """Decode the file, upright, and tell what is wrong with it; None where it cannot be decoded."""
+    try:
+        image = read_image(sample.path, max_pixels=max_pixels)
+        orientation = read_orientation(sample.path, max_pixels=max_pixels)
+    except DataError as error:
+        message = str(error).removeprefix(f"{sample.path}: ").partition("; ")[0]
+        gone = not sample.path.is_file()
+        kind, remedy = (
+            ("missing-picture", "put it there") if gone else ("damaged-picture", "replace or remove the file")
+        )
+        tell(Finding(kind, "error", sample.path, sample.image_id, message, remedy))
+        return None
+    _check_size(sample, image, tell)
+    if orientation > 1:
+        _tell_turned(sample, orientation, tell)
+    if image.max() == image.min():
+        message = f"every pixel has the value {image.max()}"
+        tell(
+            Finding("blank-picture", "warning", sample.path, sample.image_id, message, "was it saved as it should be?")
+        )
+    return fingerprint(image)
+
+
+def find_unlisted(paths: Sequence[Path]) -> Iterator[Finding]:
+    """For each folder of these pictures that holds others, too, how many."""
+    listed = set(paths)
+    for folder in sorted({path.parent for path in paths}):
+        others = [path for path in list_pictures(folder) if path not in listed]
+        if others:
+            message = f"{len(others)} pictures here are in no split, the first is {others[0].name}"
+            remedy = "they are not used; annotate them or take them away"
+            yield Finding("unlisted-picture", "info", folder, None, message, remedy)
+
+
+def _check_size(sample: Sample, image: Array8, tell: Tell) -> None:
+    height, width = image.shape[:2]
+    if (height, width) != (sample.height, sample.width):
+        message = f"has {width}×{height} pixels (upright), its annotation says {sample.width}×{sample.height}"
+        tell(Finding("wrong-size", "error", sample.path, sample.image_id, message, "correct the record or the file"))
+
+
+def _tell_turned(sample: Sample, orientation: int, tell: Tell) -> None:
+    """The annotation's size agrees with the upright picture; that tells something only where the sides swap."""
+    message = f"is turned upright by its EXIF orientation {orientation}"
+    if orientation >= 5 and sample.width != sample.height:
+        message += ", as its annotation is"
+        remedy = "nothing to do here, but other programs may not turn it"
+        tell(Finding("exif-rotated", "info", sample.path, sample.image_id, message, remedy))
+        return
+    message += "; the sizes do not tell whether its annotation is, too"
+    remedy = "see that the objects lie where they should, then save the picture upright"
+    tell(Finding("exif-rotated", "warning", sample.path, sample.image_id, message, remedy))

@@ -1,0 +1,161 @@
+"""The boxes and masks of one picture: what sticks out of it, covers nothing, crosses itself or contradicts itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import hotcoco.mask as coco_mask
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from condinst.data.findings import Finding, Severity
+from condinst.data.sample import Box, Instance, Polygons, Sample
+from condinst.ops.rle import Rle, areas
+
+STICKS_OUT = 1.0  # pixels; annotation tools round by fractions of one
+BOX_DIFFERS = (2.0, 0.05)  # pixels, and the share of the box's longer side: over both is more than rounding
+OTHER_BOX = 0.5  # IoU of a box with that of its mask under which they mean different things
+AREA_DIFFERS = (16.0, 0.2)  # pixels, and the share of the mask's
+
+
+class Drawn(NamedTuple):
+    """An instance as COCO draws it. rle: in the whole picture. box: the mask's own, tight; that annotated without a
+    mask. area: pixels, likewise."""
+
+    rle: Rle | None
+    box: Box
+    area: float
+
+
+def draw(sample: Sample) -> list[Drawn]:
+    """Every instance of `sample`, each kept as its run lengths."""
+    return [draw_one(instance, sample.height, sample.width) for instance in sample.instances]
+
+
+def draw_one(instance: Instance, height: int, width: int) -> Drawn:
+    """`instance` in a picture of `height`×`width` pixels."""
+    if instance.shape is None:
+        x0, y0, x1, y1 = clip(instance.box, height, width)
+        return Drawn(None, (x0, y0, x1, y1), max(x1 - x0, 0.0) * max(y1 - y0, 0.0))
+    rle = instance.shape.whole(height, width)
+    x, y, columns, rows = (float(side) for side in coco_mask.toBbox(dict(rle)))
+    return Drawn(rle, (x, y, x + columns, y + rows), float(areas([rle])[0]))
+
+
+def clip(box: Box, height: int, width: int) -> Box:
+    """What of the box lies in the picture."""
+    x0, y0, x1, y1 = box
+    return max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
+
+
+def check_shapes(sample: Sample, drawn: list[Drawn]) -> Iterator[Finding]:
+    """What is wrong with each instance by itself; `drawn` is what `draw` made of them."""
+    for instance, as_drawn in zip(sample.instances, drawn, strict=True):
+        outside = _find_outside(sample, instance)
+        if outside is not None:
+            yield outside
+        if not as_drawn.area:
+            if outside is None or outside.severity != "error":
+                yield told(sample, instance, "zero-area", "warning", "covers no pixel", "draw it again or remove it")
+            continue
+        yield from _find_crossings(sample, instance)
+        mismatch = _compare_boxes(sample, instance, as_drawn)
+        if mismatch is not None:
+            yield mismatch
+
+
+def told(sample: Sample, instance: Instance, kind: str, severity: Severity, message: str, remedy: str) -> Finding:
+    """A finding about one instance; `message` goes on after its id and, as some formats have no ids, its corner."""
+    number, (x, y, *_) = instance.annotation_id, instance.box
+    where = f"annotation {number} at ({x:.0f}, {y:.0f})"
+    return Finding(kind, severity, sample.path, number, f"{where}: {message}", remedy)
+
+
+def excess(sample: Sample, instance: Instance) -> float:
+    """By how many pixels the box or the polygons stick out of the picture; ≤ 0 if they do not."""
+    corners = [np.array(instance.box, dtype=np.float64).reshape(2, 2)]
+    if isinstance(instance.shape, Polygons):
+        corners += instance.shape.parts
+    low = min(float(points.min()) for points in corners)
+    over = max(float((points.max(0) - (sample.width, sample.height)).max()) for points in corners)
+    return max(-low, over)
+
+
+def crossing(part: NDArray[np.float64]) -> tuple[str, str] | None:
+    """(what, where) of the place at which a polygon (P, 2) meets itself; None where it does not."""
+    if shapely.is_valid(polygon := shapely.Polygon(part)):
+        return None
+    what, _, where = shapely.is_valid_reason(polygon).partition("[")
+    if "elf-intersection" not in what:
+        return None
+    x, y = (float(number) for number in where.rstrip("]").split())
+    return what, f"{x:.0f}, {y:.0f}"
+
+
+def differs(box: Box, other: Box) -> bool:
+    """Whether two boxes differ by more than rounding."""
+    gap = max(abs(a - b) for a, b in zip(box, other, strict=True))
+    pixels, share = BOX_DIFFERS
+    return gap > pixels and gap > share * max(other[2] - other[0], other[3] - other[1])
+
+
+def area_differs(instance: Instance, drawn: Drawn) -> bool:
+    """Whether the area in the file is not that of the mask."""
+    if instance.area is None or drawn.rle is None or not drawn.area:
+        return False
+    gap = abs(instance.area - drawn.area)
+    return gap > AREA_DIFFERS[0] and gap > AREA_DIFFERS[1] * drawn.area
+
+
+def box_iou(a: Box, b: Box) -> float:
+    """Of two boxes; 0 where both are empty."""
+    shared = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+    both = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared
+    return shared / both if both > 0 else 0.0
+
+
+def _find_outside(sample: Sample, instance: Instance) -> Finding | None:
+    pixels = excess(sample, instance)
+    if pixels <= STICKS_OUT:
+        return None
+    x0, y0, x1, y1 = clip(instance.box, sample.height, sample.width)
+    if x0 >= x1 or y0 >= y1:
+        message = f"lies outside the picture of {sample.width}×{sample.height} pixels, by up to {pixels:.0f}"
+        remedy = "is it that of another picture, or of another size of this one?"
+        return told(sample, instance, "outside", "error", message, remedy)
+    message = f"sticks out of the picture of {sample.width}×{sample.height} by {pixels:.1f} pixels"
+    return told(sample, instance, "outside", "warning", message, "cut it at the picture's edge")
+
+
+def _find_crossings(sample: Sample, instance: Instance) -> Iterator[Finding]:
+    parts = instance.shape.parts if isinstance(instance.shape, Polygons) else ()
+    for index, part in enumerate(parts):
+        if (found := crossing(part)) is None:
+            continue
+        what, where = found
+        if what.startswith("Ring"):
+            message = f"polygon {index} touches itself at ({where})"
+            yield told(sample, instance, "self-touching", "info", message, "nothing to do, unless it was to be two")
+        else:
+            message = f"polygon {index} crosses itself at ({where})"
+            remedy = "draw it again: what its loops enclose twice may count as a hole"
+            yield told(sample, instance, "self-intersecting", "warning", message, remedy)
+
+
+def _compare_boxes(sample: Sample, instance: Instance, drawn: Drawn) -> Finding | None:
+    box = clip(instance.box, sample.height, sample.width)
+    if drawn.rle is None or not differs(box, drawn.box):
+        return None
+    iou = box_iou(box, drawn.box)
+    message = f"the box {_shown(instance.box)} is not that of its mask, {_shown(drawn.box)} (IoU {iou:.2f})"
+    remedy = "write the mask's own box"
+    x0, y0, x1, y1 = instance.box
+    if box_iou((x0, y0, x1 - x0, y1 - y0), drawn.box) > max(iou, 0.9):
+        remedy += "; its last two numbers seem to be a corner, where width and height are due"
+    return told(sample, instance, "box-mismatch", "error" if iou < OTHER_BOX else "warning", message, remedy)
+
+
+def _shown(box: Box) -> str:
+    return "({:.0f}, {:.0f})–({:.0f}, {:.0f})".format(*box)

@@ -1,0 +1,64 @@
+"""A repaired data set written as a COCO folder, whole or not at all; the original is only read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from condinst.data.doctor.repair import Change
+from condinst.data.image import read_image, read_orientation
+from condinst.data.new_folder import new_folder
+from condinst.data.sample import AnnotatedData
+from condinst.data.write_coco import write_coco
+
+CHANGES = "changes.json"
+LEGAL = ("LICENSE*", "LICENCE*", "NOTICE*")  # go along with the pictures
+
+
+def write_copy(splits: Mapping[str, AnnotatedData], changes: list[Change], source: Path, out: Path) -> list[Change]:
+    """Write `<split>.json`, images/ and changes.json to `out`; returns all changes, with those made to picture files.
+
+    Raises UsageError for a folder that is not empty, CondinstError if it cannot be written.
+    """
+    with new_folder(out) as folder:
+        aside = folder / "upright"
+        turned: dict[Path, Path] = {}
+        for path in {sample.path: None for data in splits.values() for sample in data.samples}:
+            if (orientation := read_orientation(path)) != 1:
+                turned[path] = aside / str(len(turned)) / f"{path.stem}.png"
+                what = f"turned upright from EXIF orientation {orientation} and saved as PNG"
+                changes = [*changes, Change("exif-rotated", path, None, what)]
+                _save_upright(path, turned[path])
+        write_coco({name: _moved(data, turned) for name, data in splits.items()}, folder, False, Counter())
+        shutil.rmtree(aside, ignore_errors=True)
+        document = {"source": str(source), "changes": [listed(change, source) for change in changes]}
+        (folder / CHANGES).write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+        for file in [file for pattern in LEGAL if source.is_dir() for file in source.glob(pattern)]:
+            shutil.copyfile(file, folder / file.name)
+    return changes
+
+
+def listed(change: Change, source: Path) -> dict[str, Any]:
+    """A change as JSON; its file is named from the data set on where it lies in it."""
+    root = source if source.is_dir() else source.parent
+    file = change.file.relative_to(root) if change.file.is_relative_to(root) else change.file
+    return {"kind": change.kind, "file": file.as_posix(), "id": change.id, "change": change.what}
+
+
+def _save_upright(path: Path, target: Path) -> None:
+    """Without loss, whatever the format was."""
+    target.parent.mkdir(parents=True)
+    Image.fromarray(read_image(path)).save(target)
+
+
+def _moved(data: AnnotatedData, places: Mapping[Path, Path]) -> AnnotatedData:
+    """The same samples, with some of their files elsewhere."""
+    samples = tuple(replace(sample, path=places.get(sample.path, sample.path)) for sample in data.samples)
+    return replace(data, samples=samples)

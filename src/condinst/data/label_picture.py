@@ -1,0 +1,87 @@
+"""Pictures whose pixels are numbers: masks of one object, and label images with a number for each object."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from condinst.data.findings import RecordError
+from condinst.data.image import opened
+from condinst.errors import DataError, first_line
+
+SUFFIXES = frozenset({".bmp", ".gif", ".pgm", ".png", ".tif", ".tiff"})  # formats that keep every pixel's value
+AGAIN = "save it again as PNG or TIFF"
+
+
+class Piece(NamedTuple):
+    """The pixels of one number: `mask` (h, w) bool, tight, its top left pixel at (x, y)."""
+
+    number: int
+    mask: NDArray[np.bool_]
+    x: int
+    y: int
+
+
+def read_numbers(source: Path | bytes, name: str, max_pixels: int, colours: bool = False) -> NDArray[np.int64]:
+    """(H, W) pixel values as the file holds them, of a palette the indices; nothing is scaled.
+
+    colours: take a colour picture as numbers, red · 65536 + green · 256 + blue; otherwise it is a RecordError, as are
+    negative or fractional values, stacks of pictures and damaged files.
+    """
+    try:
+        with opened(source, name, max_pixels) as image:
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1:
+                raise RecordError("bad-labels", f"{name}: holds {frames} pictures", "save the one that is meant")
+            return _numbers(image, name, colours)
+    except DataError as error:
+        raise RecordError("unreadable-labels", str(error), AGAIN) from None
+    except (RecordError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's decoders raise errors of every kind on damaged files
+        raise RecordError("unreadable-labels", f"{name}: damaged image ({first_line(error)})", AGAIN) from None
+
+
+def _numbers(image: Image.Image, name: str, colours: bool) -> NDArray[np.int64]:
+    pixels = np.asarray(image)
+    if pixels.ndim == 3:
+        pixels = pixels[..., : 1 if image.mode in {"LA", "PA"} else 3].astype(np.int64)
+        if not colours and (pixels != pixels[..., :1]).any():
+            remedy = "save a grey picture with a number for each object"
+            raise RecordError("colour-labels", f"{name}: colours ({image.mode}) are no numbers of objects", remedy)
+        colour = colours and pixels.shape[2] == 3
+        return pixels @ np.array([65536, 256, 1]) if colour else pixels[..., 0]
+    if pixels.dtype.kind == "f" and not (np.isfinite(pixels).all() and (pixels == np.floor(pixels)).all()):
+        raise RecordError("bad-labels", f"{name}: holds fractions, not numbers of objects", "save whole numbers")
+    numbers: NDArray[np.int64] = pixels.astype(np.int64)
+    if numbers.min() < 0:
+        raise RecordError(
+            "bad-labels", f"{name}: holds negative numbers", "number the objects from 1, the background 0"
+        )
+    return numbers
+
+
+def cut_pieces(numbers: NDArray[np.int64]) -> list[Piece]:
+    """The pixels of each number but 0 in (H, W), in the order of the numbers; only their boxes are drawn."""
+    width = numbers.shape[1]
+    flat = numbers.ravel()
+    places = np.flatnonzero(flat)
+    if not len(places):
+        return []
+    places = places[np.argsort(flat[places], kind="stable")]
+    values, starts = np.unique(flat[places], return_index=True)
+    parts = zip(values, np.split(places, starts[1:]), strict=True)
+    return [_piece(int(value), pixels, width) for value, pixels in parts]
+
+
+def _piece(number: int, pixels: NDArray[np.int64], width: int) -> Piece:
+    """From the indices of its pixels in the flattened picture."""
+    rows, columns = np.divmod(pixels, width)
+    top, left = int(rows[0]), int(columns.min())  # pixels come row by row
+    mask = np.zeros((int(rows[-1]) - top + 1, int(columns.max()) - left + 1), dtype=np.bool_)
+    mask[rows - top, columns - left] = True
+    return Piece(number, mask, left, top)

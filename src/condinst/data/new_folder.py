@@ -1,0 +1,82 @@
+"""A new folder that appears whole or not at all, and pictures put into it under names of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from condinst.data.image import MAX_PIXELS, SUFFIXES, opened
+from condinst.errors import CondinstError, UsageError
+
+BY_FORMAT = {"BMP": ".bmp", "GIF": ".gif", "JPEG": ".jpg", "JPEG2000": ".jp2", "PNG": ".png", "PPM": ".ppm",
+             "TIFF": ".tif", "WEBP": ".webp"}  # fmt: skip
+
+
+def check_new(out: Path) -> None:
+    """Raises UsageError where `out` holds something, CondinstError where that cannot be seen."""
+    try:
+        free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    except OSError as error:
+        raise CondinstError(f"{out}: cannot be read ({error.strerror}); choose another folder") from None
+    if not free:
+        raise UsageError(f"{out}: exists already; choose a new or empty folder")
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `out` at the end, or vanishes if anything goes wrong.
+
+    Raises UsageError where `out` holds something, CondinstError where it cannot be written.
+    """
+    check_new(out)
+    temporary = out.parent / f".{out.name[:100]}.{uuid.uuid4().hex}.part"
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if out.exists():
+            out.rmdir()
+        os.replace(temporary, out)
+    except OSError as error:
+        reason = error.strerror or error
+        raise CondinstError(f"{out}: cannot be written ({reason}); free some space or choose another folder") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+class PictureNames:
+    """Names for pictures of many folders in one: those they have, numbered where two would be the same but for the
+    ending or the case of letters, which labels beside them or the file system do not tell apart."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self.renamed = 0
+
+    def new(self, path: Path) -> str:
+        """A name for the picture, with an ending that says that it is one."""
+        ending = path.suffix if path.suffix.lower() in SUFFIXES else _ending(path)
+        stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
+        name, number = stem, 1
+        while name.casefold() in self._taken:
+            number += 1
+            name = f"{stem}-{number}"
+        self._taken.add(name.casefold())
+        self.renamed += name + ending != path.name
+        return name + ending
+
+
+def _ending(path: Path) -> str:
+    with opened(path, str(path), MAX_PIXELS) as image:
+        return BY_FORMAT[image.format or "PNG"]
+
+
+def put(path: Path, target: Path, link: bool) -> None:
+    """A copy of the picture file at `target`, or a symbolic link to it; makes missing folders."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if link:
+        target.symlink_to(path.resolve())
+    else:
+        shutil.copyfile(path, target)

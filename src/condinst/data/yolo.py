@@ -1,0 +1,209 @@
+"""YOLO segmentation: data.yaml, pictures in …/images/…, and for each a text file in …/labels/… with a row an object.
+
+A row is a class number and a polygon, or a class number and a box (centre, width, height), in parts of the picture's
+size. Several rings that cuts join into one, as converters write objects of several parts, are taken apart again.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from condinst.data.findings import RecordError, Report
+from condinst.data.formats import SPLITS, Parts, Split
+from condinst.data.gather import Drawn, Gathering, box_of, check_name, list_pictures, measure, read_lines
+from condinst.data.image import SUFFIXES
+from condinst.data.sample import AnnotatedData, Polygons
+from condinst.errors import DataError, UsageError, first_line
+from condinst.ops.bridges import unbridge
+from condinst.ops.rle import draw_polygons
+
+FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+LARGEST_FILE = 1_000_000  # bytes of a data.yaml, which names classes and folders
+DECIMALS = 6  # of a pixel
+ROUNDING = 0.01  # coordinates outside [0, 1] by more than this are no parts of the picture's size
+
+
+def find(data: Path) -> Parts:
+    """What can be read at `data`, a data.yaml or its folder."""
+    files = [data / name for name in FILES] if data.is_dir() else [data] * (data.suffix.lower() in {".yaml", ".yml"})
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        return {}
+    listed = _load(file)
+    return {split: partial(_read, file, split) for split in SPLITS if listed.get(split)}
+
+
+def _read(file: Path, split: Split, images: Path | None, report: Report) -> AnnotatedData:
+    if images is not None:
+        raise UsageError(f"--images: {file} itself says where its pictures are; change it there")
+    document = _load(file)
+    gathering = Gathering(file, report)
+    names = _read_names(document, file)
+    pictures = _pictures(document, split, file)
+    unlabelled = 0
+    for path in pictures:
+        label = label_path(path)
+        unlabelled += not label.is_file()
+        with gathering.record(label if label.is_file() else path):
+            _read_picture(path, label, names, gathering)
+    if unlabelled == len(pictures):
+        expected = label_path(pictures[0])
+        raise DataError(f"{file}: none of the {unlabelled} pictures of {split} has a label file; expected {expected}")
+    if unlabelled:
+        gathering.notes.append(f"{file}: {unlabelled} pictures of {split} have no label file, so no object")
+    # ids are the numbers in the rows; where data.yaml skips one, a class of that number would have no name
+    return gathering.finish([names[number] for number in sorted(names)], first_id=0)
+
+
+def label_path(picture: Path) -> Path:
+    """Where the objects of a picture are listed: the last folder `images` of its path becomes `labels`."""
+    parts = list(picture.parts)
+    for index in reversed(range(len(parts) - 1)):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        if file.stat().st_size > LARGEST_FILE:
+            raise DataError(f"{file}: over {LARGEST_FILE:,} bytes; a data.yaml holds names of classes and folders")
+        document = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        place = getattr(error, "problem_mark", None)
+        line = f"line {place.line + 1}: " if place else ""
+        raise DataError(f"{file}: not valid YAML ({line}{first_line(getattr(error, 'problem', error))})") from None
+    if not isinstance(document, dict) or "names" not in document:
+        raise DataError(f"{file}: no 'names'; a data.yaml has names of classes and the folders train and val")
+    if "kpt_shape" in document:
+        raise DataError(f"{file}: describes key points (kpt_shape), not objects' outlines")
+    return document
+
+
+def _read_names(document: dict[str, Any], file: Path) -> dict[int, str]:
+    """Class number → name, numbered from 0 without a gap."""
+    listed = document["names"]
+    pairs = dict(enumerate(listed)) if isinstance(listed, list) else listed
+    if not isinstance(pairs, dict) or not pairs:
+        raise DataError(f"{file}: 'names' must list the classes, got {listed!a:.60}")
+    names: dict[int, str] = {}
+    for number, name in pairs.items():
+        if isinstance(name, bool) or name is None or isinstance(name, float):  # YAML reads no, ~ and 1.0 as these
+            raise DataError(f"{file}: names: class {number!a:.20} is read as {name!a}; put its name in quotes")
+        if type(number) is not int:
+            raise DataError(f"{file}: names: {number!a:.40} is no class number; count from 0")
+        try:
+            names[number] = check_name(str(name) if isinstance(name, int) else name, f"names[{number}]")
+        except RecordError as error:
+            raise DataError(f"{file}: {error.message}; {error.remedy}") from None
+    if sorted(names) != list(range(len(names))):
+        raise DataError(f"{file}: names: classes must be numbered from 0 without a gap, got {sorted(names)!s:.60}")
+    if len(set(names.values())) < len(names):
+        raise DataError(f"{file}: 'names' gives two classes the same name; rename or merge them")
+    return names
+
+
+def _pictures(document: dict[str, Any], split: Split, file: Path) -> list[Path]:
+    """The pictures of a split: of folders, of lists (.txt), or of several of these."""
+    listed = document[split]
+    entries = listed if isinstance(listed, list) else [listed]
+    pictures: dict[Path, None] = {}
+    for entry in entries:
+        if not isinstance(entry, str):
+            raise DataError(f"{file}: '{split}' must name folders or lists of pictures, got {entry!a:.60}")
+        pictures.update(dict.fromkeys(_expand(entry, _roots(document, file), f"{file}: '{split}'")))
+    if not pictures:
+        raise DataError(f"{file}: '{split}' has no pictures in {listed!a:.80}")
+    return sorted(pictures)
+
+
+def _roots(document: dict[str, Any], file: Path) -> list[Path]:
+    """The folders that entries may start from. A `path` that is not here is that of the machine it was written on."""
+    beside, stated = file.parent, document.get("path")
+    if stated is not None and not isinstance(stated, str):
+        raise DataError(f"{file}: 'path' must be the folder of the data set, got {stated!a:.60}")
+    stated_roots = [beside / stated, beside.parent / stated] if stated else []
+    return [*(root for root in stated_roots if root.is_dir()), beside]
+
+
+def _expand(entry: str, roots: list[Path], where: str) -> list[Path]:
+    entry = entry if "/" in entry else entry.replace("\\", "/")  # as Windows writes it
+    # Roboflow writes ../train/images for train/images beside the file
+    spellings = (entry, entry[3:]) if entry.startswith("../") else (entry,)
+    places = [root / spelling for spelling in spellings for root in roots]
+    place = next((place for place in places if place.exists()), None)
+    if place is None:
+        raise DataError(f"{where} names {entry}, which is not there; looked for {', '.join(map(str, places[:3]))}")
+    if place.is_dir():
+        return list_pictures(place, deep=True)
+    if place.suffix.lower() == ".txt":
+        try:
+            return [_listed(line, [place.parent, *roots], place) for line in read_lines(place)]
+        except RecordError as error:
+            raise DataError(str(error.at(place, None))) from None
+    if place.suffix.lower() in SUFFIXES:
+        return [place]
+    raise DataError(f"{where} names {place}, which is neither a folder, a list of pictures (.txt) nor a picture")
+
+
+def _listed(line: str, roots: list[Path], file: Path) -> Path:
+    found = next((root / line for root in roots if (root / line).is_file()), None)
+    if found is None:
+        raise DataError(f"{file}: lists {line:.200}, which is not there; looked from {', '.join(map(str, roots[:3]))}")
+    return found
+
+
+def _read_picture(path: Path, label: Path, names: dict[int, str], gathering: Gathering) -> None:
+    height, width = measure(path)
+    objects = []
+    for number, row in enumerate(read_lines(label) if label.is_file() else [], 1):
+        with gathering.record(label, number, f"row {number}"):
+            objects.append(_read_row(row.split(), names, height, width))
+    gathering.add(label, path, (height, width), objects)
+
+
+def _read_row(words: list[str], names: dict[int, str], height: int, width: int) -> Drawn:
+    try:
+        number, *values = map(float, words)
+    except ValueError:
+        raise RecordError("bad-record", f"holds what is no number: {' '.join(words)!a:.60}", "correct it") from None
+    if number not in names:
+        known = f"data.yaml names 0 to {len(names) - 1}"
+        raise RecordError("unknown-category", f"class {words[0]:.20}, but {known}", "correct the row or add the class")
+    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+        message = f"{len(values)} coordinates; a polygon has pairs of 3 points or more, a box 4 numbers"
+        raise RecordError("bad-record", message, "correct it")
+    points = np.array(_corners(values) if len(values) == 4 else values, dtype=np.float64).reshape(-1, 2)
+    if not ((points >= -ROUNDING) & (points <= 1 + ROUNDING)).all():  # NaN is neither
+        worst = values[int(np.nanargmax(np.abs(np.array(values) - 0.5)))] if not math.isnan(sum(values)) else math.nan
+        message = f"coordinate {worst:g} is outside the picture"
+        raise RecordError("outside", message, "coordinates are parts of the picture's width and height, from 0 to 1")
+    # COCO's drawing rule rounds: a vertex that moves by the least bit may take a row of pixels along
+    points = np.round(points * (width, height), DECIMALS)
+    if len(values) == 4:
+        (left, top), (right, bottom) = points.tolist()
+        return Drawn(names[int(number)], (left, top, right, bottom), None)
+    shape = _take_apart(points, height, width)
+    return Drawn(names[int(number)], box_of(shape), shape)
+
+
+def _corners(values: list[float]) -> list[float]:
+    x, y, width, height = values
+    return [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+
+
+def _take_apart(points: np.ndarray[Any, np.dtype[np.float64]], height: int, width: int) -> Polygons:
+    """The parts that cuts join; the ring as it is where one is a hole, which a union of parts cannot say."""
+    rings = unbridge(points)
+    if len(rings) > 1 and draw_polygons(rings, height, width) == draw_polygons([points], height, width):
+        return Polygons(tuple(rings))
+    return Polygons((points,))

@@ -1,0 +1,158 @@
+"""The examination of a data set: each picture decoded once and looked at with its objects, then all together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+from condinst.config import Config
+from condinst.data.doctor.classes import check_set
+from condinst.data.doctor.copies import Copy, Fingerprint, copies_between, copies_within
+from condinst.data.doctor.duplicates import check_duplicates
+from condinst.data.doctor.pictures import check_picture, find_unlisted
+from condinst.data.doctor.shapes import area_differs, check_shapes, draw
+from condinst.data.findings import Finding
+from condinst.data.sample import AnnotatedData, Sample
+from condinst.engine.reach import check_reach
+
+Progress = Callable[[int, int], None]  # (done, of how many)
+ORDER = ("error", "warning", "info")
+
+
+class Twins(NamedTuple):
+    """Two pictures of the same scene, each with its split; `finding` is about the second."""
+
+    finding: Finding
+    first: Sample
+    second: Sample
+    splits: tuple[str, str]
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found, errors first. told: what the reader of each split found, which is in `findings`, too.
+
+    levels: objects by the pyramid level that claims them, −1 for none.
+    """
+
+    findings: tuple[Finding, ...]
+    splits: Mapping[str, AnnotatedData]
+    told: Mapping[str, tuple[Finding, ...]]
+    levels: Mapping[int, int]
+    twins: tuple[Twins, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether training can use the data: no finding is an error."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+
+@dataclass
+class _Notes:
+    """What is gathered on the way through the pictures."""
+
+    findings: list[Finding] = field(default_factory=list)
+    levels: Counter[int] = field(default_factory=Counter)
+    prints: dict[str, list[tuple[Sample, Fingerprint]]] = field(default_factory=dict)
+
+
+def examine(
+    splits: Mapping[str, AnnotatedData],
+    told: Mapping[str, tuple[Finding, ...]],
+    config: Config,
+    whole: bool = False,
+    progress: Progress | None = None,
+) -> Examination:
+    """Look at every picture and object of the splits, read before; `told` is what the reader of each found.
+
+    whole: the splits are all there are, so that other pictures beside theirs are told of.
+    Holds one picture at a time, and of those seen a kilobyte each. Findings are sorted, errors first.
+    """
+    notes = _Notes([finding for found in told.values() for finding in found])
+    turned = {finding.id for finding in notes.findings if finding.kind == "exif-rotated"}
+    total, done = sum(len(data.samples) for data in splits.values()), 0
+    for name, data in splits.items():
+        prints = notes.prints.setdefault(name, [])
+        unlike = 0
+        for sample in data.samples:
+            print, differing = _examine_one(sample, config, notes, sample.image_id in turned)
+            if print is not None:
+                prints.append((sample, print))
+            unlike += differing
+            done += 1
+            if progress is not None:
+                progress(done, total)
+        notes.findings += _areas(data, unlike)
+    if splits:
+        notes.findings += check_set(splits, config.detect.max_detections)
+    if whole:
+        notes.findings += find_unlisted([sample.path for data in splits.values() for sample in data.samples])
+    twins = tuple(_find_twins(notes.prints))
+    notes.findings += [pair.finding for pair in twins]
+    order = {severity: place for place, severity in enumerate(ORDER)}
+    findings = sorted(notes.findings, key=lambda finding: order[finding.severity])
+    return Examination(tuple(findings), splits, told, notes.levels, twins)
+
+
+def _examine_one(sample: Sample, config: Config, notes: _Notes, turned: bool) -> tuple[Fingerprint | None, int]:
+    """The picture's fingerprint, None where it is damaged, and how many of its objects state another area."""
+
+    def tell(finding: Finding) -> None:
+        if not (turned and finding.kind == "exif-rotated"):  # told by the reader, before it turned the annotation
+            notes.findings.append(finding)
+
+    print = check_picture(sample, tell)
+    drawn = draw(sample)
+    notes.findings += check_shapes(sample, drawn)
+    notes.findings += check_duplicates(sample, drawn)
+    notes.levels.update(check_reach(sample, config, tell))
+    return print, sum(map(area_differs, sample.instances, drawn))
+
+
+def _areas(data: AnnotatedData, unlike: int) -> Iterator[Finding]:
+    if unlike:
+        message = f"{unlike} objects state an area that is not their mask's"
+        remedy = "scores by object size go by the stated one; write the mask's"
+        yield Finding("area-mismatch", "info", data.source, None, message, remedy)
+
+
+def _find_twins(prints: Mapping[str, list[tuple[Sample, Fingerprint]]]) -> Iterator[Twins]:
+    """Copies across two splits, then those within each."""
+    for (name, ours), (other, theirs) in combinations(prints.items(), 2):
+        for copy in copies_between([it for _, it in ours], [it for _, it in theirs]):
+            first, second = ours[copy.first][0], theirs[copy.second][0]
+            yield Twins(_both_splits(copy, first, second, (name, other)), first, second, (name, other), copy.exact)
+    for name, own in prints.items():
+        for copy in copies_within([it for _, it in own]):
+            first, second = own[copy.first][0], own[copy.second][0]
+            yield Twins(_repeated(copy, first, second), first, second, (name, name), copy.exact)
+
+
+def _both_splits(copy: Copy, first: Sample, second: Sample, names: tuple[str, str]) -> Finding:
+    what = "the same pixels as" if copy.exact else "much like"
+    message = f"in {names[1]}, shows {what} {_short(first.path, second.path)} in {names[0]}"
+    if copy.exact:
+        remedy = "scores on it mean nothing: remove it from one of the splits"
+        return Finding("both-splits", "error", second.path, second.image_id, message, remedy)
+    remedy = "see whether it is a copy, turned or saved anew, and keep both in one split"
+    return Finding("both-splits", "warning", second.path, second.image_id, message, remedy)
+
+
+def _repeated(copy: Copy, first: Sample, second: Sample) -> Finding:
+    if first.path == second.path:
+        message = f"is listed twice, with ids {first.image_id} and {second.image_id}"
+        remedy = "list it once, with all its objects: those of one record are background in the other"
+        return Finding("listed-twice", "warning", second.path, second.image_id, message, remedy)
+    message = f"shows {'the same pixels as' if copy.exact else 'much like'} {_short(first.path, second.path)}"
+    remedy = "fine if it is meant, as augmentation; it counts twice"
+    return Finding("duplicate-picture", "info", second.path, second.image_id, message, remedy)
+
+
+def _short(path: Path, beside: Path) -> str:
+    """The name alone, where it says enough."""
+    return path.name if path.parent == beside.parent else str(path)

@@ -1,0 +1,178 @@
+"""What the doctor found as a page: totals, histograms, pictures of the worst, and the list."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from condinst.config import Config
+from condinst.data.findings import Finding
+from condinst.data.sample import Instance, Sample
+from condinst.data.transforms import resize_shape
+from condinst.engine.doctor import Examination
+from condinst.engine.doctor_pictures import show_object, show_picture
+from condinst.engine.doctor_summary import by_kind, shorten, summarise
+from condinst.engine.reach import NOWHERE
+from condinst.ops.page import Html, bars, marked, page, picture, pictures, section, table
+from condinst.structures import STRIDES
+
+MOST_PICTURES = 36  # on the page: some 40 kB each
+OF_A_KIND = 6  # pictures
+MOST_LISTED = 500  # findings in the list
+MOST_CLASSES = 60  # in the histogram
+Key = tuple[Path, int | str | None]  # a file, and an id in it
+
+SIZES = (4, 8, 16, 32, 64, 128, 256, 512)  # pixels; where the bars of the sizes begin and end
+
+
+def make_page(examination: Examination, config: Config, data: Path) -> str:
+    """A self-contained HTML document about the data set at `data`, examined with `config`."""
+    summary = summarise(examination)
+    verdict = (
+        marked("info", "Training can go ahead.")
+        if examination.healthy
+        else marked("error", "Training on this would fail or be wrong.")
+    )
+    counts = f"Errors: {summary['errors']}, warnings: {summary['warnings']}, remarks: {summary['infos']}."
+    parts = [
+        Html(f"<p>{verdict} {counts}</p>"),
+        _splits(examination, summary["splits"]),
+        section("Findings", [_kinds(examination)] if examination.findings else ["None."]),
+        _sizes(examination, config),
+        *_classes(examination, summary["splits"]),
+        *_worst(examination, data),
+        *_list(examination, data),
+    ]
+    return page(f"Data check: {data.name or data}", parts)
+
+
+def _splits(examination: Examination, splits: dict[str, dict[str, object]]) -> Html:
+    rows = [
+        (name, part["pictures"], part["instances"], len(examination.splits[name].classes))
+        for name, part in splits.items()
+    ]
+    return table(("", "pictures", "objects", "classes"), rows, numbers_from=1)
+
+
+def _kinds(examination: Examination) -> Html:
+    rows = [
+        (marked(group[0].severity, group[0].severity), group[0].kind, len(group), group[0].remedy)
+        for group in by_kind(examination.findings)
+    ]
+    return table(("severity", "kind", "count", "what to do about the first"), rows)
+
+
+def _sizes(examination: Examination, config: Config) -> Html:
+    """How large the objects are at the input size, and which level of the pyramid learns them."""
+    found = Counter(_bin(size) for size in _longer_sides(examination, config))
+    edges = [
+        f"under {SIZES[0]}",
+        *(f"{a}–{b}" for a, b in pairwise(SIZES)),
+        f"{SIZES[-1]} and more",
+    ]
+    levels = [
+        (f"P{level + 3}, stride {stride}: {_range(config.model.size_ranges[level])}", examination.levels.get(level, 0))
+        for level, stride in enumerate(STRIDES)
+    ]
+    levels.append(("no location", examination.levels.get(NOWHERE, 0)))
+    shorter, longer = config.input.shorter, config.input.longer
+    return section(
+        "Object sizes",
+        [
+            f"At an input whose shorter side has {shorter} pixels, the longer {longer} at most.",
+            section("Longer side of the box, in pixels", [bars([(e, found[i]) for i, e in enumerate(edges)])], 3),
+            section("Level whose locations learn them, by the largest distance to a side", [bars(levels)], 3),
+        ],
+    )
+
+
+def _bin(size: float) -> int:
+    return sum(size >= edge for edge in SIZES)
+
+
+def _range(sizes: tuple[float, float]) -> str:
+    low, high = sizes
+    return f"over {low:g}" if high == float("inf") else f"{max(low, 0):g}–{high:g}"
+
+
+def _longer_sides(examination: Examination, config: Config) -> Iterator[float]:
+    for data in examination.splits.values():
+        for sample in data.samples:
+            _, width = resize_shape(sample.height, sample.width, config.input.shorter, config.input.longer)
+            for instance in sample.instances:
+                x0, y0, x1, y1 = instance.box
+                if not instance.crowd:
+                    yield max(x1 - x0, y1 - y0) * width / sample.width
+
+
+def _classes(examination: Examination, splits: dict[str, dict[str, object]]) -> Iterator[Html]:
+    for name, part in splits.items():
+        counts = part["classes"]
+        assert isinstance(counts, dict)
+        rows = sorted(counts.items(), key=lambda it: -it[1])
+        more = [f"… and {len(rows) - MOST_CLASSES} more classes"] if len(rows) > MOST_CLASSES else []
+        if len(rows) > 1:
+            yield section(f"Objects of each class in {name}", [bars(rows[:MOST_CLASSES]), *more])
+
+
+def _worst(examination: Examination, data: Path) -> Iterator[Html]:
+    """Pictures of each kind, errors first."""
+    left = MOST_PICTURES
+    finder = _Finder(examination)
+    for group in by_kind(examination.findings):
+        shown: list[Html] = []
+        for finding in group:
+            if len(shown) < min(OF_A_KIND, left):
+                shown += finder.show(finding, f"{shorten(finding.file, data)}: {finding.message}")
+        left -= len(shown)
+        if shown:
+            head = f"{group[0].kind} ({len(group)})"
+            yield section(head, [marked(group[0].severity, group[0].severity), pictures(shown)])
+
+
+def _list(examination: Examination, data: Path) -> Iterator[Html]:
+    findings = examination.findings
+    if not findings:
+        return
+    rows = [
+        (marked(it.severity, it.severity), it.kind, shorten(it.file, data), it.message, it.remedy)
+        for it in findings[:MOST_LISTED]
+    ]
+    parts: list[Html | str] = [table(("severity", "kind", "file", "what", "what to do"), rows)]
+    if len(findings) > MOST_LISTED:
+        parts.append(f"… and {len(findings) - MOST_LISTED} more; condinst data check --json lists all.")
+    yield section("All findings", parts)
+
+
+class _Finder:
+    """Leads from a finding to what it is about."""
+
+    def __init__(self, examination: Examination) -> None:
+        self.twins = {id(it.finding): it for it in examination.twins}
+        self.samples: dict[Key, Sample] = {}
+        self.objects: dict[Key, tuple[Sample, Instance]] = {}
+        wanted = {(it.file, it.id) for it in examination.findings}
+        for data in examination.splits.values():
+            for sample in data.samples:
+                # readers name the annotation file, what looked at the picture the picture
+                self.samples |= {(file, sample.image_id): sample for file in (sample.path, data.source)}
+                for instance in sample.instances:
+                    key = sample.path, instance.annotation_id
+                    if key in wanted:
+                        self.objects[key] = sample, instance
+
+    def show(self, finding: Finding, caption: str) -> list[Html]:
+        """Its picture, or two of twins; nothing where there is none to show."""
+        twins, key = self.twins.get(id(finding)), (finding.file, finding.id)
+        if twins is not None:
+            both = [(show_picture(it), it.path.name) for it in (twins.first, twins.second)]
+            return [picture(made, name, caption if index else name) for index, (made, name) in enumerate(both) if made]
+        made = None
+        if finding.message.startswith(f"annotation {finding.id} at "):
+            if key in self.objects:
+                made = show_object(*self.objects[key], box=finding.kind in {"box-mismatch", "outside"})
+        elif key in self.samples and not finding.message.startswith(("annotation", "categor", "class")):
+            made = show_picture(self.samples[key])  # an id in a list of annotations or classes is no picture's
+        return [picture(made, finding.kind, caption)] if made else []

@@ -1,0 +1,95 @@
+"""Small pictures of what the doctor found: the object in question with its outline, or the picture as a whole."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from condinst.data.image import read_image
+from condinst.data.sample import Array8, Box, Instance, Polygons, Sample
+from condinst.errors import DataError
+from condinst.ops.contours import trace
+from condinst.ops.draw import PALETTE
+
+LONGEST = 400  # pixels of a picture on the page
+LEAST_SEEN = 48  # pixels of the original around a small object
+MOST_OUTLINES = 400  # in one picture
+QUALITY = 82  # of the JPEG
+GREY = (96, 96, 96)  # beyond the picture's edge
+
+Points = NDArray[np.float64]  # (P, 2)
+
+
+def show_object(sample: Sample, instance: Instance, box: bool) -> bytes | None:
+    """A JPEG of the object and what lies around it, its outline in yellow, its box, if wanted, in blue; None where
+    the file cannot be read."""
+    x0, y0, x1, y1 = instance.box
+    centre = ((x0 + x1) / 2, (y0 + y1) / 2)
+    half = max(x1 - x0, y1 - y0, LEAST_SEEN) * 0.8
+    # an object far outside must not shrink the picture to a dot
+    half = min(half, 0.75 * max(sample.width, sample.height))
+    centre = min(max(centre[0], 0), sample.width), min(max(centre[1], 0), sample.height)
+    margin = 0.1 * half  # of grey, where the window reaches beyond picture and object
+    window = (
+        max(centre[0] - half, min(x0, 0) - margin),
+        max(centre[1] - half, min(y0, 0) - margin),
+        min(centre[0] + half, max(x1, sample.width) + margin),
+        min(centre[1] + half, max(y1, sample.height) + margin),
+    )
+    return _show(sample, window, [instance], [instance.box] if box else [])
+
+
+def show_picture(sample: Sample) -> bytes | None:
+    """A JPEG of the whole picture with its objects outlined; None where the file cannot be read."""
+    window = (0.0, 0.0, float(sample.width), float(sample.height))
+    return _show(sample, window, sample.instances[:MOST_OUTLINES], [])
+
+
+def _show(sample: Sample, window: Box, instances: Sequence[Instance], boxes: Sequence[Box]) -> bytes | None:
+    try:
+        image = read_image(sample.path)
+    except DataError:
+        return None
+    left, top, right, bottom = (round(side) for side in window)
+    scale = LONGEST / max(right - left, bottom - top)
+    size = max(round((right - left) * scale), 1), max(round((bottom - top) * scale), 1)
+    canvas = _window(image, left, top, right, bottom).resize(size, Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(canvas)
+    rings = [(ring, PALETTE[(2 + i) % len(PALETTE)]) for i, it in enumerate(instances) for ring in outlines(it)]
+    for ring, colour in [*rings, *((_corners(box), PALETTE[1]) for box in boxes)]:
+        line = [((x - left) * scale, (y - top) * scale) for x, y in [*ring.tolist(), ring[0].tolist()]]
+        draw.line(line, fill=(0, 0, 0), width=4, joint="curve")  # a dark rim shows on any colour
+        draw.line(line, fill=colour, width=2, joint="curve")
+    file = io.BytesIO()
+    canvas.save(file, "JPEG", quality=QUALITY)
+    return file.getvalue()
+
+
+def outlines(instance: Instance) -> list[Points]:
+    """The closed lines to draw: polygons as annotated, masks along their pixels, or the box."""
+    if isinstance(instance.shape, Polygons):
+        return list(instance.shape.parts)
+    if instance.shape is None:
+        return [_corners(instance.box)]
+    polygons = trace(instance.shape.decode().view(np.bool_), instance.shape.x, instance.shape.y)
+    return [ring for outer, holes in polygons for ring in (outer, *holes)]
+
+
+def _corners(box: Box) -> Points:
+    x0, y0, x1, y1 = box
+    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float64)
+
+
+def _window(image: Array8, left: int, top: int, right: int, bottom: int) -> Image.Image:
+    """That part of the picture, grey beyond its edge."""
+    height, width = image.shape[:2]
+    canvas = Image.new("RGB", (right - left, bottom - top), GREY)
+    inside = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+    if inside[0] < inside[2] and inside[1] < inside[3]:
+        part = image[inside[1] : inside[3], inside[0] : inside[2]]
+        canvas.paste(Image.fromarray(part), (inside[0] - left, inside[1] - top))
+    return canvas

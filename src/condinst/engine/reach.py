@@ -1,0 +1,105 @@
+"""Which annotated objects training can use at a given input size: by the very rule that assigns them to locations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condinst.config import Config
+from condinst.data.doctor.shapes import told
+from condinst.data.findings import Finding
+from condinst.data.sample import Instance, Sample
+from condinst.data.transforms import resize_shape
+from condinst.data.truth import Shown, make_truth, show
+from condinst.ops.locations import level_sizes
+from condinst.training.targets import Grid, assign_image, make_grid
+
+Tell = Callable[[Finding], None]
+Seen = tuple[Instance, Shown]
+
+ENLARGE = "enlarge the input (input.shorter in training, --size here)"
+THIN = 3  # times as long as wide
+NOWHERE = -1  # the level of an object that no location claims
+
+
+def check_reach(sample: Sample, config: Config, tell: Tell) -> list[int]:
+    """The pyramid level (0 is P3) that claims each object of `sample`, crowds left out; tells of those that none does.
+
+    At `config.input`, without augmentation. An object whose mask has no pixel left at the stride of predicted masks is
+    told, too.
+    """
+    size = resize_shape(sample.height, sample.width, config.input.shorter, config.input.longer)
+    seen = _seen(sample, *size)
+    things = [shown for _, shown in seen]
+    if not seen:
+        return []
+    grid = _grid(size, config)
+    boxes = torch.tensor([thing.box for thing in things], dtype=torch.float32)
+    centroids = torch.tensor([thing.centroid for thing in things], dtype=torch.float32)
+    levels = _levels(grid, assign_image(grid, boxes, centroids, config.targets.center_radius), len(seen))
+    vanished = _vanished(things, size, config.model.mask_head.mask_out_stride)
+    for index, (instance, thing) in enumerate(seen):
+        if levels[index] == NOWHERE:
+            one = slice(index, index + 1)
+            alone = assign_image(grid, boxes[one], centroids[one], config.targets.center_radius)
+            tell(_unclaimed(sample, instance, thing, size, bool((alone >= 0).any())))
+        elif vanished[index]:
+            tell(_too_small(sample, instance, thing, size, config.model.mask_head.mask_out_stride))
+    return levels
+
+
+def _seen(sample: Sample, height: int, width: int) -> list[Seen]:
+    """What an input of that size shows of each object, crowds and objects of no pixel left out."""
+    matrix = np.array([[width / sample.width, 0, 0], [0, height / sample.height, 0]], dtype=np.float64)
+    found: list[Seen] = []
+    for instance in sample.instances:
+        found += [(instance, thing) for thing in show(replace(sample, instances=(instance,)), matrix, height, width)]
+    return found
+
+
+def _grid(size: tuple[int, int], config: Config) -> Grid:
+    divisor = config.model.size_divisor
+    height, width = (-(-side // divisor) * divisor for side in size)
+    return make_grid(level_sizes(height, width), config.model.size_ranges, torch.device("cpu"))
+
+
+def _levels(grid: Grid, chosen: Tensor, count: int) -> list[int]:
+    """Of each of `count` objects, the level that most of its locations are of."""
+    level = torch.arange(len(grid.sizes)).repeat_interleave(grid.sizes.prod(1))
+    positive = chosen >= 0
+    votes = torch.bincount(level[positive] * count + chosen[positive], minlength=len(grid.sizes) * count)
+    most, which = votes.reshape(len(grid.sizes), count).max(0)
+    levels: list[int] = torch.where(most > 0, which, NOWHERE).tolist()
+    return levels
+
+
+def _vanished(things: list[Shown], size: tuple[int, int], stride: int) -> list[bool]:
+    truth = make_truth(things, *size, stride)
+    counts = (truth.mask_places[:, 2] * truth.mask_places[:, 3]).tolist()
+    return [not bool(pixels.any()) for pixels in torch.split(truth.mask_pixels, counts)]
+
+
+def _extent(thing: Shown, size: tuple[int, int]) -> str:
+    x0, y0, x1, y1 = thing.box
+    return f"at an input of {size[1]}×{size[0]} it has {x1 - x0:.1f}×{y1 - y0:.1f} pixels"
+
+
+def _unclaimed(sample: Sample, instance: Instance, thing: Shown, size: tuple[int, int], alone: bool) -> Finding:
+    if alone:
+        message = f"{_extent(thing, size)} and smaller objects take all locations at its centre: none learns it"
+        return told(sample, instance, "no-location", "warning", message, "see if it is meant; a larger input may help")
+    x0, y0, x1, y1 = thing.box
+    message = f"{_extent(thing, size)} and no location of its level lies at its centre: none learns it"
+    remedy = ENLARGE
+    if max(x1 - x0, y1 - y0) > THIN * min(x1 - x0, y1 - y0):
+        remedy = "thin as it is, it may be reached at other sizes: train with several (augment.shorter)"
+    return told(sample, instance, "no-location", "warning", message, remedy)
+
+
+def _too_small(sample: Sample, instance: Instance, thing: Shown, size: tuple[int, int], stride: int) -> Finding:
+    message = f"{_extent(thing, size)}, and no pixel of its mask is left at stride {stride}"
+    return told(sample, instance, "too-small", "warning", message, ENLARGE)

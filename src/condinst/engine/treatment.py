@@ -1,0 +1,48 @@
+"""A new copy of an examined data set with all put right that can be without guessing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from condinst.data.doctor.repair import Change, done_by_reader, repair_set, unite_classes
+from condinst.data.doctor.write_copy import write_copy
+from condinst.data.sample import AnnotatedData
+from condinst.engine.doctor import Examination
+from condinst.errors import DataError
+
+
+def treat(examination: Examination, source: Path, out: Path) -> list[Change]:
+    """Write the repaired data set to `out`, a new or empty folder, as COCO JSON with pictures; returns every change.
+
+    Raises UsageError for a folder that holds something, DataError where nothing would be left to train on,
+    CondinstError where `out` cannot be written.
+    """
+    changes: list[Change] = []
+    splits: dict[str, AnnotatedData] = {}
+    for name, data in examination.splits.items():
+        changes += done_by_reader(examination.told.get(name, ()), data)
+        splits[name] = repair_set(data, examination.findings, changes.append)
+    splits = _separate(unite_classes(splits, changes.append) if splits else {}, examination, changes)
+    first = next(iter(splits), None)
+    if first is None or not any(sample.instances for sample in splits[first].samples):
+        raise DataError(f"{source}: nothing would be left to train on; --fix cannot help, see the findings")
+    return write_copy(splits, changes, source, out)
+
+
+def _separate(
+    splits: Mapping[str, AnnotatedData], examination: Examination, changes: list[Change]
+) -> dict[str, AnnotatedData]:
+    """Without the pictures that a later split has, too, pixel by pixel: what is measured on stays as it was."""
+    separate = dict(splits)
+    for twins in examination.twins:
+        earlier, later = twins.splits
+        if earlier == later or not twins.exact:
+            continue
+        kept = tuple(it for it in separate[earlier].samples if it.path != twins.first.path)
+        if len(kept) < len(separate[earlier].samples):
+            what = f"left out of {earlier}: {twins.second.path.name} in {later} has the same pixels"
+            changes.append(Change("both-splits", twins.first.path, twins.first.image_id, what))
+            separate[earlier] = replace(separate[earlier], samples=kept)
+    return separate

@@ -1,0 +1,127 @@
+"""Self-contained HTML pages: no script, no network; readable on a phone, on paper and in the dark.
+
+Text is escaped wherever it comes in; only `Html`, which these functions return, is taken as it is.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --dim: #5b6470; --line: #d5dae0; --paper: #fff; --soft: #f3f5f7;
+  --error: #b3261e; --warning: #8a5a00; --info: #2457a6; --bar: #4c8bd6; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ed; --dim: #9aa4b0; --line: #3a424c; --paper: #14181d;
+  --soft: #1e242b; --error: #ff8a80; --warning: #ffcb6b; --info: #8ab4f8; --bar: #5b9be6; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 72rem; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif; overflow-wrap: anywhere; }
+h1 { font-size: 1.7rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; }
+h3 { font-size: 1.05rem; margin: 1.5rem 0 .25rem; } p { margin: .5rem 0; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; margin: .75rem 0; font-size: .93rem; }
+th, td { padding: .3rem .7rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top;
+  min-width: 4.5rem; }
+th { background: var(--soft); white-space: nowrap; } .number { text-align: right; font-variant-numeric: tabular-nums;
+  white-space: nowrap; }
+.pictures { display: flex; flex-wrap: wrap; gap: 1rem; margin: .75rem 0; align-items: flex-start; }
+figure { margin: 0; max-width: 100%; } figcaption { color: var(--dim); font-size: .88rem; max-width: 34rem; }
+img, svg { max-width: 100%; height: auto; display: block; } img { background: var(--soft); }
+table.bars { width: 100%; max-width: 44rem; } table.bars td { border: 0; padding: .1rem .7rem .1rem 0; }
+.bars td:first-child { min-width: 8rem; max-width: 18rem; } .bars .bar { width: 70%; vertical-align: middle; }
+.bars i { display: block; height: .95rem; background: var(--bar); border-radius: 2px; }
+.error { color: var(--error); font-weight: 600; } .warning { color: var(--warning); font-weight: 600; }
+.info { color: var(--info); } .dim { color: var(--dim); }
+@media print { body { max-width: none; } figure, tr { break-inside: avoid; } }
+"""
+
+
+class Html(str):
+    """Markup that is already safe to stand in a page."""
+
+    __slots__ = ()
+
+
+Part = str | Html  # a plain string is a paragraph of text
+
+
+def page(title: str, parts: Iterable[Part]) -> str:
+    """A whole document."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{_text(title)}</h1>\n"
+        f"{_joined(parts)}\n</body>\n</html>\n"
+    )
+
+
+def section(title: str, parts: Iterable[Part], level: int = 2) -> Html:
+    """A heading (2 for a chapter, 3 inside one) and what stands under it."""
+    return Html(f"<section>\n<h{level}>{_text(title)}</h{level}>\n{_joined(parts)}\n</section>")
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[object]], numbers_from: int | None = None) -> Html:
+    """A table that scrolls sideways where it is too wide; columns from `numbers_from` on are aligned right."""
+
+    def line(tag: str, cells: Sequence[object]) -> str:
+        marks = ["" if numbers_from is None or i < numbers_from else ' class="number"' for i in range(len(cells))]
+        inside = "".join(f"<{tag}{mark}>{_text(cell)}</{tag}>" for cell, mark in zip(cells, marks, strict=True))
+        return f"<tr>{inside}</tr>"
+
+    body = "\n".join(line("td", row) for row in rows)
+    return Html(
+        f'<div class="wide"><table>\n<thead>{line("th", headers)}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
+    )
+
+
+def picture(content: bytes, alt: str, caption: str = "") -> Html:
+    """A JPEG or PNG file, carried inside the page. Raises ValueError for bytes that are neither."""
+    if content.startswith(b"\xff\xd8\xff"):
+        kind = "jpeg"
+    elif content.startswith(b"\x89PNG\r\n\x1a\n"):
+        kind = "png"
+    else:
+        raise ValueError("picture: expected the bytes of a JPEG or PNG file")
+    source = f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+    return _figure(f'<img src="{source}" alt="{_text(alt)}" loading="lazy">', caption)
+
+
+def drawing(svg: str, caption: str = "") -> Html:
+    """An SVG element that the caller has made; text in it must be escaped already."""
+    return _figure(svg, caption)
+
+
+def pictures(parts: Iterable[Html]) -> Html:
+    """Pictures and drawings side by side as far as the width allows."""
+    return Html(f'<div class="pictures">\n{_joined(parts)}\n</div>')
+
+
+def bars(rows: Sequence[tuple[str, float]], shown: Sequence[str] | None = None) -> Html:
+    """A horizontal bar for each (label, value ≥ 0), with its value, or the text of `shown`, beside it."""
+    largest = max((value for _, value in rows), default=0) or 1
+    words = shown if shown is not None else [f"{value:g}" for _, value in rows]
+    lines = "\n".join(
+        f'<tr><td>{_text(label)}</td><td class="bar"><i style="width: {100 * value / largest:.2f}%"></i></td>'
+        f'<td class="number">{_text(word)}</td></tr>'
+        for (label, value), word in zip(rows, words, strict=True)
+    )
+    return Html(f'<table class="bars">\n{lines}\n</table>')
+
+
+def marked(kind: str, text: str) -> Html:
+    """Text in the colour of `kind`: error, warning, info or dim."""
+    return Html(f'<span class="{_text(kind)}">{_text(text)}</span>')
+
+
+def _figure(inside: str, caption: str) -> Html:
+    below = f"<figcaption>{_text(caption)}</figcaption>" if caption else ""
+    return Html(f"<figure>{inside}{below}</figure>")
+
+
+def _joined(parts: Iterable[Part]) -> str:
+    return "\n".join(part if isinstance(part, Html) else f"<p>{_text(part)}</p>" for part in parts)
+
+
+def _text(value: object) -> str:
+    """Fit to stand between tags and in quotes; half characters, which UTF-8 has no bytes for, become question marks."""
+    return value if isinstance(value, Html) else escape(str(value).encode("utf-8", "replace").decode("utf-8"))
