@@ -208,11 +208,14 @@ def draw_truth(sample: Sample, size: Size, padded: Size, stride: int) -> tuple[T
         rles = codec.frPyObjects([part.ravel().tolist() for part in instance.shape.parts], height, width)
         bitmap[:height, :width] = torch.from_numpy(codec.decode(codec.merge(rles)))
     labels = torch.tensor([instance.label for instance in sample.instances])
+    masks = bitmaps[:, stride // 2 :: stride, stride // 2 :: stride].bool()
+    whole = torch.tensor([[0, 0, masks.shape[2], masks.shape[1]]]).expand(len(masks), 4)
     truth = Truth(
         boxes=torch.tensor([instance.box for instance in sample.instances], dtype=torch.float32),
         labels=labels,
         centroids=centroids(bitmaps),
-        masks=bitmaps[:, stride // 2 :: stride, stride // 2 :: stride].bool(),
+        mask_pixels=masks.flatten(),
+        mask_places=whole,
         semantic=semantic(bitmaps, labels),
         has_mask=torch.ones(len(labels), dtype=torch.bool),
     )

@@ -45,8 +45,9 @@ from condinst.config import Config
 from condinst.data.batch import Batch, Collate, Example
 from condinst.data.sample import Array8, Instance, Polygons, Sample
 from condinst.data.truth import draw_truth
+from condinst.engine.losses import condinst_losses, prepare
 from condinst.engine.optimizer import make_optimizer
-from condinst.engine.train import condinst_losses, make_accelerator
+from condinst.engine.processes import make_accelerator
 from condinst.structures import STRIDES, Truth
 from condinst.training import objective
 from condinst.training.targets import assign
@@ -109,7 +110,8 @@ def step(
     batch = batch.to(accelerator.device)
     clock.note("truth and batch")
     with published_mask_head() if published else nullcontext():
-        losses = condinst_losses(model, batch, torch.Generator().manual_seed(0), 0, config, accelerator)
+        (part,) = prepare([batch], config, accelerator)
+        losses = condinst_losses(model, part, torch.Generator().manual_seed(0), 0, config)
     total = torch.stack(list(losses.values())).sum()
     clock.note("forward")
     optimizer.zero_grad()
@@ -184,9 +186,7 @@ def count_positives() -> int:
     batch, _ = our_batch([polygon_sample(index) for index in range(PICTURES)], [busy_picture(*SIZE)] * 2, config)
     height, width = batch.images.tensor.shape[2:]
     levels = [(-(-height // stride), -(-width // stride)) for stride in STRIDES]
-    stride = config.model.mask_head.mask_out_stride
-    size, radius = (height // stride, width // stride), config.targets.center_radius
-    targets = assign(batch.truths, levels, config.model.size_ranges, CLASSES, radius, size)
+    targets = assign(batch.truths, levels, config.model.size_ranges, CLASSES, config.targets.center_radius)
     return int((targets.instance_index >= 0).sum())
 
 

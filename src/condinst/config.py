@@ -163,7 +163,7 @@ class BoxSupervisionConfig(Section):
 
 
 class AugmentConfig(Section):
-    """What a training image goes through."""
+    """What a training image goes through. Where it is made of several, each of them goes through all the rest alone."""
 
     shorter: Annotated[tuple[Side, ...], Field(min_length=1)] = (640, 672, 704, 736, 768, 800)  # one is drawn
     longer: Side = 1333
@@ -176,6 +176,8 @@ class AugmentConfig(Section):
     contrast: Fraction = 0.0
     saturation: Fraction = 0.0
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    mosaic: Fraction = 0.0  # how often four pictures share one canvas: of the crop's size, or the first picture's
+    copy_paste: Fraction = 0.0  # how often some of another picture's objects are pasted in
 
     @model_validator(mode="after")
     def _jitter_is_a_range(self) -> Self:
@@ -240,6 +242,8 @@ class Config(Section):
     def _supervision_suffices(self) -> Self:
         if self.targets.supervision == "boxes" and self.model.semantic:
             raise ValueError("targets.supervision is boxes and model.semantic is true: that head learns from masks")
+        if self.targets.supervision == "boxes" and self.augment.copy_paste:
+            raise ValueError("targets.supervision is boxes but pasting needs masks; set augment.copy_paste=0")
         return self
 
     @classmethod
@@ -344,4 +348,6 @@ def _first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     place = one_line(".".join(str(part) for part in first["loc"])[:200]) or "settings"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "value_error":  # one of our own, which says what it got
+        return f"{place}: {first['ctx']['error']}{more}"
     return f"{place}: {first['msg']}, got {show(first['input'])}{more}"

@@ -33,16 +33,17 @@ class Truth(NamedTuple):
     """The annotation of one training image, in the padded input's pixels.
 
     boxes: (M, 4) float32. labels: (M,) int64 in [0, C). centroids: (M, 2) float32 (x, y) of each full-resolution
-    mask. masks: (M, ceil(H/s), ceil(W/s)) bool, the full-resolution mask sampled at [s/2::s], s = mask_out_stride.
-    semantic: (ceil(H/8), ceil(W/8)) int64, at the pixels [4::8] the label of the smallest mask there, −1 where none.
-    has_mask: (M,) bool; an instance without a mask has its filled box for one and the box's centre for centroid, and
-    is not in `semantic`.
+    mask. mask_pixels, mask_places: (P,) bool and (M, 4) int64, the full-resolution masks sampled at [s/2::s], s =
+    mask_out_stride, and packed (ops/packed_masks.py). semantic: (ceil(H/8), ceil(W/8)) int64, at the pixels [4::8] the
+    label of the smallest mask there, −1 where none. has_mask: (M,) bool; an instance without a mask has its filled box
+    for one and the box's centre for centroid, and is not in `semantic`.
     """
 
     boxes: Tensor
     labels: Tensor
     centroids: Tensor
-    masks: Tensor
+    mask_pixels: Tensor
+    mask_places: Tensor
     semantic: Tensor
     has_mask: Tensor
 
@@ -72,16 +73,18 @@ class Targets(NamedTuple):
     """What each location of a batch should say; locations of all levels in one row, P3 first.
 
     labels: (N, L) int64, C where background. distances_in_strides: (N, L, 4), 0 where background.
-    centerness: (N, L), 0 where background. instance_index: (N, L) int64 into `masks`, −1 where background.
-    masks: (M of all images, H/s, W/s) bool at mask_out_stride. semantic: (N, H/8, W/8) int64, −1 where background.
-    has_mask: (M of all images,) bool, whether `masks` holds a mask or a filled box.
+    centerness: (N, L), 0 where background. instance_index: (N, L) int64 into the masks, −1 where background.
+    mask_pixels, mask_places: the packed masks of all images, (P,) bool and (M of all images, 4) int64.
+    semantic: (N, H/8, W/8) int64, −1 where background.
+    has_mask: (M of all images,) bool, whether it is a mask or a filled box.
     """
 
     labels: Tensor
     distances_in_strides: Tensor
     centerness: Tensor
     instance_index: Tensor
-    masks: Tensor
+    mask_pixels: Tensor
+    mask_places: Tensor
     semantic: Tensor
     has_mask: Tensor
 
@@ -96,7 +99,7 @@ class Positives(NamedTuple):
 class PositiveMasks(NamedTuple):
     """What the dynamic mask head draws for K positives.
 
-    logits: (K, H/s, W/s) float32. image_index: (K,) int64. instance_index: (K,) int64 into `Targets.masks`.
+    logits: (K, H/s, W/s) float32. image_index: (K,) int64. instance_index: (K,) int64 into the masks of Targets.
     """
 
     logits: Tensor

@@ -12,26 +12,23 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pycocotools import mask as reference
 
 from condinst.config import Config
 from condinst.data.coco import read_coco
+from condinst.engine.analysis import Fit
 from condinst.engine.evaluate import evaluate
 from condinst.errors import DataError, UsageError
-from condinst.inference.result import Boxes, Masks, Result
 from condinst.model.condinst import CondInst
-from condinst.ops.rle import Region, encode
 from condinst.predictor import Predictor
 from condinst.recipes import load_recipe
 from condinst.weights.folder import save_model
 
 ROOT = Path(__file__).parent.parent.parent
 NUCLEI = ROOT / "tests" / "data" / "nuclei"
-MODULES = ("card", "card_pictures", "card_text", "matching", "model_card", "results", "tables")
+MODULES = ("card", "card_pictures", "card_text", "ceiling", "model_card", "results", "tables")
 
 
 @pytest.fixture
@@ -43,54 +40,6 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
         del sys.modules[name]
 
 
-def result_of(bitmaps: list[np.ndarray], scores: list[float], labels: list[int]) -> Result:
-    height, width = bitmaps[0].shape
-    masks = Masks(tuple(encode(Region(bitmap, 0, 0), height, width) for bitmap in bitmaps), (height, width))
-    boxes = Boxes(torch.zeros(len(bitmaps), 4), torch.tensor(scores), torch.tensor(labels))
-    return Result(boxes, masks, {0: "a", 1: "b"}, (height, width))
-
-
-def strip(left: int, right: int) -> np.ndarray:
-    """4 × 20 pixels, true in the columns [left, right)."""
-    bitmap = np.zeros((4, 20), dtype=bool)
-    bitmap[:, left:right] = True
-    return bitmap
-
-
-def test_match_by_hand(modules: dict[str, ModuleType]) -> None:
-    truth = result_of([strip(0, 8), strip(10, 18)], [1, 1], [0, 0])
-    # IoU with the first: 4/8 for the best-scored, 1 for the second, which comes too late; the third is of another
-    # class; the fourth has 6/8 with the second truth
-    predicted = result_of([strip(0, 4), strip(0, 8), strip(10, 18), strip(12, 18)], [0.9, 0.8, 0.7, 0.6], [0, 0, 1, 0])
-    loose = modules["matching"].match(predicted, truth, 0.5)
-    assert loose.truth_of.tolist() == [0, -1, -1, 1]
-    assert loose.found_by.tolist() == [0, 3]
-    strict = modules["matching"].match(predicted, truth, 0.75)
-    assert strict.truth_of.tolist() == [-1, 0, -1, 1]
-    nothing = modules["matching"].match(predicted[[]], truth, 0.5)
-    assert nothing.pairs == 0
-    assert nothing.found_by.tolist() == [-1, -1]
-
-
-@pytest.mark.parametrize("name", ["nuclei", "mushrooms", "coco_mini"])
-def test_truth_is_the_annotation(name: str, modules: dict[str, ModuleType]) -> None:
-    folder = ROOT / "tests" / "data" / name
-    data = read_coco(folder / "val.json", folder / "images")
-    records = json.loads((folder / "val.json").read_text())["annotations"]
-    for sample in data.samples:
-        truth = modules["matching"].truth_of(sample, data.classes)
-        own = [r for r in records if r["image_id"] == sample.image_id and not r["iscrowd"]]
-        assert len(truth) == len(own)
-        for rle, record in zip(truth.masks.rle, own, strict=True):
-            segmentation = record["segmentation"]
-            if isinstance(segmentation, list):
-                parts = reference.frPyObjects(segmentation, sample.height, sample.width)
-                expected = reference.decode(reference.merge(parts))
-            else:
-                expected = reference.decode(segmentation)
-            assert np.array_equal(reference.decode(rle), expected)
-
-
 def test_truth_scores_one_unless_the_limit_cuts_it(modules: dict[str, ModuleType]) -> None:
     held_out = read_coco(NUCLEI / "val.json", NUCLEI / "images")
     most = max(len(sample.instances) for sample in held_out.samples)
@@ -100,13 +49,13 @@ def test_truth_scores_one_unless_the_limit_cuts_it(modules: dict[str, ModuleType
 
 
 def test_ranking_and_choice(modules: dict[str, ModuleType], tmp_path: Path) -> None:
-    pictures, fit_of = modules["card_pictures"], modules["card"].Fit
+    pictures = modules["card_pictures"]
     fits = []
     colours = (0, 0, 0, 10, 255, 255, 0, 0)
     found_of = [(1, 2), (9, 10), (1, 1), (4, 10), (0, 0), (8, 10), (0, 9), (10, 10)]
     for index, (grey, (found, objects)) in enumerate(zip(colours, found_of, strict=True)):
         Image.new("L", (4, 4), grey).save(tmp_path / f"{index}.png")
-        fits.append(fit_of(file=f"{index}.png", objects=objects, predicted=objects, matched50=found, matched75=found))
+        fits.append(Fit(file=f"{index}.png", objects=objects, predicted=objects, matched50=found, matched75=found))
     ranked = pictures.rank(fits)
     assert [fit.file for fit in ranked] == [f"{n}.png" for n in (7, 2, 1, 5, 0, 3, 6)]  # ties: more objects first
     choice = pictures.choose(ranked, tmp_path)
@@ -203,6 +152,11 @@ def test_from_run_to_results(
     assert all(kept[key] == facts[key] for key in ("scores", "ceiling", "fits", "shown"))
     assert "at 20 detections +0.000 mask AP" in (folder / "README.md").read_text()
 
+    beside = tmp_path / "benchmarks" / "results" / "beside"
+    beside.mkdir(parents=True)
+    longer = {"iterations": 10, "seconds": 118, "scores": scores}
+    pair = summary | {"seed": 3, "command": "train the rival", "same_time": longer}
+    (beside / "nuclei-3.json").write_text(json.dumps(pair))
     fill = modules["results"].main
     (tmp_path / "docs" / "results.md").write_bytes((ROOT / "docs" / "results.md").read_bytes())
     with pytest.raises(DataError, match=r"run python benchmarks/results\.py"):
@@ -213,6 +167,8 @@ def test_from_run_to_results(
     assert f"| {again.segm.AP:.3f} |" in page
     assert "a \\| test" in page
     assert "train the rival" in page
+    assert "| nuclei | 1 | 20 | 40 images |" in page
+    assert "| nuclei | 1 | 20 | the same time: 80 / 40 images |" in page
 
 
 def test_rival_of_another_layout(modules: dict[str, ModuleType], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from condinst.config import BoxSupervisionConfig, LossConfig, MaskHeadConfig, ModelConfig
+from condinst.ops.packed_masks import pack, unpack
 from condinst.structures import (
     STRIDES,
     ColourPairs,
@@ -63,14 +64,18 @@ def make_truths(stride: int = 4, classes: int = 3, instances: tuple[int, ...] = 
             semantic[mask[4::8, 4::8]] = label
         masks = pixels[:, stride // 2 :: stride, stride // 2 :: stride]
         has_mask = torch.ones(count, dtype=torch.bool)
-        truths.append(Truth(boxes, labels, (boxes[:, :2] + boxes[:, 2:]) / 2, masks, semantic, has_mask))
+        truths.append(Truth(boxes, labels, (boxes[:, :2] + boxes[:, 2:]) / 2, *pack(masks), semantic, has_mask))
     return tuple(truths)
 
 
 def make_targets(stride: int = 4, classes: int = 3, instances: tuple[int, ...] = (4, 2)) -> Targets:
     truths = make_truths(stride, classes, instances)
-    size = (SIDE // stride, SIDE // stride)
-    return assign(truths, LEVELS, ModelConfig().size_ranges, classes, 1.5, size)
+    return assign(truths, LEVELS, ModelConfig().size_ranges, classes, 1.5)
+
+
+def whole_masks(packed: Truth | Targets, side: int) -> Tensor:
+    """All masks (M, side, side)."""
+    return unpack(packed.mask_pixels, packed.mask_places, torch.arange(len(packed.mask_places)), (side, side))
 
 
 def run(
@@ -182,7 +187,7 @@ def plain(output: NetworkOutput, targets: Targets, config: LossConfig) -> dict[s
         features = output.mask_features[image].detach().double().numpy()
         logits = plain_logits(features, filters[image, at], np.array(location), scale)
         drawn = 1 / (1 + np.exp(-logits))
-        truth = targets.masks[targets.instance_index[image, at]].double().numpy()
+        truth = whole_masks(targets, 16)[targets.instance_index[image, at]].double().numpy()
         dice = 1 - 2 * (drawn * truth).sum() / ((drawn**2).sum() + truth.sum() + 1e-5)
         both = {"dice": dice, "bce": entropy(logits, truth).mean()}
         mask += both[config.mask] if config.mask != "both" else sum(both.values())
@@ -249,7 +254,7 @@ def test_supervision_by_boxes(masked: str) -> None:
         logits = plain_logits(features, filters[image, at], np.array(location), scale)
         drawn = 1 / (1 + np.exp(-logits))
         instance = targets.instance_index[image, at]
-        truth = targets.masks[instance].double().numpy()
+        truth = whole_masks(targets, 16)[instance].double().numpy()
         if targets.has_mask[instance]:
             dice.append(apart(drawn, truth))
         else:
@@ -358,11 +363,11 @@ def test_instances_that_no_location_sees() -> None:
         torch.tensor([[1.0, 1, 3, 3]]),
         torch.tensor([0]),
         torch.tensor([[2.0, 2]]),
-        torch.zeros(1, 32, 32, dtype=torch.bool),
+        *pack(torch.zeros(1, 32, 32, dtype=torch.bool)),
         torch.full((16, 16), -1),
         torch.ones(1, dtype=torch.bool),
     )
-    targets = assign((truth,), LEVELS, ModelConfig().size_ranges, 3, 1.5, (32, 32))
+    targets = assign((truth,), LEVELS, ModelConfig().size_ranges, 3, 1.5)
     assert measure_norms(targets).positives == 0
     output = make_output(images=1)
     found = run(output, targets, LossConfig())
@@ -439,13 +444,13 @@ def test_mirrored() -> None:
             (truth.boxes * torch.tensor([-1, 1, -1, 1]) + torch.tensor([SIDE, 0, SIDE, 0]))[:, [2, 1, 0, 3]],
             truth.labels,
             truth.centroids * torch.tensor([-1, 1]) + torch.tensor([SIDE, 0]),
-            truth.masks.flip(2),
+            *pack(whole_masks(truth, 16).flip(2)),
             truth.semantic.flip(1),
             truth.has_mask,
         )
         for truth in truths
     )
-    targets = [assign(t, LEVELS, ModelConfig().size_ranges, 3, 1.5, (16, 16)) for t in (truths, turned)]
+    targets = [assign(t, LEVELS, ModelConfig().size_ranges, 3, 1.5) for t in (truths, turned)]
     plain_losses = run(output, targets[0], LossConfig(), mask_head=mask_head)
     mirrored_losses = run(mirrored, targets[1], LossConfig(), mask_head=mask_head)
     for one, other in zip(plain_losses, mirrored_losses, strict=True):

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from condinst.structures import HeadOutput, Positives, Targets
-from condinst.training.sampling import Sampling, choose_positives
+from condinst.training.sampling import Sampling, choose_positives, count_positives
 
 LEVELS = [(8, 8), (4, 4), (2, 2), (1, 1), (1, 1)]
 LOCATIONS = sum(height * width for height, width in LEVELS)
@@ -23,7 +23,7 @@ def make_head(images: int, classes: int = 3) -> HeadOutput:
 def make_targets(instance_index: Tensor) -> Targets:
     """Nothing but the positives matters here."""
     nothing = torch.empty(0)
-    return Targets(nothing, nothing, nothing, instance_index, nothing, nothing, nothing)
+    return Targets(nothing, nothing, nothing, instance_index, nothing, nothing, nothing, nothing)
 
 
 def scattered(images: int = 3, per_image: int = 4) -> Tensor:
@@ -67,6 +67,21 @@ def test_the_best_of_each_instance(most: int) -> None:
     assert {int(index[place]) for place in found} == {0, 1, 2, 3, 8, 9, 10, 11}
     if most == 10_000:
         assert len(found) == (index >= 0).sum()
+
+
+def test_more_instances_than_there_is_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the one of each instance, the best of each image."""
+    monkeypatch.setattr("condinst.training.sampling.CROWD", 3)
+    head, index = make_head(3), scattered()
+    scores = rows(head.class_logits).sigmoid().amax(2) * rows(head.centerness_logits).sigmoid()[..., 0]
+    one_each = best_by_loop(head, index, 1)
+    expected = []
+    for image in range(3):
+        mine = [place for place in one_each if place[0] == image]
+        expected += sorted(mine, key=lambda place: -scores[place].item())[:3]
+    assert pick(head, index, "best_per_image", 1) == sorted(expected)
+    assert len(expected) == 6
+    assert count_positives(make_targets(index), "best_per_image", 1) == 6
 
 
 def test_the_best_need_no_luck() -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from condinst.config import ModelConfig
+from condinst.ops.packed_masks import pack, unpack
 from condinst.structures import STRIDES, Targets, Truth
 from condinst.training.targets import Grid, assign, assign_image, make_grid, measure_norms
 
@@ -28,11 +29,16 @@ def make_truth(boxes: list[list[float]], centroids: list[list[float]], labels: l
         mask[box[1] // 4 : box[3] // 4, box[0] // 4 : box[2] // 4] = True
         semantic[box[1] // 8 : box[3] // 8, box[0] // 8 : box[2] // 8] = label
     centers, has_mask = torch.tensor(centroids).reshape(-1, 2), torch.ones(len(boxes), dtype=torch.bool)
-    return Truth(corners, torch.tensor(labels).long(), centers, masks, semantic, has_mask)
+    return Truth(corners, torch.tensor(labels).long(), centers, *pack(masks), semantic, has_mask)
+
+
+def whole_masks(packed: Truth | Targets, side: int = 64) -> Tensor:
+    every = torch.arange(len(packed.mask_places))
+    return unpack(packed.mask_pixels, packed.mask_places, every, (side // 4, side // 4))
 
 
 def assign_all(*truths: Truth, side: int = 64, classes: int = 3) -> Targets:
-    return assign(truths, level_sizes(side), RANGES, classes, RADIUS, (side // 4, side // 4))
+    return assign(truths, level_sizes(side), RANGES, classes, RADIUS)
 
 
 def positives(targets: Targets, image: int, width: int = 8) -> list[tuple[int, int]]:
@@ -97,7 +103,7 @@ def test_a_huge_box_is_for_p7() -> None:
     assert chosen.sum() == 4
 
 
-def brute_force(grid: Grid, boxes: Tensor, centroids: Tensor) -> list[int]:
+def brute_force(grid: Grid, boxes: Tensor, centroids: Tensor, radius: float = RADIUS) -> list[int]:
     found = []
     for (x, y), stride, low, high in zip(
         grid.points.double().tolist(), grid.strides.tolist(), grid.low.tolist(), grid.high.tolist(), strict=True
@@ -106,7 +112,7 @@ def brute_force(grid: Grid, boxes: Tensor, centroids: Tensor) -> list[int]:
         for index, ((x0, y0, x1, y1), (cx, cy)) in enumerate(
             zip(boxes.double().tolist(), centroids.double().tolist(), strict=True)
         ):
-            reach = RADIUS * stride
+            reach = radius * stride
             left, right = max(cx - reach, x0), min(cx + reach, x1)
             top, bottom = max(cy - reach, y0), min(cy + reach, y1)
             if not (left < x < right and top < y < bottom):
@@ -132,6 +138,23 @@ def test_loops_agree() -> None:
     assert {grid.strides[found >= 0].unique().tolist()[i] for i in range(3)} == {8, 16, 32}
 
 
+@pytest.mark.parametrize("at_once", [1, 700, 2**20])
+@pytest.mark.parametrize("radius", [0.3, 1.5, 2.25, 7.0, 1e9])
+def test_any_square_and_any_number_of_instances(at_once: int, radius: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole numbers, so that squares, boxes and ranges meet locations and areas are equal; the first then wins."""
+    monkeypatch.setattr("condinst.training.targets.PAIRS_AT_ONCE", at_once)
+    generator = torch.Generator().manual_seed(3)
+    grid = make_grid([(9, 14), (5, 7), (3, 4), (2, 2), (1, 1)], RANGES, CPU)
+    corners = torch.randint(-2, 15, (50, 2, 2), generator=generator) * 8.0
+    boxes = torch.cat((corners.amin(1), corners.amax(1)), dim=1)
+    boxes[25:] = boxes[:25][torch.randperm(25, generator=generator)]
+    centroids = (boxes[:, :2] + boxes[:, 2:]) / 2
+    found = assign_image(grid, boxes, centroids, radius)
+    assert found.tolist() == brute_force(grid, boxes, centroids, radius)
+    assert len(found.unique()) > 5
+    assert found.max() < 49
+
+
 def test_a_batch_counts_its_instances_on() -> None:
     one = make_truth([[8, 8, 40, 40]], [[24, 24]], [1])
     none = make_truth([], [], [])
@@ -139,8 +162,10 @@ def test_a_batch_counts_its_instances_on() -> None:
     two = two._replace(has_mask=torch.tensor([False, True]))
     targets = assign_all(one, none, two)
     assert targets.has_mask.tolist() == [True, False, True]
-    assert targets.masks.shape == (3, 16, 16)
-    assert torch.equal(targets.masks, torch.cat([one.masks, two.masks]))
+    assert targets.mask_places.shape == (3, 4)
+    whole = torch.cat([whole_masks(one), whole_masks(two)])
+    assert whole.any(dim=(1, 2)).all()
+    assert torch.equal(whole_masks(targets), whole)
     indices = [set(row.tolist()) - {-1} for row in targets.instance_index]
     assert indices == [{0}, set(), {1, 2}]
     labels = torch.tensor([1, 0, 2, 3])[targets.instance_index]  # −1 is the last: background
@@ -150,7 +175,7 @@ def test_a_batch_counts_its_instances_on() -> None:
 
 def test_no_instance_at_all() -> None:
     targets = assign_all(make_truth([], [], []), make_truth([], [], []))
-    assert targets.masks.shape == (0, 16, 16)
+    assert whole_masks(targets).shape == (0, 16, 16)
     assert set(targets.labels.unique().tolist()) == {3}
     assert (targets.instance_index == -1).all()
     assert [norm.item() for norm in measure_norms(targets)] == [0, 0]
@@ -159,9 +184,8 @@ def test_no_instance_at_all() -> None:
 def test_smaller_pictures_are_padded() -> None:
     small = make_truth([[8, 8, 30, 30]], [[19, 19]], [1], side=32)
     targets = assign_all(small)
-    assert torch.equal(targets.masks[:, :8, :8], small.masks)
-    assert not targets.masks[:, 8:].any()
-    assert not targets.masks[:, :, 8:].any()
+    assert torch.equal(whole_masks(targets)[:, :8, :8], whole_masks(small, side=32))
+    assert whole_masks(targets).sum() == whole_masks(small, side=32).sum() > 0
     assert torch.equal(targets.semantic[0, :4, :4], small.semantic)
     assert set(targets.semantic[0, 4:].flatten().tolist()) == {-1}
 

@@ -12,9 +12,8 @@ def boxes_from_distances(locations: Tensor, distances: Tensor) -> Tensor:
 
 
 def distances_to_boxes(locations: Tensor, boxes: Tensor) -> Tensor:
-    """Signed distances from every location (L, 2) to the sides of every box (M, 4): (L, M, 4); negative is outside."""
-    points = locations[:, None, :]
-    return torch.cat((points - boxes[None, :, :2], boxes[None, :, 2:] - points), dim=-1)
+    """Signed distances from locations (…, 2) to the sides of boxes (…, 4), broadcast: (…, 4); negative is outside."""
+    return torch.cat((locations - boxes[..., :2], boxes[..., 2:] - locations), dim=-1)
 
 
 def centerness(distances: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from condinst.config import LossConfig, MaskHeadConfig
 from condinst.ops import losses
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
 from condinst.ops.locations import flatten_levels, level_locations
+from condinst.ops.packed_masks import unpack
 from condinst.structures import (
     STRIDES,
     ColourPairs,
@@ -112,15 +113,22 @@ def _masks(
     The first two are sums over those with and those without a mask, over the number of both; the third is the mean over
     pairs of pixels times the share of those without. So masks alone and boxes alone give the published formulas.
     """
-    truth, boxed = targets.masks[masks.instance_index], ~targets.has_mask[masks.instance_index]
+    boxed = ~targets.has_mask[masks.instance_index]
     count = max(len(boxed), 1)
-    boxes, logits = truth[boxed], masks.logits[boxed]
-    mask = _mask(masks.logits[~boxed], truth[~boxed], config).sum() / count
+    truth, boxes = (_truth(targets, masks, which) for which in (~boxed, boxed))
+    logits = masks.logits[boxed]
+    mask = _mask(masks.logits[~boxed], truth, config).sum() / count
     projection = losses.projection_loss(logits, boxes).sum() / count
     if pairs is None:
         return mask, projection, logits.new_zeros(())
     pairwise = pairwise_loss(logits, boxes, masks.image_index[boxed], pairs) * (len(boxes) / count)
     return mask, projection, pairwise
+
+
+def _truth(targets: Targets, masks: PositiveMasks, which: Tensor) -> Tensor:
+    """The true masks of some of the positives, (K,) bool, drawn only now: a batch may have far more instances."""
+    height, width = masks.logits.shape[1:]
+    return unpack(targets.mask_pixels, targets.mask_places, masks.instance_index[which], (height, width))
 
 
 def _mask(logits: Tensor, truth: Tensor, config: LossConfig) -> Tensor:

@@ -5,6 +5,7 @@ L locations over all levels, P3 first; M instances of one image; N images.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -16,14 +17,20 @@ from condinst.ops.boxes import centerness, distances_to_boxes
 from condinst.ops.locations import level_locations
 from condinst.structures import MASK_FEATURE_STRIDE, STRIDES, Norms, Targets, Truth
 
+PAIRS_AT_ONCE = 2**20  # of an instance and a location, looked at together
+
 
 class Grid(NamedTuple):
-    """All locations of a padded input. points: (L, 2) pixels. strides: (L,). low, high: (L,) the level's size range."""
+    """All locations of a padded input. points: (L, 2) pixels. strides: (L,). low, high: (L,) the level's size range.
+
+    sizes: (5, 2) int64 (width, height) of each level's map.
+    """
 
     points: Tensor
     strides: Tensor
     low: Tensor
     high: Tensor
+    sizes: Tensor
 
 
 def make_grid(
@@ -34,7 +41,8 @@ def make_grid(
     counts = torch.tensor([len(level) for level in points], device=device)
     per_level = torch.tensor([(s, *r) for s, r in zip(STRIDES, size_ranges, strict=True)], device=device)
     strides, low, high = per_level.repeat_interleave(counts, dim=0).unbind(dim=1)
-    return Grid(torch.cat(points), strides, low, high)
+    sizes = torch.tensor([(width, height) for height, width in level_sizes], device=device)
+    return Grid(torch.cat(points), strides, low, high, sizes)
 
 
 def assign(
@@ -43,9 +51,8 @@ def assign(
     size_ranges: tuple[tuple[float, float], ...],
     classes: int,
     center_radius: float,
-    mask_size: tuple[int, int],
 ) -> Targets:
-    """Targets of a batch. level_sizes: (h, w) of each level's map. mask_size: (H/s, W/s) of the predicted masks."""
+    """Targets of a batch. level_sizes: (h, w) of each level's map."""
     grid = make_grid(level_sizes, size_ranges, truths[0].boxes.device)
     chosen = [assign_image(grid, truth.boxes, truth.centroids, center_radius) for truth in truths]
     labels, distances, indices = [], [], []
@@ -53,7 +60,7 @@ def assign(
     for truth, index in zip(truths, chosen, strict=True):
         positive = index >= 0
         labels.append(torch.where(positive, _pick(truth.labels, index), classes))
-        sides = _sides(grid.points, _pick(truth.boxes, index)) / grid.strides[:, None]
+        sides = distances_to_boxes(grid.points, _pick(truth.boxes, index)) / grid.strides[:, None]
         distances.append(torch.where(positive[:, None], sides, 0))
         indices.append(torch.where(positive, index + first, -1))
         first += len(truth.labels)
@@ -64,7 +71,8 @@ def assign(
         distances_in_strides=distances_in_strides,
         centerness=torch.where(instance_index >= 0, centerness(distances_in_strides.clamp(min=1e-6)), 0),
         instance_index=instance_index,
-        masks=torch.cat([_pad(truth.masks, mask_size, 0) for truth in truths]),
+        mask_pixels=torch.cat([truth.mask_pixels for truth in truths]),
+        mask_places=torch.cat([truth.mask_places for truth in truths]),
         semantic=torch.stack([_pad(truth.semantic, _semantic_size(level_sizes), -1) for truth in truths]),
         has_mask=torch.cat([truth.has_mask for truth in truths]),
     )
@@ -74,20 +82,59 @@ def assign_image(grid: Grid, boxes: Tensor, centroids: Tensor, center_radius: fl
     """The instance of each location, (L,) int64, −1 for background.
 
     Positive: strictly inside a square of half side center_radius·stride around the centroid, clipped to the box, with
-    the largest distance (pixels) inside the level's size range, ends included. The smallest box wins.
+    the largest distance (pixels) inside the level's size range, ends included. The smallest box wins, the first of
+    equal ones.
     """
-    if not len(boxes):
-        return torch.full((len(grid.points),), -1, dtype=torch.int64, device=grid.points.device)
-    reach = (center_radius * grid.strides)[:, None, None]
-    low = torch.maximum(centroids - reach, boxes[:, :2])  # (L, M, 2)
+    count = len(grid.points)
+    smallest = boxes.new_full((count,), torch.inf)
+    chosen = torch.full((count,), -1, dtype=torch.int64, device=boxes.device)
+    cells = _cells_of_a_square(grid, center_radius)
+    at_once = max(PAIRS_AT_ONCE // (len(grid.sizes) * cells[0] * cells[1]), 1)
+    for first in range(0, len(boxes), at_once):
+        part = slice(first, first + at_once)
+        instance, location = _near(grid, centroids[part], center_radius, cells)
+        box, centroid = boxes[part][instance], centroids[part][instance]
+        kept = _claims(grid, location, box, centroid, center_radius).nonzero()[:, 0]
+        instance, location, area = instance[kept] + first, location[kept], box_area(box[kept])
+        least = smallest.scatter_reduce(0, location, area, "amin")
+        wins = (area == least[location]) & (area < smallest[location])
+        chosen.scatter_reduce_(0, location[wins], instance[wins], "amin", include_self=False)
+        smallest = least
+    return chosen
+
+
+def _cells_of_a_square(grid: Grid, center_radius: float) -> tuple[int, int]:
+    """How many columns and rows of any level a centroid's square can touch, at most."""
+    width, height = grid.sizes.amax(0).tolist()
+    reach = math.ceil(min(2 * center_radius, max(width, height))) + 2  # one of them for what rounding adds
+    return min(reach, width), min(reach, height)
+
+
+def _near(grid: Grid, centroids: Tensor, center_radius: float, cells: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Pairs (instance, location), two (P,) int64, among which are all locations in the squares of M centroids."""
+    widths, heights = grid.sizes.unbind(1)
+    begins = (widths * heights).cumsum(0) - widths * heights
+    stride = grid.strides[begins, None]
+    low = centroids[:, None] - center_radius * stride  # (M, 5, 2)
+    first = ((low - stride // 2) / stride).floor().long().clamp(min=0)
+    x, y = (
+        first[..., axis, None] + torch.arange(number, device=centroids.device) for axis, number in enumerate(cells)
+    )  # (M, 5, columns), (M, 5, rows)
+    inside = (y < heights[:, None])[..., None] & (x < widths[:, None])[..., None, :]  # (M, 5, rows, columns)
+    location = (begins[:, None] + y * widths[:, None])[..., None] + x[..., None, :]
+    instance = torch.arange(len(centroids), device=centroids.device)[:, None, None, None].expand_as(inside)
+    return instance[inside], location[inside]
+
+
+def _claims(grid: Grid, location: Tensor, boxes: Tensor, centroids: Tensor, center_radius: float) -> Tensor:
+    """Whether each of P locations is positive for the instance beside it: (P,) bool."""
+    points = grid.points[location]
+    reach = (center_radius * grid.strides[location])[:, None]
+    low = torch.maximum(centroids - reach, boxes[:, :2])
     high = torch.minimum(centroids + reach, boxes[:, 2:])
-    points = grid.points[:, None, :]
-    inside = ((points > low) & (points < high)).all(dim=-1)
-    largest = distances_to_boxes(grid.points, boxes).amax(dim=-1)
-    in_range = (largest >= grid.low[:, None]) & (largest <= grid.high[:, None])
-    areas = torch.where(inside & in_range, box_area(boxes), torch.inf)
-    smallest, index = areas.min(dim=1)
-    return torch.where(smallest.isfinite(), index, -1)
+    largest = distances_to_boxes(points, boxes).amax(dim=1)
+    in_range = (largest >= grid.low[location]) & (largest <= grid.high[location])
+    return ((points > low) & (points < high)).all(dim=1) & in_range
 
 
 def measure_norms(targets: Targets) -> Norms:
@@ -100,10 +147,6 @@ def _pick(values: Tensor, index: Tensor) -> Tensor:
     if not len(values):
         return values.new_zeros((len(index), *values.shape[1:]))
     return values[index.clamp(min=0)]
-
-
-def _sides(points: Tensor, boxes: Tensor) -> Tensor:
-    return torch.cat((points - boxes[:, :2], boxes[:, 2:] - points), dim=1)
 
 
 def _pad(maps: Tensor, size: tuple[int, int], value: int) -> Tensor:

@@ -1,0 +1,32 @@
+"""The picture of the augmentation page is made by its command."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.slow
+def test_picture_is_made_as_the_page_says(tmp_path: Path) -> None:
+    command = "benchmarks/augmentation.py tests/data/facade docs/images/augmentation.jpg"
+    page = (ROOT / "docs" / "augmentation.md").read_text(encoding="utf-8")
+    assert f"`python {command}`" in page
+    script, data, published = command.split()
+    out = tmp_path / "made.jpg"
+    done = subprocess.run(
+        [sys.executable, script, data, str(out)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert [line.rpartition(": ")[0] for line in done.stdout.splitlines()] == [
+        "crop",
+        "jitter=[0.5,2] and colour",
+        "mosaic=1",
+        "copy_paste=1",
+        "mosaic=1 copy_paste=1",
+    ]
+    with Image.open(out) as made, Image.open(ROOT / published) as shown:
+        assert made.size == shown.size
+    assert (ROOT / published).stat().st_size < 300_000
