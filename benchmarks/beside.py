@@ -48,38 +48,66 @@ def pair_table(pairs: dict[str, list[Rival]]) -> str:
     """CondInst and Mask R-CNN at each detection limit, means over the seeds."""
     if not pairs:
         return "*Mask R-CNN is not measured yet.*"
-    rows = [_pair_row(recipe, runs, limit) for recipe, runs in pairs.items() for limit in sorted(runs[0].scores)]
-    head = ("data", "images seen", "seeds", "limit", "mask AP", "mask AP50", "box AP", "gain in mask AP", "training")
+    rows = [
+        row
+        for recipe, runs in pairs.items()
+        for limit in sorted(runs[0].scores)
+        for row in _pair_rows(recipe, runs, limit)
+    ]
+    head = ("data", "seeds", "limit", "budget", "mask AP", "mask AP50", "box AP", "gain in mask AP", "training")
     commands = "\n".join(run.command for runs in pairs.values() for run in runs)
     words = (
         "In each pair CondInst stands first, Mask R-CNN second; each is the mean over the seeds. The gain is that of "
-        "the means, and in brackets that of each seed."
+        "the means, and in brackets that of each seed. The budget is the same number of images, or the same time."
     )
     return "\n\n".join([words, table(head, rows), f"```sh\n{commands}\n```"])
 
 
-def _pair_row(recipe: str, runs: Sequence[Rival], limit: int) -> tuple[str, ...]:
-    def both(value: Callable[[Scores], float]) -> str:
-        own, other = (mean(value(one.condinst[limit]) for one in runs), mean(value(one.scores[limit]) for one in runs))
-        return f"{number(own)} / {number(other)}"
+def _pair_rows(recipe: str, runs: Sequence[Rival], limit: int) -> list[tuple[str, ...]]:
+    """Equal images, then equal time, where that was measured."""
+    batch = runs[0].images_seen // runs[0].iterations
+    own = [run.condinst[limit] for run in runs]
+    other = [run.scores[limit] for run in runs]
+    seconds = mean(run.training_seconds for run in runs)
+    first = (recipe, str(len(runs)), str(limit))
+    rows = [
+        (
+            *first,
+            f"{runs[0].images_seen:,} images",
+            *_compare(own, other),
+            _times(mean(run.condinst_seconds for run in runs), seconds),
+        )
+    ]
+    longer = [run.same_time for run in runs if run.same_time is not None]
+    if len(longer) == len(runs):
+        images = round(mean(run.iterations for run in longer)) * batch
+        rows.append(
+            (
+                *first,
+                f"the same time: {images:,} / {runs[0].images_seen:,} images",
+                *_compare([run.scores[limit] for run in longer], other),
+                _times(mean(run.seconds for run in longer), seconds),
+            )
+        )
+    return rows
 
-    gains = [run.condinst[limit].segm.AP - run.scores[limit].segm.AP for run in runs]
+
+def _compare(own: Sequence[Scores], other: Sequence[Scores]) -> tuple[str, ...]:
+    def both(value: Callable[[Scores], float]) -> str:
+        return " / ".join(number(mean(value(scores) for scores in side)) for side in (own, other))
+
+    gains = [mine.segm.AP - theirs.segm.AP for mine, theirs in zip(own, other, strict=True)]
     each = f" ({', '.join(f'{gain:+.3f}' for gain in gains)})" if len(gains) > 1 else ""
-    times = " / ".join(
-        minutes(mean(seconds) / 60)
-        for seconds in ([run.condinst_seconds for run in runs], [run.training_seconds for run in runs])
-    )
     return (
-        recipe,
-        f"{runs[0].images_seen:,}",
-        str(len(runs)),
-        str(limit),
         both(lambda scores: scores.segm.AP),
         both(lambda scores: scores.segm.AP50),
         both(lambda scores: scores.bbox.AP),
         f"{mean(gains):+.3f}{each}",
-        times,
     )
+
+
+def _times(own: float, other: float) -> str:
+    return " / ".join(minutes(seconds / 60) for seconds in (own, other))
 
 
 def supervision_table(results: Path) -> str:

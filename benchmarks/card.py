@@ -13,12 +13,13 @@ from typing import TypeVar
 
 import numpy as np
 import typer
-from matching import truth_of
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from condinst.config import Config
 from condinst.data.coco import read_coco
 from condinst.data.sample import AnnotatedData
+from condinst.engine.analysis import Fit
+from condinst.engine.cases import truth_of
 from condinst.engine.evaluate import Scores
 from condinst.errors import CondinstError, DataError
 
@@ -58,6 +59,14 @@ class TrainingFacts(Facts):
     minutes: float | None
 
 
+class SameTime(Facts):
+    """CondInst trained for as many iterations as take Mask R-CNN's time."""
+
+    iterations: int
+    seconds: float
+    scores: dict[int, Scores]
+
+
 class Rival(Facts):
     """What benchmarks/mask_rcnn.py writes to its scores.json."""
 
@@ -71,27 +80,7 @@ class Rival(Facts):
     scores: dict[int, Scores]  # by detection limit, as the next
     condinst: dict[int, Scores]  # CondInst trained with the very same settings
     condinst_seconds: float
-
-
-class Fit(Facts):
-    """How well one held-out picture came out: counts, and F1 of the masks at IoU 0.5 and 0.75."""
-
-    file: str
-    objects: int
-    predicted: int
-    matched50: int
-    matched75: int
-
-    @property
-    def f1(self) -> tuple[float, float]:
-        """At IoU 0.5 and at 0.75."""
-        both = max(self.objects + self.predicted, 1)
-        return 2 * self.matched50 / both, 2 * self.matched75 / both
-
-    @property
-    def score(self) -> float:
-        """The mean of the two F1: what pictures are ranked by."""
-        return sum(self.f1) / 2
+    same_time: SameTime | None = None
 
 
 class Card(Facts):

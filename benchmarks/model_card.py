@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
-from card import Card, Fit, Rival, describe_data, describe_training, portable, read_facts, run_command
-from card_pictures import choose, draw_case, draw_cover, judge, rank
+from card import Card, Rival, describe_data, describe_training, portable, read_facts, run_command
+from card_pictures import choose, draw_case, draw_cover, rank
 from card_text import ap_words, data_licence, use_of, write_card
-from matching import TruthPredictor
+from ceiling import TruthPredictor
 
 from condinst.config import SHOWN_SCORE, Config
 from condinst.data.sample import AnnotatedData
+from condinst.engine.analysis import Fit
+from condinst.engine.cases import make_case
 from condinst.engine.evaluate import Scores, evaluate
 from condinst.errors import DataError, UsageError
 from condinst.files import replace_file
@@ -114,7 +116,9 @@ def measure(model: Path, held_out: AnnotatedData, limits: list[int], conf: float
         predictor = Remembering(Predictor(model, conf=None, max_detections=limit))
         scores[limit] = evaluate(held_out, predictor, limit)
     results = predictor.results  # at the highest limit
-    fits = [judge(sample, (found := results[sample.path])[found.boxes.conf >= conf]).fit for sample in held_out.samples]
+    fits = [
+        make_case(sample, (found := results[sample.path])[found.boxes.conf >= conf]).fit for sample in held_out.samples
+    ]
     ceiling = {limit: best_possible(held_out, limit) for limit in limits}
     return Measured((model / WEIGHTS_FILE).stat().st_size, scores, ceiling, conf, tuple(rank(fits)))
 
@@ -137,7 +141,7 @@ def write_pictures(name: str, model: Path, measured: Measured, held_out: Annotat
     predictor = Predictor(model, conf=measured.conf, max_detections=max(measured.scores))
     kinds = (("success", choice.successes), ("failure", choice.failures))
     shown = {f"{name}-{kind}-{place}.jpg": file for kind, files in kinds for place, file in enumerate(files, start=1)}
-    cases = {file: judge(samples[file], predictor(samples[file].path)) for file in shown.values()}
+    cases = {file: make_case(samples[file], predictor(samples[file].path)) for file in shown.values()}
     for picture, file in shown.items():
         replace_file(folder / picture, draw_case(cases[file]))
     if choice.successes:

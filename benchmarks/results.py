@@ -21,7 +21,6 @@ from condinst.errors import DataError
 from condinst.files import replace_file
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 NONE = "*No model is shipped yet.*"
 
 
@@ -32,7 +31,7 @@ def main(
     """Bring docs/results.md up to date."""
     page = root / "docs" / "results.md"
     before = page.read_text(encoding="utf-8")
-    after = fill(before, read_cards(root), page)
+    after = fill(before, read_cards(root), root / "benchmarks" / "results", page)
     if check and before != after:
         raise DataError(f"{page}: not what the shipped models' scores say; run python benchmarks/results.py")
     if not check:
@@ -44,11 +43,11 @@ def read_cards(root: Path) -> list[Card]:
     return [read_facts(path, Card) for path in sorted((root / "src" / "condinst" / "zoo").glob("*/scores.json"))]
 
 
-def fill(page: str, cards: Sequence[Card], path: Path) -> str:
+def fill(page: str, cards: Sequence[Card], results: Path, path: Path) -> str:
     """`page` with what stands between its markers replaced; raises DataError for a marker that is missing."""
     by_card = {"models": models, "training": training, "failures": failures}
     sections = {name: write(cards) if cards else NONE for name, write in by_card.items()}
-    sections |= {"rival": pair_table(read_pairs(RESULTS)), "supervision": supervision_table(RESULTS)}
+    sections |= {"rival": pair_table(read_pairs(results)), "supervision": supervision_table(results)}
     for name, text in sections.items():
         begin, end = f"<!-- {name}: written by benchmarks/results.py -->", f"<!-- end of {name} -->"
         body = f"{begin}\n{text}\n{end}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from charts import Bar, Line, bars, curves
 from measure import Record, find
 from speed_tables import INSIDE, curves_of
+
+from condinst.ops.chart import Bar, Line, bars, curves
 
 PARTS = ("preprocess", "inference", "postprocess")
 

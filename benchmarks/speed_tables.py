@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from charts import plain
 from floors import FLOOR
 from measure import COMPILED, EXACT, FAST, REFERENCE, Measurement, Record, find
 from tables import table
+
+from condinst.ops.chart import plain
 
 Records = Mapping[str, Record]
 NOTHING = "*Not measured yet.*"

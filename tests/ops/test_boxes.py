@@ -11,13 +11,13 @@ from condinst.ops.boxes import boxes_from_distances, centerness, distances_to_bo
 def test_distances_by_hand() -> None:
     locations = torch.tensor([[10.0, 20.0], [0.0, 0.0]])
     boxes = torch.tensor([[4.0, 5.0, 11.0, 40.0]])
-    assert distances_to_boxes(locations, boxes).tolist() == [[[6, 15, 1, 20]], [[-4, -5, 11, 40]]]
-    assert distances_to_boxes(locations, boxes[:0]).shape == (2, 0, 4)
+    assert distances_to_boxes(locations[:, None], boxes).tolist() == [[[6, 15, 1, 20]], [[-4, -5, 11, 40]]]
+    assert distances_to_boxes(locations[:, None], boxes[:0]).shape == (2, 0, 4)
 
 
 def test_distances_lead_back_to_the_boxes() -> None:
     locations, corners = torch.rand(7, 2) * 100, torch.rand(5, 4) * 100
-    back = boxes_from_distances(locations[:, None], distances_to_boxes(locations, corners))
+    back = boxes_from_distances(locations[:, None], distances_to_boxes(locations[:, None], corners))
     assert torch.allclose(back, corners.expand(7, 5, 4), atol=1e-4)
 
 

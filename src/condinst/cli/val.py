@@ -10,18 +10,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from condinst.cli.options import Device, Json, MaxSize, Model, ModeOption, NmsOption, Size, make_predictor
+from condinst.ops.chart import shown
 
 if TYPE_CHECKING:
+    from condinst.data.sample import AnnotatedData
+    from condinst.engine.analysis import Analysis
     from condinst.engine.evaluate import Scores
+    from condinst.predictor import Predictor
+
+WORST = 5  # pictures named
 
 
 def val(
     data: Annotated[
-        Path, typer.Option(help="COCO annotation file; or a folder with val.json and images/; or COCO's own folder.")
+        Path,
+        typer.Option(
+            help="Annotated images in any common format: a folder, or a COCO JSON, YOLO data.yaml or CVAT XML file. "
+            "Of a folder that is split, its val part."
+        ),
     ],
     model: Model = "nuclei",
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the images; default: images/ beside the annotations, or COCO's own.")
+        Path | None, typer.Option(help="Folder of the images; default: where the format puts them.")
     ] = None,
     max_detections: Annotated[
         int,
@@ -35,16 +45,58 @@ def val(
     device: Device = None,
     mode: ModeOption = None,
     json: Json = False,
+    analysis: Annotated[
+        bool, typer.Option("--analysis", help="Add what is wrong with what is not found right; with --json, as a key.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write the analysis as a page with the worst pictures.")
+    ] = None,
 ) -> None:
     """Measure a model: the twelve COCO numbers for boxes and masks, per class and by object size."""
-    from condinst.cli.datasets import locate
-    from condinst.data.coco import read_coco
+    from condinst.data.open import open_data
+    from condinst.engine.analysis import examine
     from condinst.engine.evaluate import evaluate
 
-    annotations, folder = locate(data, images, "val")
+    if report is not None:
+        _refuse_place(report)
+    annotated = open_data(data, "val", images)
     predictor = make_predictor(model, device, size, max_size, max_detections, nms, mode=mode)
-    scores = evaluate(read_coco(annotations, folder), predictor, max_detections, progress=show_progress())
-    print_scores(scores, json)
+    if report is not None:
+        found = _write_page(report, model, annotated, predictor, max_detections)
+        print_scores(*found, json=json)
+    elif analysis:
+        print_scores(*examine(annotated, predictor, max_detections, show_progress()), json=json)
+    else:
+        print_scores(evaluate(annotated, predictor, max_detections, show_progress()), json=json)
+
+
+def _refuse_place(report: Path) -> None:
+    """Before the work is done, not after: raise UsageError or CondinstError if the page cannot be written."""
+    from tempfile import TemporaryFile
+
+    from condinst.errors import CondinstError, UsageError
+
+    if report.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{report}: the ending must be .html")
+    if report.is_dir():
+        raise UsageError(f"{report}: is a folder; name a file in it")
+    try:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=report.parent).close()
+    except OSError as error:
+        raise CondinstError(f"{report}: cannot be written ({error.strerror}); choose another place") from None
+
+
+def _write_page(
+    report: Path, model: str, data: AnnotatedData, predictor: Predictor, max_detections: int
+) -> tuple[Scores, Analysis]:
+    from condinst.engine.report import measure, write_report
+
+    measured = measure(data, predictor, max_detections, show_progress())
+    facts = {"Model": model, "Data": str(data.source), "Device": str(predictor.device)}
+    write_report(report, f"{model} on {data.source.name}", predictor.config, measured, facts=facts)
+    typer.echo(f"{report}: written", err=True)
+    return measured.scores, measured.analysis
 
 
 def show_progress() -> Callable[[int, int], None] | None:
@@ -54,8 +106,8 @@ def show_progress() -> Callable[[int, int], None] | None:
     return lambda done, total: typer.echo(f"\rmeasured {done}/{total}" + "\n" * (done == total), nl=False, err=True)
 
 
-def print_scores(scores: Scores, json: bool) -> None:
-    """Everything as one JSON object, or tables and notes for people."""
+def print_scores(scores: Scores, analysis: Analysis | None = None, *, json: bool) -> None:
+    """Everything as one JSON object, the analysis under a key of that name; or tables and notes for people."""
     from dataclasses import asdict
     from json import dumps
 
@@ -64,7 +116,8 @@ def print_scores(scores: Scores, json: bool) -> None:
     for note in scores.notes:
         typer.echo(f"note: {note}", err=True)
     if json:
-        typer.echo(dumps(scores.to_dict(), allow_nan=False))
+        added = {} if analysis is None else {"analysis": analysis.to_dict()}
+        typer.echo(dumps(scores.to_dict() | added, allow_nan=False))
         return
     both = zip(asdict(scores.bbox).items(), asdict(scores.segm).values(), strict=True)
     print_table(("", "boxes", "masks"), [(name, shown(box), shown(mask)) for (name, box), mask in both])
@@ -79,7 +132,27 @@ def print_scores(scores: Scores, json: bool) -> None:
         f"{scores.images} images, {scores.truths} annotated and {scores.detections} predicted instances, "
         f"at most {scores.max_detections} per image (AR is at this limit)"
     )
+    if analysis is not None:
+        _print_analysis(analysis)
 
 
-def shown(value: float) -> str:
-    return "–" if value < 0 else f"{value:.3f}"  # COCO's −1: no truth of this kind
+def _print_analysis(analysis: Analysis) -> None:
+    from condinst.cli.output import print_table
+
+    what, best, boundary = "masks" if analysis.kind == "segm" else "boxes", analysis.best, analysis.boundary
+    if best.f1:
+        typer.echo(
+            f"best F1 of {what} at IoU 0.5: {best.f1:.3f} with scores from {best.score:.2f} on "
+            f"(precision {best.precision:.3f}, recall {best.recall:.3f})"
+        )
+    if boundary is not None:
+        typer.echo(
+            f"boundary AP {shown(boundary.AP)}, at IoU 0.5 {shown(boundary.AP50)}, at 0.75 {shown(boundary.AP75)}"
+        )
+    typer.echo(f"calibration error {analysis.calibration.error:.3f}, in the worst bin {analysis.calibration.worst:.3f}")
+    rows = [(name, str(cause.count), f"+{cause.gain:.3f}") for name, cause in analysis.causes.items()]
+    print_table(("cause of errors", "errors", "AP50 gained without"), rows)
+    worst = [one for one in analysis.pictures if one.objects + one.predicted and one.score < 1][:WORST]
+    counts = [(Path(one.file).name, one.objects, one.predicted, one.matched50, f"{one.score:.3f}") for one in worst]
+    names = ("worst pictures", "objects", "predicted", "right", "mean F1")
+    print_table(names, [tuple(map(str, line)) for line in counts])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,14 @@ from hotcoco import Params, StreamingEval
 
 from condinst.config import Config
 from condinst.data.sample import AnnotatedData, Instance, Sample
+from condinst.engine.judge import Kind, Record
 from condinst.errors import DataError, UsageError
 from condinst.inference.result import Result
 from condinst.ops.rle import areas
 
-Kind = Literal["bbox", "segm"]
-Record = dict[str, Any]  # a COCO record as it stands in the JSON file
 Progress = Callable[[int, int], None]
+# What may look on: a picture with its truth and its predictions as COCO records, which are let go afterwards.
+See = Callable[[Sample, list[Record], list[Record]], None]
 KINDS: tuple[Kind, ...] = ("bbox", "segm")
 Numbers = npt.NDArray[np.float64]
 
@@ -79,15 +80,19 @@ class Scores:
 
 
 def evaluate(
-    data: AnnotatedData, predictor: Predicts, max_detections: int = 100, progress: Progress | None = None
+    data: AnnotatedData,
+    predictor: Predicts,
+    max_detections: int = 100,
+    progress: Progress | None = None,
+    see: See | None = None,
 ) -> Scores:
     """Predict every image of a data set and score the result.
 
     Of each class at most `max_detections` per image count, as in COCO, where 100 is the standard; dense images need
     more, and the limit belongs beside the number. The predictor's own limit is per image. `progress` is told (images
-    done, images in all). Classes are matched by name, see `match_classes`. Raises UsageError if the predictor's own
-    limit is lower, DataError for bad images or classes that do not match. Where an annotation has a box alone, masks
-    are not measured: their numbers are −1, and a note says so.
+    done, images in all), `see` each picture's records. Classes are matched by name, see `match_classes`. Where an
+    annotation has a box alone, masks are not measured: their numbers are −1, and a note says so. Raises UsageError if
+    the predictor's own limit is lower, DataError for bad images or classes that do not match.
     """
     kept = predictor.config.detect.max_detections
     if kept < max_detections:
@@ -95,7 +100,7 @@ def evaluate(
             f"max_detections is {max_detections}, but the predictor keeps {kept}; raise detect.max_detections"
         )
     matched, notes = match_classes(predictor.names, data)
-    boxed = sum(instance.shape is None for sample in data.samples for instance in sample.instances)
+    boxed = count_boxed(data)
     if boxed:
         notes += (f"annotations with a box and no mask: {boxed}; only boxes are measured",)
     kinds = KINDS[:1] if boxed else KINDS
@@ -103,26 +108,20 @@ def evaluate(
     detections = 0
     for done, sample in enumerate(data.samples, start=1):
         truths = [truth_record(instance, sample, data) for instance in sample.instances]
-        found = _predict(predictor, sample, matched)
+        found = predict(predictor, sample, matched, data).to_coco(sample.image_id, dict(enumerate(data.category_ids)))
         for kind, scorer in scorers.items():
             scorer.update([_image(sample)], truths, [_only(kind, one) for one in found])
+        if see is not None:
+            see(sample, truths, found)
         detections += len(found)
         if progress is not None:
             progress(done, len(data.samples))
-    measured = {kind: _finish(scorer, data, max_detections) for kind, scorer in scorers.items()}
-    bbox, bbox_per_class = measured["bbox"]
-    segm, segm_per_class = measured.get("segm", (UNKNOWN, dict.fromkeys(data.classes, UNKNOWN)))
-    return Scores(
-        bbox=bbox,
-        segm=segm,
-        bbox_per_class=bbox_per_class,
-        segm_per_class=segm_per_class,
-        max_detections=max_detections,
-        images=len(data.samples),
-        truths=sum(not instance.crowd for sample in data.samples for instance in sample.instances),
-        detections=detections,
-        notes=data.notes + notes,
-    )
+    return _sum_up(scorers, data, max_detections, detections, data.notes + notes)
+
+
+def count_boxed(data: AnnotatedData) -> int:
+    """Annotations without a mask: where there are any, masks cannot be measured."""
+    return sum(instance.shape is None for sample in data.samples for instance in sample.instances)
 
 
 def match_classes(names: dict[int, str], data: AnnotatedData) -> tuple[dict[int, int], tuple[str, ...]]:
@@ -145,6 +144,17 @@ def match_classes(names: dict[int, str], data: AnnotatedData) -> tuple[dict[int,
     extra = [name for name in names.values() if name not in ids]
     notes = (f"the data set lacks these classes of the model, they are not measured: {_some(extra)}",) if extra else ()
     return {label: ids[name] for label, name in names.items() if name in ids}, notes
+
+
+def predict(predictor: Predicts, sample: Sample, matched: dict[int, int], data: AnnotatedData) -> Result:
+    """What is found in a picture, in the labels of `data`; classes that the data set lacks are left out."""
+    result = predictor(sample.path)
+    places = {category_id: label for label, category_id in enumerate(data.category_ids)}
+    labels = [places[matched[label]] if label in matched else -1 for label in result.boxes.cls.tolist()]
+    known = [index for index, label in enumerate(labels) if label >= 0]
+    kept = result[known]
+    boxes = replace(kept.boxes, cls=kept.boxes.cls.new_tensor([labels[index] for index in known]))
+    return replace(kept, boxes=boxes, names=dict(enumerate(data.classes)))
 
 
 def truth_record(instance: Instance, sample: Sample, data: AnnotatedData) -> Record:
@@ -184,17 +194,29 @@ def _image(sample: Sample) -> Record:
     return {"id": sample.image_id, "width": sample.width, "height": sample.height}
 
 
-def _predict(predictor: Predicts, sample: Sample, matched: dict[int, int]) -> list[Record]:
-    """COCO result records of one image; classes that the data set lacks are left out."""
-    result = predictor(sample.path)
-    known = [index for index, label in enumerate(result.boxes.cls.tolist()) if label in matched]
-    return result[known].to_coco(sample.image_id, matched)
-
-
 def _only(kind: Kind, record: Record) -> Record:
     """What hotcoco may see for `kind`: with a box in a mask's record it would take the box's area for its size."""
     wanted = "bbox" if kind == "bbox" else "segmentation"
     return {key: record[key] for key in ("image_id", "category_id", "score", wanted)}
+
+
+def _sum_up(
+    scorers: dict[Kind, StreamingEval], data: AnnotatedData, limit: int, detections: int, notes: tuple[str, ...]
+) -> Scores:
+    measured = {kind: _finish(scorer, data, limit) for kind, scorer in scorers.items()}
+    bbox, bbox_per_class = measured["bbox"]
+    segm, segm_per_class = measured.get("segm", (UNKNOWN, dict.fromkeys(data.classes, UNKNOWN)))
+    return Scores(
+        bbox=bbox,
+        segm=segm,
+        bbox_per_class=bbox_per_class,
+        segm_per_class=segm_per_class,
+        max_detections=limit,
+        images=len(data.samples),
+        truths=sum(not instance.crowd for sample in data.samples for instance in sample.instances),
+        detections=detections,
+        notes=notes,
+    )
 
 
 def _finish(scorer: StreamingEval, data: AnnotatedData, limit: int) -> tuple[CocoNumbers, dict[str, CocoNumbers]]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
+from condinst.ops.boundary import shrink
 from condinst.ops.rle import Region, Rle, areas, decode_region
 
 Picture = NDArray[np.uint8]
@@ -79,14 +80,7 @@ def _draw_mask(picture: Picture, region: Region, colour: Colour, thickness: int)
     tint = np.array(colour)
     thickness = max(1, min(thickness, min(bitmap.shape) // 20))  # an outline must not fill what is thin
     area[bitmap] = np.rint(area[bitmap] * (1 - FILL) + tint * FILL)
-    area[bitmap & ~_shrunk(bitmap, thickness)] = tint
-
-
-def _shrunk(bitmap: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
-    """The mask without what lies within `pixels` of its edge."""
-    framed = Image.fromarray(np.pad(bitmap, pixels).astype(np.uint8) * 255)
-    inner = np.asarray(framed.filter(ImageFilter.MinFilter(2 * pixels + 1))) > 0
-    return inner[pixels:-pixels, pixels:-pixels]
+    area[bitmap & ~shrink(bitmap, thickness)] = tint
 
 
 def _draw_captions(

@@ -5,6 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from condinst.structures import STRIDES
+
+
+def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
+    """(h, w) of each level's map, P3 first, for a padded input."""
+    return [(-(-height // stride), -(-width // stride)) for stride in STRIDES]
+
 
 def level_locations(height: int, width: int, stride: int, device: torch.device | None = None) -> Tensor:
     """Centres of a level's cells, row by row: (height·width, 2) float32 (x, y) in pixels, i·s + s//2 (spec §3)."""

@@ -1,0 +1,170 @@
+"""Single pictures beside their truth: which predictions are right, drawn so that what is missed or false is red."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import hotcoco.mask as coco_mask
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from condinst.data.image import read_image
+from condinst.data.sample import Instance, Sample
+from condinst.engine import judge
+from condinst.engine.analysis import Fit
+from condinst.engine.judge import NOTHING, Bools
+from condinst.inference.result import Boxes, Masks, Result
+from condinst.ops.draw import PALETTE, draw_instances, spread_colours
+from condinst.ops.rle import Region, Rle, decode_region, encode
+from condinst.ops.sheet import fit_within
+
+Picture = NDArray[np.uint8]
+
+WRONG = 0  # the palette's red: a missed object, a false prediction
+RIGHT = (1, 3, 2, 6, 8, 9)  # colours that cannot be taken for it
+
+
+class Match(NamedTuple):
+    """truth_of: (K,) the true object that each prediction found, −1 for none. found_by: (M,) the other way round."""
+
+    truth_of: NDArray[np.int64]
+    found_by: NDArray[np.int64]
+
+    @property
+    def pairs(self) -> int:
+        return int((self.truth_of >= 0).sum())
+
+
+class Case(NamedTuple):
+    """A picture with what is true, what was predicted, and how they fit at IoU 0.5.
+
+    Crowds are not in `truth`, nor predictions that lie on them in `predicted`.
+    """
+
+    path: Path
+    truth: Result
+    predicted: Result
+    matched: Match
+    fit: Fit
+
+
+def truth_of(sample: Sample, classes: tuple[str, ...]) -> Result:
+    """The annotated objects with score 1. Crowds and objects with only a box are left out."""
+    return _result(sample, [one for one in sample.instances if one.shape is not None and not one.crowd], classes)
+
+
+def make_case(sample: Sample, predicted: Result, boxes: bool = False) -> Case:
+    """Compare the predictions of one picture, labelled as the sample is, with its truth; `boxes`: the boxes of both."""
+    classes = tuple(predicted.names.values())
+    things = [one for one in sample.instances if boxes or one.shape is not None]
+    regions, crowd = _result(sample, things, classes), np.array([one.crowd for one in things], dtype=np.bool_)
+    if boxes:
+        predicted, regions = _as_boxes(predicted), _as_boxes(regions)
+    lies = np.append(crowd, False)[match(predicted, regions, 0.5, crowd).truth_of]
+    predicted, truth = predicted[~lies], regions[~crowd]
+    loose, strict = match(predicted, truth, 0.5), match(predicted, truth, 0.75)
+    fit = Fit(sample.path.name, len(truth), len(predicted), loose.pairs, strict.pairs)
+    return Case(sample.path, truth, predicted, loose, fit)
+
+
+def match(predicted: Result, truth: Result, iou: float, crowd: Bools | None = None) -> Match:
+    """Best score first, each prediction takes the free true object of its class that its mask overlaps most.
+
+    A pair needs an IoU of at least `iou`; `crowd` (M,) tells which regions are any number of objects.
+    """
+    crowds = np.zeros(len(truth), dtype=np.bool_) if crowd is None else crowd
+    overlaps = np.zeros((len(predicted), len(truth)))
+    if overlaps.size:
+        found, true = ([dict(rle) for rle in side.masks.rle] for side in (predicted, truth))
+        overlaps = np.asarray(coco_mask.iou(found, true, crowds))
+    overlaps[predicted.boxes.cls.numpy()[:, None] != truth.boxes.cls.numpy()] = NOTHING
+    order = torch.argsort(predicted.boxes.conf, descending=True, stable=True).numpy()
+    truth_index = np.full(len(predicted), NOTHING, dtype=np.int64)
+    truth_index[order] = judge.match(overlaps[order], crowds, np.array([iou]))[0]
+    found_by = np.full(len(truth), NOTHING, dtype=np.int64)
+    found_by[truth_index[truth_index >= 0]] = np.flatnonzero(truth_index >= 0)
+    return Match(truth_index, found_by)
+
+
+def draw_panels(case: Case, side: int) -> list[Image.Image]:
+    """Picture, truth and prediction, none longer than `side` pixels; missed and false red, the others in colours that
+    an object and its prediction share.
+    """
+    image, zoom = enlarge(case.path, side)
+    # taken from the true objects so that neighbours mostly differ
+    kinds = [RIGHT[index % len(RIGHT)] for index in spread(case.truth.boxes.xyxy.numpy())]
+    truth = [kind if found >= 0 else WRONG for kind, found in zip(kinds, case.matched.found_by, strict=True)]
+    predicted = [kinds[index] if index >= 0 else WRONG for index in case.matched.truth_of]
+    drawn = [
+        draw_instances(image, enlarge_masks(shown.masks.rle, zoom), *words_of(shown, zoom), colours)
+        for shown, colours in ((case.truth, truth), (case.predicted, predicted))
+    ]
+    return [fit_within(Image.fromarray(panel), side, side) for panel in (image, *drawn)]
+
+
+def describe(case: Case) -> tuple[str, str, str]:
+    """A line for each panel."""
+    fit = case.fit
+    loose, strict = fit.f1
+    return (
+        f"{case.path.stem:.24}, {case.truth.orig_shape[1]} by {case.truth.orig_shape[0]} px",
+        f"truth: {fit.objects}, {fit.objects - fit.matched50} missed (red)",
+        f"predicted: {fit.predicted}, {fit.predicted - fit.matched50} false (red); F1 {loose:.2f} / {strict:.2f}",
+    )
+
+
+def spread(boxes: NDArray[np.float32]) -> list[int]:
+    """Places in the palette that tell neighbours apart."""
+    return [PALETTE.index(colour) for colour in spread_colours(boxes)]
+
+
+def words_of(shown: Result, zoom: int) -> tuple[NDArray[np.float32], list[str]]:
+    """Boxes and class names to write; with one class there is nothing to tell, and boxes without size get no words."""
+    boxes = shown.boxes.xyxy.numpy() * (zoom if len(shown.names) > 1 else 0)
+    return boxes, [shown.names[label] for label in shown.boxes.cls.tolist()]
+
+
+def enlarge(path: Path, side: int) -> tuple[Picture, int]:
+    """The picture, a whole number of times as large, so that it has at least `side` pixels; and that number."""
+    image = read_image(path)
+    zoom = math.ceil(side / max(image.shape[:2]))
+    larger = Image.fromarray(image).resize((image.shape[1] * zoom, image.shape[0] * zoom), Image.Resampling.BICUBIC)
+    return np.asarray(larger), zoom
+
+
+def enlarge_masks(masks: Sequence[Rle], zoom: int) -> list[Rle]:
+    """Every pixel a square of `zoom` × `zoom`."""
+    regions = [(decode_region(rle), rle["size"]) for rle in masks]
+    return [
+        encode(Region(bitmap.repeat(zoom, 0).repeat(zoom, 1), x * zoom, y * zoom), height * zoom, width * zoom)
+        for (bitmap, x, y), (height, width) in regions
+    ]
+
+
+def _result(sample: Sample, things: Sequence[Instance], classes: tuple[str, ...]) -> Result:
+    """With score 1; the mask of a thing without one is empty."""
+    size = (sample.height, sample.width)
+    boxes = torch.tensor([one.box for one in things], dtype=torch.float32).reshape(-1, 4)
+    labels = torch.tensor([one.label for one in things], dtype=torch.int64)
+    none = encode(Region(np.zeros((0, 0), dtype=np.bool_), 0, 0), *size)
+    masks = Masks(tuple(none if one.shape is None else one.shape.whole(*size) for one in things), size)
+    return Result(Boxes(boxes, torch.ones(len(things)), labels), masks, dict(enumerate(classes)), size, sample.path)
+
+
+def _as_boxes(shown: Result) -> Result:
+    """With filled boxes for masks, to the nearest pixel."""
+    height, width = shown.orig_shape
+    corners = shown.boxes.xyxy.round().long()
+    corners[:, 0::2].clamp_(0, width)
+    corners[:, 1::2].clamp_(0, height)
+    rles = [
+        encode(Region(np.ones((y1 - y0, x1 - x0), dtype=np.bool_), x0, y0), height, width)
+        for x0, y0, x1, y1 in corners.tolist()
+    ]
+    return replace(shown, masks=Masks(tuple(rles), shown.orig_shape))
