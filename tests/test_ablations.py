@@ -10,7 +10,9 @@ import torch
 
 from condinst.config import Config
 from condinst.data.coco import read_coco
-from condinst.engine.train import condinst_losses, make_accelerator, make_batches
+from condinst.engine.batches import make_steps
+from condinst.engine.losses import condinst_losses, prepare
+from condinst.engine.processes import make_accelerator
 from condinst.inference import assemble
 from condinst.inference.assemble import Placement
 from condinst.model.condinst import CondInst, filter_layout
@@ -110,9 +112,9 @@ def losses_with() -> Callable[..., dict[str, float]]:
     def run(*switches: str) -> dict[str, float]:
         model, config = build(*fixed, "targets.max_mask_positives=9", *switches)
         accelerator = make_accelerator(config)
-        batch = next(iter(make_batches(0, config, data, accelerator)))
+        (part,) = prepare(next(make_steps(0, config, data, accelerator)), config, accelerator)
         generator = torch.Generator().manual_seed(0)
-        losses = condinst_losses(model.train(), batch, generator, 0, config, accelerator)
+        losses = condinst_losses(model.train(), part, generator, 0, config)
         total = torch.stack(list(losses.values())).sum()
         total.backward()  # type: ignore[no-untyped-call]
         assert predicted_numbers(model) == 169

@@ -16,7 +16,7 @@ import pytest
 from condinst.recipes import load_recipe
 
 ROOT = Path(__file__).parent.parent
-GUIDES = (ROOT / "README.md", ROOT / "docs" / "training.md")
+GUIDES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("training", "augmentation", "evaluation")))
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -70,7 +70,7 @@ def test_command_on_own_files_has_valid_options(command: str, clone: Path) -> No
     options = [word for word in words if word.startswith("--")]
     assert [option for option in options if option not in re.findall(r"--[a-z-]+", shown.stdout)] == []
     if words[0] == "train":
-        recipe = load_recipe(words[words.index("--recipe") + 1])
+        recipe = load_recipe(words[words.index("--recipe") + 1] if "--recipe" in words else "small")
         recipe.with_overrides([word for word in words if "=" in word and not word.startswith("--")])
 
 
@@ -86,11 +86,14 @@ def test_every_command_is_of_a_known_kind() -> None:
 
 
 @pytest.mark.slow
-def test_python_snippet(clone: Path) -> None:
-    (snippet,) = blocks(ROOT / "README.md", "python")
+@pytest.mark.parametrize(
+    ("guide", "made"), [("README.md", "stained_overlay.png"), ("docs/evaluation.md", "report.html")]
+)
+def test_python_snippet(guide: str, made: str, clone: Path) -> None:
+    (snippet,) = blocks(ROOT / guide, "python")
     done = run([sys.executable, "-c", snippet], clone)
     assert done.returncode == 0, done.stderr
-    assert (clone / "stained_overlay.png").stat().st_size > 0
+    assert (clone / made).stat().st_size > 0
 
 
 def test_settings_named_in_the_guide_exist() -> None:

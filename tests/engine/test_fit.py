@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,34 +29,34 @@ def make_model() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 1))
 
 
-def batches(start: int, stop: int = 8) -> Iterator[Tensor]:
-    """A function of the iteration alone."""
+def batches(start: int, stop: int = 8, parts: int = 1) -> Iterator[list[Tensor]]:
+    """A function of the iteration alone, cut into parts."""
     for iteration in range(start, stop):
-        yield torch.randn(4, 3, generator=torch.Generator().manual_seed(iteration))
+        yield list(torch.randn(4, 3, generator=torch.Generator().manual_seed(iteration)).chunk(parts))
 
 
 def losses_of(model: nn.Module, batch: Tensor, generator: torch.Generator, iteration: int) -> Mapping[str, Tensor]:
     """Random choices belong to it, as they do to the mask loss, and a weight that grows."""
-    noise = torch.randn(4, 1, generator=generator)
+    noise = torch.randn(len(batch), 1, generator=generator)
     found = model(batch)
     square = (found - batch.sum(1, keepdim=True)).square().mean() * (iteration + 1) / 8
     return {"square": square, "noise": (found * noise).mean() * 0.1}
 
 
 def run(
-    folder: Path, resume: bool = False, after: Any = None, model: nn.Module | None = None, **settings: Any
+    folder: Path, resume: bool = False, measure: Any = None, model: nn.Module | None = None, **settings: Any
 ) -> nn.Module:
     folder.mkdir(exist_ok=True)
     config = TrainConfig.model_validate(BASE | settings)
     return fit(
         model or make_model(),
         losses_of,
-        lambda start: batches(start, config.iterations),
+        lambda start: batches(start, config.iterations, config.accumulate),
         config,
         folder,
         Accelerator(cpu=True),
         resume,
-        after,
+        measure,
     )
 
 
@@ -81,14 +82,15 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 def test_resumed_equals_uninterrupted(tmp_path: Path, settings: dict[str, Any], stop: int) -> None:
     """Bit for bit, weights, moving average and log, wherever between two checkpoints the run was stopped."""
 
-    def interrupt(_: nn.Module, iteration: int) -> None:
+    def interrupt(_: nn.Module, iteration: int, __: float) -> float:
         if iteration == stop:
             raise StoppedError
+        return 0
 
     whole = run(tmp_path / "whole", **settings)
     with pytest.raises(StoppedError):
-        run(tmp_path / "parts", after=interrupt, validate_every=1, **settings)
-    assert list_checkpoints(tmp_path / "parts")[-1].name == f"checkpoint-{stop // 3 * 3:08d}"
+        run(tmp_path / "parts", measure=interrupt, validate_every=1, **settings)
+    assert list_checkpoints(tmp_path / "parts")[-1].name == "checkpoint-00000003"  # measured first
     resumed = run(tmp_path / "parts", resume=True, **settings)
     assert same(whole, resumed)
     assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
@@ -193,12 +195,13 @@ def test_training_mode_and_the_callback(tmp_path: Path) -> None:
     """A callback that puts the network into evaluation mode does not change the training."""
     seen: list[int] = []
 
-    def after(module: nn.Module, iteration: int) -> None:
+    def measure(module: nn.Module, iteration: int, _: float) -> float:
         module.eval()
         seen.append(iteration)
+        return 0
 
-    watched = run(tmp_path / "watched", after=after, validate_every=3)
-    assert seen == [3, 6]
+    watched = run(tmp_path / "watched", measure=measure, validate_every=3)
+    assert seen == [3, 6, 8]  # the last one, too
     assert same(watched, run(tmp_path / "alone"))
 
 
@@ -206,7 +209,7 @@ def test_training_mode_and_the_callback(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, value: float) -> None:
     def losses(model: nn.Module, batch: Tensor, generator: torch.Generator, iteration: int) -> Mapping[str, Tensor]:
         found = losses_of(model, batch, generator, iteration)
-        broken = torch.equal(batch, next(batches(4)))
+        broken = torch.equal(batch, next(batches(4))[0])
         return {"square": found["square"], "noise": found["noise"] * (value if broken else 1)}
 
     config = TrainConfig.model_validate(BASE | {"checkpoint_every": 1})
@@ -215,3 +218,151 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, value: float) ->
     assert not isinstance(caught.value, ModelError)
     assert len(rows(tmp_path)) == 4
     assert list_checkpoints(tmp_path)[-1].name == "checkpoint-00000004"
+
+
+def scripted(scores: dict[int, float], kept: list[int]) -> Any:
+    """Scores made up by iteration; notes those that are told to be the best."""
+
+    def measure(_: nn.Module, iteration: int, best: float) -> float:
+        if scores[iteration] > best:
+            kept.append(iteration)
+        return scores[iteration]
+
+    return measure
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "best", "last"),
+    [
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], 1, [1, 2, 3, 4, 5, 6, 7, 8], 8),
+        ([0.5, 0.4, 0.6, 0.6, 0.6, 0.1, 0.9, 0.9], 3, [1, 3], 6),  # an equal score is none the better
+        ([0.5, 0.4, 0.6, 0.6, 0.6, 0.1, 0.9, 0.9], 2, [1, 3], 5),
+        ([0.5, 0.4, 0.6, 0.6, 0.6, 0.1, 0.9, 0.9], 0, [1, 3, 7], 8),
+        ([0.0] * 8, 7, [1], 8),
+    ],
+)
+def test_early_stopping(tmp_path: Path, scores: list[float], patience: int, best: list[int], last: int) -> None:
+    """The run ends after so many measurements without a better one; resumed, it is over."""
+    kept: list[int] = []
+    measure = scripted(dict(enumerate(scores, start=1)), kept)
+    settings = {"validate_every": 1, "patience": patience, "checkpoint_every": 100}
+    first = run(tmp_path, measure=measure, **settings)
+    assert kept == best
+    assert len(rows(tmp_path)) == last
+    assert list_checkpoints(tmp_path)[-1].name == f"checkpoint-{last:08d}"
+    assert same(first, run(tmp_path, resume=True, measure=measure, **settings))
+    assert (kept, len(rows(tmp_path))) == (best, last)
+
+
+def test_a_resumed_run_knows_the_best(tmp_path: Path) -> None:
+    kept: list[int] = []
+    scores = {1: 0.1, 2: 0.7, 3: 0.6, 4: 0.65, 5: 0.5, 6: 0.5, 7: 0.5, 8: 0.8}
+    measure = scripted(scores, kept)
+
+    def interrupted(module: nn.Module, iteration: int, best: float) -> float:
+        if iteration == 5:
+            raise StoppedError
+        return float(measure(module, iteration, best))
+
+    settings = {"validate_every": 1, "patience": 6}
+    with pytest.raises(StoppedError):
+        run(tmp_path, measure=interrupted, **settings)
+    run(tmp_path, resume=True, measure=measure, **settings)  # from 3 on
+    assert kept == [1, 2, 8]
+    assert len(rows(tmp_path)) == 8
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw", "clip_norm": 0.1, "ema_decay": 0.9}])
+def test_parts_of_a_step(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """The mean of the parts' gradients is that of the whole, where the loss is a mean over pictures."""
+
+    def plain(model: nn.Module, batch: Tensor, _: torch.Generator, __: int) -> Mapping[str, Tensor]:
+        return {"square": (model(batch) - batch.sum(1, keepdim=True)).square().mean()}
+
+    def trained(folder: Path, parts: int) -> nn.Module:
+        folder.mkdir()
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+        config = TrainConfig.model_validate(BASE | settings | {"accumulate": parts, "batch_size": 4 // parts})
+        return fit(model, plain, partial(batches, parts=parts), config, folder, Accelerator(cpu=True))
+
+    whole, cut = trained(tmp_path / "whole", 1), trained(tmp_path / "parts", 4)
+    for one, other in zip(whole.parameters(), cut.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+    for one_row, other_row in zip(rows(tmp_path / "whole"), rows(tmp_path / "parts"), strict=True):
+        for name, value in one_row.items():
+            assert float(value) == pytest.approx(float(other_row[name]), rel=1e-3)
+
+
+@pytest.mark.parametrize("torn", ["4,0.1", "4", "", "iteration,squ", "4,1,1,1,1,1,1,1"])
+def test_a_log_cut_off_in_writing(tmp_path: Path, torn: str) -> None:
+    """Killed while it wrote a row, or its heading, or before either."""
+    whole = run(tmp_path / "whole", log_every=2)
+    run(tmp_path / "parts", log_every=2, iterations=3)
+    log = tmp_path / "parts" / "log.csv"
+    if torn.startswith("iter") or not torn:
+        log.write_text(torn)
+        run(tmp_path / "parts", resume=True, log_every=2)
+        assert [row["iteration"] for row in rows(tmp_path / "parts")] == ["4", "6", "8"]
+        return
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:2]) + torn)  # without the last of the short run
+    resumed = run(tmp_path / "parts", resume=True, log_every=2)
+    assert [row["iteration"] for row in rows(tmp_path / "parts")] == ["2", "4", "6", "8"]
+    assert len(list(whole.parameters())) == len(list(resumed.parameters()))
+
+
+class Halving(torch.amp.GradScaler):
+    """Remembers the scales it used."""
+
+    seen: list[float]
+
+    def update(self, new_scale: Any = None) -> None:
+        super().update(new_scale)
+        self.seen.append(self.get_scale())
+
+
+def test_the_scale_of_half_precision_is_resumed(tmp_path: Path) -> None:
+    """It grows every other step and is halved by a gradient that overflows, whose step is left out."""
+
+    def losses(model: nn.Module, batch: Tensor, generator: torch.Generator, iteration: int) -> Mapping[str, Tensor]:
+        found = losses_of(model, batch, generator, iteration)
+        # finite itself: as with 16 bits, the scale is too much for the gradient
+        return {name: Overflowing.apply(loss, iteration == 3) for name, loss in found.items()}  # type: ignore[no-untyped-call]
+
+    def scaled(folder: Path, resume: bool = False, stop: int = 0) -> list[float]:
+        accelerator = Accelerator(cpu=True)
+        accelerator.scaler = Halving("cpu", init_scale=2.0**10, growth_interval=2)
+        accelerator.scaler.seen = []
+        config = TrainConfig.model_validate(BASE | {"precision": "fp16", "validate_every": 1})
+
+        def interrupt(_: nn.Module, iteration: int, __: float) -> float:
+            if iteration == stop:
+                raise StoppedError
+            return 0
+
+        with suppress(StoppedError):
+            fit(make_model(), losses, batches, config, folder, accelerator, resume, interrupt)
+        seen: list[float] = accelerator.scaler.seen
+        return seen
+
+    for folder in ("whole", "parts"):
+        (tmp_path / folder).mkdir()
+    whole = scaled(tmp_path / "whole")
+    scaled(tmp_path / "parts", stop=5)
+    rest = scaled(tmp_path / "parts", resume=True)
+    assert whole == [2.0**power for power in (10, 11, 11, 10, 10, 11, 11, 12)]
+    assert rest == whole[3:]
+    assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
+
+
+class Overflowing(torch.autograd.Function):
+    """Passes its input on, and where asked an infinite gradient back."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, asked: bool) -> Tensor:
+        ctx.asked = asked
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] * (torch.inf if ctx.asked else 1), None

@@ -28,8 +28,8 @@ class Spoilt(torch.autograd.Function):
         return gradients[0] * torch.nan
 
 
-def batches(start: int) -> Iterator[int]:
-    yield from range(start, 6)
+def batches(start: int) -> Iterator[list[int]]:
+    yield from ([iteration] for iteration in range(start, 6))
 
 
 def settings(**changes: Any) -> TrainConfig:

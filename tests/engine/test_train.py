@@ -14,19 +14,23 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from condinst.config import Config
 from condinst.data.coco import read_coco
+from condinst.data.dataset import TrainingSet
 from condinst.data.sample import AnnotatedData
 from condinst.data.truth import draw_truth
+from condinst.engine import processes
 from condinst.engine import train as engine
 from condinst.engine.checkpoint import list_checkpoints
 from condinst.engine.evaluate import evaluate
+from condinst.engine.losses import Part
 from condinst.engine.train import forget_masks, train
 from condinst.errors import CondinstError, DataError, ModelError, UsageError
-from condinst.model.condinst import CondInst
+from condinst.ops.packed_masks import unpack
 from condinst.predictor import Predictor
 from condinst.weights.folder import load_model
 
@@ -79,6 +83,18 @@ def make_config(*overrides: str) -> Config:
     return Config.from_dict(TINY).with_overrides(list(overrides))
 
 
+def stop_at(iteration: int, patch: pytest.MonkeyPatch) -> None:
+    """The run is stopped in the middle of the step after `iteration` steps."""
+    computed = engine.condinst_losses
+
+    def losses(model: Any, part: Any, generator: Any, done: int, config: Config) -> Any:
+        if done == iteration:
+            raise StoppedError
+        return computed(model, part, generator, done, config)
+
+    patch.setattr(engine, "condinst_losses", losses)
+
+
 def rows(folder: Path) -> list[dict[str, str]]:
     """The log without what a clock or the machine says."""
     with (folder / "log.csv").open(newline="") as file:
@@ -93,16 +109,16 @@ def weights(folder: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("overrides", [(), ("train.optimizer=adamw", "train.ema_decay=0.9", "train.workers=1")])
-def test_resumed_equals_uninterrupted(tmp_path: Path, data: AnnotatedData, overrides: tuple[str, ...]) -> None:
+def test_resumed_equals_uninterrupted(
+    tmp_path: Path, data: AnnotatedData, overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Bit for bit, augmentation and the choice of positives included."""
 
-    def interrupt(_: nn.Module, iteration: int) -> None:
-        if iteration == 3:
-            raise StoppedError
-
     train(make_config(*overrides), data, tmp_path / "whole")
-    with pytest.raises(StoppedError):
-        train(make_config("train.validate_every=1", *overrides), data, tmp_path / "parts", after=interrupt)
+    with monkeypatch.context() as patch:
+        stop_at(3, patch)
+        with pytest.raises(StoppedError):
+            train(make_config(*overrides), data, tmp_path / "parts")
     assert not (tmp_path / "parts" / "model.safetensors").exists()
     assert [path.name for path in list_checkpoints(tmp_path / "parts")] == ["checkpoint-00000002"]
     assert len(rows(tmp_path / "parts")) == 3
@@ -115,14 +131,11 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, data: AnnotatedData, overr
 
 
 def test_what_a_run_leaves(tmp_path: Path, data: AnnotatedData) -> None:
-    seen: list[tuple[type, int]] = []
     config = train(
-        make_config("train.half=true", "train.validate_every=2", "model.classes=[other, names]", "train.iterations=3"),
+        make_config("train.half=true", "model.classes=[other, names]", "train.iterations=3"),
         data,
         tmp_path / "deep" / "run",
-        after=lambda module, iteration: seen.append((type(module), iteration)),
     )
-    assert seen == [(CondInst, 2)]
     assert config.model.classes == data.classes == ("nucleus",)
     model, stored = load_model(tmp_path / "deep" / "run")
     assert stored == config
@@ -158,19 +171,19 @@ def without_some_masks(data: AnnotatedData) -> AnnotatedData:
 
 
 @pytest.mark.parametrize("supervision", ["boxes", "no masks", "mixed"])
-def test_boxes_alone_and_some_masks(tmp_path: Path, data: AnnotatedData, supervision: str) -> None:
+def test_boxes_alone_and_some_masks(
+    tmp_path: Path, data: AnnotatedData, supervision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each instance by the losses its annotation allows; the pairs' weight grows and survives an interruption."""
-
-    def interrupt(_: nn.Module, iteration: int) -> None:
-        if iteration == 3:
-            raise StoppedError
 
     given = {"boxes": data, "no masks": forget_masks(data), "mixed": without_some_masks(data)}[supervision]
     boxes = ["targets.supervision=boxes"] if supervision == "boxes" else []
     config = make_config(*BOXES, *boxes)
     train(config, given, tmp_path / "whole")
-    with pytest.raises(StoppedError):
-        train(config.with_overrides(["train.validate_every=1"]), given, tmp_path / "parts", after=interrupt)
+    with monkeypatch.context() as patch:
+        stop_at(3, patch)
+        with pytest.raises(StoppedError):
+            train(config, given, tmp_path / "parts")
     train(config, given, tmp_path / "parts", resume=True)
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
@@ -229,17 +242,118 @@ def test_refusals(tmp_path: Path, data: AnnotatedData, monkeypatch: pytest.Monke
         train(make_config("model.backbone.name=resnet49"), data, tmp_path)
     with pytest.raises(UsageError, match=r"train\.precision=bf16: .*mixed_precision"):
         train(make_config("train.precision=bf16"), data, tmp_path)  # after a run in float32
-    monkeypatch.setattr(engine, "Accelerator", lambda **_: SimpleNamespace(num_processes=3))
+    monkeypatch.setattr(processes, "Accelerator", lambda **_: SimpleNamespace(num_processes=3))
     with pytest.raises(UsageError, match=r"train\.batch_size=2 cannot be shared by 3 processes"):
         train(make_config(), data, tmp_path)
 
 
 def test_a_run_that_explodes(tmp_path: Path, data: AnnotatedData) -> None:
     """One clear line, and no model that looks finished."""
-    with pytest.raises(CondinstError, match=r"iteration \d: .*not finite; lower train.lr") as caught:
+    with pytest.raises(CondinstError, match=r"iteration \d: .*not finite; .*; lower train.lr") as caught:
         train(make_config("train.lr=1e30", "train.warmup_iterations=0", "train.checkpoint_every=100"), data, tmp_path)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_a_step_that_is_not_finite_is_kept(
+    tmp_path: Path, data: AnnotatedData, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four batches the one at fault: its pictures as the network saw them, where they are from, its losses."""
+    seen: list[Part] = []
+    computed = engine.condinst_losses
+
+    def losses(model: Any, part: Part, generator: Any, done: int, config: Config) -> Any:
+        seen.append(part)
+        found = computed(model, part, generator, done, config)
+        return found | {"box": found["box"] * (torch.nan if len(seen) == 7 else 1)}
+
+    monkeypatch.setattr(engine, "condinst_losses", losses)
+    config = make_config("train.accumulate=4", "train.seed=5", f"model.channel_order={order}")
+    with pytest.raises(CondinstError) as caught:
+        train(config, data, tmp_path)
+    folder = tmp_path / "non-finite-2"
+    part = seen[6]
+    names = [path.name for (path,) in part.batch.paths]
+    assert f"iteration 2: box, total, grad_norm not finite; its pictures, {', '.join(names)}, are in {folder};" in str(
+        caught.value
+    )
+    document = json.loads((folder / "batch.json").read_text())
+    assert (document["iteration"], document["seed"], document["process"]) == (2, 5, 0)
+    (record,) = document["parts"]
+    assert record["losses"]["box"] == "nan"
+    assert float(record["losses"]["classification"]) > 0
+    assert sorted(path.name for path in folder.iterdir()) == ["0-2-0.png", "0-2-1.png", "batch.json"]
+    pictures = TrainingSet(data, config.augment, 4, 5)
+    for picture, truth in zip(record["pictures"], part.batch.truths, strict=True):
+        (file,) = picture["files"]
+        index = next(i for i, sample in enumerate(data.samples) if str(sample.path) == file)
+        assert picture["index"] == index
+        assert picture["boxes"] == truth.boxes.tolist()
+        assert set(picture["labels"]) <= {"nucleus"}
+        again = pictures[(picture["epoch"], picture["index"])]  # what the record is for
+        assert np.array_equal(np.asarray(Image.open(folder / picture["picture"])), again.image)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:116] DefaultCPUAllocator: can't allocate memory: 9 bytes"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+    ],
+)
+def test_too_little_memory_is_one_line(
+    tmp_path: Path, data: AnnotatedData, error: RuntimeError, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def losses(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(engine, "condinst_losses", losses)
+    with pytest.raises(CondinstError if told else RuntimeError) as caught:
+        train(make_config("train.batch_size=4", "train.accumulate=2"), data, tmp_path)
+    if told:
+        assert "try train.batch_size=2 train.accumulate=4" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_patience_needs_measurements(tmp_path: Path, data: AnnotatedData) -> None:
+    for given, val in (([], data), (["train.validate_every=1"], None)):
+        with pytest.raises(UsageError, match=r"train.patience=2: nothing is measured .* set train.validate_every"):
+            train(make_config("train.patience=2", *given), data, tmp_path / "run", val=val)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_best_and_the_last(tmp_path: Path, data: AnnotatedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the masks' AP, or the boxes' where there are no masks to measure; half precision in both."""
+    measured = engine.evaluate
+    for kind, unknown in (("segm", False), ("bbox", True)):
+        made_up = iter([0.25, 0.5, 0.125, 0.375])
+
+        def scored(*inputs: Any) -> Any:
+            scores = measured(*inputs)
+            segm = replace(scores.segm, AP=-1.0 if unknown else next(made_up))  # noqa: B023
+            return replace(scores, segm=segm, bbox=replace(scores.bbox, AP=next(made_up) if unknown else 0.9))  # noqa: B023
+
+        monkeypatch.setattr(engine, "evaluate", scored)
+        folder = tmp_path / kind
+        config = make_config("train.validate_every=1", "train.half=true", "train.schedule=step", "train.milestones=[]")
+        train(config, data, folder, val=data)
+        train(config.with_overrides(["train.iterations=2", "train.validate_every=0"]), data, tmp_path / f"{kind} short")
+        best, last = weights(folder), weights(folder / "last")
+        assert {tensor.dtype for tensor in best.values() if tensor.ndim > 1} == {torch.float16}
+        assert [name for name in best if not torch.equal(best[name], last[name])] != []
+        second = weights(tmp_path / f"{kind} short")  # a run that ended where the best was found
+        assert [name for name in best if not torch.equal(best[name], second[name])] == []
+        with (folder / "scores.csv").open() as file:
+            rows_ = list(csv.DictReader(file))
+        assert [row["mask_AP"] if kind == "segm" else row["box_AP"] for row in rows_] == [
+            "0.25",
+            "0.5",
+            "0.125",
+            "0.375",
+        ]
+        assert load_model(folder)[1].train == load_model(folder / "last")[1].train
 
 
 def part_of(source: Path, target: Path, names: list[str]) -> Path:
@@ -300,7 +414,9 @@ def filled_boxes_score(data: AnnotatedData) -> float:
     identity = np.array([[1.0, 0, 0], [0, 1, 0]])
     overlaps = []
     for sample, boxes in zip(data.samples, forget_masks(data).samples, strict=True):
-        truth, filled = (draw_truth(s, identity, s.height, s.width, 1).masks for s in (sample, boxes))
+        drawn = [draw_truth(s, identity, s.height, s.width, 1) for s in (sample, boxes)]
+        every, size = torch.arange(len(drawn[0].labels)), (sample.height, sample.width)
+        truth, filled = (unpack(one.mask_pixels, one.mask_places, every, size) for one in drawn)
         overlaps += [((t & f).sum() / (t | f).sum()).item() for t, f in zip(truth, filled, strict=True)]
     return float(np.mean([[overlap >= least for overlap in overlaps] for least in np.arange(0.5, 1, 0.05)]))
 

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
 
-from condinst.engine.train import synchronise_norms
+from condinst.engine.build import synchronise_norms
 from condinst.errors import UsageError
 from condinst.model.condinst import CondInst
 from condinst.recipes import load_recipe
@@ -130,6 +130,45 @@ def test_two_processes_equal_one(folder: Path) -> None:
         for name, tensor in alone.items():
             if "running" not in name:  # unbiased variances of one picture and of two differ
                 assert torch.allclose(tensor.double(), together[name].double(), rtol=1e-3, atol=1e-5), (case, name)
+
+
+@pytest.mark.slow
+def test_two_processes_that_accumulate_measure_and_stop(folder: Path) -> None:
+    """A step of eight pictures, in two parts of two pictures a process or in two of four; the main one measures.
+
+    The scores of an untrained network are all 0, so that `patience` ends both runs early, both processes at once.
+    """
+    recipe = folder / "tiny.yaml"
+    model = {"backbone": {"name": "mobilenetv2_035", "frozen_stages": 0}, "fpn_channels": 16}
+    values = {
+        "model": model | {"head": {"convs": 1, "channels": 16}, "mask_branch": {"convs": 1, "channels": 8}},
+        "input": {"shorter": 64, "longer": 96},
+        "augment": {"shorter": [96], "longer": 400, "crop": 96},
+        "loss": {"mask_weight": 0},
+        "train": {
+            "batch_size": 4,
+            "accumulate": 2,
+            "iterations": 50,
+            "validate_every": 1,
+            "patience": 2,
+            "log_every": 1,
+        },
+    }
+    recipe.write_text(json.dumps(values))  # which is YAML, too
+    settings = ["train.init=none", "train.workers=0", "train.lr=0.0001", "train.warmup_iterations=0"]
+    for count in (1, 2):
+        files = ["--data", str(NUCLEI), "--recipe", str(recipe), "--out", str(folder / f"run{count}")]
+        in_processes(count, [["train", *files, *settings]], folder)
+    one, two = rows(folder / "run1"), rows(folder / "run2")
+    assert [row["iteration"] for row in one] == [row["iteration"] for row in two] == [1, 2, 3]
+    for term in ("classification", "box", "quality", "total", "grad_norm"):
+        assert [row[term] for row in one] == pytest.approx([row[term] for row in two], rel=1e-4), term
+    scores = [json.loads(line) for line in (folder / "run2" / "scores.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in scores] == [1, 2, 3]  # told once, not by each process
+    alone, together = (load_file(folder / f"run{count}" / "last" / "model.safetensors") for count in (1, 2))
+    for name, tensor in alone.items():
+        if "running" not in name:
+            assert torch.allclose(tensor.double(), together[name].double(), rtol=1e-3, atol=1e-5), name
 
 
 # --- shared norms

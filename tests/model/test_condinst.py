@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from condinst.config import LossConfig, ModelConfig
 from condinst.model.condinst import CondInst, filter_layout
+from condinst.ops.packed_masks import pack
 from condinst.structures import NetworkOutput, Targets, Truth
 from condinst.training.objective import draw_masks, objective
 from condinst.training.sampling import choose_positives
@@ -76,9 +77,8 @@ def test_the_controller_follows_the_layout(settings: dict[str, Any], count: int)
 
 def targets_for(model: CondInst, output: NetworkOutput, truths: tuple[Truth, ...]) -> Targets:
     sizes = [tuple(level.shape[-2:]) for level in output.head.class_logits]
-    stride = model.config.mask_head.mask_out_stride
     classes = max(len(model.config.classes), 1)
-    return assign(truths, sizes, model.config.size_ranges, classes, 1.5, (HEIGHT // stride, WIDTH // stride))
+    return assign(truths, sizes, model.config.size_ranges, classes, 1.5)
 
 
 def make_truth(stride: int, empty: bool = False) -> Truth:
@@ -91,7 +91,7 @@ def make_truth(stride: int, empty: bool = False) -> Truth:
     masks = pixels[:, stride // 2 :: stride, stride // 2 :: stride]
     labels = torch.zeros(len(boxes), dtype=torch.int64)
     has_mask = torch.ones(len(boxes), dtype=torch.bool)
-    return Truth(boxes, labels, (boxes[:, :2] + boxes[:, 2:]) / 2, masks, semantic, has_mask)
+    return Truth(boxes, labels, (boxes[:, :2] + boxes[:, 2:]) / 2, *pack(masks), semantic, has_mask)
 
 
 def lose(model: CondInst, truths: tuple[Truth, ...]) -> Tensor:

@@ -21,7 +21,8 @@ from condinst.config import Config
 from condinst.data.batch import Batch, make_images
 from condinst.data.sample import Instance, RunLengths, Sample
 from condinst.data.truth import draw_truth
-from condinst.engine.train import condinst_losses, make_accelerator
+from condinst.engine.losses import condinst_losses, prepare
+from condinst.engine.processes import make_accelerator
 from condinst.model.condinst import CondInst
 from condinst.structures import STRIDES
 from condinst.training.targets import assign
@@ -91,7 +92,8 @@ def step(
         assert model.mask_branch is not None
         model.mask_branch.eval()
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    losses = condinst_losses(model, batch, torch.Generator(), 0, config, make_accelerator(config))
+    (part,) = prepare([batch], config, make_accelerator(config))
+    losses = condinst_losses(model, part, torch.Generator(), 0, config)
     torch.stack(list(losses.values())).sum().backward()
     gradients: dict[str, Tensor] = {}
     for name, weight in model.named_parameters():
@@ -157,7 +159,6 @@ def test_positives(batch: Batch, published: Published, records: dict[str, Any]) 
         config.model.size_ranges,
         len(config.model.classes),
         config.targets.center_radius,
-        (HEIGHT // 4, WIDTH // 4),
     )
     first = 0
     for image, index in enumerate(targets.instance_index):

@@ -13,6 +13,7 @@ from condinst.config import ModelConfig, TargetConfig
 from condinst.data.sample import Instance, Polygons, Sample
 from condinst.data.truth import draw_truth
 from condinst.ops.locations import level_locations
+from condinst.ops.packed_masks import unpack
 from condinst.structures import STRIDES, Targets
 from condinst.training.targets import assign, measure_norms
 
@@ -41,8 +42,7 @@ def assigned(has_masks: bool) -> Targets:
     identity = np.array([[1.0, 0, 0], [0, 1, 0]])
     truths = tuple(draw_truth(sample, identity, sample.height, sample.width, 4) for sample in samples)
     settings = ModelConfig()
-    mask_size = (PADDED[0] // 4, PADDED[1] // 4)
-    return assign(truths, LEVELS, settings.size_ranges, CLASSES, TargetConfig().center_radius, mask_size)
+    return assign(truths, LEVELS, settings.size_ranges, CLASSES, TargetConfig().center_radius)
 
 
 def places() -> tuple[Tensor, Tensor]:
@@ -107,5 +107,6 @@ def test_masks(case: str) -> None:
     recorded = np.load(GOLDEN / f"train_{case}.npz")["gt_bitmasks"]
     expected = np.unpackbits(recorded).reshape(6, PADDED[0] // 4, PADDED[1] // 4)
     targets = targets_of(case)
-    assert np.array_equal(targets.masks.numpy(), expected)
+    masks = unpack(targets.mask_pixels, targets.mask_places, torch.arange(6), expected.shape[1:])
+    assert np.array_equal(masks.numpy(), expected)
     assert targets.has_mask.tolist() == [case.startswith("CondInst")] * 6

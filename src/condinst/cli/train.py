@@ -1,74 +1,98 @@
-"""`condinst train`: a recipe and annotated images in, a model folder out."""
+"""`condinst train`: annotated images in, a model folder out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from condinst.config import Config
-    from condinst.engine.evaluate import Scores
-    from condinst.predictor import Predictor
+    from condinst.data.sample import AnnotatedData
+    from condinst.weights.folder import Stored
 
-Pair = tuple[Path, Path]  # annotation file, image folder
-SCORES = "scores.jsonl"  # in the run's folder, a line for each measurement
+INTERRUPTED = 130
 
 
 def train(
     data: Annotated[
         Path,
         typer.Option(
-            help="COCO annotation file; or a folder with train.json, images/ and maybe val.json; or COCO's own folder."
+            help="Annotated images in any common format: a folder, or a COCO JSON, YOLO data.yaml or CVAT XML file."
         ),
     ],
-    recipe: Annotated[str, typer.Option(metavar="NAME|FILE", help="A shipped recipe or a YAML file.")],
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE", help="A shipped recipe or a YAML file; without one, the data decides the settings."
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="NAME|FOLDER|FILE",
+            help="A trained model to begin with: any that --model of predict takes.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the model, its settings, checkpoints and log.csv; default: runs/RECIPE."),
+        typer.Option(help="Folder for the model and all that the run writes; default: runs/RECIPE or runs/DATA."),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe settings to change: train.lr=0.01")
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change: train.lr=0.01")
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the images; default: images/ beside the annotations, or COCO's own.")
+        Path | None, typer.Option(help="Folder of the images; default: where the format puts them.")
     ] = None,
     val: Annotated[
-        Path | None, typer.Option(help="COCO file to measure on; default: that of the --data folder, if it has one.")
+        Path | None, typer.Option(help="Data to measure on; default: the val part of --data, if it has one.")
     ] = None,
     val_images: Annotated[Path | None, typer.Option(help="Its images; default: as for --images.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
 ) -> None:
-    """Train a model. The classes are the data set's; the result is used as `--model OUT`. COCO's own folder has
-    annotations/instances_train2017.json and train2017/, likewise for val, of any one year.
+    """Train a model. The classes are the data set's; the result is used as `--model OUT`.
 
-    Measures on the validation set at the end, and every `train.validate_every` iterations if that is set.
+    Measures on the validation data every `train.validate_every` iterations, keeps the model of the best mask AP, and
+    measures it at the end.
     """
-    from condinst.cli.datasets import locate
     from condinst.cli.output import make_folder
-    from condinst.recipes import load_recipe
+    from condinst.data.open import open_data
+    from condinst.engine.settings import base_settings
 
-    config = load_recipe(recipe).with_overrides(settings or [])
-    out = out or Path("runs") / Path(recipe).stem
-    pair = locate(data, images, "train")
+    overrides = settings or []
+    out = out or Path("runs") / (Path(recipe).stem if recipe else data.resolve().stem)
+    _refuse_second_run(out, resume)
+    stored = _read_start(start)
+    earlier = _earlier_settings(out, overrides) if resume and recipe is None else None
+    config = earlier or base_settings(recipe, stored, overrides)
+    annotated = open_data(data, "train", images)
     measured_on = _validation(data, images, val, val_images)
     make_folder(out)
-    _refuse_second_run(out, resume)
-    _run(config, pair, measured_on, out, resume)
+    try:
+        _run(config, None if recipe or earlier else overrides, annotated, measured_on, out, resume, stored)
+    except KeyboardInterrupt:
+        typer.echo(_words_on_interruption(out), err=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
-def _validation(data: Path, images: Path | None, val: Path | None, val_images: Path | None) -> Pair | None:
-    from condinst.cli.datasets import find_split, locate
+def _read_start(name: str | None) -> Stored | None:
+    if name is None:
+        return None
+    from condinst.weights.folder import read_model
+
+    return read_model(name)
+
+
+def _validation(data: Path, images: Path | None, val: Path | None, val_images: Path | None) -> AnnotatedData | None:
+    from condinst.data.open import list_splits, open_data
     from condinst.errors import UsageError
 
     if val is not None:
-        return locate(val, val_images, "val")
-    if data.is_dir() and find_split(data, "val"):
-        return locate(data, val_images or images, "val")
+        return open_data(val, "val", val_images)
+    if "val" in list_splits(data):
+        return open_data(data, "val", val_images or images)
     if val_images is not None:
         raise UsageError("--val-images without --val: name the annotation file too")
     return None
@@ -82,62 +106,63 @@ def _refuse_second_run(out: Path, resume: bool) -> None:
         raise UsageError(f"{out}: holds a training run already; add --resume to go on, or choose another --out")
 
 
-def _run(config: Config, pair: Pair, measured_on: Pair | None, out: Path, resume: bool) -> None:
-    from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
+def _earlier_settings(out: Path, overrides: list[str]) -> Config | None:
+    """Those that a run was started with; None where it never was."""
+    from condinst.config import Config
+    from condinst.weights.names import CONFIG_FILE
 
-    from condinst.cli.val import print_scores
-    from condinst.data.coco import read_coco
+    path = out / CONFIG_FILE
+    return Config.from_yaml(path).with_overrides(overrides) if path.is_file() else None
+
+
+def _words_on_interruption(out: Path) -> str:
+    from condinst.engine.checkpoint import last_iteration
+
+    iteration = last_iteration(out)
+    kept = (
+        f"the checkpoint of iteration {iteration} is kept; --resume goes on from it" if iteration else "no checkpoint"
+    )
+    return f"interrupted: {kept}"
+
+
+def _run(
+    config: Config,
+    planned: list[str] | None,
+    data: AnnotatedData,
+    measured_on: AnnotatedData | None,
+    out: Path,
+    resume: bool,
+    start: Stored | None,
+) -> None:
+    """planned: settings that the user gave where the data decides the others."""
+    from condinst.engine.choose import plan_settings
     from condinst.engine.evaluate import match_classes
+    from condinst.engine.processes import join_processes
     from condinst.engine.train import train as train_model
-    from condinst.predictor import Predictor
 
-    data = read_coco(*pair)
-    notes: tuple[str, ...] = ()
+    lines: list[str] = []
+    state = join_processes()
     if measured_on:  # classes that do not match must show now, not after hours of training
-        notes = match_classes(dict(enumerate(data.classes)), read_coco(*measured_on))[1]
-    # as Accelerator will: the first of the two decides for both
-    main_process = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).is_main_process
-    for note in notes if main_process else ():
-        typer.echo(f"note: {note}", err=True)
-    train_model(config, data, out, resume, _after(config, measured_on, out))
-    if not main_process:
-        return
-    if measured_on:
-        print_scores(_measure(Predictor(out, conf=None), measured_on, out, config.train.iterations), json=False)
-    typer.echo(f"the model is in {out}; use it with: condinst predict IMAGE --model {out}")
+        lines += [f"note: {note}" for note in match_classes(dict(enumerate(data.classes)), measured_on)[1]]
+    if planned is not None:
+        plan = plan_settings(config, planned, data, state, measured_on is not None, start is not None)
+        config, lines = plan.config, [*plan.lines, *lines]
+    for line in lines if state.is_main_process else ():
+        typer.echo(line, err=True)
+    config = train_model(config, data, out, resume, measured_on, start)
+    if state.is_main_process:
+        _finish(config, data, measured_on, out)
 
 
-def _after(config: Config, measured_on: Pair | None, out: Path) -> Callable[[nn.Module, int], None] | None:
-    """What the training loop calls now and then: measure the network as it stands."""
-    if measured_on is None:
-        return None
+def _finish(config: Config, data: AnnotatedData, measured_on: AnnotatedData | None, out: Path) -> None:
+    """Measure the model as it lies in its folder, and say how to use it."""
+    from shlex import quote
 
-    def after(module: nn.Module, iteration: int) -> None:
-        from condinst.cli.val import shown
-        from condinst.model.condinst import CondInst
-        from condinst.predictor import Predictor
+    from condinst.cli.val import print_scores, show_progress
+    from condinst.engine.folder import REPORT, finish_folder
 
-        assert isinstance(module, CondInst)
-        if iteration == config.train.iterations:
-            return  # the finished model is measured from its file
-        settings = config.model_copy(update={"model": module.config})
-        device = str(next(module.parameters()).device)
-        scores = _measure(Predictor.from_model(module, settings, device), measured_on, out, iteration)
-        numbers = f"box AP {shown(scores.bbox.AP)}, mask AP {shown(scores.segm.AP)}"
-        typer.echo(f"iteration {iteration}: {numbers}", err=True)
-
-    return after
-
-
-def _measure(predictor: Predictor, measured_on: Pair, out: Path, iteration: int) -> Scores:
-    """Scores at the recipe's own detection limit, appended to the run's record of them."""
-    from json import dumps
-
-    from condinst.data.coco import read_coco
-    from condinst.engine.evaluate import evaluate
-
-    scores = evaluate(read_coco(*measured_on), predictor, predictor.config.detect.max_detections)
-    with (out / SCORES).open("a", encoding="utf-8") as file:
-        file.write(dumps({"iteration": iteration, **scores.to_dict()}) + "\n")
-    return scores
+    measured = finish_folder(out, config, data, measured_on, show_progress())
+    if measured is not None:
+        print_scores(measured.scores, measured.analysis, json=False)
+    typer.echo(f"the report is {out / REPORT}")
+    typer.echo(f"the model is in {out}; use it with: condinst predict IMAGE --model {quote(str(out))}")

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from types import TracebackType
 
 import numpy as np
-from torch.utils.data import Sampler
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader, Sampler
+
+from condinst.config import Config
+from condinst.data.batch import Batch, Collate
+from condinst.data.dataset import TrainingSet
+from condinst.data.sample import AnnotatedData
+from condinst.errors import CondinstError, DataError, first_line
 
 Key = tuple[int, int]  # (epoch, index): what the data set turns into one augmented sample
 
@@ -13,13 +24,22 @@ Key = tuple[int, int]  # (epoch, index): what the data set turns into one augmen
 class BatchKeys(Sampler[list[Key]]):
     """Batches of (epoch, index) from iteration `start` to `stop`; each epoch is a fresh permutation.
 
-    The global batch is cut into `processes` equal parts, of which this yields part `rank`.
+    An iteration takes `parts` batches one after the other. Each is cut into `processes` equal shares, of which this
+    yields number `rank`.
     """
 
     def __init__(
-        self, length: int, batch_size: int, start: int, stop: int, seed: int, rank: int = 0, processes: int = 1
+        self,
+        length: int,
+        batch_size: int,
+        start: int,
+        stop: int,
+        seed: int,
+        rank: int = 0,
+        processes: int = 1,
+        parts: int = 1,
     ) -> None:
-        self.length, self.batch_size, self.start, self.stop = length, batch_size, start, stop
+        self.length, self.batch_size, self.start, self.stop = length, batch_size, start * parts, stop * parts
         self.seed, self.rank, self.share = seed, rank, batch_size // processes
 
     def __len__(self) -> int:
@@ -27,8 +47,8 @@ class BatchKeys(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         epoch, order = -1, np.empty(0, dtype=np.int64)
-        for iteration in range(self.start, self.stop):
-            first = iteration * self.batch_size + self.rank * self.share
+        for batch in range(self.start, self.stop):
+            first = batch * self.batch_size + self.rank * self.share
             keys: list[Key] = []
             for position in range(first, first + self.share):
                 if position // self.length != epoch:
@@ -36,3 +56,60 @@ class BatchKeys(Sampler[list[Key]]):
                     order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
                 keys.append((epoch, int(order[position % self.length])))
             yield keys
+
+
+def make_steps(start: int, config: Config, data: AnnotatedData, accelerator: Accelerator) -> Iterator[list[Batch]]:
+    """From iteration `start` on, the batches that make this process's step, on its device."""
+    model, run = config.model, config.train
+    dataset = TrainingSet(data, config.augment, model.mask_head.mask_out_stride, run.seed)
+    keys = BatchKeys(
+        len(dataset),
+        run.batch_size,
+        start,
+        run.iterations,
+        run.seed,
+        accelerator.process_index,
+        accelerator.num_processes,
+        run.accumulate,
+    )
+    collate = Collate(model.pixel_mean, model.pixel_std, model.channel_order, model.size_divisor)
+    loader = DataLoader(
+        dataset, batch_sampler=keys, num_workers=run.workers, collate_fn=collate, worker_init_fn=_prepare_worker
+    )
+    step: list[Batch] = []
+    for batch in _plain_errors(loader):
+        moved = batch.to(accelerator.device)
+        if run.channels_last:
+            tensor = moved.images.tensor.contiguous(memory_format=torch.channels_last)
+            moved = moved._replace(images=moved.images._replace(tensor=tensor))
+        step.append(moved)
+        if len(step) == run.accumulate:
+            yield step
+            step = []
+
+
+def _prepare_worker(_: int) -> None:
+    """The end of a run is the main process's affair: of Ctrl-C the others would each print a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _tell_all_but_lost_connections  # for multiprocessing's own threads; other errors are sent over
+
+
+def _tell_all_but_lost_connections(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _plain_errors(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same batches; of an error that a worker process sends with its traceback, the error's own line."""
+    try:
+        yield from batches
+    except DataError as error:
+        raise DataError(str(error).strip().splitlines()[-1].removeprefix("condinst.errors.DataError: ")) from None
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise CondinstError(
+            f"a process that reads pictures has died ({first_line(error):.120}); give it more memory or train.workers=0"
+        ) from error

@@ -16,15 +16,17 @@ from torch import Tensor, nn
 from condinst.errors import CondinstError, ModelError
 
 NAME = "checkpoint-{:08d}"
+PARTIAL = ".checkpoint-*"  # what a killed process leaves
 
 
 def save_checkpoint(folder: Path, iteration: int, weights: dict[str, nn.Module], state: dict[str, Any]) -> Path:
     """Write the modules' weights (safetensors) and `state` (plain containers and tensors); others are removed.
 
-    Raises CondinstError where the disk is full or the folder cannot be written; older checkpoints then stay.
+    All of it is on the disk before an older one goes. Raises CondinstError where the disk is full or the folder cannot
+    be written; older checkpoints then stay.
     """
     final = folder / NAME.format(iteration)
-    temporary = folder / f".{final.name}.tmp"
+    temporary, aside = folder / f".{final.name}.tmp", folder / f".{final.name}.old"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
@@ -32,22 +34,55 @@ def save_checkpoint(folder: Path, iteration: int, weights: dict[str, nn.Module],
             tensors = {key: value.contiguous() for key, value in module.state_dict().items()}
             save_file(tensors, temporary / f"{name}.safetensors")
         torch.save(state | {"iteration": iteration}, temporary / "state.pt")
-        shutil.rmtree(final, ignore_errors=True)
+        flush_folder(temporary)
+        if final.exists():  # of an earlier run in the same folder
+            os.replace(final, aside)
         os.replace(temporary, final)
+        flush(folder)
     except (OSError, RuntimeError, SafetensorError) as error:  # a full disk, in the words of each writer
         line = (str(error) or "failed").splitlines()[0]
         raise CondinstError(f"{final}: cannot be written ({line:.120}); free some space and --resume") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for other in list_checkpoints(folder):
-        if other != final:
-            shutil.rmtree(other)
+    remove_checkpoints(folder, but=final)
     return final
+
+
+def remove_checkpoints(folder: Path, but: Path | None = None) -> None:
+    """Remove all checkpoints and what is left of half-written ones."""
+    for other in [*list_checkpoints(folder), *folder.glob(PARTIAL)]:
+        if other != but:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until the files in `folder` and their names are on the disk."""
+    for path in folder.iterdir():
+        if path.is_file():
+            flush(path)
+    flush(folder)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows has no such thing for a folder
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # which Windows flushes only if writable
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints of a run, oldest first."""
     return sorted(folder.glob("checkpoint-????????"))
+
+
+def last_iteration(folder: Path) -> int:
+    """That of the newest complete checkpoint; 0 without one."""
+    found = list_checkpoints(folder)
+    return int(found[-1].name.rpartition("-")[2]) if found else 0
 
 
 def load_checkpoint(path: Path, weights: dict[str, nn.Module]) -> dict[str, Any]:

@@ -3,82 +3,120 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from condinst.config import TrainConfig
-from condinst.engine.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
-from condinst.engine.log import TrainingLog
+from condinst.engine.checkpoint import list_checkpoints, load_checkpoint, remove_checkpoints, save_checkpoint
+from condinst.engine.log import Tell, TrainingLog
 from condinst.engine.optimizer import lr_factor, make_optimizer
 from condinst.errors import CondinstError, ModelError
 
-# (model, batch, generator for random choices, iteration from 0) → named losses, to be summed
-LossesOf = Callable[[nn.Module, Any, torch.Generator, int], Mapping[str, Tensor]]
+P = TypeVar("P")
+Terms = Mapping[str, Tensor]
+# (model, part of the step's batch, generator for random choices, iteration from 0) → named losses, to be summed
+LossesOf = Callable[[nn.Module, P, torch.Generator, int], Terms]
+# (module to keep, iterations done, best score so far) → its score, the higher the better
+Measure = Callable[[nn.Module, int, float], float]
+# (iterations done, parts, losses of each) → where they can be looked at, in words
+Inspect = Callable[[int, Sequence[P], Sequence[Terms]], str]
+LOG = "log.csv"
+
+
+@dataclass
+class Standing:
+    """How the measurements went. stale: how many since the best."""
+
+    best: float = -math.inf
+    stale: int = 0
+
+    def take(self, score: float) -> None:
+        """Note a new score."""
+        self.best, self.stale = (score, 0) if score > self.best else (self.best, self.stale + 1)
 
 
 def fit(
     model: nn.Module,
-    losses_of: LossesOf,
-    make_batches: Callable[[int], Iterable[Any]],
+    losses_of: LossesOf[P],
+    make_steps: Callable[[int], Iterable[Sequence[P]]],
     config: TrainConfig,
     folder: Path,
     accelerator: Accelerator,
     resume: bool = False,
-    after: Callable[[nn.Module, int], None] | None = None,
+    measure: Measure | None = None,
+    inspect: Inspect[P] | None = None,
+    tell: Tell | None = None,
 ) -> nn.Module:
     """Train `model` and return the module to keep: the moving average if there is one, else the model.
 
-    make_batches(start) yields this process's batches from iteration `start` on. `after(module, iteration)` is called on
-    the main process every `validate_every` iterations. Raises CondinstError when the loss stops being finite and
-    ModelError when the checkpoint to resume from does not fit.
+    make_steps(start) yields, from iteration `start` on, the parts of this process's batch; a step is made of the mean
+    of their gradients. `measure` is called on the main process every `validate_every` iterations and at the last one;
+    `patience` of its scores without a better one end the run. Raises CondinstError when the loss stops being finite,
+    ending in what `inspect` says, and ModelError when the checkpoint to resume from does not fit.
     """
     optimizer = make_optimizer(model, config)
     base_rates = [group["lr"] for group in optimizer.param_groups]
     average = _moving_average(model, config.ema_decay) if config.ema_decay else None
     weights: dict[str, nn.Module] = {"model": model} | ({"average": average} if average is not None else {})
-    start = _restore(folder, weights, optimizer) if resume else 0
+    state = _restore(folder, weights, optimizer) if resume else {}
+    start, standing = state.get("iteration", 0), Standing(**state.get("standing", {}))
     wrapped, optimizer = accelerator.prepare(model, optimizer)
-    kept = model
-    if average is not None:
-        kept = average.to(accelerator.device).module
-    is_main = accelerator.is_main_process
-    with (
-        TrainingLog(folder / "log.csv", start, config.iterations, config.log_every, config.batch_size)
-        if is_main
-        else nullcontext()
-    ) as log:
+    if accelerator.scaler is not None and "scaler" in state:
+        accelerator.scaler.load_state_dict(state["scaler"])
+    kept = model if average is None else average.to(accelerator.device).module
+    with _open_log(folder, start, config, tell) if accelerator.is_main_process else nullcontext() as log:
+        if log is not None and state:
+            log.restore(state["log"])
         wrapped.train()
-        for iteration, batch in enumerate(make_batches(start), start=start):
+        steps = () if _is_over(standing, config) else make_steps(start)
+        for iteration, parts in enumerate(steps, start=start):
             for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = rate * lr_factor(iteration, config)
             generator = _generator(config.seed, iteration, accelerator.process_index)
-            losses = losses_of(wrapped, batch, generator, iteration)
-            total = torch.stack(list(losses.values())).sum()
             optimizer.zero_grad()
-            accelerator.backward(total)
+            losses = _backward(wrapped, parts, losses_of, generator, iteration, accelerator)
             norm = accelerator.clip_grad_norm_(wrapped.parameters(), config.clip_norm or math.inf)
             optimizer.step()
             if average is not None:
                 average.update_parameters(model)
             done = iteration + 1
-            numbers = _numbers(losses, total, norm, optimizer.param_groups[-1]["lr"], accelerator)
-            _check_finite(numbers, done, config.precision)
+            numbers = _numbers(losses, norm, optimizer.param_groups[-1]["lr"], accelerator)
+            wrong = _not_finite(numbers, config.precision)
+            if wrong:  # before a checkpoint is written
+                where = f"; {inspect(done, parts, losses)}" if inspect is not None else ""
+                remedy = "lower train.lr, set train.clip_norm or train.precision=no"
+                raise CondinstError(f"iteration {done}: {wrong} not finite{where}; {remedy}")
             if log is not None:
                 log.step(done, numbers)
-                if done % config.checkpoint_every == 0 or done == config.iterations:
-                    save_checkpoint(folder, done, weights, {"optimizer": optimizer.state_dict()})
-                if after is not None and config.validate_every and done % config.validate_every == 0:
-                    after(kept, done)
-                    wrapped.train()
+            if measure is not None and _is_due(done, config.validate_every, config):
+                if log is not None:
+                    with log.paused():
+                        standing.take(measure(kept, done, standing.best))
+                wrapped.train()
+                standing.stale = _agree(standing.stale, accelerator)
+            over = _is_over(standing, config)
+            if log is not None and (over or _is_due(done, config.checkpoint_every, config)):
+                save_checkpoint(folder, done, weights, _state(optimizer, standing, log, accelerator))
+            if over:
+                break
     accelerator.wait_for_everyone()
     return kept
+
+
+def _open_log(folder: Path, start: int, config: TrainConfig, tell: Tell | None) -> TrainingLog:
+    if not start:
+        remove_checkpoints(folder)  # of another run, or half-written
+    pictures = config.batch_size * config.accumulate
+    return TrainingLog(folder / LOG, start, config.iterations, config.log_every, pictures, tell)
 
 
 def _moving_average(model: nn.Module, decay: float) -> AveragedModel:
@@ -91,10 +129,49 @@ def _generator(seed: int, iteration: int, process: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + iteration) * 1_009 + process)
 
 
-def _restore(folder: Path, weights: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> int:
+def _backward(
+    model: nn.Module,
+    parts: Sequence[P],
+    losses_of: LossesOf[P],
+    generator: torch.Generator,
+    iteration: int,
+    accelerator: Accelerator,
+) -> list[Terms]:
+    """Add the mean of the parts' gradients, shared by the processes once, after the last; the losses of each."""
+    found: list[Terms] = []
+    for number, part in enumerate(parts, start=1):
+        with accelerator.no_sync(model) if number < len(parts) else nullcontext():
+            losses = losses_of(model, part, generator, iteration)
+            accelerator.backward(torch.stack(list(losses.values())).sum() / len(parts))
+        found.append({name: loss.detach() for name, loss in losses.items()})
+    return found
+
+
+def _is_due(done: int, every: int, config: TrainConfig) -> bool:
+    return bool(every) and (done % every == 0 or done == config.iterations)
+
+
+def _is_over(standing: Standing, config: TrainConfig) -> bool:
+    return bool(config.patience) and standing.stale >= config.patience
+
+
+def _agree(number: int, accelerator: Accelerator) -> int:
+    """The main process's, in all of them."""
+    return int(broadcast(torch.tensor(number, device=accelerator.device)))
+
+
+def _state(
+    optimizer: torch.optim.Optimizer, standing: Standing, log: TrainingLog, accelerator: Accelerator
+) -> dict[str, Any]:
+    """All that decides how the run goes on, beside its weights."""
+    state = {"optimizer": optimizer.state_dict(), "standing": vars(standing), "log": log.state()}
+    return state if accelerator.scaler is None else state | {"scaler": accelerator.scaler.state_dict()}
+
+
+def _restore(folder: Path, weights: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     found = list_checkpoints(folder)
     if not found:
-        return 0
+        return {}
     state = load_checkpoint(found[-1], weights)
     try:
         optimizer.load_state_dict(state["optimizer"])
@@ -102,26 +179,19 @@ def _restore(folder: Path, weights: dict[str, nn.Module], optimizer: torch.optim
         raise ModelError(
             f"{found[-1]}: cannot be resumed with another optimizer or other frozen parts; keep the run's settings"
         ) from None
-    iteration: int = state["iteration"]
-    return iteration
+    if "standing" not in state:
+        raise ModelError(f"{found[-1]}: an older version wrote this checkpoint; start anew without --resume")
+    return state
 
 
-def _numbers(
-    losses: Mapping[str, Tensor], total: Tensor, norm: Tensor, rate: float, accelerator: Accelerator
-) -> dict[str, float]:
-    """The losses' means over processes, as numbers for people."""
-    names = [*losses, "total"]
-    values = torch.stack([*losses.values(), total]).detach()
-    reduced: Tensor = accelerator.reduce(values, "mean")
-    return dict(zip(names, reduced.tolist(), strict=True)) | {"grad_norm": float(norm), "lr": rate}
+def _numbers(losses: Sequence[Terms], norm: Tensor, rate: float, accelerator: Accelerator) -> dict[str, float]:
+    """The losses' means over parts and processes, as numbers for people."""
+    values = torch.stack([torch.stack(list(part.values())) for part in losses]).mean(dim=0)
+    reduced: Tensor = accelerator.reduce(torch.cat([values, values.sum()[None]]), "mean")
+    return dict(zip([*losses[0], "total"], reduced.tolist(), strict=True)) | {"grad_norm": float(norm), "lr": rate}
 
 
-def _check_finite(numbers: Mapping[str, float], iteration: int, precision: str) -> None:
-    """Before a checkpoint is written: gradients that are not finite have spoilt the weights, though not yet a loss."""
+def _not_finite(numbers: Mapping[str, float], precision: str) -> str:
+    """The names of what is not; gradients too, as they have spoilt the weights, though not yet a loss."""
     tried = {"grad_norm"} if precision == "fp16" else set()  # there the scaler skips the step and tries a lower scale
-    wrong = [name for name, value in numbers.items() if not math.isfinite(value) and name not in tried]
-    if wrong:
-        raise CondinstError(
-            f"iteration {iteration}: {', '.join(wrong)} not finite; "
-            "lower train.lr, set train.clip_norm or train.precision=no"
-        )
+    return ", ".join(name for name, value in numbers.items() if not math.isfinite(value) and name not in tried)

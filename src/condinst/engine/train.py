@@ -1,35 +1,42 @@
-"""A recipe and a data set in, a trained model folder out."""
+"""A configuration and a data set in, a trained model folder out."""
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from timm.layers.norm_act import convert_sync_batchnorm
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import nn
 
 from condinst.config import Config
-from condinst.data.batch import Batch, Collate
 from condinst.data.coco import skip_empty
-from condinst.data.dataset import TrainingSet
 from condinst.data.sample import AnnotatedData
-from condinst.engine.batches import BatchKeys
-from condinst.engine.fit import fit
-from condinst.errors import DataError, UsageError
-from condinst.model.condinst import CondInst, filter_layout
-from condinst.structures import NetworkOutput, Norms
-from condinst.training.boxinst import find_pairs
-from condinst.training.objective import draw_masks, objective
-from condinst.training.sampling import choose_positives
-from condinst.training.targets import assign, measure_norms
-from condinst.weights.backbone import IMAGENET, differences, load_first_weights
-from condinst.weights.folder import save_model
+from condinst.engine.batches import make_steps
+from condinst.engine.build import build_model
+from condinst.engine.checkpoint import last_iteration
+from condinst.engine.evaluate import evaluate
+from condinst.engine.fit import Measure, Terms, fit
+from condinst.engine.folder import LAST, start_folder, write_picture
+from condinst.engine.log import Tell
+from condinst.engine.losses import Part, condinst_losses, prepare
+from condinst.engine.nonfinite import save_parts
+from condinst.engine.pictures import draw_batch
+from condinst.engine.processes import make_accelerator
+from condinst.engine.scores import record_scores
+from condinst.engine.trackers import open_trackers
+from condinst.errors import CondinstError, DataError, UsageError, first_line
+from condinst.model.condinst import CondInst
+from condinst.predictor import Predictor
+from condinst.weights.folder import Stored, save_model
+
+DRAWN = 3  # batches
+NO_MEMORY = re.compile("(out of|not enough|can't allocate) memory")  # in the words of each allocator
 
 
 def train(
@@ -37,41 +44,73 @@ def train(
     data: AnnotatedData,
     folder: Path,
     resume: bool = False,
-    after: Callable[[nn.Module, int], None] | None = None,
+    val: AnnotatedData | None = None,
+    start: Stored | None = None,
 ) -> Config:
     """Train on `data` and write config.yaml and model.safetensors to `folder`; returns the configuration used.
 
-    The classes are the data set's. `after(module, iteration)` runs every `train.validate_every` iterations. Raises
-    UsageError, DataError or ModelError for settings, data or weights that cannot be used.
+    The classes are the data set's. With `val` and `train.validate_every`, the model in `folder` is the one of the best
+    mask AP on it (box AP where it has no masks) and the last one is in `folder`/last; else it is the last. start: a
+    model whose weights training begins with. Raises UsageError, DataError or ModelError for settings, data or weights
+    that cannot be used, CondinstError for what goes wrong on the way.
     """
+    if config.train.patience and not (val and config.train.validate_every):
+        raise UsageError(
+            f"train.patience={config.train.patience}: nothing is measured on the way; "
+            "give validation data and set train.validate_every"
+        )
+    data = usable(data, config)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"classes": data.classes})})
+    accelerator = make_accelerator(config, folder)
+    iteration = last_iteration(folder) if resume else 0
+    model, lines = build_model(config, accelerator, None if iteration else start)
+    if accelerator.is_main_process:
+        lines += start_folder(folder, config, data, accelerator, iteration)
+    for line in (*lines, *(f"note: {note}" for note in data.notes)):
+        accelerator.print(line, file=sys.stderr)
+    with open_trackers(config, folder, accelerator) as tell, _plain_memory_errors(config):
+        measure = _measure(config, val, folder, tell) if val and config.train.validate_every else None
+        kept = fit(
+            model,
+            partial(condinst_losses, config=config),
+            partial(_prepared_steps, config=config, data=data, folder=folder, accelerator=accelerator),
+            config.train,
+            folder,
+            accelerator,
+            resume,
+            measure,
+            partial(_inspect, config=config, folder=folder, accelerator=accelerator),
+            tell,
+        )
+    if accelerator.is_main_process:
+        assert isinstance(kept, CondInst)
+        save_model(kept, config, folder / LAST if measure else folder, half=config.train.half)
+    return config
+
+
+def _prepared_steps(
+    start: int, config: Config, data: AnnotatedData, folder: Path, accelerator: Accelerator
+) -> Iterator[list[Part]]:
+    """What the loop takes; pictures of the first batches are left in the folder."""
+    for number, step in enumerate(make_steps(start, config, data, accelerator), start=start + 1):
+        if number <= DRAWN and accelerator.is_main_process:
+            write_picture(folder / f"batch-{number}.jpg", draw_batch(step[0].to(torch.device("cpu")), config.model))
+        yield prepare(step, config, accelerator)
+
+
+def usable(data: AnnotatedData, config: Config) -> AnnotatedData:
+    """The data as the settings want it; raises DataError where nothing can be learnt from it."""
     if config.train.skip_empty:
         data = skip_empty(data)
-    if not any(sample.instances for sample in data.samples):
-        raise DataError("the training set has no annotated instance; check the annotation file")
+    if not data.samples:
+        raise DataError(f"{data.source}: the training set has no pictures; check the annotation file")
+    if not any(not instance.crowd for sample in data.samples for instance in sample.instances):
+        raise DataError(f"{data.source}: the training set has no annotated instance; check the annotation file")
     if config.targets.supervision == "boxes":
         data = forget_masks(data)
     if config.model.semantic:
         require_masks(data, "the semantic head learns from masks alone; set model.semantic=false")
-    config = config.model_copy(update={"model": config.model.model_copy(update={"classes": data.classes})})
-    accelerator = make_accelerator(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    model = build_model(config, accelerator)
-    for line in (*remarks(model, config), *(f"note: {note}" for note in data.notes)):
-        accelerator.print(line, file=sys.stderr)
-    kept = fit(
-        model,
-        partial(condinst_losses, config=config, accelerator=accelerator),
-        partial(make_batches, config=config, data=data, accelerator=accelerator),
-        config.train,
-        folder,
-        accelerator,
-        resume,
-        after,
-    )
-    if accelerator.is_main_process:
-        assert isinstance(kept, CondInst)
-        save_model(kept, config, folder, half=config.train.half)
-    return config
+    return data
 
 
 def forget_masks(data: AnnotatedData) -> AnnotatedData:
@@ -91,99 +130,54 @@ def require_masks(data: AnnotatedData, reason: str) -> None:
                 raise DataError(f"{sample.path}: annotation {instance.annotation_id} has no mask; {reason}")
 
 
-def make_accelerator(config: Config) -> Accelerator:
-    """Processes, device and precision; raises UsageError where they cannot be had or the batch not shared evenly."""
+def _measure(config: Config, val: AnnotatedData, folder: Path, tell: Tell | None) -> Measure:
+    """What the loop calls now and then: measure the network as it stands, and keep it if it is the best."""
+
+    def measure(module: nn.Module, iteration: int, best: float) -> float:
+        assert isinstance(module, CondInst)
+        predictor = Predictor.from_model(module, config, str(next(module.parameters()).device))
+        scores = evaluate(val, predictor, config.detect.max_detections)
+        numbers = record_scores(scores, folder, iteration)
+        if tell is not None:
+            tell({f"val/{name}": value for name, value in numbers.items()}, iteration)
+        score = scores.bbox.AP if scores.segm.AP < 0 else scores.segm.AP
+        if score > best:
+            save_model(module, config, folder, half=config.train.half)
+        words = f"box AP {scores.bbox.AP:.3f}" + (f", mask AP {scores.segm.AP:.3f}" if scores.segm.AP >= 0 else "")
+        print(f"iteration {iteration}: {words}{', the best so far' * (score > best)}", file=sys.stderr)
+        return score
+
+    return measure
+
+
+def _inspect(
+    iteration: int,
+    parts: Sequence[Part],
+    losses: Sequence[Terms],
+    config: Config,
+    folder: Path,
+    accelerator: Accelerator,
+) -> str:
+    """Keep a step that is not finite, to be looked at."""
+    batches = [part.batch for part in parts]
     try:
-        accelerator = Accelerator(mixed_precision=config.train.precision)
-    except ValueError as error:  # no such precision on this device, or another one earlier in the same process
-        raise UsageError(f"train.precision={config.train.precision}: {str(error).splitlines()[0]}") from None
-    if config.train.batch_size % accelerator.num_processes:
-        raise UsageError(
-            f"train.batch_size={config.train.batch_size} cannot be shared by {accelerator.num_processes} processes"
+        return save_parts(
+            folder, iteration, batches, losses, config.model, config.train.seed, accelerator.process_index
         )
-    return accelerator
+    except OSError as error:
+        return f"its pictures cannot be saved ({error.strerror or error})"
 
 
-def build_model(config: Config, accelerator: Accelerator) -> CondInst:
-    """The network before its first step, the same in every process."""
-    torch.manual_seed(config.train.seed)
-    model = CondInst(config.model, pretrained=config.train.init == IMAGENET)
-    load_first_weights(model.backbone.body, config.train.init, config.model.backbone.name)
-    synchronise_norms(model, config.train.sync_norms, accelerator)
-    return model.to(memory_format=torch.channels_last) if config.train.channels_last else model
-
-
-def synchronise_norms(model: CondInst, which: str, accelerator: Accelerator) -> None:
-    """Let batch norms share their statistics over processes; raises UsageError where torch cannot do it."""
-    if which == "none" or accelerator.num_processes == 1:
-        return
-    if accelerator.device.type == "cpu":
-        raise UsageError(f"train.sync_norms={which}: torch shares norms on GPUs only; set train.sync_norms=none")
-    # timm's, which knows its own norms
-    convert_sync_batchnorm(model.fpn if which == "pyramid" else model)  # type: ignore[no-untyped-call]
-
-
-def remarks(model: CondInst, config: Config) -> Iterator[str]:
-    """What whoever starts a run should know about its first weights."""
-    init, name = config.train.init, config.model.backbone.name
-    yield f"backbone {name}, " + (f"licence {model.backbone.licence}" if init == IMAGENET else f"first weights: {init}")
-    differing = differences(config.model, init, model.backbone.body)
-    if differing:
-        yield f"note: the weights of train.init={init} were trained with {' '.join(differing)}"
-
-
-def make_batches(start: int, config: Config, data: AnnotatedData, accelerator: Accelerator) -> Iterable[Batch]:
-    """This process's batches from iteration `start` on, on its device."""
-    model, run = config.model, config.train
-    dataset = TrainingSet(data, config.augment, model.mask_head.mask_out_stride, run.seed)
-    keys = BatchKeys(
-        len(dataset),
-        run.batch_size,
-        start,
-        run.iterations,
-        run.seed,
-        accelerator.process_index,
-        accelerator.num_processes,
-    )
-    collate = Collate(model.pixel_mean, model.pixel_std, model.channel_order, model.size_divisor)
-    loader = DataLoader(dataset, batch_sampler=keys, num_workers=run.workers, collate_fn=collate)
-    for batch in _plain_errors(loader):
-        moved = batch.to(accelerator.device)
-        if run.channels_last:
-            tensor = moved.images.tensor.contiguous(memory_format=torch.channels_last)
-            moved = moved._replace(images=moved.images._replace(tensor=tensor))
-        yield moved
-
-
-def _plain_errors(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The same batches; of an error that a worker process sends with its traceback, the error's own line."""
+@contextmanager
+def _plain_memory_errors(config: Config) -> Iterator[None]:
+    """One line where the memory does not suffice."""
     try:
-        yield from batches
-    except DataError as error:
-        raise DataError(str(error).strip().splitlines()[-1].removeprefix("condinst.errors.DataError: ")) from None
-
-
-def condinst_losses(
-    model: nn.Module, batch: Batch, generator: torch.Generator, iteration: int, config: Config, accelerator: Accelerator
-) -> Mapping[str, Tensor]:
-    """One forward pass and the named losses; the normalisers are the means over processes."""
-    output: NetworkOutput = model(batch.images.tensor)
-    shape, settings = batch.images.tensor.shape[-2:], config.model
-    stride = settings.mask_head.mask_out_stride
-    targets = assign(
-        batch.truths,
-        [(int(level.shape[-2]), int(level.shape[-1])) for level in output.head.class_logits],
-        settings.size_ranges,
-        max(len(settings.classes), 1),
-        config.targets.center_radius,
-        (shape[0] // stride, shape[1] // stride),
-    )
-    positives, centerness = accelerator.reduce(torch.stack(measure_norms(targets)), "mean")
-    chosen = choose_positives(
-        output.head, targets, config.targets.mask_sampling, config.targets.max_mask_positives, generator
-    )
-    masks = draw_masks(output, targets, chosen, filter_layout(settings), settings.mask_head, settings.coordinate_scales)
-    pairs = None if targets.has_mask.all() else find_pairs(batch.images, settings, config.box_supervision)
-    losses = objective(output, targets, Norms(positives, centerness), masks, pairs, config.loss)
-    warm = min((iteration + 1) / max(config.box_supervision.warmup_iterations, 1), 1)
-    return losses._replace(pairwise=warm * losses.pairwise)._asdict()
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not (isinstance(error, torch.OutOfMemoryError | MemoryError) or NO_MEMORY.search(str(error))):
+            raise
+        half, more = max(config.train.batch_size // 2, 1), config.train.accumulate * 2
+        raise CondinstError(
+            f"not enough memory ({first_line(error):.150}); try train.batch_size={half} train.accumulate={more}, "
+            "or a smaller augment.crop or augment.shorter"
+        ) from error

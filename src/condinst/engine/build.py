@@ -1,0 +1,74 @@
+"""The network before its first step, and what whoever starts a run should know about its first weights."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+
+import torch
+from accelerate import Accelerator
+from timm.layers.norm_act import convert_sync_batchnorm
+
+from condinst.config import Config
+from condinst.errors import ModelError, UsageError, first_line
+from condinst.model.condinst import CondInst
+from condinst.weights.backbone import IMAGENET, differences, load_first_weights
+from condinst.weights.folder import Stored
+from condinst.weights.transfer import fill_from
+
+# a start that needs no network
+OFFLINE = "without a network, start from a shipped model: --from nuclei"
+
+
+def build_model(config: Config, accelerator: Accelerator, start: Stored | None = None) -> tuple[CondInst, list[str]]:
+    """The network, the same in every process, and lines about its first weights.
+
+    start: a model whose weights it begins with. Raises ModelError for weights that cannot be had or do not fit.
+    """
+    torch.manual_seed(config.train.seed)
+    if start is None:
+        model = _build(config)
+        load_first_weights(model.backbone.body, config.train.init, config.model.backbone.name)
+        lines = list(_remarks(model, config))
+    else:
+        model = CondInst(config.model)
+        try:
+            lines = [f"from {start.path}: {fill_from(model, start.tensors, start.config.model.classes)}"]
+        except ModelError as error:
+            raise ModelError(f"{start.path}: {error}") from None
+    synchronise_norms(model, config.train.sync_norms, accelerator)
+    return model.to(memory_format=torch.channels_last) if config.train.channels_last else model, lines
+
+
+def _build(config: Config) -> CondInst:
+    if config.train.init != IMAGENET:
+        return CondInst(config.model)
+    with torch.device("meta"):  # whatever is wrong with the settings shows without fetching anything
+        CondInst(config.model)
+    name = config.model.backbone.name
+    print(f"fetching the ImageNet weights of {name}, unless they are here already", file=sys.stderr)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each of its ten attempts
+    try:
+        return CondInst(config.model, pretrained=True)
+    except Exception as error:  # which errors of its transport the hub's client lets through differs by version
+        reason = first_line(error).partition(". ")[0]
+        raise ModelError(f"the ImageNet weights of {name} cannot be fetched ({reason:.150}); {OFFLINE}") from error
+
+
+def synchronise_norms(model: CondInst, which: str, accelerator: Accelerator) -> None:
+    """Let batch norms share their statistics over processes; raises UsageError where torch cannot do it."""
+    if which == "none" or accelerator.num_processes == 1:
+        return
+    if accelerator.device.type == "cpu":
+        raise UsageError(f"train.sync_norms={which}: torch shares norms on GPUs only; set train.sync_norms=none")
+    # timm's, which knows its own norms
+    convert_sync_batchnorm(model.fpn if which == "pyramid" else model)  # type: ignore[no-untyped-call]
+
+
+def _remarks(model: CondInst, config: Config) -> Iterator[str]:
+    init, name = config.train.init, config.model.backbone.name
+    yield f"backbone {name}, " + (f"licence {model.backbone.licence}" if init == IMAGENET else f"first weights: {init}")
+    differing = differences(config.model, init, model.backbone.body)
+    if differing:
+        yield f"note: the weights of train.init={init} were trained with {' '.join(differing)}"

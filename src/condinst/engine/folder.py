@@ -1,0 +1,69 @@
+"""A run's folder: at its beginning settings, environment, labels; at its end measurements and the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from condinst.config import Config
+from condinst.data.sample import AnnotatedData
+from condinst.engine.environment import record_environment
+from condinst.engine.evaluate import Progress
+from condinst.engine.log import unwritable
+from condinst.engine.pictures import draw_labels, draw_predictions
+from condinst.engine.report import Measured, measure, write_report
+from condinst.engine.scores import forget_scores, record_scores
+from condinst.files import replace_file
+from condinst.predictor import Predictor
+from condinst.weights.names import CONFIG_FILE
+
+LAST = "last"  # holds the last weights where the folder itself holds the best ones
+PARTIAL = ".*.part"  # what a killed process leaves
+LABELS, PREDICTIONS, REPORT = "labels.svg", "predictions.jpg", "report.html"
+
+
+def start_folder(
+    folder: Path, config: Config, data: AnnotatedData, accelerator: Accelerator, iteration: int
+) -> list[str]:
+    """Make the folder ready for a run from `iteration` on; returns lines for people. Main process only.
+
+    Raises CondinstError if it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for rest in [*folder.glob(PARTIAL), *(folder / LAST).glob(PARTIAL)]:
+            rest.unlink()
+        forget_scores(folder, iteration)
+        replace_file(folder / CONFIG_FILE, config.to_yaml().encode())
+        same = record_environment(folder, data, accelerator, iteration)
+        replace_file(folder / LABELS, draw_labels(data).encode())
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    return [] if same else ["note: the training data is not what it was when this run was last started"]
+
+
+def finish_folder(
+    folder: Path, config: Config, data: AnnotatedData, val: AnnotatedData | None, progress: Progress | None = None
+) -> Measured | None:
+    """Measure the model as it lies in the folder, if there is data to measure on, and write the report."""
+    measured = None
+    if val is not None:
+        predictor = Predictor(folder, conf=None)
+        measured = measure(val, predictor, config.detect.max_detections, progress)
+        if not config.train.validate_every:  # else it was recorded when it was found the best
+            forget_scores(folder, config.train.iterations - 1)
+            record_scores(measured.scores, folder, config.train.iterations)
+        write_picture(folder / PREDICTIONS, draw_predictions(val, predictor))
+    facts = {"Model": str(folder), "Trained on": str(data.source)}
+    facts |= {"Measured on": str(val.source)} if val is not None else {}
+    write_report(folder / REPORT, f"{folder.name}: training", config, measured, folder, facts)
+    return measured
+
+
+def write_picture(path: Path, content: bytes) -> None:
+    """Raises CondinstError if it cannot be written."""
+    try:
+        replace_file(path, content)
+    except OSError as error:
+        raise unwritable(path, error) from error

@@ -1,0 +1,67 @@
+"""From what was asked for (a recipe, a model to begin with, single settings) to the configuration of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from condinst.config import Config
+from condinst.errors import UsageError
+from condinst.recipes import load_recipe
+
+if TYPE_CHECKING:  # so that a slip in the command shows at once, not after seconds of loading torch
+    from condinst.weights.folder import Stored
+
+DEFAULT = "small"  # the recipe whose numbers the data may change
+FIRST_ONLY = {"model.head.prior", "model.head.distance_prior", "model.classes"}  # a trained model has outgrown them
+
+
+def base_settings(recipe: str | None, start: Stored | None, overrides: list[str]) -> Config:
+    """The configuration before the data is known. Raises UsageError for what is unknown, bad or contradictory.
+
+    A model to begin with brings its own section `model` and, where no recipe says how to train, its losses and how it
+    detects.
+    """
+    config = load_recipe(recipe or DEFAULT)
+    if recipe is None:
+        config = config.model_copy(update={"about": {}})
+    if start is not None:
+        if recipe is not None:
+            _refuse_contradiction(config, start, recipe)
+        config = _begin_with(start, config, brings=("model",) if recipe else ("model", "detect", "loss"))
+    return config.with_overrides(overrides)
+
+
+def given_keys(overrides: list[str]) -> frozenset[str]:
+    """The settings that `section.key=value` strings name, those of a whole section given at once included."""
+    named = {text.partition("=")[0].strip() for text in overrides}
+    every = [key for key, _ in _leaves(Config().model_dump())]
+    return frozenset(key for key in every if any(key == name or key.startswith(f"{name}.") for name in named))
+
+
+def _begin_with(start: Stored, config: Config, brings: tuple[str, ...]) -> Config:
+    words = {"started from": str(start.path)}
+    if "licence" in start.config.about:
+        words["licence"] = start.config.about["licence"]
+    sections: dict[str, Any] = {name: getattr(start.config, name) for name in brings}
+    init = config.train.model_copy(update={"init": "none"})  # it has a backbone
+    return config.model_copy(update={**sections, "train": init, "about": config.about | words})
+
+
+def _refuse_contradiction(config: Config, start: Stored, recipe: str) -> None:
+    own = dict(_leaves({"model": start.config.model.model_dump()}))
+    for key, value in _leaves({"model": config.model.model_dump(exclude_unset=True)}):
+        if key not in FIRST_ONLY and own[key] != value:
+            raise UsageError(
+                f"{key} is {value} in recipe {recipe} and {own[key]} in the model to begin with, {start.path}; "
+                "leave the section `model` out of the recipe, or train without --from"
+            )
+
+
+def _leaves(values: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+    """(section.key, value) of every setting."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{place}{key}.")
+        else:
+            yield f"{place}{key}", value

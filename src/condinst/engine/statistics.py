@@ -1,0 +1,64 @@
+"""What a data set is like, in the few numbers that settings are chosen by."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from condinst.config import ModelConfig
+from condinst.data.sample import AnnotatedData
+from condinst.structures import STRIDES
+
+Numbers = NDArray[np.float64]
+
+
+class Statistics(NamedTuple):
+    """pictures, instances: how many; crowds are not counted. densest: instances of the fullest picture.
+
+    shorter: pixels, the median shorter side. aspect: longer over shorter side, of 95 pictures in 100 at most. sizes:
+    (instances,) √(width · height) of each box, sides: (instances,) its longer side; both over the picture's shorter.
+    """
+
+    pictures: int
+    instances: int
+    densest: int
+    shorter: float
+    aspect: float
+    sizes: Numbers
+    sides: Numbers
+
+
+def measure_data(data: AnnotatedData) -> Statistics:
+    """The statistics of a data set that has at least one picture and one instance."""
+    shorter = np.array([min(sample.width, sample.height) for sample in data.samples], dtype=np.float64)
+    longer = np.array([max(sample.width, sample.height) for sample in data.samples], dtype=np.float64)
+    boxes = np.array(
+        [
+            [*instance.box, side]
+            for sample, side in zip(data.samples, shorter, strict=True)
+            for instance in sample.instances
+            if not instance.crowd
+        ]
+    )
+    extents = np.maximum(boxes[:, 2:4] - boxes[:, :2], 0) / boxes[:, 4:]
+    counts = [sum(not instance.crowd for instance in sample.instances) for sample in data.samples]
+    return Statistics(
+        pictures=len(data.samples),
+        instances=len(boxes),
+        densest=max(counts),
+        shorter=float(np.median(shorter)),
+        aspect=float(np.quantile(longer / shorter, 0.95)),
+        sizes=np.sqrt(extents.prod(axis=1)),
+        sides=extents.max(axis=1),
+    )
+
+
+def share_of_levels(sides: Numbers, settings: ModelConfig) -> list[float]:
+    """The share of the objects that each level P3–P7 learns; sides: pixels of the network's input.
+
+    By the distance from an object's middle to its far side, as at most of its positive locations.
+    """
+    reach = sides / 2
+    return [float(((reach > low) & (reach <= high)).mean()) for low, high in settings.size_ranges[: len(STRIDES)]]

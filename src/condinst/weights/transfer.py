@@ -1,0 +1,51 @@
+"""A model trained before as the start of another: all of it but the rows of classes that it did not know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from condinst.config import ModelConfig
+from condinst.errors import ModelError
+from condinst.model.condinst import CondInst
+from condinst.weights.tensors import expected_shapes, misfits
+
+# one row for each class; the semantic head's too, where there is one
+PER_CLASS = ("head.class_logits.", "semantic_head.logits.")
+SHOWN = 8  # classes in a note
+
+
+def fill_from(model: CondInst, tensors: Mapping[str, Tensor], classes: tuple[str, ...]) -> str:
+    """Put another model's tensors into `model`, rows of classes by their name; says what was kept and what is new.
+
+    classes: of the other model, by label. A row of a class that it did not know keeps what it has. Raises ModelError
+    where the two networks differ in anything else.
+    """
+    settings = model.config
+    problem = misfits(tensors, expected_shapes(settings.model_copy(update={"classes": classes})))
+    if problem:
+        raise ModelError(f"its tensors do not fit these settings: {problem}; leave out settings of the model")
+    rows = [(label, classes.index(name)) for label, name in enumerate(settings.classes) if name in classes]
+    with torch.no_grad():
+        for name, own in model.state_dict().items():
+            if name.startswith(PER_CLASS):
+                for label, other in rows:
+                    own[label].copy_(tensors[name][other])
+            else:
+                own.copy_(tensors[name])
+    return _note(settings, classes)
+
+
+def _note(settings: ModelConfig, classes: tuple[str, ...]) -> str:
+    kept = [name for name in settings.classes if name in classes]
+    fresh = [name for name in settings.classes if name not in classes]
+    if not fresh:
+        return f"all weights are kept, those of the classes {_some(kept)} too"
+    known = f"; kept are those of {_some(kept)}" if kept else ""
+    return f"all weights are kept but those of the classes: new are {_some(fresh)}{known}"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
