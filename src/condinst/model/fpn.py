@@ -26,5 +26,12 @@ class FPN(nn.Module):
         for level in (1, 0):
             merged[level] = merged[level] + F.interpolate(merged[level + 1], merged[level].shape[-2:], mode="nearest")
         p3, p4, p5 = (output(feature) for output, feature in zip(self.outputs, merged, strict=True))
-        p6 = self.p6(p5)
-        return p3, p4, p5, p6, self.p7(p6.relu())
+        p6 = self.p6(self._widened(p5))
+        return p3, p4, p5, p6, self.p7(self._widened(p6.relu()))
+
+    def _widened(self, feature: Tensor) -> Tensor:
+        """A map of one column gets a second one of zeros, which a convolution of stride 2 and padding 1 has anyway.
+
+        Without it, torch 2.15 leaves part of the weights' gradient uninitialised in bfloat16 on the CPU.
+        """
+        return F.pad(feature, (0, 1)) if self.training and feature.shape[-1] == 1 else feature
