@@ -10,7 +10,7 @@ from statistics import mean
 from card import Facts, Rival, read_facts
 from tables import minutes, number, table
 
-from condinst.engine.evaluate import Kind, Scores
+from condinst.evaluation.evaluate import Kind, Scores
 
 PAIRS = "beside"  # folder of benchmarks/results: a file of mask_rcnn.py for each data set and seed
 SUPERVISION = "supervision.json"

@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from condinst.config import Config
 from condinst.data.coco import read_coco
 from condinst.data.sample import AnnotatedData
-from condinst.engine.analysis import Fit
-from condinst.engine.cases import truth_of
-from condinst.engine.evaluate import Scores
 from condinst.errors import CondinstError, DataError
+from condinst.evaluation.analysis import Fit
+from condinst.evaluation.cases import truth_of
+from condinst.evaluation.evaluate import Scores
 
 
 class Facts(BaseModel):

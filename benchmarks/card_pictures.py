@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from condinst.data.image import read_image
-from condinst.engine.analysis import Fit
-from condinst.engine.cases import Case, describe, draw_panels, enlarge, enlarge_masks, spread, words_of
+from condinst.evaluation.analysis import Fit
+from condinst.evaluation.cases import Case, describe, draw_panels, enlarge, enlarge_masks, spread, words_of
 from condinst.ops.draw import draw_instances
 from condinst.ops.sheet import fit_within, join, to_jpeg, to_png
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from condinst.config import Config
 from condinst.data.sample import AnnotatedData
-from condinst.engine.cases import truth_of
+from condinst.evaluation.cases import truth_of
 from condinst.inference.result import Result
 
 

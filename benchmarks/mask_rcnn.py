@@ -40,10 +40,10 @@ from condinst.data.coco import read_coco
 from condinst.data.image import read_image
 from condinst.data.transforms import resize_image, resize_shape
 from condinst.engine.batches import make_steps
-from condinst.engine.evaluate import evaluate
 from condinst.engine.fit import fit
 from condinst.engine.processes import make_accelerator
 from condinst.engine.train import require_masks, train
+from condinst.evaluation.evaluate import evaluate
 from condinst.inference.result import Boxes, Masks, Result
 from condinst.ops.boxes import scale_boxes
 from condinst.ops.packed_masks import unpack

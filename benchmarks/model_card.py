@@ -22,10 +22,10 @@ from ceiling import TruthPredictor
 
 from condinst.config import SHOWN_SCORE, Config
 from condinst.data.sample import AnnotatedData
-from condinst.engine.analysis import Fit
-from condinst.engine.cases import make_case
-from condinst.engine.evaluate import Scores, evaluate
 from condinst.errors import DataError, UsageError
+from condinst.evaluation.analysis import Fit
+from condinst.evaluation.cases import make_case
+from condinst.evaluation.evaluate import Scores, evaluate
 from condinst.files import replace_file
 from condinst.inference.result import Result
 from condinst.model.condinst import CondInst

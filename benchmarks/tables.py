@@ -7,7 +7,7 @@ from pathlib import Path
 
 from card import Card, Fit
 
-from condinst.engine.evaluate import CocoNumbers, Kind, Scores
+from condinst.evaluation.evaluate import CocoNumbers, Kind, Scores
 
 NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
 WHO_MODEL, WHO_RIVAL, WHO_TRUTH = "CondInst", "Mask R-CNN", "the truth itself"

@@ -36,6 +36,16 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def fresh_accelerator() -> Iterator[None]:
+    """Accelerate keeps one precision for a whole process."""
+    from accelerate.state import AcceleratorState  # most tests do without
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 @pytest.fixture(scope="session")
 def written() -> Written:
     """(layout, overrides, classes) → what its program would write for a model of these settings; all numbers are 0."""

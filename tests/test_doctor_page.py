@@ -15,7 +15,7 @@ KIND = re.compile(
 
 
 def kinds_in_the_code() -> set[str]:
-    files = [*(ROOT / "src/condinst/data").rglob("*.py"), *(ROOT / "src/condinst/engine").glob("*.py")]
+    files = [*(ROOT / "src/condinst/data").rglob("*.py"), *(ROOT / "src/condinst/doctor").glob("*.py")]
     return {
         kind for file in files for found in KIND.findall(file.read_text(encoding="utf-8")) for kind in found if kind
     }

@@ -1,5 +1,7 @@
 """Errors a user can cause. Each carries one clear line and the exit code the command line returns for it."""
 
+from collections.abc import Sequence
+
 
 class CondinstError(Exception):
     """Something went wrong while running (exit code 1); the message is one line: what, where, remedy."""
@@ -28,6 +30,11 @@ class ModelError(CondinstError):
 def first_line(said: object) -> str:
     """What an exception, or the reason in one, says, without the lines that follow; its type's name if nothing."""
     return (str(said) or type(said).__name__).splitlines()[0]
+
+
+def some(names: Sequence[str], most: int = 8) -> str:
+    """The first `most` names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def one_line(text: str) -> str:

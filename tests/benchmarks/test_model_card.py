@@ -18,9 +18,9 @@ from PIL import Image
 
 from condinst.config import Config
 from condinst.data.coco import read_coco
-from condinst.engine.analysis import Fit
-from condinst.engine.evaluate import evaluate
 from condinst.errors import DataError, UsageError
+from condinst.evaluation.analysis import Fit
+from condinst.evaluation.evaluate import evaluate
 from condinst.model.condinst import CondInst
 from condinst.predictor import Predictor
 from condinst.recipes import load_recipe

@@ -108,6 +108,37 @@ def test_classes_that_do_not_match_show_before_training(run: Run, recipe: Path, 
     assert not (tmp_path / "run" / "log.csv").exists()
 
 
+def test_nothing_is_measured_where_nothing_is_annotated(run: Run, recipe: Path, tmp_path: Path) -> None:
+    """All scores would be −1 and the first model the best; no pictures at all would end the run after its last step."""
+    whole = json.loads((NUCLEI / "val.json").read_text())
+    for pictures in (whole["images"], []):
+        val, out = tmp_path / "val.json", tmp_path / f"run-{len(pictures)}"
+        val.write_text(json.dumps(whole | {"images": pictures, "annotations": []}))
+        words = ("--val", val, "--val-images", NUCLEI / "images", "--recipe", recipe, "--out", out)
+        outcome = run("train", "--data", NUCLEI, *words, "train.validate_every=1")
+        assert outcome.exit_code == 0, outcome.output
+        assert f"note: {val}: no object is annotated, so nothing is measured on it" in outcome.stderr
+        assert not (out / "scores.csv").exists()
+        assert not (out / "last").exists()
+        assert (out / "report.html").exists()
+
+
+def test_a_refused_run_leaves_no_folder(run: Run, recipe: Path, tmp_path: Path) -> None:
+    words = ("--data", NUCLEI / "train.json", "--recipe", recipe, "train.patience=2")
+    assert "nothing is measured" in error_of(run("train", *words, "--out", tmp_path / "new"), 2)
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    run("train", *words, "--out", tmp_path / "old")
+    assert (tmp_path / "old").is_dir()
+
+
+def test_pictures_too_small_for_the_norms_are_one_line(run: Run, recipe: Path, tmp_path: Path) -> None:
+    words = ("--data", NUCLEI / "train.json", "--recipe", recipe, "--out", tmp_path / "run", "augment.crop=32")
+    outcome = run("train", *words, "train.batch_size=1")
+    assert outcome.exit_code == 2, outcome.output
+    assert "train.batch_size=1: a picture of 32×32 px alone" in outcome.stderr.splitlines()[-1]
+
+
 def test_a_damaged_picture_is_one_line(run: Run, recipe: Path, tmp_path: Path) -> None:
     """Its header is whole, so only a worker process finds it, and sends its whole traceback along."""
     images = tmp_path / "images"

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from condinst.engine.checkpoint import list_checkpoints
 from condinst.recipes import load_recipe
 from condinst.weights.folder import load_model
 
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
+
 NUCLEI = Path(__file__).parent.parent / "data" / "nuclei"
 Run = Callable[..., Result]
 # what would take long otherwise; all else is for the data to decide
@@ -36,14 +38,6 @@ QUICK = (
     "augment={shorter: [64], longer: 96}",
 )
 RECIPE: dict[str, Any] = {"train": {"iterations": 1, "batch_size": 2, "workers": 0, "warmup_iterations": 0}}
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerator() -> Iterator[None]:
-    """Accelerate keeps one precision for a whole process."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def error_of(outcome: Result, code: int) -> str:

@@ -12,7 +12,8 @@ from condinst.data.coco import read_coco
 from condinst.data.compose import LEAST_BOX, LEAST_MASK, LEAST_PIXELS, Scene, make_mosaic, paste_objects
 from condinst.data.sample import Instance, Polygons, RunLengths, Sample
 from condinst.data.transforms import augment
-from condinst.data.truth import Region, Shown, show
+from condinst.data.truth import Shown, show
+from condinst.ops.rle import Region
 
 DATA = Path(__file__).parent.parent / "data"
 SETTINGS = AugmentConfig(shorter=(150, 220), longer=400, crop=200, jitter=(0.6, 1.6), flip_vertical=0.5, turns=True)
@@ -162,7 +163,7 @@ def test_pasted_objects_against_whole_bitmaps(name: str, seed: int) -> None:
 
 def test_some_of_the_objects_are_pasted() -> None:
     """From one to all of them; each is as likely as the others."""
-    mask = np.ones((4, 4), dtype=np.uint8)
+    mask = np.ones((4, 4), dtype=np.bool_)
     things = tuple(
         Shown(label, (x, 2, x + 4, 6), Region(mask, x, 2), (x + 1.5, 3.5), True) for label, x in enumerate((0, 10, 20))
     )
@@ -182,7 +183,7 @@ def boxed(x0: float, y0: float, x1: float, y1: float, label: int = 1) -> Shown:
 
 
 def square(x: int, y: int, side: int, label: int = 0) -> Shown:
-    mask = np.ones((side, side), dtype=np.uint8)
+    mask = np.ones((side, side), dtype=np.bool_)
     centre = x + (side - 1) / 2, y + (side - 1) / 2
     return Shown(label, (x, y, x + side, y + side), Region(mask, x, y), centre, True)
 
@@ -203,15 +204,15 @@ def test_boxes_alone_under_pasted_objects() -> None:
     thing = boxed(10.5, 5, 20.25, 15)  # pixels 10 to 20 across, 5 to 14 down
     (corner,) = paste(thing, square(7, 2, 6))
     assert corner.box == thing.box
-    assert np.array_equal(corner.region.mask, thing.region.mask)
+    assert np.array_equal(corner.region.bitmap, thing.region.bitmap)
     (side,) = paste(thing, square(2, 0, 12))  # hides columns 10 … 13 of rows 5 … 11
     assert side.box == thing.box
     (moved_side,) = paste(thing, square(0, 2, 14))  # columns 10 … 13 of rows 5 … 15: the whole left part
     assert moved_side.box == (14, 5, 20.25, 15)
     assert moved_side.centroid == (17.125, 10)
     assert not moved_side.has_mask
-    assert (moved_side.region.x, moved_side.region.mask.shape) == (14, (11, 7))
-    assert moved_side.region.mask.all()
+    assert (moved_side.region.x, moved_side.region.bitmap.shape) == (14, (11, 7))
+    assert moved_side.region.bitmap.all()
     assert paste(thing, square(2, 0, 16)) == ()  # 8 of 11 columns
     assert LEAST_BOX == 0.5
 
@@ -220,7 +221,7 @@ def test_masks_under_pasted_objects() -> None:
     thing = square(10, 5, 10)
     (corner,) = paste(thing, square(0, 0, 12))
     assert corner.box == (10, 5, 20, 15)  # an L is left
-    assert corner.region.mask.sum() == 100 - 2 * 7
+    assert corner.region.bitmap.sum() == 100 - 2 * 7
     assert corner.centroid == pytest.approx(((100 * 14.5 - 14 * 10.5) / 86, (100 * 9.5 - 14 * 8) / 86))
     (strip,) = paste(thing, square(0, 0, 19))  # column 19, and row 15 is none of it
     assert strip.box == (19, 5, 20, 15)
@@ -249,14 +250,14 @@ def test_mosaic_cuts_boxes_alone_as_crops_do() -> None:
             assert 0 <= x0 < x1 <= 40
             assert 0 <= y0 < y1 <= 30
             assert (x1 - x0) * (y1 - y0) >= LEAST_MASK * 37.5 * 26.5
-            assert thing.region.mask.all()
+            assert thing.region.bitmap.all()
 
 
 @pytest.mark.parametrize(("side", "left", "count"), [(10, 9, 0), (10, 10, 1), (3, 3, 0), (2, 4, 1), (30, 89, 0)])
 def test_remnants_are_forgotten(side: int, left: int, count: int) -> None:
     """Less than a tenth of the pixels, or less than four of them."""
     assert (LEAST_MASK, LEAST_PIXELS) == (0.1, 4)
-    over = np.ones((side, side), dtype=np.uint8)
+    over = np.ones((side, side), dtype=np.bool_)
     over.flat[:left] = 0
     ys, xs = over.nonzero()
     centroid = (float(xs.mean()), float(ys.mean())) if len(xs) else (0.0, 0.0)
@@ -276,7 +277,7 @@ def test_flipped_pictures_give_flipped_pastes(seed: int) -> None:
             thing._replace(
                 box=(width - thing.box[2], thing.box[1], width - thing.box[0], thing.box[3]),
                 region=Region(
-                    thing.region.mask[:, ::-1], width - thing.region.x - thing.region.mask.shape[1], thing.region.y
+                    thing.region.bitmap[:, ::-1], width - thing.region.x - thing.region.bitmap.shape[1], thing.region.y
                 ),
                 centroid=(width - 1 - thing.centroid[0], thing.centroid[1]),
             )

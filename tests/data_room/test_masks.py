@@ -177,6 +177,21 @@ def test_pictures_without_objects(tmp_path: Path) -> None:
     assert [len(sample.instances) for sample in open_data(folder).samples] == [3, 0]
 
 
+def test_masks_whose_picture_is_missing(tmp_path: Path, told: Told) -> None:
+    masks(tmp_path / "m", own=False)
+    (tmp_path / "m" / "masks" / "empty").mkdir()  # of a picture without objects: nothing is lost
+    check(open_data(tmp_path / "m"))
+    lost = tmp_path / "m" / "masks" / "b"
+    shutil.copytree(tmp_path / "m" / "masks" / "a", lost)
+    told_of = "no picture of this name in {}; put it there or remove the file"
+    assert told(open_data, tmp_path / "m") == f"{lost}: " + told_of.format(tmp_path / "m" / "images")
+
+    label_images(tmp_path / "l")
+    lost = tmp_path / "l" / "labels" / "b_mask.png"
+    save(lost, NUMBERS.astype(np.uint16))
+    assert told(open_data, tmp_path / "l") == f"{lost}: " + told_of.format(tmp_path / "l" / "images")
+
+
 def test_one_number_for_all_objects_is_told(tmp_path: Path, collected: list[Finding]) -> None:
     data = open_data(label_images(tmp_path, numbers=((NUMBERS > 0) * 255).astype(np.uint8)), report=collected.append)
     assert "each label image holds a single number" in data.notes[0]

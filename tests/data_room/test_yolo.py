@@ -125,6 +125,31 @@ def test_pictures_without_labels_hold_nothing_and_are_told(tmp_path: Path, told:
     )
 
 
+def test_labels_whose_picture_is_missing(tmp_path: Path, told: Told, collected: list[Finding]) -> None:
+    make(tmp_path)
+    lost = tmp_path / "labels" / "b.txt"
+    lost.write_text(TRIANGLE)
+    (tmp_path / "labels" / "classes.txt").write_text("cat\ndog\n")  # as labelImg leaves it
+    line = f"{lost}: no picture of this name in {tmp_path / 'images'}; put it there or remove the file"
+    assert told(open_data, tmp_path) == line
+    data = open_data(tmp_path, report=collected.append)
+    assert [(each.kind, each.severity, each.file) for each in collected] == [("missing-picture", "error", lost)]
+    assert len(data.samples) == 1
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "images" / "b.jpg")
+    (tmp_path / "train.txt").write_text("images/a.png\n")  # b is of no split, but there
+    make(tmp_path, more="train: train.txt")
+    assert len(open_data(tmp_path).samples) == 1
+
+
+def test_texts_beside_the_pictures_are_no_labels_alone(tmp_path: Path) -> None:
+    """Without a folder `images` in its path, a picture's labels lie beside it, and so may any text."""
+    make(tmp_path, more="train: pictures")
+    (tmp_path / "images").rename(tmp_path / "pictures")
+    (tmp_path / "pictures" / "a.txt").write_text(TRIANGLE)
+    (tmp_path / "pictures" / "readme.txt").write_text("These are mine.")
+    assert len(objects(open_data(tmp_path))) == 1
+
+
 def test_upright_pixels(tmp_path: Path) -> None:
     make(tmp_path)
     exif = Image.Exif()

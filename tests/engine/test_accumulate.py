@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import nn
 
@@ -25,6 +23,8 @@ from condinst.engine.processes import make_accelerator
 from condinst.engine.train import forget_masks, train
 from condinst.model.condinst import CondInst
 from condinst.training.sampling import Sampling, choose_positives, count_positives
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 NUCLEI = Path(__file__).parent.parent / "data" / "nuclei"
 SMALL: dict[str, Any] = {
@@ -47,13 +47,6 @@ SMALL: dict[str, Any] = {
         "log_every": 1,
     },
 }
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerator() -> Iterator[None]:
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")

@@ -241,7 +241,14 @@ def scripted(scores: dict[int, float], kept: list[int]) -> Any:
         ([0.0] * 8, 7, [1], 8),
     ],
 )
-def test_early_stopping(tmp_path: Path, scores: list[float], patience: int, best: list[int], last: int) -> None:
+def test_early_stopping(
+    tmp_path: Path,
+    scores: list[float],
+    patience: int,
+    best: list[int],
+    last: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """The run ends after so many measurements without a better one; resumed, it is over."""
     kept: list[int] = []
     measure = scripted(dict(enumerate(scores, start=1)), kept)
@@ -249,6 +256,7 @@ def test_early_stopping(tmp_path: Path, scores: list[float], patience: int, best
     first = run(tmp_path, measure=measure, **settings)
     assert kept == best
     assert len(rows(tmp_path)) == last
+    assert (f"ended early: {patience} measurements" in capsys.readouterr().err) == (last < len(scores))
     assert list_checkpoints(tmp_path)[-1].name == f"checkpoint-{last:08d}"
     assert same(first, run(tmp_path, resume=True, measure=measure, **settings))
     assert (kept, len(rows(tmp_path))) == (best, last)

@@ -24,7 +24,7 @@ import json, sys
 from pathlib import Path
 import torch
 from condinst.data.coco import read_coco
-from condinst.engine.analysis import examine
+from condinst.evaluation.analysis import examine
 from condinst.predictor import Predictor
 
 def megabytes(key):

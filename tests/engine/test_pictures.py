@@ -19,8 +19,8 @@ from condinst.data.batch import Batch, Collate
 from condinst.data.coco import read_coco
 from condinst.data.dataset import TrainingSet
 from condinst.data.sample import AnnotatedData
-from condinst.engine.cases import truth_of
-from condinst.engine.pictures import LARGEST_JPEG, draw_batch, draw_labels, draw_predictions, predict_case
+from condinst.engine.pictures import LARGEST_JPEG, draw_batch, draw_labels, draw_predictions
+from condinst.evaluation.cases import predict_case, truth_of
 from condinst.inference.result import Result
 from condinst.ops.chart import plain
 

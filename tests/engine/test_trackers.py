@@ -6,19 +6,19 @@ import csv
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from accelerate.state import AcceleratorState
 
 from condinst.config import Config
 from condinst.data.coco import read_coco
 from condinst.engine import trackers
 from condinst.engine.train import train
 from condinst.errors import CondinstError, UsageError
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 NUCLEI = Path(__file__).parent.parent / "data" / "nuclei"
 SMALL: dict[str, Any] = {
@@ -32,13 +32,6 @@ SMALL: dict[str, Any] = {
     "augment": {"shorter": [64], "longer": 96},
     "train": {"init": "none", "batch_size": 2, "workers": 0, "iterations": 4, "log_every": 2, "validate_every": 2},
 }
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerator() -> Iterator[None]:
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def trained(folder: Path, name: str) -> Path:

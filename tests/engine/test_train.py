@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,13 +25,15 @@ from condinst.data.truth import draw_truth
 from condinst.engine import processes
 from condinst.engine import train as engine
 from condinst.engine.checkpoint import list_checkpoints
-from condinst.engine.evaluate import evaluate
 from condinst.engine.losses import Part
 from condinst.engine.train import forget_masks, train
 from condinst.errors import CondinstError, DataError, ModelError, UsageError
+from condinst.evaluation.evaluate import evaluate
 from condinst.ops.packed_masks import unpack
 from condinst.predictor import Predictor
 from condinst.weights.folder import load_model
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 DATA = Path(__file__).parent.parent / "data"
 NUCLEI = DATA / "nuclei"
@@ -64,14 +65,6 @@ TINY: dict[str, Any] = {
 
 class StoppedError(Exception):
     """Stands for whatever ends a run before its time."""
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerator() -> Iterator[None]:
-    """Accelerate keeps one precision for a whole process."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")

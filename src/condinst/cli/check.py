@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,9 +12,9 @@ from condinst.cli.options import Json, MaxSize, Size
 
 if TYPE_CHECKING:
     from condinst.config import Config
-    from condinst.data.doctor.repair import Change
     from condinst.data.findings import Finding
-    from condinst.engine.doctor import Examination
+    from condinst.doctor.examination import Examination
+    from condinst.doctor.repair import Change
 
 EXAMPLES = 3  # of a kind that the table shows
 Told = dict[str, tuple["Finding", ...]]
@@ -45,15 +44,18 @@ def check(
     """Look for what is wrong with annotated images. Nothing is changed; with --fix, a copy is. The exit code is 3
     where training would fail or be wrong, 0 otherwise.
     """
-    from condinst.engine.doctor import examine
+    from condinst.cli.output import refuse_page, show_progress
+    from condinst.doctor.examination import examine
 
     config = _settings(recipe, size, max_size)
+    if report is not None:
+        refuse_page(report)
     if fix is not None:
         from condinst.data.new_folder import check_new
 
         check_new(fix)
     splits, told = _read(data, images)
-    examination = examine(splits, told, config, whole=data.is_dir(), progress=_progress())
+    examination = examine(splits, told, config, whole=data.is_dir(), progress=show_progress("looked at"))
     if not json:
         _print(examination, data)
     if report is not None:
@@ -106,16 +108,9 @@ def _unreadable(data: Path, error: Exception) -> Finding:
     return Finding("bad-file", "error", data, None, message, remedy or "correct it or name another file")
 
 
-def _progress() -> Callable[[int, int], None] | None:
-    """A counter on standard error, where that is a terminal."""
-    if not sys.stderr.isatty():
-        return None
-    return lambda done, total: typer.echo(f"\rlooked at {done}/{total}" + "\n" * (done == total), nl=False, err=True)
-
-
 def _write_page(examination: Examination, config: Config, data: Path, file: Path, quiet: bool) -> None:
     from condinst.cli.output import write_text
-    from condinst.engine.doctor_page import make_page
+    from condinst.doctor.page import make_page
 
     write_text(file, make_page(examination, config, data))
     if not quiet:
@@ -125,7 +120,7 @@ def _write_page(examination: Examination, config: Config, data: Path, file: Path
 def _repair(examination: Examination, data: Path, out: Path, quiet: bool) -> list[Change]:
     from collections import Counter
 
-    from condinst.engine.treatment import treat
+    from condinst.doctor.treatment import treat
 
     changes = treat(examination, data, out)
     counts = Counter(change.kind for change in changes)
@@ -138,8 +133,8 @@ def _repair(examination: Examination, data: Path, out: Path, quiet: bool) -> lis
 def _print_json(examination: Examination, data: Path, out: Path | None, changes: list[Change] | None) -> None:
     from json import dumps
 
-    from condinst.data.doctor.write_copy import listed
-    from condinst.engine.doctor_summary import to_dict
+    from condinst.doctor.summary import to_dict
+    from condinst.doctor.write_copy import listed
 
     document = to_dict(examination, data)
     if changes is not None:
@@ -164,7 +159,7 @@ def _print_table(examination: Examination, data: Path) -> None:
     from rich.text import Text
 
     from condinst.cli.output import PLAIN_WIDTH
-    from condinst.engine.doctor_summary import by_kind, shorten
+    from condinst.doctor.summary import by_kind, shorten
     from condinst.errors import one_line
 
     table = Table(show_lines=True)
@@ -182,7 +177,7 @@ def _print_table(examination: Examination, data: Path) -> None:
 
 
 def _totals(examination: Examination) -> str:
-    from condinst.engine.doctor_summary import summarise
+    from condinst.doctor.summary import summarise
 
     summary = summarise(examination)
     parts = [f"{part['pictures']} for {name}" for name, part in summary["splits"].items()]

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, TypeVar
 
+import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
 from condinst.cli.sources import Source
-from condinst.errors import CondinstError, one_line
+from condinst.errors import CondinstError, UsageError, one_line
 from condinst.files import replace_file
 
 RESULTS = "results.json"
@@ -93,6 +95,30 @@ def write_text(path: Path, text: str) -> None:
         raise CondinstError(
             f"{path}: cannot be written ({error.strerror}); free some space or choose another folder"
         ) from None
+
+
+def refuse_page(path: Path) -> None:
+    """Before the work is done, not after: raise UsageError or CondinstError if a page cannot be written to `path`."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{path}: the ending must be .html")
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise CondinstError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+
+
+def show_progress(done_to_it: str) -> Callable[[int, int], None] | None:
+    """A counter on standard error, where that is a terminal."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        typer.echo(f"\r{done_to_it} {done}/{total}" + "\n" * (done == total), nl=False, err=True)
+
+    return show
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Sequence[str]], numbers_from: int = 1) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,12 +70,22 @@ def train(
     config = earlier or base_settings(recipe, stored, overrides)
     annotated = open_data(data, "train", images)
     measured_on = _validation(data, images, val, val_images)
+    fresh = not out.exists()
     make_folder(out)
     try:
         _run(config, None if recipe or earlier else overrides, annotated, measured_on, out, resume, stored)
     except KeyboardInterrupt:
         typer.echo(_words_on_interruption(out), err=True)
         raise typer.Exit(INTERRUPTED) from None
+    finally:
+        if fresh:
+            _remove_empty(out)
+
+
+def _remove_empty(folder: Path) -> None:
+    """A run that was refused leaves nothing."""
+    with suppress(OSError):  # it holds something
+        folder.rmdir()
 
 
 def _read_start(name: str | None) -> Stored | None:
@@ -136,12 +147,16 @@ def _run(
 ) -> None:
     """planned: settings that the user gave where the data decides the others."""
     from condinst.engine.choose import plan_settings
-    from condinst.engine.evaluate import match_classes
     from condinst.engine.processes import join_processes
+    from condinst.engine.train import measurable
     from condinst.engine.train import train as train_model
+    from condinst.evaluation.evaluate import match_classes
 
     lines: list[str] = []
     state = join_processes()
+    if measured_on and not measurable(measured_on):
+        lines.append(f"note: {measured_on.source}: no object is annotated, so nothing is measured on it")
+        measured_on = None
     if measured_on:  # classes that do not match must show now, not after hours of training
         lines += [f"note: {note}" for note in match_classes(dict(enumerate(data.classes)), measured_on)[1]]
     if planned is not None:
@@ -158,10 +173,11 @@ def _finish(config: Config, data: AnnotatedData, measured_on: AnnotatedData | No
     """Measure the model as it lies in its folder, and say how to use it."""
     from shlex import quote
 
-    from condinst.cli.val import print_scores, show_progress
+    from condinst.cli.output import show_progress
+    from condinst.cli.val import print_scores
     from condinst.engine.folder import REPORT, finish_folder
 
-    measured = finish_folder(out, config, data, measured_on, show_progress())
+    measured = finish_folder(out, config, data, measured_on, show_progress("measured"))
     if measured is not None:
         print_scores(measured.scores, measured.analysis, json=False)
     typer.echo(f"the report is {out / REPORT}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +12,8 @@ from condinst.ops.chart import shown
 
 if TYPE_CHECKING:
     from condinst.data.sample import AnnotatedData
-    from condinst.engine.analysis import Analysis
-    from condinst.engine.evaluate import Scores
+    from condinst.evaluation.analysis import Analysis
+    from condinst.evaluation.evaluate import Scores
     from condinst.predictor import Predictor
 
 WORST = 5  # pictures named
@@ -53,57 +51,35 @@ def val(
     ] = None,
 ) -> None:
     """Measure a model: the twelve COCO numbers for boxes and masks, per class and by object size."""
+    from condinst.cli.output import refuse_page, show_progress
     from condinst.data.open import open_data
-    from condinst.engine.analysis import examine
-    from condinst.engine.evaluate import evaluate
+    from condinst.evaluation.analysis import examine
+    from condinst.evaluation.evaluate import evaluate
 
     if report is not None:
-        _refuse_place(report)
+        refuse_page(report)
     annotated = open_data(data, "val", images)
     predictor = make_predictor(model, device, size, max_size, max_detections, nms, mode=mode)
     if report is not None:
         found = _write_page(report, model, annotated, predictor, max_detections)
         print_scores(*found, json=json)
     elif analysis:
-        print_scores(*examine(annotated, predictor, max_detections, show_progress()), json=json)
+        print_scores(*examine(annotated, predictor, max_detections, show_progress("measured")), json=json)
     else:
-        print_scores(evaluate(annotated, predictor, max_detections, show_progress()), json=json)
-
-
-def _refuse_place(report: Path) -> None:
-    """Before the work is done, not after: raise UsageError or CondinstError if the page cannot be written."""
-    from tempfile import TemporaryFile
-
-    from condinst.errors import CondinstError, UsageError
-
-    if report.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"{report}: the ending must be .html")
-    if report.is_dir():
-        raise UsageError(f"{report}: is a folder; name a file in it")
-    try:
-        report.parent.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=report.parent).close()
-    except OSError as error:
-        raise CondinstError(f"{report}: cannot be written ({error.strerror}); choose another place") from None
+        print_scores(evaluate(annotated, predictor, max_detections, show_progress("measured")), json=json)
 
 
 def _write_page(
     report: Path, model: str, data: AnnotatedData, predictor: Predictor, max_detections: int
 ) -> tuple[Scores, Analysis]:
-    from condinst.engine.report import measure, write_report
+    from condinst.cli.output import show_progress
+    from condinst.evaluation.report import measure, write_report
 
-    measured = measure(data, predictor, max_detections, show_progress())
+    measured = measure(data, predictor, max_detections, show_progress("measured"))
     facts = {"Model": model, "Data": str(data.source), "Device": str(predictor.device)}
     write_report(report, f"{model} on {data.source.name}", predictor.config, measured, facts=facts)
     typer.echo(f"{report}: written", err=True)
     return measured.scores, measured.analysis
-
-
-def show_progress() -> Callable[[int, int], None] | None:
-    """A counter on standard error, where that is a terminal."""
-    if not sys.stderr.isatty():
-        return None
-    return lambda done, total: typer.echo(f"\rmeasured {done}/{total}" + "\n" * (done == total), nl=False, err=True)
 
 
 def print_scores(scores: Scores, analysis: Analysis | None = None, *, json: bool) -> None:
@@ -152,7 +128,9 @@ def _print_analysis(analysis: Analysis) -> None:
     typer.echo(f"calibration error {analysis.calibration.error:.3f}, in the worst bin {analysis.calibration.worst:.3f}")
     rows = [(name, str(cause.count), f"+{cause.gain:.3f}") for name, cause in analysis.causes.items()]
     print_table(("cause of errors", "errors", "AP50 gained without"), rows)
-    worst = [one for one in analysis.pictures if one.objects + one.predicted and one.score < 1][:WORST]
-    counts = [(Path(one.file).name, one.objects, one.predicted, one.matched50, f"{one.score:.3f}") for one in worst]
+    counts = [
+        (Path(one.file).name, one.objects, one.predicted, one.matched50, f"{one.score:.3f}")
+        for one in analysis.worst(WORST)
+    ]
     names = ("worst pictures", "objects", "predicted", "right", "mean F1")
     print_table(names, [tuple(map(str, line)) for line in counts])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +12,8 @@ from typing import Any, NamedTuple
 
 from condinst.data.coco_shapes import EmptyError, read_box, read_shape
 from condinst.data.findings import Finding, RecordError, Report, refuse
-from condinst.data.image import MAX_PIXELS, read_orientation, read_size
-from condinst.data.records import CORRECT, Record, integer, kind, numbers, text
+from condinst.data.image import MAX_PIXELS, SIDEWAYS, read_orientation, read_size
+from condinst.data.records import CORRECT, Record, integer, kind, load_json, numbers, text
 from condinst.data.sample import AnnotatedData, Instance, Sample
 from condinst.data.upright import turn_upright
 from condinst.errors import DataError
@@ -79,7 +78,7 @@ class _Header:
     orientation: int = 1
 
     def sample(self, image_id: int, instances: list[Instance]) -> Sample:
-        across, down = (self.width, self.height) if self.orientation < 5 else (self.height, self.width)
+        across, down = (self.width, self.height) if self.orientation not in SIDEWAYS else (self.height, self.width)
         return Sample(self.path, image_id, across, down, tuple(instances))
 
 
@@ -130,12 +129,7 @@ class _LeftOutError(Exception):
 
 
 def _load(path: Path) -> Record:
-    try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise RecordError("bad-file", f"cannot be read ({error.strerror or error})", "give a COCO JSON file") from None
-    except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, too long integers, too deep nesting
-        raise RecordError("bad-file", f"not valid JSON ({error})", "give a COCO JSON file") from None
+    document = load_json(path, "give a COCO JSON file")
     if not isinstance(document, dict):
         message = f"expected an object of images, annotations and categories, got {kind(document)}"
         raise RecordError("bad-file", message, "give a COCO JSON file")
@@ -221,7 +215,7 @@ def _read_header(name: str, width: int, height: int, image_id: int, file: _File,
     if actual == (height, width):
         return _Header(path, width, height)
     says = f"{where}: says {width}×{height}, but {name} has {actual[1]}×{actual[0]} pixels"
-    if orientation >= 5 and actual == (width, height):
+    if orientation in SIDEWAYS and actual == (width, height):
         says += f" once it is turned by its EXIF orientation {orientation}"
         remedy = "turn the picture's own pixels and drop the tag, or the annotations"
         file.report(Finding("exif-rotated", "error", file.path, image_id, says, remedy))

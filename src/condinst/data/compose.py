@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condinst.data.sample import Array8, Box
-from condinst.data.truth import Region, Shown, centroid_of, show_box, shown_box, tight_box, tighten
+from condinst.data.truth import Shown, centroid_of, show_box, shown_box, tight_box
+from condinst.ops.rle import Region, tighten
 
 BACKGROUND = (124, 116, 104)  # RGB; the mean of photographs, which is about what batches are padded with
 LEAST_MASK = 0.1  # part of a mask: what is less after a cut tells nothing of the object
@@ -65,7 +66,7 @@ def paste_objects(scene: Scene, other: Scene, rng: np.random.Generator) -> Scene
     pasted = [seen[row] for row in sorted(drawn)]
     cover = np.zeros((height, width), dtype=np.bool_)
     for mask, left, top in (thing.region for thing in pasted):
-        cover[top : top + mask.shape[0], left : left + mask.shape[1]] |= mask > 0
+        cover[top : top + mask.shape[0], left : left + mask.shape[1]] |= mask
     behind = (_hide(thing, cover) for thing in scene.things)
     kept = [thing for thing in behind if thing is not None]
     image = scene.image.copy()
@@ -83,7 +84,7 @@ def _shift(thing: Shown, x: int, y: int) -> Shown:
     x0, y0, x1, y1 = thing.box
     return thing._replace(
         box=(x0 + x, y0 + y, x1 + x, y1 + y),
-        region=Region(thing.region.mask, thing.region.x + x, thing.region.y + y),
+        region=Region(thing.region.bitmap, thing.region.x + x, thing.region.y + y),
         centroid=(thing.centroid[0] + x, thing.centroid[1] + y),
     )
 
@@ -106,13 +107,13 @@ def _hide(thing: Shown, cover: NDArray[np.bool_]) -> Shown | None:
     """What is left of it where `cover` (H, W) hides the image; None if that is too little."""
     mask, x, y = thing.region
     hidden = cover[y : y + mask.shape[0], x : x + mask.shape[1]]
-    if not (mask[hidden]).any():
+    if not mask[hidden].any():
         return thing
-    left = Region(mask * ~hidden, x, y)
+    left = Region(mask & ~hidden, x, y)
     if thing.has_mask:
         return _rest(thing, left)
     tight = tighten(left)
-    if tight is None or np.count_nonzero(left.mask) < LEAST_BOX * mask.size:
+    if tight is None or np.count_nonzero(left.bitmap) < LEAST_BOX * mask.size:
         return None
     x0, y0, x1, y1 = tight_box(tight)
     box = thing.box
@@ -123,8 +124,8 @@ def _hide(thing: Shown, cover: NDArray[np.bool_]) -> Shown | None:
 def _rest(thing: Shown, region: Region) -> Shown | None:
     """The thing with what is left of its mask; None if that is too little."""
     tight = tighten(region)
-    least = max(LEAST_MASK * np.count_nonzero(thing.region.mask), LEAST_PIXELS)
-    if tight is None or np.count_nonzero(tight.mask) < least:
+    least = max(LEAST_MASK * np.count_nonzero(thing.region.bitmap), LEAST_PIXELS)
+    if tight is None or np.count_nonzero(tight.bitmap) < least:
         return None
     return thing._replace(box=tight_box(tight), region=tight, centroid=centroid_of(tight))
 

@@ -14,20 +14,10 @@ from defusedxml.ElementTree import iterparse
 
 from condinst.data.findings import RecordError, Report
 from condinst.data.formats import SPLITS, Parts, Split, split_named
-from condinst.data.gather import (
-    Drawn,
-    Gathering,
-    Shape,
-    box_of,
-    check_name,
-    ellipse,
-    measure,
-    polygon,
-    tighten,
-    unite,
-)
+from condinst.data.gather import Drawn, Gathering, check_name, measure
 from condinst.data.records import CORRECT, LARGEST_COORDINATE
 from condinst.data.sample import AnnotatedData, Box, Polygons
+from condinst.data.shapes import Shape, ellipse, filled, join, polygon, run_lengths
 from condinst.errors import DataError
 
 HEAD = 4096  # bytes in which the root element is named
@@ -109,7 +99,7 @@ def _read_image(element: Element, file: Path, images: Path | None, classes: list
     path = _picture(name, element.get("subset", ""), file, images)
     stated = (int(_number(element, "height")), int(_number(element, "width")))
     height, width = measure(path, stated)
-    groups: dict[tuple[str, str], list[Shape | Box]] = {}
+    groups: dict[tuple[str, str], list[Shape | Box | None]] = {}
     for index, child in enumerate(element):
         if child.tag in WITHOUT_AREA:
             gathering.left_out[f"shapes of the type {child.tag}, which have no area"] += 1
@@ -120,7 +110,8 @@ def _read_image(element: Element, file: Path, images: Path | None, classes: list
             key = (label, f"shape {index}" if group == "0" else f"group {group}")
             shape = _read_shape(child, height, width)
             groups.setdefault(key, []).append(shape)
-    objects = [_join(label, members, height, width) for (label, _), members in groups.items()]
+    joined = [(label, join(members, height, width)) for (label, _), members in groups.items()]
+    objects = [None if drawn is None else Drawn(label, *drawn) for label, drawn in joined]
     gathering.add(file, path, (height, width), objects)
 
 
@@ -150,8 +141,8 @@ def _number(element: Element, key: str) -> float:
     return value
 
 
-def _read_shape(element: Element, height: int, width: int) -> Shape | Box:
-    """A box that is not turned stays a box: it says where an object is, not which pixels are its own."""
+def _read_shape(element: Element, height: int, width: int) -> Shape | Box | None:
+    """A box that is not turned stays a box. None: an empty mask."""
     if element.tag == "polygon":
         return polygon(_read_points(element.get("points", "")))
     if element.tag == "ellipse":
@@ -174,8 +165,7 @@ def _turn(element: Element) -> float:
 
 def _turned(box: Box, degrees: float) -> Polygons:
     """The four corners, turned clockwise on the screen about the box's centre."""
-    x0, y0, x1, y1 = box
-    corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+    (corners,) = filled(box).parts
     centre, turn = corners.mean(0), np.deg2rad(degrees)
     cosine, sine = np.cos(turn), np.sin(turn)
     return Polygons(((corners - centre) @ np.array([[cosine, sine], [-sine, cosine]]) + centre,))
@@ -192,7 +182,7 @@ def _read_points(text: str) -> list[list[float]]:
     return points
 
 
-def _read_mask(element: Element, height: int, width: int) -> Shape | Box:
+def _read_mask(element: Element, height: int, width: int) -> Shape | None:
     """Runs of the mask's rectangle, row by row: empty, filled, empty …"""
     left, top, columns, rows = (int(_number(element, key)) for key in ("left", "top", "width", "height"))
     if left < 0 or top < 0 or columns < 1 or rows < 1 or left + columns > width or top + rows > height:
@@ -206,15 +196,4 @@ def _read_mask(element: Element, height: int, width: int) -> Shape | Box:
     if (runs < 0).any() or (runs > rows * columns).any() or runs.sum() != rows * columns:
         raise RecordError("bad-record", f"the runs of 'rle' do not sum to {columns}×{rows} pixels", CORRECT)
     mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(rows, columns)
-    return tighten(mask, left, top) or (left, top, left, top)
-
-
-def _join(label: str, members: list[Shape | Box], height: int, width: int) -> Drawn:
-    """One object of the shapes of a group; its boxes are boxes only if nothing else is drawn."""
-    drawn = [member for member in members if not isinstance(member, tuple)]
-    boxes = [member for member in members if isinstance(member, tuple)]
-    if not drawn:
-        left, top, right, bottom = zip(*boxes, strict=True)
-        return Drawn(label, (min(left), min(top), max(right), max(bottom)), None)
-    shape = unite([*drawn, *(_turned(box, 0) for box in boxes if box[2] > box[0])], height, width)
-    return Drawn(label, box_of(shape), shape)
+    return run_lengths(mask, left, top)

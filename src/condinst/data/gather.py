@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import hotcoco.mask as coco_mask
-import numpy as np
-from numpy.typing import NDArray
-
 from condinst.data.findings import Finding, RecordError, Report
-from condinst.data.image import SUFFIXES, read_orientation, read_size
-from condinst.data.sample import AnnotatedData, Box, Instance, Polygons, RunLengths, Sample
+from condinst.data.image import SIDEWAYS, SUFFIXES, read_orientation, read_size
+from condinst.data.records import printable
+from condinst.data.sample import AnnotatedData, Box, Instance, Sample
+from condinst.data.shapes import Shape
 from condinst.errors import DataError
-from condinst.ops.rle import Rle, decode_region
-
-Shape = Polygons | RunLengths
-SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
 
 
 @dataclass(frozen=True)
@@ -77,6 +71,12 @@ class Gathering:
                 message, remedy = f"object {number} has no area", "it is left out; draw it again or remove it"
                 self.report(Finding("zero-area", "warning", file, number, message, remedy))
         self.pictures.append(Picture(path, *size, tuple(kept)))
+
+    def alone(self, files: Iterable[Path], pictures: Path) -> None:
+        """Report annotation files that belong to no picture: of objects that vanish, nobody would hear otherwise."""
+        for file in files:
+            message, remedy = f"no picture of this name in {pictures}", "put it there or remove the file"
+            self.report(Finding("missing-picture", "error", file, None, message, remedy))
 
     def finish(self, classes: Sequence[str] | None = None, first_id: int = 1) -> AnnotatedData:
         """All of it, pictures and objects numbered from 1. classes: in the order of their labels, ids from `first_id`;
@@ -141,55 +141,6 @@ def measure(path: Path, stated: tuple[int, int] | None = None) -> tuple[int, int
     raise RecordError("wrong-size", f"{says} (upright by its EXIF orientation)", "correct the record or the file")
 
 
-def box_of(shape: Shape) -> Box:
-    """The tight box."""
-    if isinstance(shape, RunLengths):
-        height, width = shape.rle["size"]
-        return shape.x, shape.y, shape.x + width, shape.y + height
-    points = np.concatenate(shape.parts)
-    (left, top), (right, bottom) = points.min(0), points.max(0)
-    return float(left), float(top), float(right), float(bottom)
-
-
-def tighten(mask: NDArray[np.bool_], x: int, y: int) -> RunLengths | None:
-    """Of pixels (h, w) whose top left is (x, y); None if none is set."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return None
-    top, left = int(rows[0]), int(columns[0])
-    return RunLengths.of(mask[top : rows[-1] + 1, left : columns[-1] + 1], x + left, y + top)
-
-
-def unite(shapes: Sequence[Shape], height: int, width: int) -> Shape:
-    """One shape of all: polygons stay polygons, anything else becomes pixels of the picture of that size."""
-    if len(shapes) == 1:
-        return shapes[0]
-    polygons = [shape for shape in shapes if isinstance(shape, Polygons)]
-    if len(polygons) == len(shapes):
-        return Polygons(tuple(part for shape in polygons for part in shape.parts))
-    merged = coco_mask.merge([dict(shape.whole(height, width)) for shape in shapes])
-    region = decode_region(Rle(size=[height, width], counts=merged["counts"]))
-    return RunLengths.of(region.bitmap, region.x, region.y)
-
-
-def polygon(points: Sequence[Sequence[float]] | NDArray[np.float64]) -> Polygons:
-    """Of its vertices (x, y). Raises RecordError for fewer than three."""
-    if len(points) < 3:
-        raise RecordError("bad-polygon", f"a polygon needs 3 points, got {len(points)}", "redraw or remove it")
-    return Polygons((np.array(points, dtype=np.float64),))
-
-
-def ellipse(centre: tuple[float, float], radii: tuple[float, float], degrees: float = 0.0) -> Polygons:
-    """Its outline to a fiftieth of a pixel, turned clockwise on the screen."""
-    steps = int(np.clip(np.pi / np.sqrt(0.04 / max(*radii, 1.0)), 16, 1000))
-    angles = np.linspace(0, 2 * np.pi, steps, endpoint=False)
-    across, down = radii[0] * np.cos(angles), radii[1] * np.sin(angles)
-    turn = np.deg2rad(degrees)
-    x = centre[0] + across * np.cos(turn) - down * np.sin(turn)
-    y = centre[1] + across * np.sin(turn) + down * np.cos(turn)
-    return Polygons((np.stack((x, y), axis=1),))
-
-
 def read_lines(file: Path) -> list[str]:
     """The lines that are not blank, their ends of any system. Raises RecordError if the file is no text."""
     try:
@@ -219,8 +170,4 @@ def check_name(name: object, where: str) -> str:
     """A class name that any file and terminal takes."""
     if not isinstance(name, str) or not name.strip():
         raise RecordError("bad-record", f"{where} must be the name of a class, got {name!a:.40}", "name the class")
-    if any(ord(sign) < 32 or 0xD800 <= ord(sign) < 0xE000 for sign in name):
-        raise RecordError(
-            "bad-record", f"{where} holds control characters or half characters: {name!a:.60}", "rename it"
-        )
-    return name
+    return printable(name, where, "rename it")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from condinst.data.sample import Array8
-from condinst.errors import DataError
+from condinst.errors import DataError, first_line
 
 MAX_PIXELS = 200_000_000
 SUFFIXES = frozenset({".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -37,6 +37,7 @@ _UPRIGHT = {  # its value → what puts the picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIDEWAYS = frozenset({5, 6, 7, 8})  # those that swap width and height
 _open_lock = threading.Lock()
 
 
@@ -60,7 +61,7 @@ def convert_image(image: Image.Image, name: str = "PIL image", max_pixels: int =
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
     except Exception as error:  # Pillow's decoders raise errors of every kind on damaged files
-        raise DataError(f"{name}: damaged image ({_line(error)}); replace or remove the file") from None
+        raise DataError(f"{name}: damaged image ({first_line(error)}); replace or remove the file") from None
 
 
 def read_size(source: Path | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -68,7 +69,7 @@ def read_size(source: Path | bytes, name: str | None = None, max_pixels: int = M
     with opened(source, name or _name(source), max_pixels) as image:
         width, height = image.size
         # Pillow gives the upright size of a TIFF, but not of the other formats
-        sideways = not isinstance(image, TiffImagePlugin.TiffImageFile) and _orientation(image) in {5, 6, 7, 8}
+        sideways = not isinstance(image, TiffImagePlugin.TiffImageFile) and _orientation(image) in SIDEWAYS
     return (width, height) if sideways else (height, width)
 
 
@@ -104,7 +105,7 @@ def _list_one(source: str) -> list[Path]:
             raise DataError(f"{source}: no such file or folder")
         pictures = sorted(match for match in found if match.suffix.lower() in SUFFIXES and match.is_file())
     except (OSError, ValueError) as error:
-        raise DataError(f"{source}: cannot be read ({_line(error)})") from None
+        raise DataError(f"{source}: cannot be read ({first_line(error)})") from None
     if not pictures:
         raise DataError(f"{source}: the {kind} has no pictures ({', '.join(sorted(SUFFIXES))})")
     return pictures
@@ -125,7 +126,7 @@ def opened(source: Path | bytes, name: str, max_pixels: int) -> Iterator[Image.I
         except UnidentifiedImageError:
             raise DataError(f"{name}: not an image in one of the formats {', '.join(FORMATS)}") from None
         except Exception as error:  # as in read_image: headers can be damaged, too
-            raise DataError(f"{name}: cannot be read as an image ({_line(error)})") from None
+            raise DataError(f"{name}: cannot be read as an image ({first_line(error)})") from None
         _check_size(image, name, max_pixels)
         yield image
 
@@ -188,8 +189,3 @@ def _from_16_bit(grey: NDArray[np.int32 | np.uint16]) -> Array8:
 
 def _name(source: Path | bytes) -> str:
     return str(source) if isinstance(source, Path) else "image bytes"
-
-
-def _line(error: Exception) -> str:
-    """The first line of what the error says, or its kind where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from condinst.data.findings import Finding, RecordError, Report
 from condinst.data.formats import Parts
-from condinst.data.gather import Drawn, Gathering, box_of, list_pictures, measure
+from condinst.data.gather import Drawn, Gathering, list_pictures, measure
 from condinst.data.label_picture import SUFFIXES, cut_pieces, read_numbers
 from condinst.data.paired import CLASSES, class_names, one_of, pairs, refuse_images
 from condinst.data.sample import AnnotatedData, RunLengths
+from condinst.data.shapes import box_of
 from condinst.errors import DataError
 from condinst.ops.contours import trace
 
@@ -48,13 +49,16 @@ def _read(pictures: Path, labels: Path, root: Path, images: Path | None, report:
     for file in _label_files(labels):
         by_stem.setdefault(file.stem, []).append(file)
     binary = 0
-    for path in list_pictures(pictures):
+    found = list_pictures(pictures)
+    for path in found:
         files = [file for ending in ENDINGS for file in by_stem.get(path.stem + ending, [])]
         with gathering.record(path):
             if not files:
                 remedy = "add one, all 0 where there is no object, or remove the picture"
                 raise RecordError("missing-masks", f"no label image in {labels}", remedy)
             binary += _read_picture(path, one_of(files, "label image"), classes[0], gathering)
+    known = {path.stem + ending for path in found for ending in ENDINGS}
+    gathering.alone((file for stem, files in by_stem.items() if stem not in known for file in files), pictures)
     numbered = sum(bool(picture.objects) for picture in gathering.pictures)
     if binary and binary == numbered:
         message = f"each label image holds a single number, {binary} of them in several parts: are objects told apart?"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -15,23 +13,12 @@ from numpy.typing import NDArray
 
 from condinst.data.findings import RecordError, Report
 from condinst.data.formats import Parts, split_named
-from condinst.data.gather import (
-    Drawn,
-    Gathering,
-    Shape,
-    box_of,
-    check_name,
-    ellipse,
-    list_pictures,
-    measure,
-    polygon,
-    tighten,
-    unite,
-)
+from condinst.data.gather import Drawn, Gathering, check_name, list_pictures, measure
 from condinst.data.image import SUFFIXES
 from condinst.data.label_picture import read_numbers
-from condinst.data.records import CORRECT, Record, integer, kind, numbers, text
+from condinst.data.records import CORRECT, Record, integer, kind, load_json, numbers, text
 from condinst.data.sample import AnnotatedData, Box, Polygons
+from condinst.data.shapes import Shape, box_of, ellipse, join, polygon, run_lengths
 
 HEAD = 2**20  # bytes of a file to look at for what it is
 LARGEST_GLANCE = 2**26  # a file up to this size is looked at whole: `shapes` may follow the picture
@@ -103,13 +90,7 @@ def _read_file(file: Path, images: Path | None, gathering: Gathering) -> None:
 
 
 def _load(file: Path) -> Record:
-    remedy = "write it again in labelme or remove it"
-    try:
-        document = json.loads(file.read_bytes())
-    except OSError as error:
-        raise RecordError("bad-file", f"cannot be read ({error.strerror})", remedy) from None
-    except (ValueError, RecursionError) as error:
-        raise RecordError("bad-file", f"not valid JSON ({error})", remedy) from None
+    document = load_json(file, "write it again in labelme or remove it")
     if not isinstance(document, dict) or "shapes" not in document:
         raise RecordError("bad-file", "no labelme file: it has no 'shapes'", "move it out of the folder")
     return document
@@ -145,7 +126,7 @@ def _group(record: Record, index: int, name: str) -> tuple[str, str]:
 
 
 def _read_shape(record: Record, sort: Any, height: int, width: int) -> Shape | Box | None:
-    """A rectangle is a box: it says where an object is, not which pixels are its own. None: an empty mask."""
+    """A rectangle is a box. None: an empty mask."""
     points = _points(record)
     if sort in ("polygon", "rotation"):
         return polygon(points)
@@ -193,27 +174,11 @@ def _read_mask(record: Record, points: NDArray[np.float64], height: int, width: 
             f"a mask of {columns}×{rows} pixels does not fit its points {points.tolist()} in {width}×{height} pixels"
         )
         raise RecordError("bad-record", message, CORRECT)
-    return tighten(mask, left, top)
+    return run_lengths(mask, left, top)
 
 
 def _join(name: str, members: list[tuple[Record, Shape | Box | None]], height: int, width: int) -> Drawn | None:
-    """One object of the shapes of a group; its rectangles are boxes only if nothing else is drawn."""
+    """One object of the shapes of a group."""
     crowd = any(isinstance(record.get("flags"), dict) and record["flags"].get(CROWD) is True for record, _ in members)
-    drawn = [shape for _, shape in members if shape is not None]
-    if not drawn:
-        return None
-    boxes = [shape for shape in drawn if isinstance(shape, tuple)]
-    if len(boxes) == len(drawn):
-        return Drawn(name, _around(boxes), None, crowd)
-    shape = unite([_filled(shape) if isinstance(shape, tuple) else shape for shape in drawn], height, width)
-    return Drawn(name, box_of(shape), shape, crowd)
-
-
-def _filled(box: Box) -> Polygons:
-    x0, y0, x1, y1 = box
-    return polygon([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
-
-
-def _around(boxes: Iterable[Box]) -> Box:
-    left, top, right, bottom = zip(*boxes, strict=True)
-    return min(left), min(top), max(right), max(bottom)
+    drawn = join([shape for _, shape in members], height, width)
+    return None if drawn is None else Drawn(name, *drawn, crowd)

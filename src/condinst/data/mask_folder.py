@@ -10,10 +10,11 @@ from pathlib import Path
 
 from condinst.data.findings import RecordError, Report
 from condinst.data.formats import Parts, split_named
-from condinst.data.gather import Drawn, Gathering, box_of, list_pictures, measure, tighten
+from condinst.data.gather import Drawn, Gathering, list_pictures, measure
 from condinst.data.label_picture import AGAIN, SUFFIXES, read_numbers
 from condinst.data.paired import class_names, one_of, pairs, refuse_images
 from condinst.data.sample import AnnotatedData
+from condinst.data.shapes import box_of, run_lengths
 
 
 def find(data: Path) -> Parts:
@@ -45,9 +46,13 @@ def _read_plain(pictures: Path, masks: Path, root: Path, images: Path | None, re
     refuse_images(images, root)
     gathering = Gathering(root, report)
     classes = class_names(root)
-    for path in list_pictures(pictures):
+    found = list_pictures(pictures)
+    for path in found:
         with gathering.record(path):
             _read_picture(path, masks / path.stem, classes, gathering)
+    known = {path.stem for path in found}
+    alone = (folder for folder in sorted(masks.iterdir()) if folder.is_dir() and folder.name not in known)
+    gathering.alone((folder for folder in alone if folder.name[0] != "." and any(folder.iterdir())), pictures)
     return gathering.finish(classes)
 
 
@@ -96,5 +101,5 @@ def _read_mask(file: Path, name: str, size: tuple[int, int]) -> Drawn | None:
     if numbers.shape != size:
         message = f"has {numbers.shape[1]}×{numbers.shape[0]} pixels, its picture {size[1]}×{size[0]} (upright)"
         raise RecordError("wrong-size", message, "save the mask of the upright picture")
-    shape = tighten(numbers > 0, 0, 0)
+    shape = run_lengths(numbers > 0)
     return None if shape is None else Drawn(name, box_of(shape), shape)

@@ -1,7 +1,9 @@
-"""Checks of the values in a JSON record; each returns the value, now of a known type, or raises RecordError."""
+"""Reading JSON, and checks of the values in its records: each returns a value of a known type or raises RecordError."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from condinst.data.findings import RecordError
@@ -25,8 +27,13 @@ def text(record: Record, key: str) -> str:
     value = record.get(key)
     if not isinstance(value, str) or not value:
         raise RecordError("bad-record", f"'{key}' must be text, got {kind(value)}", CORRECT)
+    return printable(value, f"'{key}'", CORRECT)
+
+
+def printable(value: str, where: str, remedy: str) -> str:
+    """`value`, without control characters and halves of characters."""
     if any(ord(sign) < 32 or 0xD800 <= ord(sign) < 0xE000 for sign in value):
-        raise RecordError("bad-record", f"'{key}' holds control characters or half characters: {value!a:.60}", CORRECT)
+        raise RecordError("bad-record", f"{where} holds control characters or half characters: {value!a:.60}", remedy)
     return value
 
 
@@ -36,6 +43,16 @@ def numbers(values: list[Any], key: str, fault: str = "bad-record") -> list[floa
         if type(value) not in (int, float) or not abs(value) <= LARGEST_COORDINATE:
             raise RecordError(fault, f"'{key}' must hold finite numbers of pixels, got {value!a:.40}", CORRECT)
     return [float(value) for value in values]
+
+
+def load_json(file: Path, remedy: str) -> Any:
+    """What the file holds."""
+    try:
+        return json.loads(file.read_bytes())
+    except OSError as error:
+        raise RecordError("bad-file", f"cannot be read ({error.strerror or error})", remedy) from None
+    except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, too long integers, too deep nesting
+        raise RecordError("bad-file", f"not valid JSON ({error})", remedy) from None
 
 
 def kind(value: Any) -> str:

@@ -40,13 +40,13 @@ class RunLengths:
         """Of pixels (h, w), non-zero where the region is, already cut to its tight box."""
         return cls(encode(Region(mask.astype(np.bool_), 0, 0), *mask.shape), x, y)
 
-    def decode(self) -> Array8:
-        """(h, w) of 0 and 1."""
-        return decode(self.rle).view(np.uint8)
+    def decode(self) -> NDArray[np.bool_]:
+        """(h, w), the tight box."""
+        return decode(self.rle)
 
     def whole(self, height: int, width: int) -> Rle:
         """The run lengths in a picture of that size."""
-        return encode(Region(decode(self.rle), self.x, self.y), height, width)
+        return encode(Region(self.decode(), self.x, self.y), height, width)
 
 
 @dataclass(frozen=True)

@@ -11,20 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from condinst.data.sample import Array8, Box, Instance, Matrix, Polygons, RunLengths, Sample
+from condinst.data.sample import Box, Instance, Matrix, Polygons, RunLengths, Sample
+from condinst.ops.rle import Region, tighten
 from condinst.structures import MASK_FEATURE_STRIDE, Truth
 
 
-class Region(NamedTuple):
-    """Drawn pixels of one instance: `mask` (h, w) uint8 of 0 and 1, tight, its top left at (x, y) of the image."""
-
-    mask: Array8
-    x: int
-    y: int
-
-
 class Shown(NamedTuple):
-    """What an image shows of one instance; without a mask, `region` is its filled box."""
+    """What an image shows of one instance; `region` is tight, without a mask the filled box."""
 
     label: int
     box: Box
@@ -78,11 +71,11 @@ def show_box(label: int, box: Box, height: int, width: int) -> Shown | None:
 
     None if nothing shows.
     """
-    x0, y0, x1, y1 = _clip(box, height, width)
+    x0, y0, x1, y1 = clip_box(box, height, width)
     if x0 >= x1 or y0 >= y1:
         return None
     columns, rows = min(int(x1) + 1, width) - int(x0), min(int(y1) + 1, height) - int(y0)
-    region = Region(np.ones((rows, columns), dtype=np.uint8), int(x0), int(y0))
+    region = Region(np.ones((rows, columns), dtype=np.bool_), int(x0), int(y0))
     return Shown(label, (x0, y0, x1, y1), region, ((x0 + x1) / 2, (y0 + y1) / 2), False)
 
 
@@ -108,7 +101,7 @@ def _draw_polygons(shape: Polygons, matrix: Matrix, height: int, width: int) -> 
     if not box_width or not box_height:
         return None
     # a copy, so that the canvas is freed
-    return Region(coco_mask.decode(rle)[y : y + box_height, x : x + box_width].copy(order="C"), x, y)
+    return Region(coco_mask.decode(rle)[y : y + box_height, x : x + box_width].astype(np.bool_, order="C"), x, y)
 
 
 def _draw_runs(shape: RunLengths, matrix: Matrix, height: int, width: int) -> Region | None:
@@ -124,22 +117,13 @@ def _draw_runs(shape: RunLengths, matrix: Matrix, height: int, width: int) -> Re
     source_x = np.floor(inverse[0, 0] * xs + inverse[0, 1] * ys + inverse[0, 2]).astype(np.int64) - shape.x
     source_y = np.floor(inverse[1, 0] * xs + inverse[1, 1] * ys + inverse[1, 2]).astype(np.int64) - shape.y
     inside = (source_x >= 0) & (source_x < columns) & (source_y >= 0) & (source_y < rows)
-    taken = shape.decode()[source_y.clip(0, rows - 1), source_x.clip(0, columns - 1)] * inside
+    taken = shape.decode()[source_y.clip(0, rows - 1), source_x.clip(0, columns - 1)] & inside
     return tighten(Region(taken, left, top))
-
-
-def tighten(region: Region) -> Region | None:
-    """The region without empty rows and columns around it; None if nothing is left."""
-    columns, rows = np.flatnonzero(region.mask.any(0)), np.flatnonzero(region.mask.any(1))
-    if not len(columns):
-        return None
-    x, y = int(columns[0]), int(rows[0])
-    return Region(region.mask[y : rows[-1] + 1, x : columns[-1] + 1], region.x + x, region.y + y)
 
 
 def shown_box(box: Box, region: Region, height: int, width: int) -> Box:
     """The annotated box inside the image, or the tight box of the tight region that shows if the image cuts it."""
-    x0, y0, x1, y1 = _clip(box, height, width)
+    x0, y0, x1, y1 = clip_box(box, height, width)
     # annotated boxes stick out by fractions of a pixel; more than one means that the crop cut the instance
     cut = box[0] < -1 or box[1] < -1 or box[2] > width + 1 or box[3] > height + 1
     return tight_box(region) if cut or x0 >= x1 or y0 >= y1 else (x0, y0, x1, y1)
@@ -147,18 +131,19 @@ def shown_box(box: Box, region: Region, height: int, width: int) -> Box:
 
 def tight_box(region: Region) -> Box:
     """The box of a tight region."""
-    rows, columns = region.mask.shape
+    rows, columns = region.bitmap.shape
     return (region.x, region.y, region.x + columns, region.y + rows)
 
 
-def _clip(box: Box, height: int, width: int) -> Box:
+def clip_box(box: Box, height: int, width: int) -> Box:
+    """What of the box lies in a picture of (height, width) pixels."""
     x0, y0, x1, y1 = box
     return (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
 
 
 def centroid_of(region: Region) -> tuple[float, float]:
     """Mean pixel index of the full-resolution mask, as published: Σ x·m / Σ m."""
-    per_column, per_row = region.mask.sum(0, dtype=np.int64), region.mask.sum(1, dtype=np.int64)
+    per_column, per_row = region.bitmap.sum(0, dtype=np.int64), region.bitmap.sum(1, dtype=np.int64)
     area = int(per_column.sum())
     x = float(per_column @ np.arange(len(per_column))) / area
     y = float(per_row @ np.arange(len(per_row))) / area
@@ -169,25 +154,25 @@ def _pack(regions: Sequence[Region], stride: int) -> tuple[NDArray[np.bool_], ND
     """The masks at [stride/2::stride], as ops/packed_masks.py describes: (P,) and (M, 4)."""
     sampled = [_sampled(region, stride) for region in regions]
     places = [(x, y, part.shape[1], part.shape[0]) for x, y, part in sampled]
-    pixels = [np.zeros(0, dtype=np.bool_), *(part.ravel().view(np.bool_) for _, _, part in sampled)]
+    pixels = [np.zeros(0, dtype=np.bool_), *(part.ravel() for _, _, part in sampled)]
     return np.concatenate(pixels), np.array(places, dtype=np.int64).reshape(-1, 4)
 
 
 def _sample_labels(things: list[Shown], size: tuple[int, int]) -> NDArray[np.int64]:
     """(ceil(H / 8), ceil(W / 8)): the label of the smallest mask at the pixels [4::8], −1 where there is none."""
     semantic = np.full([math.ceil(side / MASK_FEATURE_STRIDE) for side in size], -1, dtype=np.int64)
-    for thing in sorted(things, key=lambda thing: -int(thing.region.mask.sum(dtype=np.int64))):
+    for thing in sorted(things, key=lambda thing: -int(thing.region.bitmap.sum(dtype=np.int64))):
         x, y, part = _sampled(thing.region, MASK_FEATURE_STRIDE)
-        semantic[y : y + part.shape[0], x : x + part.shape[1]][part > 0] = thing.label
+        semantic[y : y + part.shape[0], x : x + part.shape[1]][part] = thing.label
     return semantic
 
 
-def _sampled(region: Region, stride: int) -> tuple[int, int, Array8]:
+def _sampled(region: Region, stride: int) -> tuple[int, int, NDArray[np.bool_]]:
     """The region's pixels among [stride/2::stride] of the whole image, after the (x, y) of the first in that grid."""
     first_row = math.ceil(max(region.y - stride // 2, 0) / stride)
     first_column = math.ceil(max(region.x - stride // 2, 0) / stride)
     top, left = first_row * stride + stride // 2 - region.y, first_column * stride + stride // 2 - region.x
-    return first_column, first_row, region.mask[top::stride, left::stride]
+    return first_column, first_row, region.bitmap[top::stride, left::stride]
 
 
 def _move(points: NDArray[np.float64], matrix: Matrix) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from condinst.data.sample import Array8, Box, Instance, Polygons, RunLengths
+from condinst.data.sample import Box, Instance, Polygons, RunLengths
 
 # orientation → (swap x and y first, then mirror left and right, then mirror top and bottom)
 _STEPS = {
@@ -51,7 +51,7 @@ def _turn_box(box: Box, orientation: int, width: int, height: int) -> Box:
     return float(left), float(top), float(right), float(bottom)
 
 
-def _turn_pixels(mask: Array8, orientation: int) -> Array8:
+def _turn_pixels(mask: NDArray[np.bool_], orientation: int) -> NDArray[np.bool_]:
     swap, mirror_x, mirror_y = _STEPS[orientation]
     turned = mask.T if swap else mask
     turned = turned[:, ::-1] if mirror_x else turned

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from condinst.data.findings import RecordError, Report
 from condinst.data.formats import SPLITS, Parts
-from condinst.data.gather import Drawn, Gathering, box_of, list_pictures, measure, read_list
+from condinst.data.gather import Drawn, Gathering, list_pictures, measure, read_list
 from condinst.data.image import MAX_PIXELS, SUFFIXES, opened
 from condinst.data.label_picture import Piece, cut_pieces, read_numbers
 from condinst.data.sample import AnnotatedData, RunLengths
+from condinst.data.shapes import box_of
 from condinst.errors import DataError
 
 LISTS = Path("ImageSets") / "Segmentation"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from condinst.data.labelme import CROWD
 from condinst.data.new_folder import PictureNames, put
 from condinst.data.sample import AnnotatedData, Instance, Polygons, RunLengths, Sample
 from condinst.ops.contours import trace
+from condinst.ops.sheet import to_png
 
 VERSION = "5.5.0"  # of labelme, the first whose shapes can be masks was 5.3
 
@@ -72,7 +72,7 @@ def _draw(instance: Instance) -> list[tuple[str, Points, str | None]]:
         return [("rectangle", [[x0, y0], [x1, y1]], None)]
     if isinstance(shape, Polygons):
         return [("polygon", part.tolist(), None) for part in shape.parts]
-    traced = trace(shape.decode().astype(np.bool_), shape.x, shape.y)
+    traced = trace(shape.decode(), shape.x, shape.y)
     if any(part.holes for part in traced):
         return [_mask(shape)]
     return [("polygon", part.outer.tolist(), None) for part in traced]
@@ -80,7 +80,6 @@ def _draw(instance: Instance) -> list[tuple[str, Points, str | None]]:
 
 def _mask(shape: RunLengths) -> tuple[str, Points, str | None]:
     rows, columns = shape.rle["size"]
-    stream = io.BytesIO()
-    Image.fromarray(shape.decode() * np.uint8(255)).save(stream, "PNG")
+    png = to_png(Image.fromarray(shape.decode() * np.uint8(255)))
     corners = [[float(shape.x), float(shape.y)], [float(shape.x + columns - 1), float(shape.y + rows - 1)]]
-    return "mask", corners, base64.b64encode(stream.getvalue()).decode("ascii")
+    return "mask", corners, base64.b64encode(png).decode("ascii")

@@ -86,7 +86,7 @@ def _ring(shape: Polygons | RunLengths, width: int, height: int, told: Counter[s
         region = decode_region(shape.whole(height, width))
         bitmap, x, y = region.bitmap, region.x, region.y
     else:
-        bitmap, x, y = shape.decode().astype(np.bool_), shape.x, shape.y
+        bitmap, x, y = shape.decode(), shape.x, shape.y
     rings = [ring for polygon in trace(bitmap, x, y) for ring in (polygon.outer, *polygon.holes)]
     told[CUTS] += len(rings) > 1
     return bridge(rings) if rings else None

@@ -16,14 +16,16 @@ import yaml
 
 from condinst.data.findings import RecordError, Report
 from condinst.data.formats import SPLITS, Parts, Split
-from condinst.data.gather import Drawn, Gathering, box_of, check_name, list_pictures, measure, read_lines
+from condinst.data.gather import Drawn, Gathering, check_name, list_pictures, measure, read_lines
 from condinst.data.image import SUFFIXES
 from condinst.data.sample import AnnotatedData, Polygons
+from condinst.data.shapes import box_of
 from condinst.errors import DataError, UsageError, first_line
 from condinst.ops.bridges import unbridge
 from condinst.ops.rle import draw_polygons
 
 FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+NOT_LABELS = frozenset({"classes"})  # labelImg lists the names of classes in classes.txt among the labels
 LARGEST_FILE = 1_000_000  # bytes of a data.yaml, which names classes and folders
 DECIMALS = 6  # of a pixel
 ROUNDING = 0.01  # coordinates outside [0, 1] by more than this are no parts of the picture's size
@@ -55,6 +57,8 @@ def _read(file: Path, split: Split, images: Path | None, report: Report) -> Anno
     if unlabelled == len(pictures):
         expected = label_path(pictures[0])
         raise DataError(f"{file}: none of the {unlabelled} pictures of {split} has a label file; expected {expected}")
+    for labels, folder in {label_path(path).parent: path.parent for path in pictures}.items():
+        gathering.alone(_labels_alone(labels, folder), folder)
     if unlabelled:
         gathering.notes.append(f"{file}: {unlabelled} pictures of {split} have no label file, so no object")
     # ids are the numbers in the rows; where data.yaml skips one, a class of that number would have no name
@@ -69,6 +73,16 @@ def label_path(picture: Path) -> Path:
             parts[index] = "labels"
             break
     return Path(*parts).with_suffix(".txt")
+
+
+def _labels_alone(labels: Path, folder: Path) -> list[Path]:
+    """Label files whose picture is not in `folder`, whether a split uses it or not; none where both lie in one folder,
+    as a text there may be anything."""
+    if labels == folder or not labels.is_dir():
+        return []
+    known = {path.stem for path in list_pictures(folder)} | NOT_LABELS
+    files = (file for file in sorted(labels.glob("*.txt")) if file.is_file() and file.name[0] != ".")
+    return [file for file in files if file.stem not in known]
 
 
 def _load(file: Path) -> dict[str, Any]:

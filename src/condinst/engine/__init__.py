@@ -1,1 +1,1 @@
-"""The loops around the model: training and evaluation. Processes and devices are known here and nowhere else."""
+"""Training, from settings to a model folder. Processes and devices are known here and nowhere else."""

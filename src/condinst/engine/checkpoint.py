@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from condinst.errors import CondinstError, ModelError
+from condinst.errors import CondinstError, ModelError, first_line
 
 NAME = "checkpoint-{:08d}"
 PARTIAL = ".checkpoint-*"  # what a killed process leaves
@@ -40,8 +40,9 @@ def save_checkpoint(folder: Path, iteration: int, weights: dict[str, nn.Module],
         os.replace(temporary, final)
         flush(folder)
     except (OSError, RuntimeError, SafetensorError) as error:  # a full disk, in the words of each writer
-        line = (str(error) or "failed").splitlines()[0]
-        raise CondinstError(f"{final}: cannot be written ({line:.120}); free some space and --resume") from error
+        raise CondinstError(
+            f"{final}: cannot be written ({first_line(error):.120}); free some space and --resume"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     remove_checkpoints(folder, but=final)
@@ -93,8 +94,7 @@ def load_checkpoint(path: Path, weights: dict[str, nn.Module]) -> dict[str, Any]
             module.load_state_dict(tensors)
         state: dict[str, Any] = torch.load(path / "state.pt", weights_only=True, map_location="cpu")
     except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
-        line = (str(error) or "damaged").splitlines()[0]
         raise ModelError(
-            f"{path}: this checkpoint cannot be resumed ({line:.120}); start anew without --resume"
+            f"{path}: this checkpoint cannot be resumed ({first_line(error):.120}); start anew without --resume"
         ) from error
     return state

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from condinst.config import TrainConfig
 from condinst.engine.checkpoint import list_checkpoints, load_checkpoint, remove_checkpoints, save_checkpoint
-from condinst.engine.log import Tell, TrainingLog
+from condinst.engine.log import LOG, Tell, TrainingLog
 from condinst.engine.optimizer import lr_factor, make_optimizer
 from condinst.errors import CondinstError, ModelError
 
@@ -29,7 +29,6 @@ LossesOf = Callable[[nn.Module, P, torch.Generator, int], Terms]
 Measure = Callable[[nn.Module, int, float], float]
 # (iterations done, parts, losses of each) → where they can be looked at, in words
 Inspect = Callable[[int, Sequence[P], Sequence[Terms]], str]
-LOG = "log.csv"
 
 
 @dataclass
@@ -107,6 +106,8 @@ def fit(
             if log is not None and (over or _is_due(done, config.checkpoint_every, config)):
                 save_checkpoint(folder, done, weights, _state(optimizer, standing, log, accelerator))
             if over:
+                if log is not None and done < config.iterations:
+                    log.say(f"ended early: {standing.stale} measurements without a better one (train.patience)")
                 break
     accelerator.wait_for_everyone()
     return kept

@@ -8,12 +8,13 @@ from accelerate import Accelerator
 
 from condinst.config import Config
 from condinst.data.sample import AnnotatedData
+from condinst.engine.curves import draw_training
 from condinst.engine.environment import record_environment
-from condinst.engine.evaluate import Progress
 from condinst.engine.log import unwritable
 from condinst.engine.pictures import draw_labels, draw_predictions
-from condinst.engine.report import Measured, measure, write_report
 from condinst.engine.scores import forget_scores, record_scores
+from condinst.evaluation.evaluate import Progress
+from condinst.evaluation.report import Measured, measure, write_report
 from condinst.files import replace_file
 from condinst.predictor import Predictor
 from condinst.weights.names import CONFIG_FILE
@@ -57,7 +58,7 @@ def finish_folder(
         write_picture(folder / PREDICTIONS, draw_predictions(val, predictor))
     facts = {"Model": str(folder), "Trained on": str(data.source)}
     facts |= {"Measured on": str(val.source)} if val is not None else {}
-    write_report(folder / REPORT, f"{folder.name}: training", config, measured, folder, facts)
+    write_report(folder / REPORT, f"{folder.name}: training", config, measured, draw_training(folder), facts)
     return measured
 
 

@@ -21,6 +21,7 @@ from condinst.errors import CondinstError
 from condinst.files import replace_file
 
 Tell = Callable[[Mapping[str, float], int], None]  # numbers by name, iteration
+LOG = "log.csv"
 # no losses: the first is the row's own number, the others are of the machine
 ITERATION, SPEED, MEMORY, GPU_MEMORY = "iteration", "images_per_second", "memory_mb", "gpu_memory_mb"
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from condinst.config import Config
 from condinst.data.batch import Batch
+from condinst.errors import UsageError
 from condinst.model.condinst import filter_layout
 from condinst.ops.locations import level_sizes
 from condinst.structures import NetworkOutput, Norms, Targets
@@ -18,6 +19,8 @@ from condinst.training.boxinst import find_pairs
 from condinst.training.objective import draw_masks, objective
 from condinst.training.sampling import choose_positives, count_positives
 from condinst.training.targets import assign, measure_norms
+
+NORM_OF_ONE = "more than 1 value per channel"  # how torch says that a norm cannot learn its statistics
 
 
 class Part(NamedTuple):
@@ -67,11 +70,25 @@ def assign_batch(batch: Batch, config: Config) -> Targets:
     )
 
 
+def _forward(model: nn.Module, images: Tensor) -> NetworkOutput:
+    try:
+        output: NetworkOutput = model(images)
+    except ValueError as error:
+        if NORM_OF_ONE not in str(error):
+            raise
+        height, width = images.shape[-2:]
+        raise UsageError(
+            f"train.batch_size={len(images)}: a picture of {width}×{height} px alone is one pixel on a level whose "
+            "norms need two; take more pictures in a batch, or a larger augment.crop or augment.shorter"
+        ) from None
+    return output
+
+
 def condinst_losses(
     model: nn.Module, part: Part, generator: torch.Generator, iteration: int, config: Config
 ) -> Mapping[str, Tensor]:
     """One forward pass and the named losses."""
-    output: NetworkOutput = model(part.batch.images.tensor)
+    output = _forward(model, part.batch.images.tensor)
     settings, targets = config.model, part.targets
     chosen = choose_positives(
         output.head, targets, config.targets.mask_sampling, config.targets.max_mask_positives, generator

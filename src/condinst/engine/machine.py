@@ -19,6 +19,7 @@ from condinst.engine.losses import Part, assign_batch, condinst_losses
 from condinst.engine.plan import Machine
 from condinst.inference.network import half_type
 from condinst.model.condinst import CondInst
+from condinst.structures import STRIDES
 from condinst.training.targets import measure_norms
 from condinst.weights.outline import count_parameters
 
@@ -67,7 +68,9 @@ def weigh_picture(config: Config, data: AnnotatedData, device: torch.device) -> 
     fullest = max(range(len(data.samples)), key=lambda index: len(data.samples[index].instances))
     example = TrainingSet(data, config.augment, settings.mask_head.mask_out_stride, run.seed)[(0, fullest)]
     collate = Collate(settings.pixel_mean, settings.pixel_std, settings.channel_order, settings.size_divisor)
-    batch = collate([example]).to(device)
+    # batch norms refuse a level of a single pixel, which two such pictures are not
+    copies = 2 if max(collate([example]).images.tensor.shape[-2:]) <= STRIDES[-1] else 1
+    batch = collate([example] * copies).to(device)
     model = CondInst(settings).to(device).train()
     targets = assign_batch(batch, config)
     one = torch.ones((), device=device)
@@ -85,7 +88,7 @@ def weigh_picture(config: Config, data: AnnotatedData, device: torch.device) -> 
     ):
         losses = condinst_losses(model, part, torch.Generator().manual_seed(run.seed), 0, config)
     del losses  # only now: while autograd holds the tensors, no two share an address
-    return int(BACKWARD * sum(kept.values()))
+    return int(BACKWARD * sum(kept.values())) // copies
 
 
 def storage(tensor: Tensor) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor
 from condinst.config import ModelConfig
 from condinst.data.batch import Batch
 from condinst.data.sample import Array8
+from condinst.errors import some
 
 FOLDER = "non-finite-{}"
 NAMED = 3  # files in the one line that a user sees
@@ -45,9 +46,7 @@ def save_parts(
     name = "batch.json" if process == 0 else f"batch-{process}.json"
     document = {"iteration": iteration, "seed": seed, "process": process, "parts": records}
     (target / name).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    names = list(dict.fromkeys(files))
-    shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-    return f"its pictures, {shown}, are in {target}"
+    return f"its pictures, {some(list(dict.fromkeys(files)), NAMED)}, are in {target}"
 
 
 def _write_pictures(target: Path, batch: Batch, settings: ModelConfig, stem: str) -> list[dict[str, Any]]:

@@ -11,9 +11,9 @@ from PIL import Image
 from condinst.config import SHOWN_SCORE, ModelConfig
 from condinst.data.batch import Batch
 from condinst.data.sample import AnnotatedData, Array8, Box, Instance, Sample
-from condinst.engine.cases import Case, describe, draw_panels, make_case
-from condinst.engine.evaluate import Predicts, count_boxed, match_classes, predict
 from condinst.engine.nonfinite import unnormalise
+from condinst.evaluation.cases import describe, draw_panels, predict_case
+from condinst.evaluation.evaluate import Predicts
 from condinst.ops.chart import Bar, bars, below, scatter
 from condinst.ops.draw import draw_instances
 from condinst.ops.rle import Region, encode
@@ -51,23 +51,6 @@ def draw_labels(data: AnnotatedData) -> str:
     if things:
         parts += [_draw_sizes([one.box for one, _ in things]), _draw_places(things)]
     return below(parts)
-
-
-def predict_case(
-    sample: Sample, predictor: Predicts, data: AnnotatedData, score: float = SHOWN_SCORE, limit: int | None = None
-) -> Case:
-    """A picture beside its truth: the predictions from `score` on, at most `limit` of each class.
-
-    Masks are compared, or boxes where the data set has objects without masks.
-    """
-    found = predict(predictor, sample, match_classes(predictor.names, data)[0], data)
-    counts: Counter[int] = Counter()
-    kept = []
-    for row, (label, confidence) in enumerate(zip(found.boxes.cls.tolist(), found.boxes.conf.tolist(), strict=True)):
-        counts[label] += 1
-        if confidence >= score and (limit is None or counts[label] <= limit):
-            kept.append(row)
-    return make_case(sample, found[kept], boxes=count_boxed(data) > 0)
 
 
 def draw_predictions(data: AnnotatedData, predictor: Predicts, count: int = 6, score: float = SHOWN_SCORE) -> bytes:

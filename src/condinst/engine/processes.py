@@ -10,7 +10,7 @@ from accelerate.utils import ProjectConfiguration, parse_flag_from_env
 
 from condinst.config import Config
 from condinst.engine.trackers import require_trackers
-from condinst.errors import UsageError
+from condinst.errors import UsageError, first_line
 
 # the others wait while the main process measures; if one dies, their launcher ends them all
 LONGEST_WAIT = timedelta(days=7)
@@ -36,7 +36,7 @@ def make_accelerator(config: Config, folder: Path | None = None) -> Accelerator:
             mixed_precision=train.precision, log_with=list(train.trackers) or None, project_config=project
         )
     except ValueError as error:  # no such precision on this device, or another one earlier in the same process
-        raise UsageError(f"train.precision={train.precision}: {str(error).splitlines()[0]}") from None
+        raise UsageError(f"train.precision={train.precision}: {first_line(error)}") from None
     if train.batch_size % accelerator.num_processes:
         raise UsageError(
             f"train.batch_size={train.batch_size} cannot be shared by {accelerator.num_processes} processes"

@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from condinst.engine.evaluate import Scores
 from condinst.engine.log import append_row, forget_rows, unwritable
+from condinst.evaluation.evaluate import Scores
 from condinst.files import replace_file
 
 LINES, TABLE = "scores.jsonl", "scores.csv"

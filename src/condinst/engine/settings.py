@@ -35,7 +35,7 @@ def base_settings(recipe: str | None, start: Stored | None, overrides: list[str]
 def given_keys(overrides: list[str]) -> frozenset[str]:
     """The settings that `section.key=value` strings name, those of a whole section given at once included."""
     named = {text.partition("=")[0].strip() for text in overrides}
-    every = [key for key, _ in _leaves(Config().model_dump())]
+    every = [key for key, _ in leaves(Config().model_dump())]
     return frozenset(key for key in every if any(key == name or key.startswith(f"{name}.") for name in named))
 
 
@@ -49,8 +49,8 @@ def _begin_with(start: Stored, config: Config, brings: tuple[str, ...]) -> Confi
 
 
 def _refuse_contradiction(config: Config, start: Stored, recipe: str) -> None:
-    own = dict(_leaves({"model": start.config.model.model_dump()}))
-    for key, value in _leaves({"model": config.model.model_dump(exclude_unset=True)}):
+    own = dict(leaves({"model": start.config.model.model_dump()}))
+    for key, value in leaves({"model": config.model.model_dump(exclude_unset=True)}):
         if key not in FIRST_ONLY and own[key] != value:
             raise UsageError(
                 f"{key} is {value} in recipe {recipe} and {own[key]} in the model to begin with, {start.path}; "
@@ -58,10 +58,10 @@ def _refuse_contradiction(config: Config, start: Stored, recipe: str) -> None:
             )
 
 
-def _leaves(values: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(values: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
     """(section.key, value) of every setting."""
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{place}{key}.")
+            yield from leaves(value, f"{place}{key}.")
         else:
             yield f"{place}{key}", value

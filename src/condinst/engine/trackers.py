@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from condinst.config import Config
 from condinst.engine.log import Tell
+from condinst.engine.settings import leaves
 from condinst.errors import CondinstError, UsageError, first_line
 
 PROJECT = "condinst"
@@ -50,18 +51,13 @@ def _start(names: list[str], config: Config, folder: Path, accelerator: Accelera
         "wandb": {"dir": str(folder), "name": folder.name},
         "mlflow": {"run_name": folder.name, "logging_dir": None},
     }
+    plain = (bool, int, float, str)  # lists become text
+    settings = {
+        key: value if isinstance(value, plain) else str(value) for key, value in leaves(config.model_dump(mode="json"))
+    }
     if "mlflow" in names:
         os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{(folder / 'mlflow.db').resolve()}")
     try:
-        accelerator.init_trackers(PROJECT, dict(_flat(config.model_dump(mode="json"))), options)
+        accelerator.init_trackers(PROJECT, settings, options)
     except Exception as error:  # each has errors of its own: no login, no network, a folder that it cannot write
         raise CondinstError(f"train.trackers={names}: cannot start ({first_line(error):.200})") from error
-
-
-def _flat(values: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
-    """(section.key, value) of every setting; what is no number, flag or text becomes text."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{place}{key}.")
-        else:
-            yield f"{place}{key}", value if isinstance(value, bool | int | float | str) else str(value)

@@ -20,7 +20,6 @@ from condinst.data.sample import AnnotatedData
 from condinst.engine.batches import make_steps
 from condinst.engine.build import build_model
 from condinst.engine.checkpoint import last_iteration
-from condinst.engine.evaluate import evaluate
 from condinst.engine.fit import Measure, Terms, fit
 from condinst.engine.folder import LAST, start_folder, write_picture
 from condinst.engine.log import Tell
@@ -31,6 +30,7 @@ from condinst.engine.processes import make_accelerator
 from condinst.engine.scores import record_scores
 from condinst.engine.trackers import open_trackers
 from condinst.errors import CondinstError, DataError, UsageError, first_line
+from condinst.evaluation.evaluate import evaluate
 from condinst.model.condinst import CondInst
 from condinst.predictor import Predictor
 from condinst.weights.folder import Stored, save_model
@@ -59,11 +59,15 @@ def train(
             f"train.patience={config.train.patience}: nothing is measured on the way; "
             "give validation data and set train.validate_every"
         )
+    if val and not measurable(val):
+        raise DataError(f"{val.source}: no object is annotated, so nothing can be measured on it; leave it out")
     data = usable(data, config)
     config = config.model_copy(update={"model": config.model.model_copy(update={"classes": data.classes})})
     accelerator = make_accelerator(config, folder)
     iteration = last_iteration(folder) if resume else 0
     model, lines = build_model(config, accelerator, None if iteration else start)
+    if iteration:  # what the first weights were is no longer true of it
+        lines = [f"going on from iteration {iteration} of {config.train.iterations}"]
     if accelerator.is_main_process:
         lines += start_folder(folder, config, data, accelerator, iteration)
     for line in (*lines, *(f"note: {note}" for note in data.notes)):
@@ -104,13 +108,18 @@ def usable(data: AnnotatedData, config: Config) -> AnnotatedData:
         data = skip_empty(data)
     if not data.samples:
         raise DataError(f"{data.source}: the training set has no pictures; check the annotation file")
-    if not any(not instance.crowd for sample in data.samples for instance in sample.instances):
+    if not measurable(data):
         raise DataError(f"{data.source}: the training set has no annotated instance; check the annotation file")
     if config.targets.supervision == "boxes":
         data = forget_masks(data)
     if config.model.semantic:
         require_masks(data, "the semantic head learns from masks alone; set model.semantic=false")
     return data
+
+
+def measurable(data: AnnotatedData) -> bool:
+    """Whether a score on it means anything: without an object all are −1, and the first model would stay the best."""
+    return any(not instance.crowd for sample in data.samples for instance in sample.instances)
 
 
 def forget_masks(data: AnnotatedData) -> AnnotatedData:

@@ -5,10 +5,10 @@ On `paper` a chart stands alone on white; without, it takes the ink of the page 
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
-from xml.sax.saxutils import escape
 
 WIDTH, ROW, LABEL = 760, 22, 210  # pixels: of the picture, of a bar with its gap, of the names left of bars
 HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 388, 70, 170, 48, 50  # of plots and their margins
@@ -162,7 +162,7 @@ def heat(
     for column, name in enumerate(names):
         x, y = left + (column + 0.5) * cell + size / 3, top + side + 6
         turned = f'transform="translate({x:.1f} {y:.1f}) rotate(-90)" text-anchor="end" class="s"'
-        body.append(f'<text {turned} style="font-size:{size:.0f}px">{escape(_cut(name, LETTERS))}</text>')
+        body.append(f'<text {turned} style="font-size:{size:.0f}px">{_escaped(_cut(name, LETTERS))}</text>')
     body += [
         f'<path d="M{left:.1f} {top + step * side:.1f}h{side:.1f}M{left + step * side:.1f} {top:.1f}v{side:.1f}" '
         'class="g"/>'
@@ -268,7 +268,7 @@ def _cell(x: float, y: float, side: float, share: float, words: str) -> list[str
         return [square]
     white = ' style="fill:#fff;fill-opacity:1"' if share > 0.5 else ""
     middle = f'x="{x + side / 2:.1f}" y="{y + side / 2 + 4:.1f}" text-anchor="middle"'
-    return [square, f'<text {middle} class="s"{white}>{escape(words)}</text>']
+    return [square, f'<text {middle} class="s"{white}>{_escaped(words)}</text>']
 
 
 def _colour(index: int) -> str:
@@ -279,10 +279,14 @@ def _cut(name: str, most: int) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
+def _escaped(words: str) -> str:
+    return html.escape(words, quote=False)
+
+
 def _text(x: float, y: float, words: str, kind: str = "", anchor: str = "start", size: float = 0) -> str:
     style = f' class="{kind}"' if kind else ""
     style += f' style="font-size:{size:.0f}px"' if size else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{style}>{escape(words)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{style}>{_escaped(words)}</text>'
 
 
 def _picture(height: float, body: Sequence[str], paper: bool) -> str:

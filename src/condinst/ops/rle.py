@@ -64,6 +64,15 @@ def decode_region(rle: Rle) -> Region:
     return Region(codec.decode(dict(rle))[y : y + height, x : x + width].astype(np.bool_), x, y)
 
 
+def tighten(region: Region) -> Region | None:
+    """The region without empty rows and columns around it; None if nothing is left."""
+    columns, rows = np.flatnonzero(region.bitmap.any(0)), np.flatnonzero(region.bitmap.any(1))
+    if not len(columns):
+        return None
+    x, y = int(columns[0]), int(rows[0])
+    return Region(region.bitmap[y : rows[-1] + 1, x : columns[-1] + 1], region.x + x, region.y + y)
+
+
 def areas(rles: Sequence[Rle]) -> NDArray[np.int64]:
     """Pixels in each mask: (K,)."""
     return np.asarray(codec.area([dict(rle) for rle in rles]), dtype=np.int64).reshape(-1)

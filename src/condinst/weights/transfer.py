@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from condinst.config import ModelConfig
-from condinst.errors import ModelError
+from condinst.errors import ModelError, some
 from condinst.model.condinst import CondInst
 from condinst.weights.tensors import expected_shapes, misfits
 
 # one row for each class; the semantic head's too, where there is one
 PER_CLASS = ("head.class_logits.", "semantic_head.logits.")
-SHOWN = 8  # classes in a note
 
 
 def fill_from(model: CondInst, tensors: Mapping[str, Tensor], classes: tuple[str, ...]) -> str:
@@ -42,10 +41,6 @@ def _note(settings: ModelConfig, classes: tuple[str, ...]) -> str:
     kept = [name for name in settings.classes if name in classes]
     fresh = [name for name in settings.classes if name not in classes]
     if not fresh:
-        return f"all weights are kept, those of the classes {_some(kept)} too"
-    known = f"; kept are those of {_some(kept)}" if kept else ""
-    return f"all weights are kept but those of the classes: new are {_some(fresh)}{known}"
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        return f"all weights are kept, those of the classes {some(kept)} too"
+    known = f"; kept are those of {some(kept)}" if kept else ""
+    return f"all weights are kept but those of the classes: new are {some(fresh)}{known}"

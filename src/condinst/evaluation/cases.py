@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from condinst.config import SHOWN_SCORE
 from condinst.data.image import read_image
-from condinst.data.sample import Instance, Sample
-from condinst.engine import judge
-from condinst.engine.analysis import Fit
-from condinst.engine.judge import NOTHING, Bools
+from condinst.data.sample import AnnotatedData, Instance, Sample
+from condinst.evaluation import judge
+from condinst.evaluation.analysis import Fit
+from condinst.evaluation.evaluate import Predicts, count_boxed, match_classes, predict
+from condinst.evaluation.judge import NOTHING, Bools
 from condinst.inference.result import Boxes, Masks, Result
 from condinst.ops.draw import PALETTE, draw_instances, spread_colours
 from condinst.ops.rle import Region, Rle, decode_region, encode
@@ -71,6 +74,23 @@ def make_case(sample: Sample, predicted: Result, boxes: bool = False) -> Case:
     loose, strict = match(predicted, truth, 0.5), match(predicted, truth, 0.75)
     fit = Fit(sample.path.name, len(truth), len(predicted), loose.pairs, strict.pairs)
     return Case(sample.path, truth, predicted, loose, fit)
+
+
+def predict_case(
+    sample: Sample, predictor: Predicts, data: AnnotatedData, score: float = SHOWN_SCORE, limit: int | None = None
+) -> Case:
+    """A picture beside its truth: the predictions from `score` on, at most `limit` of each class.
+
+    Masks are compared, or boxes where the data set has objects without masks.
+    """
+    found = predict(predictor, sample, match_classes(predictor.names, data)[0], data)
+    counts: Counter[int] = Counter()
+    kept = []
+    for row, (label, confidence) in enumerate(zip(found.boxes.cls.tolist(), found.boxes.conf.tolist(), strict=True)):
+        counts[label] += 1
+        if confidence >= score and (limit is None or counts[label] <= limit):
+            kept.append(row)
+    return make_case(sample, found[kept], boxes=count_boxed(data) > 0)
 
 
 def match(predicted: Result, truth: Result, iou: float, crowd: Bools | None = None) -> Match:

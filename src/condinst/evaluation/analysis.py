@@ -13,9 +13,9 @@ from hotcoco import metrics
 
 from condinst.config import SHOWN_SCORE
 from condinst.data.sample import AnnotatedData
-from condinst.engine.evaluate import Predicts, Progress, Scores, count_boxed, evaluate
-from condinst.engine.judge import IOUS, RIGHT, STRICT, Bools, Floats, Judged, Kind, judge
-from condinst.engine.measures import (
+from condinst.evaluation.evaluate import Predicts, Progress, Scores, count_boxed, evaluate
+from condinst.evaluation.judge import IOUS, RIGHT, STRICT, Bools, Floats, Judged, Kind, judge
+from condinst.evaluation.measures import (
     Point,
     Whole,
     best_point,
@@ -142,6 +142,10 @@ class Analysis:
     calibration: Calibration
     boundary: Boundary | None
     pictures: tuple[Fit, ...]
+
+    def worst(self, most: int) -> tuple[Fit, ...]:
+        """The worst pictures, those left out where all is right."""
+        return tuple(one for one in self.pictures if one.objects + one.predicted and one.score < 1)[:most]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for JSON."""

@@ -6,12 +6,11 @@ import csv
 import math
 from pathlib import Path
 
-from condinst.engine.log import GPU_MEMORY, ITERATION, MEMORY, SPEED
+from condinst.engine.log import GPU_MEMORY, ITERATION, LOG, MEMORY, SPEED
 from condinst.engine.scores import TABLE
 from condinst.ops.chart import Line, Span, plot
 from condinst.ops.page import Part, drawing
 
-LOG = "log.csv"
 POINTS = 300  # of a curve; longer ones are means of neighbours
 NO_LOSSES = (ITERATION, SPEED, MEMORY, GPU_MEMORY, "grad_norm", "lr")
 SCORES = {"mask_AP": "mask AP", "mask_AP50": "mask AP50", "box_AP": "box AP", "box_AP50": "box AP50"}

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from condinst.config import Config
-from condinst.data.doctor.classes import check_set
-from condinst.data.doctor.copies import Copy, Fingerprint, copies_between, copies_within
-from condinst.data.doctor.duplicates import check_duplicates
-from condinst.data.doctor.pictures import check_picture, find_unlisted
-from condinst.data.doctor.shapes import area_differs, check_shapes, draw
 from condinst.data.findings import Finding
 from condinst.data.sample import AnnotatedData, Sample
-from condinst.engine.reach import check_reach
+from condinst.doctor.classes import check_set
+from condinst.doctor.copies import Copy, Fingerprint, copies_between, copies_within
+from condinst.doctor.duplicates import check_duplicates
+from condinst.doctor.pictures import check_picture, find_unlisted
+from condinst.doctor.reach import check_reach
+from condinst.doctor.shapes import area_differs, check_shapes, draw
 
 Progress = Callable[[int, int], None]  # (done, of how many)
 ORDER = ("error", "warning", "info")

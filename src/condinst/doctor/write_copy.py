@@ -12,11 +12,11 @@ from typing import Any
 
 from PIL import Image
 
-from condinst.data.doctor.repair import Change
 from condinst.data.image import read_image, read_orientation
 from condinst.data.new_folder import new_folder
 from condinst.data.sample import AnnotatedData
 from condinst.data.write_coco import write_coco
+from condinst.doctor.repair import Change
 
 CHANGES = "changes.json"
 LEGAL = ("LICENSE*", "LICENCE*", "NOTICE*")  # go along with the pictures

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from condinst.data.doctor.classes import count_classes
 from condinst.data.findings import Finding
-from condinst.engine.doctor import Examination
-from condinst.engine.reach import NOWHERE
+from condinst.doctor.classes import count_classes
+from condinst.doctor.examination import Examination
+from condinst.doctor.reach import NOWHERE
 
 
 def by_kind(findings: Sequence[Finding]) -> list[list[Finding]]:

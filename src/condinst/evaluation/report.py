@@ -9,13 +9,11 @@ from typing import NamedTuple
 
 from condinst.config import Config
 from condinst.data.sample import AnnotatedData
-from condinst.engine.analysis import Analysis, examine
-from condinst.engine.cases import Case, describe, draw_panels
-from condinst.engine.evaluate import Predicts, Progress, Scores
-from condinst.engine.pictures import predict_case
-from condinst.engine.report_curves import draw_training
-from condinst.engine.report_parts import analysis_parts, headline, score_tables
 from condinst.errors import CondinstError
+from condinst.evaluation.analysis import Analysis, examine
+from condinst.evaluation.cases import Case, describe, draw_panels, predict_case
+from condinst.evaluation.evaluate import Predicts, Progress, Scores
+from condinst.evaluation.report_parts import analysis_parts, headline, score_tables
 from condinst.files import replace_file
 from condinst.ops.page import Html, Part, page, picture, section, table
 from condinst.ops.sheet import to_jpeg
@@ -61,9 +59,8 @@ def measure(
     """
     scores, analysis = examine(data, predictor, max_detections, progress)
     samples = {str(sample.path): sample for sample in data.samples}
-    shown = [fit for fit in analysis.pictures if fit.objects + fit.predicted and fit.score < 1][:WORST]
     score = analysis.confusion.score
-    worst = (predict_case(samples[fit.file], predictor, data, score, max_detections) for fit in shown)
+    worst = (predict_case(samples[fit.file], predictor, data, score, max_detections) for fit in analysis.worst(WORST))
     return Measured(scores, analysis, tuple(worst))
 
 
@@ -72,13 +69,13 @@ def write_report(
     title: str,
     config: Config,
     measured: Measured | None = None,
-    run: Path | None = None,
+    training: Sequence[Part] | None = None,
     facts: Mapping[str, str] | None = None,
 ) -> None:
     """Write the page to `path`, whole or not at all; raises CondinstError if it cannot be written.
 
-    measured: None where there are no held-out pictures; the page then says so. run: the folder of a training run, for
-    its curves. facts: what else a reader should know, by name: the model, the data.
+    measured: None where there are no held-out pictures; the page then says so. training: the
+    curves of the run, if the page is about one. facts: what else a reader should know, by name: the model, the data.
     """
     parts: list[Part] = [". ".join(f"{name}: {value}" for name, value in facts.items()) + "."] if facts else []
     if measured is None:
@@ -86,11 +83,10 @@ def write_report(
     else:
         parts += [headline(measured.scores, measured.analysis), *(f"Note: {note}." for note in measured.scores.notes)]
     parts.append(
-        section("Settings", [table(("setting", "value"), _key_settings(config, run is not None)), _whole(config)])
+        section("Settings", [table(("setting", "value"), _key_settings(config, training is not None)), _whole(config)])
     )
-    curves = [] if run is None else draw_training(run)
-    if curves:
-        parts.append(section("Training", curves))
+    if training:
+        parts.append(section("Training", training))
     if measured is not None:
         parts += [*score_tables(measured.scores, measured.analysis), *analysis_parts(measured.analysis)]
         parts.append(section("Worst pictures", _worst(measured)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,8 +13,8 @@ from hotcoco import Params, StreamingEval
 
 from condinst.config import Config
 from condinst.data.sample import AnnotatedData, Instance, Sample
-from condinst.engine.judge import Kind, Record
-from condinst.errors import DataError, UsageError
+from condinst.errors import DataError, UsageError, some
+from condinst.evaluation.judge import Kind, Record
 from condinst.inference.result import Result
 from condinst.ops.rle import areas
 
@@ -94,6 +94,8 @@ def evaluate(
     annotation has a box alone, masks are not measured: their numbers are −1, and a note says so. Raises UsageError if
     the predictor's own limit is lower, DataError for bad images or classes that do not match.
     """
+    if not data.samples:
+        raise DataError(f"{data.source}: no pictures to measure on; check the annotation file")
     kept = predictor.config.detect.max_detections
     if kept < max_detections:
         raise UsageError(
@@ -138,11 +140,13 @@ def match_classes(names: dict[int, str], data: AnnotatedData) -> tuple[dict[int,
     unknown = [name for name in data.classes if name not in names.values()]
     if unknown:
         raise DataError(
-            f"{data.source}: the model does not know {_some(unknown)}; its classes are {_some(list(names.values()))}; "
+            f"{data.source}: the model does not know {_quoted(unknown)}; its classes are {_quoted(names.values())}; "
             "rename the categories or take another model"
         )
     extra = [name for name in names.values() if name not in ids]
-    notes = (f"the data set lacks these classes of the model, they are not measured: {_some(extra)}",) if extra else ()
+    notes = (
+        (f"the data set lacks these classes of the model, they are not measured: {_quoted(extra)}",) if extra else ()
+    )
     return {label: ids[name] for label, name in names.items() if name in ids}, notes
 
 
@@ -179,8 +183,8 @@ def truth_record(instance: Instance, sample: Sample, data: AnnotatedData) -> Rec
     return record
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+def _quoted(names: Iterable[str]) -> str:
+    return some([f"'{name}'" for name in names])
 
 
 def _start(kind: Kind, data: AnnotatedData, limit: int) -> StreamingEval:

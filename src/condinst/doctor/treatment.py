@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from condinst.data.doctor.repair import Change, done_by_reader, repair_set, unite_classes
-from condinst.data.doctor.write_copy import write_copy
 from condinst.data.sample import AnnotatedData
-from condinst.engine.doctor import Examination
+from condinst.doctor.examination import Examination
+from condinst.doctor.repair import Change, done_by_reader, repair_set, unite_classes
+from condinst.doctor.write_copy import write_copy
 from condinst.errors import DataError
 
 

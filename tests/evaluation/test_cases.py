@@ -13,7 +13,7 @@ from pycocotools import mask as reference
 
 from condinst.data.coco import read_coco
 from condinst.data.image import read_image
-from condinst.engine.cases import WRONG, describe, draw_panels, make_case, match, truth_of
+from condinst.evaluation.cases import WRONG, describe, draw_panels, make_case, match, truth_of
 from condinst.inference.result import Boxes, Masks, Result
 from condinst.ops.draw import PALETTE
 from condinst.ops.rle import Region, encode

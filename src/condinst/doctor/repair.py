@@ -12,11 +12,12 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from condinst.data.doctor.duplicates import find_duplicates
-from condinst.data.doctor.shapes import STICKS_OUT, area_differs, clip, crossing, differs, draw, draw_one, excess
 from condinst.data.findings import Finding
 from condinst.data.image import read_size
 from condinst.data.sample import AnnotatedData, Instance, Polygons, RunLengths, Sample
+from condinst.data.truth import clip_box
+from condinst.doctor.duplicates import find_duplicates
+from condinst.doctor.shapes import STICKS_OUT, area_differs, crossing, differs, draw, draw_one, excess
 from condinst.ops.rle import decode_region
 
 SAME_PIXELS = 0.99  # IoU with the mask before, under which a polygon is not cut but becomes a mask
@@ -156,7 +157,7 @@ def _repair_instance(instance: Instance, sample: Sample, note: Note) -> Instance
     if excess(sample, instance) > STICKS_OUT:
         cut = _cut(repaired, sample)
         did("outside", "cut at the picture's edge" + (", as a mask" if isinstance(cut.shape, RunLengths) else ""))
-        repaired = replace(cut, box=clip(instance.box, sample.height, sample.width))
+        repaired = replace(cut, box=clip_box(instance.box, sample.height, sample.width))
     if drawn.rle is not None and differs(repaired.box, drawn.box):
         did("box-mismatch", "took the mask's own box")
         repaired = replace(repaired, box=drawn.box)
@@ -192,5 +193,4 @@ def _cut(instance: Instance, sample: Sample) -> Instance:
 
 def _as_mask(instance: Instance, sample: Sample) -> RunLengths:
     assert instance.shape is not None
-    bitmap, x, y = decode_region(instance.shape.whole(sample.height, sample.width))
-    return RunLengths.of(bitmap, x, y)
+    return RunLengths.of(*decode_region(instance.shape.whole(sample.height, sample.width)))

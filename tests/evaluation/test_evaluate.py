@@ -17,8 +17,8 @@ from pycocotools.cocoeval import COCOeval
 from condinst.config import Config
 from condinst.data.coco import read_coco
 from condinst.data.sample import AnnotatedData
-from condinst.engine.evaluate import Scores, evaluate, match_classes
 from condinst.errors import DataError, UsageError
+from condinst.evaluation.evaluate import Scores, evaluate, match_classes
 from condinst.inference.result import Boxes, Masks, Result
 from condinst.ops.rle import Region, encode
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from condinst.data.findings import Finding, Severity
 from condinst.data.sample import AnnotatedData
+from condinst.errors import some
 
 FEW = 10  # instances of a class under which it is told that they are few
 UNEVEN = 100  # times as many instances of one class as of another
@@ -90,7 +91,7 @@ def _check_names(splits: Splits, counts: Mapping[str, Mapping[str, int]]) -> Ite
     for name, other in others:
         lacking = [it for it in data.classes if counts[first][it] and not counts[name].get(it, 0)]
         if lacking and len(data.classes) > 1:
-            message, remedy = f"{name} has none of {_some(lacking)}", f"they are not measured; move some to {name}"
+            message, remedy = f"{name} has none of {some(lacking)}", f"they are not measured; move some to {name}"
             yield Finding("unmeasured-class", "info", other.source, None, message, remedy)
 
 
@@ -98,7 +99,7 @@ def _check_balance(data: AnnotatedData, counts: Mapping[str, int]) -> Iterator[F
     seen = {name: count for name, count in counts.items() if count}
     few = [f"{name} ({count})" for name, count in sorted(seen.items(), key=lambda it: it[1]) if count < FEW]
     if few:
-        message, remedy = f"fewer than {FEW} objects of {_some(few)}", "expect little of these classes; annotate more"
+        message, remedy = f"fewer than {FEW} objects of {some(few)}", "expect little of these classes; annotate more"
         yield Finding("few-objects", "info", data.source, None, message, remedy)
     if len(seen) < 2:
         return
@@ -107,7 +108,3 @@ def _check_balance(data: AnnotatedData, counts: Mapping[str, int]) -> Iterator[F
         message = f"'{most}' comes {seen[most]} times, '{least}' {seen[least]}"
         remedy = "rare classes are learned late and badly; annotate more of them"
         yield Finding("class-imbalance", "info", data.source, None, message, remedy)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -9,16 +9,16 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from condinst.data.doctor.shapes import Drawn, box_iou, told
 from condinst.data.findings import Finding
 from condinst.data.sample import Box, Sample
+from condinst.doctor.shapes import Raster, box_iou, box_ious, told
 
 SAME = 0.95  # IoU above which two objects of a class are one
 SAME_BOX = 0.5  # of their boxes below which two masks are not compared
 AT_ONCE = 256  # instances whose neighbours are looked up together
 
 
-def check_duplicates(sample: Sample, drawn: list[Drawn]) -> Iterator[Finding]:
+def check_duplicates(sample: Sample, drawn: list[Raster]) -> Iterator[Finding]:
     """A warning for each instance that repeats an earlier one."""
     for later, earlier in find_duplicates(sample, drawn).items():
         first, second = sample.instances[earlier], sample.instances[later]
@@ -26,7 +26,7 @@ def check_duplicates(sample: Sample, drawn: list[Drawn]) -> Iterator[Finding]:
         yield told(sample, second, "duplicate-instance", "warning", message, "remove one of them")
 
 
-def find_duplicates(sample: Sample, drawn: list[Drawn]) -> dict[int, int]:
+def find_duplicates(sample: Sample, drawn: list[Raster]) -> dict[int, int]:
     """Index of a repetition → index of the instance it repeats, which is none itself. Crowds are left alone."""
     first: dict[tuple[int, Box, str | None], int] = {}
     found: dict[int, int] = {}
@@ -48,7 +48,7 @@ def find_duplicates(sample: Sample, drawn: list[Drawn]) -> dict[int, int]:
 
 
 def _candidates(
-    drawn: list[Drawn], labels: NDArray[np.int64], kept: NDArray[np.bool_]
+    drawn: list[Raster], labels: NDArray[np.int64], kept: NDArray[np.bool_]
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Each row, in order, with the earlier rows, of those `kept` by then, that may show the same object."""
     boxes = np.array([it.box for it in drawn], dtype=np.float64).reshape(-1, 4)
@@ -61,7 +61,7 @@ def _candidates(
         near = (earlier < later) & kept[earlier] & (labels[earlier] == labels[later])
         later, earlier = later[near], earlier[near]
         alike = np.minimum(areas[earlier], areas[later]) > SAME * np.maximum(areas[earlier], areas[later])
-        alike &= _ious(boxes[later], boxes[earlier]) > SAME_BOX
+        alike &= box_ious(boxes[later], boxes[earlier]) > SAME_BOX
         later, earlier = later[alike], earlier[alike]
         order = np.lexsort((earlier, later))
         later, earlier = later[order], earlier[order]
@@ -69,15 +69,7 @@ def _candidates(
         yield from zip(rows.tolist(), np.split(earlier, starts[1:]), strict=True) if len(rows) else ()
 
 
-def _ious(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Row by row of boxes (P, 4)."""
-    sides = (np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])).clip(min=0)
-    shared = sides.prod(1)
-    ious: NDArray[np.float64] = shared / ((a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - shared)
-    return ious
-
-
-def _iou(a: Drawn, b: Drawn) -> float:
+def _iou(a: Raster, b: Raster) -> float:
     """Of the masks; of the boxes where one has no mask."""
     if a.rle is None or b.rle is None:
         return box_iou(a.box, b.box)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from condinst.engine.analysis import Analysis, Calibration, Confusion
-from condinst.engine.evaluate import CocoNumbers, Scores
+from condinst.evaluation.analysis import Analysis, Calibration, Confusion
+from condinst.evaluation.evaluate import CocoNumbers, Scores
 from condinst.ops.chart import Column, Line, Span, heat, plot, shown
 from condinst.ops.page import Html, Part, bars, drawing, section, table
 

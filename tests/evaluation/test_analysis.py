@@ -18,9 +18,9 @@ from pycocotools.cocoeval import COCOeval
 from condinst.config import Config
 from condinst.data.coco import read_coco
 from condinst.data.sample import AnnotatedData
-from condinst.engine.analysis import Analysis, Fit, analyse, examine, rank_worst
-from condinst.engine.judge import Error, judge
-from condinst.engine.measures import best_point
+from condinst.evaluation.analysis import Analysis, Fit, analyse, examine, rank_worst
+from condinst.evaluation.judge import Error, judge
+from condinst.evaluation.measures import best_point
 from condinst.inference.result import Boxes, Masks, Result
 from condinst.ops.rle import Region, Rle, decode, encode
 

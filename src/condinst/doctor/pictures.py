@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from condinst.data.doctor.copies import Fingerprint, fingerprint
-from condinst.data.findings import Finding
+from condinst.data.findings import Finding, Report
 from condinst.data.gather import list_pictures
-from condinst.data.image import MAX_PIXELS, read_image, read_orientation
+from condinst.data.image import MAX_PIXELS, SIDEWAYS, read_image, read_orientation
 from condinst.data.sample import Array8, Sample
+from condinst.doctor.copies import Fingerprint, fingerprint
 from condinst.errors import DataError
 
-Tell = Callable[[Finding], None]
 
-
-def check_picture(sample: Sample, tell: Tell, max_pixels: int = MAX_PIXELS) -> Fingerprint | None:
+def check_picture(sample: Sample, tell: Report, max_pixels: int = MAX_PIXELS) -> Fingerprint | None:
     """Decode the file, upright, and tell what is wrong with it; None where it cannot be decoded."""
     try:
         image = read_image(sample.path, max_pixels=max_pixels)
@@ -50,17 +48,17 @@ def find_unlisted(paths: Sequence[Path]) -> Iterator[Finding]:
             yield Finding("unlisted-picture", "info", folder, None, message, remedy)
 
 
-def _check_size(sample: Sample, image: Array8, tell: Tell) -> None:
+def _check_size(sample: Sample, image: Array8, tell: Report) -> None:
     height, width = image.shape[:2]
     if (height, width) != (sample.height, sample.width):
         message = f"has {width}×{height} pixels (upright), its annotation says {sample.width}×{sample.height}"
         tell(Finding("wrong-size", "error", sample.path, sample.image_id, message, "correct the record or the file"))
 
 
-def _tell_turned(sample: Sample, orientation: int, tell: Tell) -> None:
+def _tell_turned(sample: Sample, orientation: int, tell: Report) -> None:
     """The annotation's size agrees with the upright picture; that tells something only where the sides swap."""
     message = f"is turned upright by its EXIF orientation {orientation}"
-    if orientation >= 5 and sample.width != sample.height:
+    if orientation in SIDEWAYS and sample.width != sample.height:
         message += ", as its annotation is"
         remedy = "nothing to do here, but other programs may not turn it"
         tell(Finding("exif-rotated", "info", sample.path, sample.image_id, message, remedy))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from condinst.data.findings import Finding, Severity
 from condinst.data.sample import Box, Instance, Polygons, Sample
+from condinst.data.truth import clip_box
 from condinst.ops.rle import Rle, areas
 
 STICKS_OUT = 1.0  # pixels; annotation tools round by fractions of one
@@ -20,7 +21,7 @@ OTHER_BOX = 0.5  # IoU of a box with that of its mask under which they mean diff
 AREA_DIFFERS = (16.0, 0.2)  # pixels, and the share of the mask's
 
 
-class Drawn(NamedTuple):
+class Raster(NamedTuple):
     """An instance as COCO draws it. rle: in the whole picture. box: the mask's own, tight; that annotated without a
     mask. area: pixels, likewise."""
 
@@ -29,28 +30,22 @@ class Drawn(NamedTuple):
     area: float
 
 
-def draw(sample: Sample) -> list[Drawn]:
+def draw(sample: Sample) -> list[Raster]:
     """Every instance of `sample`, each kept as its run lengths."""
     return [draw_one(instance, sample.height, sample.width) for instance in sample.instances]
 
 
-def draw_one(instance: Instance, height: int, width: int) -> Drawn:
+def draw_one(instance: Instance, height: int, width: int) -> Raster:
     """`instance` in a picture of `height`×`width` pixels."""
     if instance.shape is None:
-        x0, y0, x1, y1 = clip(instance.box, height, width)
-        return Drawn(None, (x0, y0, x1, y1), max(x1 - x0, 0.0) * max(y1 - y0, 0.0))
+        x0, y0, x1, y1 = clip_box(instance.box, height, width)
+        return Raster(None, (x0, y0, x1, y1), max(x1 - x0, 0.0) * max(y1 - y0, 0.0))
     rle = instance.shape.whole(height, width)
     x, y, columns, rows = (float(side) for side in coco_mask.toBbox(dict(rle)))
-    return Drawn(rle, (x, y, x + columns, y + rows), float(areas([rle])[0]))
+    return Raster(rle, (x, y, x + columns, y + rows), float(areas([rle])[0]))
 
 
-def clip(box: Box, height: int, width: int) -> Box:
-    """What of the box lies in the picture."""
-    x0, y0, x1, y1 = box
-    return max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
-
-
-def check_shapes(sample: Sample, drawn: list[Drawn]) -> Iterator[Finding]:
+def check_shapes(sample: Sample, drawn: list[Raster]) -> Iterator[Finding]:
     """What is wrong with each instance by itself; `drawn` is what `draw` made of them."""
     for instance, as_drawn in zip(sample.instances, drawn, strict=True):
         outside = _find_outside(sample, instance)
@@ -101,7 +96,7 @@ def differs(box: Box, other: Box) -> bool:
     return gap > pixels and gap > share * max(other[2] - other[0], other[3] - other[1])
 
 
-def area_differs(instance: Instance, drawn: Drawn) -> bool:
+def area_differs(instance: Instance, drawn: Raster) -> bool:
     """Whether the area in the file is not that of the mask."""
     if instance.area is None or drawn.rle is None or not drawn.area:
         return False
@@ -111,16 +106,22 @@ def area_differs(instance: Instance, drawn: Drawn) -> bool:
 
 def box_iou(a: Box, b: Box) -> float:
     """Of two boxes; 0 where both are empty."""
-    shared = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
-    both = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared
-    return shared / both if both > 0 else 0.0
+    return float(box_ious(np.array([a]), np.array([b]))[0])
+
+
+def box_ious(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(P,), row by row of boxes (P, 4)."""
+    shared = (np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])).clip(min=0).prod(1)
+    both = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - shared
+    ious: NDArray[np.float64] = np.divide(shared, both, out=np.zeros_like(both, dtype=np.float64), where=both > 0)
+    return ious
 
 
 def _find_outside(sample: Sample, instance: Instance) -> Finding | None:
     pixels = excess(sample, instance)
     if pixels <= STICKS_OUT:
         return None
-    x0, y0, x1, y1 = clip(instance.box, sample.height, sample.width)
+    x0, y0, x1, y1 = clip_box(instance.box, sample.height, sample.width)
     if x0 >= x1 or y0 >= y1:
         message = f"lies outside the picture of {sample.width}×{sample.height} pixels, by up to {pixels:.0f}"
         remedy = "is it that of another picture, or of another size of this one?"
@@ -144,8 +145,8 @@ def _find_crossings(sample: Sample, instance: Instance) -> Iterator[Finding]:
             yield told(sample, instance, "self-intersecting", "warning", message, remedy)
 
 
-def _compare_boxes(sample: Sample, instance: Instance, drawn: Drawn) -> Finding | None:
-    box = clip(instance.box, sample.height, sample.width)
+def _compare_boxes(sample: Sample, instance: Instance, drawn: Raster) -> Finding | None:
+    box = clip_box(instance.box, sample.height, sample.width)
     if drawn.rle is None or not differs(box, drawn.box):
         return None
     iou = box_iou(box, drawn.box)

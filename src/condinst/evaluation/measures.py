@@ -13,7 +13,7 @@ import numpy as np
 from hotcoco import metrics
 from numpy.typing import NDArray
 
-from condinst.engine.judge import CROWD, IOUS, NOTHING, RIGHT, Bools, Error, Floats, Ints, Judged, Matches
+from condinst.evaluation.judge import CROWD, IOUS, NOTHING, RIGHT, Bools, Error, Floats, Ints, Judged, Matches
 
 Number = TypeVar("Number", np.float64, np.int64, np.bool_)
 RECALLS: Floats = np.linspace(0, 1, 101)

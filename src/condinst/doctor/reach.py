@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,15 +9,14 @@ import torch
 from torch import Tensor
 
 from condinst.config import Config
-from condinst.data.doctor.shapes import told
-from condinst.data.findings import Finding
+from condinst.data.findings import Finding, Report
 from condinst.data.sample import Instance, Sample
 from condinst.data.transforms import resize_shape
 from condinst.data.truth import Shown, make_truth, show
+from condinst.doctor.shapes import told
 from condinst.ops.locations import level_sizes
 from condinst.training.targets import Grid, assign_image, make_grid
 
-Tell = Callable[[Finding], None]
 Seen = tuple[Instance, Shown]
 
 ENLARGE = "enlarge the input (input.shorter in training, --size here)"
@@ -26,7 +24,7 @@ THIN = 3  # times as long as wide
 NOWHERE = -1  # the level of an object that no location claims
 
 
-def check_reach(sample: Sample, config: Config, tell: Tell) -> list[int]:
+def check_reach(sample: Sample, config: Config, tell: Report) -> list[int]:
     """The pyramid level (0 is P3) that claims each object of `sample`, crowds left out; tells of those that none does.
 
     At `config.input`, without augmentation. An object whose mask has no pixel left at the stride of predicted masks is

@@ -20,11 +20,11 @@ from PIL import Image
 from condinst.config import Config
 from condinst.data.coco import read_coco
 from condinst.data.sample import AnnotatedData
-from condinst.engine.cases import truth_of
-from condinst.engine.evaluate import evaluate
-from condinst.engine.report import WORST, measure, write_report
-from condinst.engine.report_curves import POINTS, draw_training, read_columns, thin
+from condinst.engine.curves import POINTS, draw_training, read_columns, thin
 from condinst.errors import CondinstError
+from condinst.evaluation.cases import truth_of
+from condinst.evaluation.evaluate import evaluate
+from condinst.evaluation.report import WORST, measure, write_report
 from condinst.inference.result import Result
 from condinst.ops.chart import shown
 
@@ -100,7 +100,7 @@ def opened(name: str, classes: tuple[str, ...] = ()) -> AnnotatedData:
 
 def written(folder: Path, data: AnnotatedData, predictor: Half, run: Path | None = None) -> Page:
     path = folder / "report.html"
-    write_report(path, "A model", predictor.config, measure(data, predictor, 500), run)
+    write_report(path, "A model", predictor.config, measure(data, predictor, 500), run and draw_training(run))
     assert path.stat().st_size < LARGEST
     page = Page(path.read_text(encoding="utf-8"))
     assert not page.fetched
@@ -168,7 +168,13 @@ def test_any_class_name(tmp_path: Path) -> None:
 
 
 def test_without_validation_data(tmp_path: Path) -> None:
-    write_report(tmp_path / "a folder" / "report.html", "A run", Config(), run=tmp_path, facts={"Model": "<mine>"})
+    write_report(
+        tmp_path / "a folder" / "report.html",
+        "A run",
+        Config(),
+        training=draw_training(tmp_path),
+        facts={"Model": "<mine>"},
+    )
     page = Page((tmp_path / "a folder" / "report.html").read_text(encoding="utf-8"))
     assert "nothing was measured" in page.text
     assert "Model: <mine>." in page.words

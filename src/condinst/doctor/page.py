@@ -11,14 +11,14 @@ from condinst.config import Config
 from condinst.data.findings import Finding
 from condinst.data.sample import Instance, Sample
 from condinst.data.transforms import resize_shape
-from condinst.engine.doctor import Examination
-from condinst.engine.doctor_pictures import show_object, show_picture
-from condinst.engine.doctor_summary import by_kind, shorten, summarise
-from condinst.engine.reach import NOWHERE
+from condinst.doctor.examination import Examination
+from condinst.doctor.page_pictures import show_object, show_picture
+from condinst.doctor.reach import NOWHERE
+from condinst.doctor.summary import by_kind, shorten, summarise
 from condinst.ops.page import Html, bars, marked, page, picture, pictures, section, table
 from condinst.structures import STRIDES
 
-MOST_PICTURES = 36  # on the page: some 40 kB each
+MOST_PICTURES = 36  # on the page
 OF_A_KIND = 6  # pictures
 MOST_LISTED = 500  # findings in the list
 MOST_CLASSES = 60  # in the histogram

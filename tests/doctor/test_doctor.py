@@ -11,13 +11,13 @@ from PIL import Image
 from pycocotools import mask as oracle
 
 from condinst.data.coco import read_coco
-from condinst.data.doctor.copies import copies_between, copies_within, fingerprint
-from condinst.data.doctor.duplicates import find_duplicates
-from condinst.data.doctor.repair import repair_sample
-from condinst.data.doctor.shapes import box_iou, check_shapes, crossing, draw, excess
 from condinst.data.findings import Finding
 from condinst.data.image import read_image
 from condinst.data.sample import Instance, Polygons, RunLengths, Sample
+from condinst.doctor.copies import copies_between, copies_within, fingerprint
+from condinst.doctor.duplicates import find_duplicates
+from condinst.doctor.repair import repair_sample
+from condinst.doctor.shapes import box_iou, check_shapes, crossing, draw, excess
 from condinst.errors import DataError
 
 DATA = Path(__file__).parent.parent / "data"

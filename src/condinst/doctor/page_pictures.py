@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,14 +10,16 @@ from PIL import Image, ImageDraw
 
 from condinst.data.image import read_image
 from condinst.data.sample import Array8, Box, Instance, Polygons, Sample
+from condinst.data.shapes import filled
 from condinst.errors import DataError
 from condinst.ops.contours import trace
 from condinst.ops.draw import PALETTE
+from condinst.ops.sheet import to_jpeg
 
 LONGEST = 400  # pixels of a picture on the page
 LEAST_SEEN = 48  # pixels of the original around a small object
 MOST_OUTLINES = 400  # in one picture
-QUALITY = 82  # of the JPEG
+LARGEST_JPEG = 60_000  # bytes
 GREY = (96, 96, 96)  # beyond the picture's edge
 
 Points = NDArray[np.float64]  # (P, 2)
@@ -64,9 +65,7 @@ def _show(sample: Sample, window: Box, instances: Sequence[Instance], boxes: Seq
         line = [((x - left) * scale, (y - top) * scale) for x, y in [*ring.tolist(), ring[0].tolist()]]
         draw.line(line, fill=(0, 0, 0), width=4, joint="curve")  # a dark rim shows on any colour
         draw.line(line, fill=colour, width=2, joint="curve")
-    file = io.BytesIO()
-    canvas.save(file, "JPEG", quality=QUALITY)
-    return file.getvalue()
+    return to_jpeg(canvas, LARGEST_JPEG)
 
 
 def outlines(instance: Instance) -> list[Points]:
@@ -75,13 +74,12 @@ def outlines(instance: Instance) -> list[Points]:
         return list(instance.shape.parts)
     if instance.shape is None:
         return [_corners(instance.box)]
-    polygons = trace(instance.shape.decode().view(np.bool_), instance.shape.x, instance.shape.y)
+    polygons = trace(instance.shape.decode(), instance.shape.x, instance.shape.y)
     return [ring for outer, holes in polygons for ring in (outer, *holes)]
 
 
 def _corners(box: Box) -> Points:
-    x0, y0, x1, y1 = box
-    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float64)
+    return filled(box).parts[0]
 
 
 def _window(image: Array8, left: int, top: int, right: int, bottom: int) -> Image.Image:

@@ -8,7 +8,7 @@ import pytest
 from condinst.config import Config
 from condinst.data.findings import Finding
 from condinst.data.sample import Instance, RunLengths, Sample
-from condinst.engine.reach import NOWHERE, check_reach
+from condinst.doctor.reach import NOWHERE, check_reach
 
 STRIDES = (8, 16, 32, 64, 128)
 RANGES = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, float("inf")))
