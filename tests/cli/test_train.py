@@ -108,6 +108,15 @@ def test_classes_that_do_not_match_show_before_training(run: Run, recipe: Path, 
     assert not (tmp_path / "run" / "log.csv").exists()
 
 
+def test_measuring_on_training_pictures_is_told(run: Run, recipe: Path, tmp_path: Path) -> None:
+    words = ("train", "--data", NUCLEI / "train.json", "--recipe", recipe)
+    pictures = len(json.loads((NUCLEI / "train.json").read_text())["images"])
+    told = run(*words, "--val", NUCLEI / "train.json", "--out", tmp_path / "same")
+    assert told.exit_code == 0, told.output
+    assert f"warning: {pictures} of the {pictures} pictures to measure on are trained on too" in told.stderr
+    assert "trained on too" not in run(*words, "--val", NUCLEI / "val.json", "--out", tmp_path / "held-out").stderr
+
+
 def test_nothing_is_measured_where_nothing_is_annotated(run: Run, recipe: Path, tmp_path: Path) -> None:
     """All scores would be −1 and the first model the best; no pictures at all would end the run after its last step."""
     whole = json.loads((NUCLEI / "val.json").read_text())

@@ -159,6 +159,7 @@ def _run(
         measured_on = None
     if measured_on:  # classes that do not match must show now, not after hours of training
         lines += [f"note: {note}" for note in match_classes(dict(enumerate(data.classes)), measured_on)[1]]
+        lines += _shared_pictures(data, measured_on)
     if planned is not None:
         plan = plan_settings(config, planned, data, state, measured_on is not None, start is not None)
         config, lines = plan.config, [*plan.lines, *lines]
@@ -167,6 +168,18 @@ def _run(
     config = train_model(config, data, out, resume, measured_on, start)
     if state.is_main_process:
         _finish(config, data, measured_on, out)
+
+
+def _shared_pictures(data: AnnotatedData, measured_on: AnnotatedData) -> list[str]:
+    """A warning, if the same files are learnt from and measured on."""
+    seen = {sample.path.resolve() for sample in data.samples}
+    shared = sum(sample.path.resolve() in seen for sample in measured_on.samples)
+    if not shared:
+        return []
+    return [
+        f"warning: {shared} of the {len(measured_on.samples)} pictures to measure on are trained on too: their numbers "
+        "tell nothing of new pictures; 'condinst data check' names them"
+    ]
 
 
 def _finish(config: Config, data: AnnotatedData, measured_on: AnnotatedData | None, out: Path) -> None:
