@@ -176,7 +176,8 @@ def start(folder: Path, *settings: str, size: int | None = None) -> subprocess.P
     }
     recipe.write_text(yaml.safe_dump(values))
 
-    def limit() -> None:
+    def prepare() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell in the background lets its children ignore it
         if size is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
@@ -189,7 +190,7 @@ def start(folder: Path, *settings: str, size: int | None = None) -> subprocess.P
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=limit,
+        preexec_fn=prepare,
     )
 
 

@@ -31,7 +31,8 @@ SMALL: dict[str, Any] = {
     "model": {
         "backbone": {"name": "mobilenetv2_035", "frozen_stages": 0},  # whose norms are fixed
         "fpn_channels": 16,
-        "head": {"convs": 1, "channels": 16},
+        # a prior, so that no distance lies at the kink of its ReLU, where rounding decides whether it has a gradient
+        "head": {"convs": 1, "channels": 16, "distance_prior": 2},
         "mask_branch": {"convs": 1, "channels": 8},
         "semantic": True,
     },
