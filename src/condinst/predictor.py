@@ -19,7 +19,7 @@ from condinst.config import SHOWN_SCORE, Config
 from condinst.data.batch import make_images
 from condinst.data.image import MAX_PIXELS, convert_image, read_image
 from condinst.data.transforms import resize_image, resize_shape
-from condinst.errors import DataError, UsageError
+from condinst.errors import DataError, UsageError, first_line
 from condinst.inference.assemble import assemble
 from condinst.inference.detect import detect
 from condinst.inference.network import Mode, make_network
@@ -256,7 +256,7 @@ def _device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # a device that holds no numbers (meta) fails, too
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise UsageError(f"device '{name}' cannot be used ({reason}); try cpu, or leave it out") from None
     return device
 

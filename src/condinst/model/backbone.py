@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from condinst.config import BackboneConfig
-from condinst.errors import ModelError
+from condinst.errors import ModelError, first_line
 from condinst.model.deformable import DeformableConv
 from condinst.model.frozen_norm import FrozenNorm
 
@@ -63,7 +63,7 @@ def _build(config: BackboneConfig, pretrained: bool) -> Any:
             config.name, features_only=True, out_indices=(-3, -2, -1), pretrained=pretrained, **options
         )
     except (RuntimeError, TypeError, AttributeError, OSError) as error:
-        raise ModelError(f"backbone '{config.name}': {str(error).splitlines()[0]}") from error
+        raise ModelError(f"backbone '{config.name}': {first_line(error)}") from error
 
 
 def _move_strides(body: nn.Module, name: str) -> None:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from condinst.config import ModelConfig
-from condinst.errors import ModelError
+from condinst.errors import ModelError, first_line
 from condinst.weights.adelaidet import FPN_MODEL
 from condinst.weights.caffe import read_caffe
 from condinst.weights.fetch import fetch_url, torch_cache
@@ -123,7 +123,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path}: not readable as weights ({str(error).splitlines()[0]:.100})") from error
+            raise ModelError(f"{path}: not readable as weights ({first_line(error):.100})") from error
     state = unpickle(path)
     if not isinstance(state, dict):
         raise ModelError(f"{path}: expected a state dict, got {type(state).__name__}; save the model's state_dict()")
@@ -159,7 +159,7 @@ def _read_folded(path: Path) -> list[tuple[Tensor, Tensor]]:
                 if arrays[name].ndim == 4
             ]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise ModelError(f"{path}: not readable as weights ({str(error).splitlines()[0]:.100})") from error
+        raise ModelError(f"{path}: not readable as weights ({first_line(error):.100})") from error
 
 
 def _fill(conv: nn.Conv2d, norm: nn.BatchNorm2d, weight: Tensor, bias: Tensor) -> None:
