@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from condinst.errors import UsageError
+from condinst.model.cpu_layers import EndedConv, arrange_for_cpu
 from condinst.model.deformable import DeformableConv
 from condinst.model.fold import fold_norms
 from condinst.structures import NetworkOutput
@@ -52,6 +53,8 @@ def make_network(model: nn.Module, mode: str, device: torch.device, divisor: int
         raise UsageError(f"mode '{mode}': expected one of {', '.join(MODES)}")
     dtype = torch.float32 if mode == "exact" else half_type(device)
     module = fold_norms(model).requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if mode != "compiled" and device.type == "cpu":
+        module = arrange_for_cpu(module)
     if dtype != torch.float32:
         _narrow(module, dtype)
     if mode != "compiled":
@@ -91,7 +94,7 @@ def _narrow(module: nn.Module, dtype: torch.dtype) -> None:
 
 
 def _stays_wide(part: nn.Module) -> bool:
-    return isinstance(part, DeformableConv) or (isinstance(part, nn.Conv2d) and part.groups > 1)
+    return isinstance(part, DeformableConv) or (isinstance(part, nn.Conv2d | EndedConv) and part.groups > 1)
 
 
 def half_type(device: torch.device) -> torch.dtype:
