@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from condinst.errors import UsageError
-from condinst.model.cpu_layers import EndedConv, arrange_for_cpu
+from condinst.model.cpu_layers import OneDnnConv, arrange_for_cpu
 from condinst.model.deformable import DeformableConv
 from condinst.model.fold import fold_norms
 from condinst.structures import NetworkOutput
@@ -94,7 +94,7 @@ def _narrow(module: nn.Module, dtype: torch.dtype) -> None:
 
 
 def _stays_wide(part: nn.Module) -> bool:
-    return isinstance(part, DeformableConv) or (isinstance(part, nn.Conv2d | EndedConv) and part.groups > 1)
+    return isinstance(part, DeformableConv) or (isinstance(part, nn.Conv2d | OneDnnConv) and part.groups > 1)
 
 
 def half_type(device: torch.device) -> torch.dtype:

@@ -1,8 +1,8 @@
 """Convolutions as a CPU does them best, for prediction only: the same numbers to rounding, in less time.
 
-torch hands a 1×1 convolution of channels-last maps to a matrix product that leaves half of some CPUs' arithmetic idle,
-makes every activation a pass of its own over memory, and copies a map to pad it on two sides only. oneDNN, which torch
-brings along, has a product and a convolution that end with the activation.
+torch makes every activation a pass of its own over memory, copies a map to pad it on two sides only and, with one
+thread, hands a 1×1 convolution to a matrix product that leaves half of some CPUs' arithmetic idle. oneDNN, which torch
+brings along, has a convolution that ends with the activation and does none of this.
 """
 
 from __future__ import annotations
@@ -63,24 +63,8 @@ def _replace_convolutions(model: nn.Module, endings: Mapping[str, str]) -> dict[
     return before
 
 
-class PointwiseConv(nn.Module):
-    """A 1×1 convolution and what ends it, as one matrix product. weight: (out, in)."""
-
-    def __init__(self, conv: nn.Conv2d, ending: Ending) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(conv.weight.detach().flatten(1).contiguous(), requires_grad=False)
-        self.bias, self.stride, self.ending = conv.bias, conv.stride, ending
-
-    def forward(self, maps: Tensor) -> Tensor:
-        down, right = self.stride
-        rows = maps[:, :, ::down, ::right].permute(0, 2, 3, 1).contiguous()
-        product = torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, *self.ending, "")
-        answer: Tensor = product.permute(0, 3, 1, 2)
-        return answer
-
-
-class EndedConv(nn.Module):
-    """Any convolution and what ends it."""
+class OneDnnConv(nn.Module):
+    """A convolution and what ends it. weight: (out, in / groups, height, width)."""
 
     def __init__(self, conv: nn.Conv2d, weight: Tensor, padding: tuple[int, ...], ending: Ending) -> None:
         super().__init__()
@@ -96,23 +80,15 @@ class EndedConv(nn.Module):
         return answer
 
 
-def _faster(module: nn.Module, activation: nn.Module | None) -> nn.Module | None:
+def _faster(module: nn.Module, activation: nn.Module | None) -> OneDnnConv | None:
     """What may stand for a convolution and the activation after it; None where nothing is gained."""
     ending = PLAIN if activation is None else _ending(activation)
-    if type(module) is Conv2dSame and _is_depthwise(module) and module.stride == (2, 2):
-        if module.kernel_size != (3, 3):
-            return None
+    if type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
+        return OneDnnConv(module, module.weight.detach(), module.padding, ending)
+    if type(module) is Conv2dSame and module.groups > 1 and (module.kernel_size, module.stride) == ((3, 3), (2, 2)):
         # of a map with even sides only the far ones are padded; a kernel with a row and column of zeros needs no copy
-        return EndedConv(module, F.pad(module.weight.detach(), (1, 0, 1, 0)), (1, 1), ending)
-    if type(module) is not nn.Conv2d or module.padding_mode != "zeros" or isinstance(module.padding, str):
-        return None
-    if module.kernel_size == (1, 1) and module.padding == (0, 0) and module.groups == 1:
-        return PointwiseConv(module, ending)
-    return None if activation is None else EndedConv(module, module.weight.detach(), module.padding, ending)
-
-
-def _is_depthwise(conv: nn.Conv2d) -> bool:
-    return conv.groups == conv.in_channels == conv.out_channels
+        return OneDnnConv(module, F.pad(module.weight.detach(), (1, 0, 1, 0)), (1, 1), ending)
+    return None
 
 
 def _ending(activation: nn.Module) -> Ending:
@@ -120,12 +96,11 @@ def _ending(activation: nn.Module) -> Ending:
 
 
 def _has_onednn() -> bool:
-    """Whether both operations work here: they are not part of torch's public interface."""
-    probe = torch.zeros(1, 1, 1, 1)
+    """Whether the operation works here: it is not part of torch's public interface."""
+    conv = nn.Conv2d(1, 1, 1)
     try:
         with torch.no_grad():
-            PointwiseConv(nn.Conv2d(1, 1, 1), PLAIN)(probe)
-            EndedConv(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 1, 1), (0, 0), Ending("relu", ()))(probe)
+            OneDnnConv(conv, conv.weight.detach(), (0, 0), Ending("relu", ()))(torch.zeros(1, 1, 1, 1))
     except (AttributeError, RuntimeError):  # no such operation, or none for this machine
         return False
     return True
