@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from condinst.cli.allocator import keep_freed_memory
 from condinst.cli.convert import convert
 from condinst.cli.data import data
 from condinst.cli.info import info
@@ -63,6 +64,7 @@ def condinst(
     ] = False,
 ) -> None:
     """CondInst instance segmentation: predict, measure and train."""
+    keep_freed_memory()
 
 
 def main() -> None:
