@@ -43,7 +43,7 @@ TARGETS = (
     ),
     *(
         Target(f"Training step, {who}, {part}", "training_step-cpu", f"training step{name}", who, limit, REFERENCE)
-        for who in ("float32", "bf16, channels_last")
+        for who in ("float32, channels_last", "bf16, channels_last", "bf16, channels_last, recompute")
         for part, name, limit in (("time", "", 1 / 1.5), ("memory", ", peak memory", 0.5))
     ),
     *(

@@ -52,13 +52,14 @@ from condinst.structures import STRIDES, Truth
 from condinst.training import objective
 from condinst.training.targets import assign
 
-OURS, OURS_BF16 = "float32", "bf16, channels_last"
+OURS, OURS_BF16, OURS_LEAN = "float32, channels_last", "bf16, channels_last", "bf16, channels_last, recompute"
 PICTURES, INSTANCES, SIZE = 2, 14, (800, 1333)
 SIDES = (48, 72, 100, 144, 200, 280, 400)  # pixels: one instance of each in every picture
 SETTINGS: dict[str, list[str]] = {
     REFERENCE: [],
-    OURS: [],
+    OURS: ["train.channels_last=true"],
     OURS_BF16: ["train.precision=bf16", "train.channels_last=true"],
+    OURS_LEAN: ["train.precision=bf16", "train.channels_last=true", "train.recompute=true"],
 }
 
 
@@ -84,7 +85,8 @@ def contestant(who: str, device: str) -> Work:
     AcceleratorState._reset_state(reset_partial_state=True)
     os.environ["ACCELERATE_USE_CPU"] = str(device == "cpu").lower()
     accelerator = make_accelerator(config)
-    model: nn.Module = busy_model(config).train()
+    model = busy_model(config).train()
+    model.set_recompute(config.train.recompute)
     if config.train.channels_last:
         model = model.to(memory_format=torch.channels_last)
     model, optimizer = accelerator.prepare(model, make_optimizer(model, config.train))

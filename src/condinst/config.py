@@ -216,6 +216,7 @@ class TrainConfig(Section):
     precision: Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(_no)] = "no"
     half: bool = False  # the finished model's weights in float16
     channels_last: bool = False
+    recompute: bool = False  # the maps of backbone and head are made again on the way back instead of kept
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
     seed: Natural = 0
     log_every: Positive = 20

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from condinst.config import LossConfig, ModelConfig
+from condinst.errors import UsageError
 from condinst.model.condinst import CondInst, filter_layout
 from condinst.ops.packed_masks import pack
 from condinst.structures import NetworkOutput, Targets, Truth
@@ -209,3 +210,33 @@ def test_published_counts_of_the_parts() -> None:
     assert parameters(model.mask_branch) == refine + tower + 128 * 8 + 8
     assert model.semantic_head is not None
     assert parameters(model.semantic_head) == (256 + 128) * 128 * 9 + 4 * 128 + 128 * 80 + 80
+
+
+@pytest.mark.parametrize("backbone", ["mobilenetv2_035", "resnet18"])
+def test_maps_made_again_give_the_same_gradients_for_less_memory(backbone: str) -> None:
+    model = make(backbone={"name": backbone}).train()
+    images = torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(0))
+    gradients, kept = [], []
+    for wanted in (False, True):
+        model.set_recompute(wanted)
+        model.zero_grad()
+        sizes: dict[int, int] = {}
+
+        def keep(tensor: Tensor, sizes: dict[int, int] = sizes) -> Tensor:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            output = model(images)
+        kept.append(sum(sizes.values()))
+        sum(map.square().mean() for maps in output.head for map in maps).backward()
+        gradients.append([one.grad.clone() for one in model.parameters() if one.grad is not None])
+    assert all(torch.equal(first, second) for first, second in zip(*gradients, strict=True))
+    assert kept[1] < 0.7 * kept[0]
+
+
+def test_norms_that_take_statistics_are_not_counted_twice() -> None:
+    model = make(backbone={"norm": "batch"})
+    model.set_recompute(False)
+    with pytest.raises(UsageError, match=r"train\.recompute: .* set norm=affine"):
+        model.set_recompute(True)

@@ -22,4 +22,4 @@ def keep_freed_memory() -> bool:
     if decided or platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return min(mallopt(option, value) for option, value in SETTINGS.items()) == 1  # 0: refused
+    return {mallopt(option, value) for option, value in SETTINGS.items()} == {1}  # 0: refused

@@ -37,6 +37,7 @@ def build_model(config: Config, accelerator: Accelerator, start: Stored | None =
             lines = [f"from {start.path}: {fill_from(model, start.tensors, start.config.model.classes)}"]
         except ModelError as error:
             raise ModelError(f"{start.path}: {error}") from None
+    model.set_recompute(config.train.recompute)
     synchronise_norms(model, config.train.sync_norms, accelerator)
     return model.to(memory_format=torch.channels_last) if config.train.channels_last else model, lines
 

@@ -72,6 +72,7 @@ def weigh_picture(config: Config, data: AnnotatedData, device: torch.device) -> 
     copies = 2 if max(collate([example]).images.tensor.shape[-2:]) <= STRIDES[-1] else 1
     batch = collate([example] * copies).to(device)
     model = CondInst(settings).to(device).train()
+    model.set_recompute(run.recompute)
     targets = assign_batch(batch, config)
     one = torch.ones((), device=device)
     part = Part(batch, targets, measure_norms(targets), one, one)

@@ -188,5 +188,5 @@ def _plain_memory_errors(config: Config) -> Iterator[None]:
         half, more = max(config.train.batch_size // 2, 1), config.train.accumulate * 2
         raise CondinstError(
             f"not enough memory ({first_line(error):.150}); try train.batch_size={half} train.accumulate={more}, "
-            "or a smaller augment.crop or augment.shorter"
+            "train.recompute=true, or a smaller augment.crop or augment.shorter"
         ) from error

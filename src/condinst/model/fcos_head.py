@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from condinst.structures import STRIDES, HeadOutput
 
@@ -33,6 +34,7 @@ class FCOSHead(nn.Module):
         self.distances = nn.Conv2d(top, 4, 3, padding=1)
         self.centerness = nn.Conv2d(top, 1, 3, padding=1)
         self.controller = nn.Conv2d(top, filters, 3, padding=1)
+        self.recompute = False  # whether training makes the towers' maps again on the way back
         self.scales = nn.Parameter(torch.ones(len(STRIDES)))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -42,7 +44,10 @@ class FCOSHead(nn.Module):
         nn.init.constant_(self.distances.bias, distance_prior)  # type: ignore[arg-type]
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> HeadOutput:
-        towers = [(self.class_tower(level), self.box_tower(level)) for level in pyramid]
+        again = self.recompute and self.training
+        towers = [
+            checkpoint(self._towers, level, use_reentrant=False) if again else self._towers(level) for level in pyramid
+        ]
         return HeadOutput(
             class_logits=tuple(self.class_logits(classes) for classes, _ in towers),
             distances_in_strides=tuple(
@@ -51,6 +56,9 @@ class FCOSHead(nn.Module):
             centerness_logits=tuple(self.centerness(boxes) for _, boxes in towers),
             filters=tuple(self.controller(boxes) for _, boxes in towers),
         )
+
+    def _towers(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        return self.class_tower(level), self.box_tower(level)
 
 
 def _groups(channels: int) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from condinst.config import LossConfig, MaskHeadConfig
 from condinst.ops import losses
@@ -81,10 +84,13 @@ def objective(
 
 
 def _classification(output: NetworkOutput, targets: Targets, config: LossConfig) -> Tensor:
-    logits = flatten_levels(output.head.class_logits).float()
-    one_hot = F.one_hot(targets.labels, logits.shape[-1] + 1)[..., :-1].to(logits.dtype)
     loss = losses.focal if config.classification == "focal" else losses.cross_entropy
-    return loss(logits, one_hot).sum()
+
+    def summed(logits: Tensor, labels: Tensor) -> Tensor:
+        one_hot = F.one_hot(labels, logits.shape[-1] + 1)[..., :-1].to(logits.dtype)
+        return loss(logits, one_hot).sum()
+
+    return _made_again(summed, flatten_levels(output.head.class_logits).float(), targets.labels)
 
 
 def _quality_target(config: LossConfig, predicted: Tensor, wanted: Tensor, centerness: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,11 +138,16 @@ def _truth(targets: Targets, masks: PositiveMasks, which: Tensor) -> Tensor:
 
 
 def _mask(logits: Tensor, truth: Tensor, config: LossConfig) -> Tensor:
-    if config.mask == "dice":
-        return losses.dice_loss(logits, truth)
-    if config.mask == "bce":
-        return losses.mask_cross_entropy(logits, truth)
-    return losses.dice_loss(logits, truth) + losses.mask_cross_entropy(logits, truth)
+    dice, crossed = losses.dice_loss, losses.mask_cross_entropy
+    terms = {"dice": (dice,), "bce": (crossed,), "both": (dice, crossed)}[config.mask]
+    return torch.stack([_made_again(term, logits, truth) for term in terms]).sum(dim=0)
+
+
+def _made_again(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, truth: Tensor) -> Tensor:
+    """loss(logits, truth), whose steps are not kept for the way back but taken again: they are many of the size of all
+    locations and classes, or of all masks, and cost next to nothing beside the network."""
+    made: Tensor = checkpoint(loss, logits, truth, use_reentrant=False, preserve_rng_state=False)
+    return made
 
 
 def _places(output: NetworkOutput, coordinate_scales: tuple[float, ...]) -> tuple[Tensor, Tensor]:
