@@ -37,7 +37,8 @@ format: $(DEVELOPER)  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 bench: $(RIVALS)  ## time and memory beside the published way and other programs; writes benchmarks/results/ and docs/speed.md
-	@set -e; for name in stages scaling training_step rivals startup; do $(BIN)/python benchmarks/$$name.py; done
+	@set -e; for name in stages scaling training_step rivals startup; do $(BIN)/python benchmarks/$$name.py; done; \
+		for name in stages training_step rivals; do $(BIN)/python benchmarks/$$name.py --keep-pages; done
 	$(BIN)/python benchmarks/speed_page.py
 
 constraints: $(DEVELOPER)  ## write the versions of this environment to constraints.txt

@@ -28,8 +28,10 @@ from condinst.files import replace_file
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-# glibc gives freed memory back to the system and asks for it anew, page by page; these settings make it keep it
-ALLOCATOR = {
+# by default glibc gives freed memory back to the system and asks for it anew, page by page, which takes longer than
+# some of the work measured here; these settings make it keep it
+KEEP, KEPT = "--keep-pages", "-kept-pages"  # the option, and what it adds to a record's name
+KEPT_PAGES = {
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "MALLOC_MMAP_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "500000000",
@@ -43,6 +45,7 @@ Work = Callable[[], Mapping[str, float] | None]
 Device = Annotated[str, typer.Option(help="cpu, or cuda for a graphics card.")]
 Rounds = Annotated[int, typer.Option(help="How often each contestant runs, in turn with the others.")]
 Threads = Annotated[int, typer.Option(help="Of every contestant; 0: as many as the process has cores.")]
+KeepPages = Annotated[bool, typer.Option(KEEP, help="Contestants keep the memory they free; only time is measured.")]
 Out = Annotated[Path, typer.Option(help="Folder of the JSON file.")]
 
 
@@ -82,9 +85,11 @@ class Record(Facts):
 
 
 def run_benchmark(main: Callable[..., None]) -> None:
-    """`main` as a command, in a process that has the stated allocator settings from its start."""
-    if not ALLOCATOR.items() <= os.environ.items():
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | ALLOCATOR)
+    """`main` as a command, in a process that has glibc's own settings, or those of KEPT_PAGES, from its start."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    wanted = plain | KEPT_PAGES if KEEP in sys.argv else plain
+    if wanted != dict(os.environ):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], wanted)
     run_command(main)
 
 
@@ -160,7 +165,7 @@ def peak_memory(
     line = [sys.executable, script, module, function, device, str(torch.get_num_threads()), json.dumps(arguments)]
     peaks = []
     for _ in range(processes):
-        done = subprocess.run(line, env=os.environ | ALLOCATOR, capture_output=True, text=True, check=False)
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
         if done.returncode:
             said = done.stderr.strip().splitlines() or [f"ended by {done.returncode}"]
             raise CondinstError(f"{module}.{function}({arguments}): {said[-1]}")
@@ -169,7 +174,12 @@ def peak_memory(
 
 
 def save(
-    benchmark: str, device: str, settings: Mapping[str, str], measurements: Sequence[Measurement], out: Path
+    benchmark: str,
+    device: str,
+    settings: Mapping[str, str],
+    measurements: Sequence[Measurement],
+    out: Path,
+    keep_pages: bool = False,
 ) -> None:
     """Write the JSON file."""
     record = Record(
@@ -181,12 +191,18 @@ def save(
         measurements=tuple(measurements),
     )
     out.mkdir(parents=True, exist_ok=True)
-    replace_file(out / f"{benchmark}-{device}.json", (record.model_dump_json(indent=1) + "\n").encode())
+    name = file_name(benchmark, device, keep_pages)
+    replace_file(out / f"{name}.json", (record.model_dump_json(indent=1) + "\n").encode())
 
 
-def load(benchmark: str, device: str, folder: Path = RESULTS) -> Record | None:
+def file_name(benchmark: str, device: str, keep_pages: bool) -> str:
+    """Of a record, without its ending."""
+    return f"{benchmark}-{device}{KEPT if keep_pages else ''}"
+
+
+def load(name: str, folder: Path = RESULTS) -> Record | None:
     """What was measured, None where nothing was; raises DataError for a file of another layout."""
-    path = folder / f"{benchmark}-{device}.json"
+    path = folder / f"{name}.json"
     return read_facts(path, Record) if path.is_file() else None
 
 
@@ -224,7 +240,7 @@ def describe_machine(device: str) -> Machine:
         device="CPU" if device == "cpu" else torch.cuda.get_device_name(device),
         system=f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}".strip(),
         threads=torch.get_num_threads(),
-        allocator={name: os.environ.get(name, "default") for name in ALLOCATOR},
+        allocator={name: os.environ.get(name, "default") for name in KEPT_PAGES},
         versions=versions,
     )
 

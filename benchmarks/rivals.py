@@ -23,6 +23,7 @@ from measure import (
     RESULTS,
     ROOT,
     Device,
+    KeepPages,
     Measurement,
     Out,
     Rounds,
@@ -59,16 +60,17 @@ NUCLEI = ROOT / "examples" / "images" / "nuclei" / "stained_dense.png"
 AT_800, AT_640 = f"{LARGE[0]}×{LARGE[1]}", f"{SIDE}×{SIDE}"
 
 
-def main(device: Device = "cpu", rounds: Rounds = 9, threads: Threads = 0, out: Out = RESULTS) -> None:
+def main(
+    device: Device = "cpu", rounds: Rounds = 9, threads: Threads = 0, keep_pages: KeepPages = False, out: Out = RESULTS
+) -> None:
     """Latency and peak memory of everyone."""
     check_device(device)
     set_threads(threads)
     measurements: list[Measurement] = []
     for what, names in ((AT_800, [*MODES, MASK_RCNN]), (AT_640, [*MODES, *YOLOS])):
         measurements += race({who: contestant(what, who, device) for who in names}, what, rounds, device)
-        measurements += [
-            peak_memory("rivals", "contestant", what, who, device, {"what": what, "who": who}) for who in names
-        ]
+        for who in () if keep_pages else names:
+            measurements.append(peak_memory("rivals", "contestant", what, who, device, {"what": what, "who": who}))
     settings = {
         "instances": str(DETECTIONS),
         AT_800: f"{stages.MODEL}; Mask R-CNN with random weights, masks pasted and compared with 0.5",
@@ -76,7 +78,7 @@ def main(device: Device = "cpu", rounds: Rounds = 9, threads: Threads = 0, out: 
         "weights, its own predict, masks as it returns them",
         "candidates": f"the rivals' thresholds let about {CANDIDATES} candidates through to their suppression",
     }
-    save("rivals", device, settings, measurements, out)
+    save("rivals", device, settings, measurements, out, keep_pages)
 
 
 def contestant(what: str, who: str, device: str) -> Work:

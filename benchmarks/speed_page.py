@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 from card import run_command
-from measure import ROOT, Record, load
+from measure import ROOT, Record, file_name, load
 from speed_plots import plots
 from speed_tables import gpu, machine, memory, rivals, scaling, stages, startup, training
 from speed_targets import targets
@@ -56,8 +56,10 @@ def main(
 
 def read_records(folder: Path) -> dict[str, Record]:
     """By file name, without what was not measured."""
-    named = {f"{benchmark}-{device}": load(benchmark, device, folder) for device in DEVICES for benchmark in BENCHMARKS}
-    return {name: record for name, record in named.items() if record is not None}
+    names = [
+        file_name(benchmark, device, kept) for device in DEVICES for benchmark in BENCHMARKS for kept in (False, True)
+    ]
+    return {name: record for name in names if (record := load(name, folder)) is not None}
 
 
 def fill(path: Path, records: Mapping[str, Record]) -> str:

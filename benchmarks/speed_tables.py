@@ -213,7 +213,8 @@ def machine(records: Records) -> str:
     for name, record in records.items():
         here = record.machine
         versions = ", ".join(f"{package} {version}" for package, version in here.versions.items())
-        allocator = ", ".join(f"{key}={value}" for key, value in here.allocator.items())
+        kept = [f"{key}={value}" for key, value in here.allocator.items() if value != "default"]
+        allocator = ", ".join(kept) or "glibc's default allocator"
         parts.append(
             f"- `{record.command}` (`benchmarks/results/{name}.json`): {here.cpu}, {here.cores} cores, {here.threads} "
             f"threads, {here.memory_gb:g} GB, {here.device}; {here.system}; {versions}; {allocator}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from measure import COMPILED, EXACT, FAST, REFERENCE, find
+from measure import COMPILED, EXACT, FAST, KEPT, REFERENCE, find
 from speed_tables import MODES, Records
 from tables import table
 
@@ -74,17 +74,23 @@ TARGETS = (
 
 
 def targets(records: Records) -> str:
-    """What was aimed at, what came out, and by how much it is missed."""
-    return table(("", "target", "measured", ""), [_target_row(records, target) for target in TARGETS], words=1)
+    """What was aimed at, what came out, and by how much it is missed; the same once more with pages kept."""
+    head = ("", "target", "measured", "", "pages kept", "")
+    return table(head, [_target_row(records, target) for target in TARGETS], words=1)
 
 
-def _target_row(records: Records, target: Target) -> tuple[str, str, str, str]:
-    measured, unit = reach(records, target), "" if target.rival else _unit(target)
-    limit = f"≤ {target.limit:.3g}{unit}"
+def _target_row(records: Records, target: Target) -> tuple[str, ...]:
+    unit = "" if target.rival else _unit(target)
+    kept = target._replace(name=f"{target.name}{KEPT}")
+    cells = _verdict(reach(records, target), target, unit), _verdict(reach(records, kept), target, unit)
+    return target.words, f"≤ {target.limit:.3g}{unit}", *(cell for pair in cells for cell in pair)
+
+
+def _verdict(measured: float | None, target: Target, unit: str) -> tuple[str, str]:
     if measured is None:
-        return target.words, limit, "–", "not measured"
+        return "–", ""
     verdict = "met" if measured <= target.limit else f"**missed** by {measured / target.limit - 1:.0%}"
-    return target.words, limit, f"{measured:.3g}{unit}", verdict
+    return f"{measured:.3g}{unit}", verdict
 
 
 def reach(records: Records, target: Target) -> float | None:

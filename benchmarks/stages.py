@@ -26,6 +26,7 @@ from measure import (
     REFERENCE,
     RESULTS,
     Device,
+    KeepPages,
     Measurement,
     Out,
     Rounds,
@@ -67,6 +68,7 @@ def main(
     rounds: Rounds = 9,
     large_rounds: Rounds = 3,
     threads: Threads = 0,
+    keep_pages: KeepPages = False,
     out: Out = RESULTS,
 ) -> None:
     """Time and peak memory of the reference, the exact and the fast mode."""
@@ -78,9 +80,10 @@ def main(
             *end_to_end(LARGE, large_rounds, device),
             *single_stages(rounds, large_rounds, device),
         ]
-    measurements += [memory(title(size), who, size, DETECTIONS, device) for size in (SMALL, LARGE) for who in WHO]
-    measurements += [memory(MANY_TITLE, who, LARGE, MANY, device) for who in (EXACT, FAST)]
-    save("stages", device, describe(device), measurements, out)
+    if not keep_pages:
+        measurements += [memory(title(size), who, size, DETECTIONS, device) for size in (SMALL, LARGE) for who in WHO]
+        measurements += [memory(MANY_TITLE, who, LARGE, MANY, device) for who in (EXACT, FAST)]
+    save("stages", device, describe(device), measurements, out, keep_pages)
 
 
 def memory(what: str, who: str, size: tuple[int, int], detections: int, device: str) -> Measurement:

@@ -27,6 +27,7 @@ from measure import (
     REFERENCE,
     RESULTS,
     Device,
+    KeepPages,
     Out,
     Rounds,
     Threads,
@@ -63,19 +64,22 @@ SETTINGS: dict[str, list[str]] = {
 }
 
 
-def main(device: Device = "cpu", rounds: Rounds = 3, threads: Threads = 0, out: Out = RESULTS) -> None:
+def main(
+    device: Device = "cpu", rounds: Rounds = 3, threads: Threads = 0, keep_pages: KeepPages = False, out: Out = RESULTS
+) -> None:
     """Time and peak memory of a step."""
     check_device(device)
     set_threads(threads)
     what = "training step"
     measurements = race({who: contestant(who, device) for who in SETTINGS}, what, rounds, device)
-    measurements += [peak_memory("training_step", "contestant", what, who, device, {"who": who}) for who in SETTINGS]
+    for who in () if keep_pages else SETTINGS:
+        measurements.append(peak_memory("training_step", "contestant", what, who, device, {"who": who}))
     settings = {
         "model": "ResNet-50-FPN, 80 classes, norms and the first stage frozen, SGD",
         "batch": f"{PICTURES} pictures of {SIZE[0]}×{SIZE[1]} with {INSTANCES} instances",
         "positives": str(count_positives()),
     }
-    save("training_step", device, settings, measurements, out)
+    save("training_step", device, settings, measurements, out, keep_pages)
 
 
 def contestant(who: str, device: str) -> Work:
