@@ -6,12 +6,13 @@ K instances of one image, h×w their logits at the stride of the mask features, 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from condinst.config import DetectConfig, ModelConfig
@@ -29,6 +30,8 @@ ROUNDING = 1e-6
 # Close pixels are settled one by one; where there are more, or the image is small, the whole instance is.
 CLOSE_PIXELS = 64
 SMALL_IMAGE = 2**16  # pixels; torch adds in another order for the smallest, and there full size costs nothing
+# Instances are computed together while the largest is at most twice the smallest, or that small, and all fit a cache.
+SMALL_WINDOW, GROUP_PIXELS = 2**13, 2**18
 COMB = 8  # more than the inputs one output pixel mixes
 
 
@@ -110,11 +113,13 @@ def place(logits: Tensor, placement: Placement) -> list[Rle]:
     ]
     lowest = placement.threshold - ROUNDING
     above = logits > (math.log(lowest / (1 - lowest)) if lowest > 0 else -math.inf)
-    windows = zip(_windows(axes[0], above.any(dim=2)), _windows(axes[1], above.any(dim=1)), strict=True)
-    return [
-        encode(_place_region(map_, axes, window, placement), *placement.original)
-        for map_, window in zip(logits, windows, strict=True)
-    ]
+    windows = list(zip(_windows(axes[0], above.any(dim=2)), _windows(axes[1], above.any(dim=1)), strict=True))
+    regions = [Region(np.zeros((0, 0), dtype=np.bool_), 0, 0)] * len(windows)
+    for group in _groups([_area(both) for both in windows]):
+        drawn = _place_group(logits[group], axes, [windows[one] for one in group], placement)
+        for one, region in zip(group, drawn, strict=True):
+            regions[one] = region
+    return [encode(region, *placement.original) for region in regions]
 
 
 def make_taps(cells: int, stride: int, content: int, original: int) -> Taps:
@@ -210,29 +215,119 @@ def _windows(axis: Axis, used: Tensor) -> list[Window]:
     ]
 
 
-def _place_region(logits: Tensor, axes: list[Axis], windows: tuple[Window, Window], placement: Placement) -> Region:
-    """The mask of one instance, (h, w), inside its windows along y and x."""
-    (inner_y, outer_y), (inner_x, outer_x) = windows
-    if outer_y.start >= outer_y.stop or outer_x.start >= outer_x.stop:
-        return Region(np.zeros((0, 0), dtype=np.bool_), 0, 0)
-    rows, columns = axes
-    enlarged = _mix(_mix(logits, rows.enlarge, inner_y).T, columns.enlarge, inner_x)  # transposed
-    across = _mix(enlarged.sigmoid_(), columns.place, outer_x, inner_x.start)
-    values = _mix(across.T, rows.place, outer_y, inner_y.start)
-    mask = values > placement.threshold
-    close = ((values - placement.threshold).abs_() < ROUNDING).nonzero()
-    if len(close) > CLOSE_PIXELS or (len(close) and math.prod(placement.original) < SMALL_IMAGE):
-        mask = place_full(logits[None], placement)[0, outer_y, outer_x]
-    elif len(close):
-        exact = full_size_values(logits, placement, close + close.new_tensor([outer_y.start, outer_x.start]))
-        mask[close[:, 0], close[:, 1]] = exact > placement.threshold
-    return Region(mask.numpy(), outer_x.start, outer_y.start)
+def _area(windows: tuple[Window, Window]) -> int:
+    """Pixels of the original in it."""
+    (_, rows), (_, columns) = windows
+    area: int = max(rows.stop - rows.start, 0) * max(columns.stop - columns.start, 0)
+    return area
 
 
-def _mix(values: Tensor, taps: Taps, outputs: slice, first: int = 0) -> Tensor:
-    """The given outputs of `taps` (O, m) from rows of values (n, m), which begin with input `first`."""
-    start, weights = taps.start[outputs] - first, taps.weights[outputs]
-    mixed = values.index_select(0, start).mul_(weights[:, :1])
-    for tap in range(1, weights.shape[1]):
-        mixed.addcmul_(values.index_select(0, start + tap), weights[:, tap : tap + 1])
+def _groups(areas: Sequence[int]) -> Iterator[list[int]]:
+    """Instances to compute together, of like size: where they are small, calls cost more than numbers.
+
+    Those without a pixel are left out.
+    """
+    group: list[int] = []
+    for one in sorted((one for one, area in enumerate(areas) if area), key=lambda one: areas[one]):
+        if (group and areas[one] > max(2 * areas[group[0]], SMALL_WINDOW)) or len(group) * areas[one] > GROUP_PIXELS:
+            yield group
+            group = []
+        group.append(one)
+    if group:
+        yield group
+
+
+def _place_group(
+    logits: Tensor, axes: list[Axis], windows: Sequence[tuple[Window, Window]], placement: Placement
+) -> list[Region]:
+    """The masks of K instances, (K, h, w) logits, each inside its windows along y and x.
+
+    All are computed at the size of the largest; what lies outside an instance's own windows is thrown away.
+    """
+    rows, columns = (
+        _Spans.of(axis, [both[which] for both in windows], cells)
+        for which, (axis, cells) in enumerate(zip(axes, logits.shape[1:], strict=True))
+    )
+    everyone = torch.arange(len(logits))[:, None, None]
+    cells = logits[everyone, rows.cells[:, :, None], columns.cells[:, None, :]]
+    enlarged = _mix(_mix(cells, rows.enlarge).mT, columns.enlarge)  # (K, columns, rows)
+    values = _mix(_mix(enlarged.sigmoid_(), columns.place).mT, rows.place)
+    close = ((values - placement.threshold).abs() < ROUNDING).nonzero()
+    masks = (values > placement.threshold).numpy()
+    close_of = _by_instance(close, len(logits))
+    regions = []
+    for map_, mask, near, ((_, outer_y), (_, outer_x)) in zip(logits, masks, close_of, windows, strict=True):
+        mask = mask[: outer_y.stop - outer_y.start, : outer_x.stop - outer_x.start]
+        inside = near[(near < near.new_tensor(mask.shape)).all(dim=1)]
+        if len(inside):
+            mask = _settle(mask, inside, map_, (outer_y, outer_x), placement)
+        regions.append(Region(mask, outer_x.start, outer_y.start))
+    return regions
+
+
+def _settle(
+    mask: NDArray[np.bool_], close: Tensor, logits: Tensor, outer: tuple[slice, slice], placement: Placement
+) -> NDArray[np.bool_]:
+    """The mask with its pixels `close` (n, 2) decided as the full-size steps decide them."""
+    if len(close) > CLOSE_PIXELS or math.prod(placement.original) < SMALL_IMAGE:
+        whole: NDArray[np.bool_] = place_full(logits[None], placement)[0].numpy()
+        return whole[outer]
+    exact = full_size_values(logits, placement, close + close.new_tensor([part.start for part in outer]))
+    mask[close[:, 0], close[:, 1]] = (exact > placement.threshold).numpy()
+    return mask
+
+
+def _by_instance(rows: Tensor, count: int) -> Sequence[Tensor]:
+    """Rows (n, 3) that begin with an instance's number, ascending → what follows it, by instance."""
+    return torch.split(rows[:, 1:], torch.bincount(rows[:, 0], minlength=count).tolist())
+
+
+class _Spans(NamedTuple):
+    """What K instances need along one axis, each from its own start on, all as long as the longest.
+
+    cells: (K, c) int64, the logits. enlarge, place: taps (K, O), (K, O, T) into these, and into what they make.
+    """
+
+    cells: Tensor
+    enlarge: Taps
+    place: Taps
+
+    @classmethod
+    def of(cls, axis: Axis, windows: Sequence[Window], count: int) -> Self:
+        inner, outer = (
+            torch.tensor([(part.start, part.stop) for part in parts]) for parts in zip(*windows, strict=True)
+        )
+        grown, made = _span(inner, len(axis.enlarge.start)), _span(outer, len(axis.place.start))
+        first = axis.enlarge.start[inner[:, :1]]
+        length = int((axis.enlarge.start[inner[:, 1:] - 1] - first).max()) + axis.enlarge.weights.shape[1]
+        return cls(
+            (first + torch.arange(length)).clamp(max=count - 1),
+            _taps(axis.enlarge, grown, first, length),
+            _taps(axis.place, made, inner[:, :1], grown.shape[1]),
+        )
+
+
+def _span(ranges: Tensor, count: int) -> Tensor:
+    """Ranges (K, 2) of `count` places → the places (K, longest); beyond its end an instance's go on."""
+    return (ranges[:, :1] + torch.arange(int((ranges[:, 1] - ranges[:, 0]).max()))).clamp(max=count - 1)
+
+
+def _taps(taps: Taps, outputs: Tensor, first: Tensor, length: int) -> Taps:
+    """The given outputs (K, O), each instance's from inputs (K, length) that begin with input `first` (K, 1)."""
+    weights = taps.weights[outputs]
+    return Taps((taps.start[outputs] - first).clamp(max=length - weights.shape[2]), weights)
+
+
+def _mix(values: Tensor, taps: Taps) -> Tensor:
+    """Outputs (K, O, m) from rows of values (K, n, m)."""
+    mixed = _rows(values, taps.start).mul_(taps.weights[:, :, :1])
+    for tap in range(1, taps.weights.shape[2]):
+        mixed.addcmul_(_rows(values, taps.start + tap), taps.weights[:, :, tap : tap + 1])
     return mixed
+
+
+def _rows(values: Tensor, chosen: Tensor) -> Tensor:
+    """Of each instance's rows (K, n, m), those chosen (K, O): (K, O, m)."""
+    if len(values) == 1:
+        return values.index_select(1, chosen[0])
+    return values[torch.arange(len(values))[:, None], chosen]
