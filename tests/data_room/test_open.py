@@ -57,6 +57,7 @@ def test_own_layout(tmp_path: Path) -> None:
         ("annotations/instances_{}.json", "images"),
         ("{}/_annotations.coco.json", "{}"),  # Roboflow's
         ("{}/annotations.json", "{}/images"),
+        ("{}/labels.json", "{}/data"),  # FiftyOne's
     ],
 )
 def test_layouts_with_splits(tmp_path: Path, annotations: str, images: str) -> None:
@@ -80,6 +81,9 @@ def test_layouts_with_splits(tmp_path: Path, annotations: str, images: str) -> N
         ("annotations/instances_default.json", "images"),
         ("annotations.json", "images"),
         ("_annotations.coco.json", "."),
+        ("result.json", "images"),  # Label Studio's
+        ("labels.json", "data"),  # FiftyOne's
+        ("my coco.json", "."),
     ],
 )
 def test_layouts_without_splits(tmp_path: Path, annotations: str, images: str) -> None:
@@ -99,6 +103,17 @@ def test_cvats_capital_letters_and_roboflows_valid(tmp_path: Path) -> None:
     assert list_splits(tmp_path / "roboflow") == ("train", "val", "test")
     assert opened(tmp_path / "cvat", "val")[1:] == (tmp_path / "cvat" / "images" / "Validation", 66)
     assert opened(tmp_path / "roboflow", "val")[1:] == (tmp_path / "roboflow" / "valid", 66)
+
+
+def test_a_coco_file_of_any_name_is_the_last_resort(tmp_path: Path, told: Told) -> None:
+    """Other formats come first, other JSON does not count, and of two the user has to name one."""
+    place(tmp_path, "some.json", "images")
+    (tmp_path / "settings.json").write_text('{"images": 5}')
+    assert opened(tmp_path)[:2] == (tmp_path / "some.json", tmp_path / "images")
+    shutil.copy(tmp_path / "some.json", tmp_path / "more.json")
+    assert "holds more.json, some.json; name one of these files" in told(open_data, tmp_path)
+    place(tmp_path, "train.json", "images")
+    assert opened(tmp_path)[0] == tmp_path / "train.json"
 
 
 def test_ones_own_comes_first(tmp_path: Path) -> None:

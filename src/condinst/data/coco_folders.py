@@ -8,7 +8,8 @@ from pathlib import Path
 
 from condinst.data.coco import read_coco
 from condinst.data.findings import Report
-from condinst.data.formats import SPLITS, Parts, Split, split_named
+from condinst.data.formats import SPLITS, Parts, Split, glance, split_named
+from condinst.data.gather import list_pictures
 from condinst.data.labelme import is_labelme
 from condinst.data.sample import AnnotatedData
 from condinst.errors import DataError
@@ -16,6 +17,8 @@ from condinst.errors import DataError
 INSTANCES = "instances_"  # how the annotation files of COCO and CVAT begin; their subset and a year may follow
 WHOLE = "default"  # CVAT's name for the subset of a data set without subsets
 ROBOFLOW = "_annotations.coco.json"  # lies among its pictures
+FOLDERS = ("images", "data")  # beside the file; the second is FiftyOne's
+KEYS = (b'"images"', b'"annotations"', b'"categories"')
 
 
 def find(data: Path) -> Parts:
@@ -32,6 +35,21 @@ def find(data: Path) -> Parts:
     whole = _only(data, [file for file in _subsets(data) if _subset(file).lower() == WHOLE])
     single = next((file for file in (data / ROBOFLOW, data / "annotations.json") if file.is_file()), whole)
     return parts or ({"all": partial(_read, single)} if single else {})
+
+
+def find_lone(data: Path) -> Parts:
+    """The only COCO file in the folder `data`, whatever its name: Label Studio's result.json, FiftyOne's labels.json.
+
+    Raises DataError where there are several.
+    """
+    files = [file for file in sorted(data.glob("*.json")) if file.is_file() and _is_coco(file)]
+    file = _only(data, files)
+    return {"all": partial(_read, file)} if file else {}
+
+
+def _is_coco(file: Path) -> bool:
+    seen = glance(file)
+    return sum(key in seen for key in KEYS) > 1 and not is_labelme(file)
 
 
 def _own(folder: Path, split: Split) -> Path | None:
@@ -66,12 +84,18 @@ def _read(annotations: Path, images: Path | None, report: Report) -> AnnotatedDa
 
 
 def _image_folder(annotations: Path) -> Path:
-    """The folder `images` beside the file, or where COCO, CVAT and Roboflow put the pictures."""
+    """`images` or `data` beside the file, where COCO, CVAT and Roboflow put the pictures, or the file's own folder."""
     if annotations.name == ROBOFLOW:
         return annotations.parent
     beside = annotations.parent / "images"
     if not annotations.stem.startswith(INSTANCES):
-        return beside
+        folders = (annotations.parent / name for name in FOLDERS)
+        return next((folder for folder in folders if folder.is_dir()), _among_pictures(annotations) or beside)
     root, subset = annotations.parent.parent, _subset(annotations)
     own = (beside, root / "images" / subset, root / subset, root / "images")
     return next((folder for folder in own if folder.is_dir()), root / subset)
+
+
+def _among_pictures(annotations: Path) -> Path | None:
+    """The file's own folder, where that holds pictures."""
+    return annotations.parent if list_pictures(annotations.parent) else None

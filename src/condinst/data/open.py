@@ -66,6 +66,7 @@ def find_parts(data: Path) -> Parts:
         found = {format.name: parts for format in FORMATS if (parts := format.find(data))}
         if data.is_dir():
             found |= _find_below(data)
+            found = found or _find_lone(data)
     if not found:
         looked = "; ".join(f"{format.name} ({format.looks})" for format in FORMATS)
         raise DataError(f"{data}: no data set of a known format; looked for {looked}")
@@ -89,8 +90,17 @@ def _find_below(data: Path) -> dict[str, Parts]:
     found: dict[str, Parts] = {}
     for folder in sorted(path for path in data.iterdir() if path.is_dir()):
         split = split_named(folder.name)
-        for format in FORMATS if split else ():
-            reader = format.find(folder).get("all")
-            if split and reader:
-                found.setdefault(f"{format.name} in train/ and val/", {})[split] = reader
+        if split is None:
+            continue
+        whole = {format.name: reader for format in FORMATS if (reader := format.find(folder).get("all"))}
+        if not whole:
+            whole = {name: parts["all"] for name, parts in _find_lone(folder).items()}
+        for name, reader in whole.items():
+            found.setdefault(f"{name} in train/ and val/", {})[split] = reader
     return found
+
+
+def _find_lone(folder: Path) -> dict[str, Parts]:
+    """A COCO file of any name, where nothing else says what the folder holds."""
+    parts = coco_folders.find_lone(folder)
+    return {FORMATS[0].name: parts} if parts else {}
