@@ -94,13 +94,13 @@ def _find_below(data: Path) -> dict[str, Parts]:
             continue
         whole = {format.name: reader for format in FORMATS if (reader := format.find(folder).get("all"))}
         if not whole:
-            whole = {name: parts["all"] for name, parts in _find_lone(folder).items()}
+            whole = {name: parts["all"] for name, parts in _find_lone(folder).items() if "all" in parts}
         for name, reader in whole.items():
             found.setdefault(f"{name} in train/ and val/", {})[split] = reader
     return found
 
 
 def _find_lone(folder: Path) -> dict[str, Parts]:
-    """A COCO file of any name, where nothing else says what the folder holds."""
-    parts = coco_folders.find_lone(folder)
-    return {FORMATS[0].name: parts} if parts else {}
+    """A COCO file or a data.yaml of any name, where nothing else says what the folder holds."""
+    found = {"COCO": coco_folders.find_lone(folder), "YOLO": yolo.find_lone(folder)}
+    return {name: parts for name, parts in found.items() if parts}
