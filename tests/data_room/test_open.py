@@ -145,6 +145,13 @@ def test_what_is_not_there(tmp_path: Path, told: Told) -> None:
     assert "holds instances_train2014.json, instances_train2017.json; name one of these files" in line
 
 
+def test_a_data_set_one_folder_deeper_is_named(tmp_path: Path, told: Told) -> None:
+    place(tmp_path / "VOC2012", "train.json", "images")
+    (tmp_path / "other").mkdir()
+    line = f"{tmp_path}: no data set itself, but holds {tmp_path / 'VOC2012'}; name the one that is meant"
+    assert told(open_data, tmp_path) == line
+
+
 def test_two_formats_in_one_folder(tmp_path: Path, told: Told) -> None:
     place(tmp_path, "train.json", "images")
     (tmp_path / "data.yaml").write_text("train: images\nnames: [a]")

@@ -101,7 +101,10 @@ def _picture(document: Record, file: Path, images: Path | None) -> Path:
         twins = (folder / f"{file.stem}{suffix}" for suffix in sorted(SUFFIXES))
         found = next((place for place in twins if place.is_file()), None)
     if found is None:
-        raise RecordError("missing-picture", f"its picture {places[0]}: no such file", "put it there or say --images")
+        remedy = "put it there or say --images"
+        if document.get("imageData"):
+            remedy += "; a copy is inside the JSON file (imageData, in base64), which is not read"
+        raise RecordError("missing-picture", f"its picture {places[0]}: no such file", remedy)
     return found
 
 
