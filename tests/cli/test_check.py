@@ -16,6 +16,11 @@ from pycocotools import mask as oracle
 from pycocotools.coco import COCO
 from typer.testing import Result
 
+from condinst.data.open import open_data
+from condinst.engine.plan import suit_data
+from condinst.engine.statistics import measure_data
+from condinst.recipes import load_recipe
+
 DATA = Path(__file__).parent.parent / "data"
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 Run = Callable[..., Result]
@@ -159,10 +164,11 @@ REFUSED: list[tuple[str, Spoil]] = [
     ("unknown-category", put("annotations", 0, "category_id", to=0)),
     ("unknown-picture", put("annotations", 0, "image_id", to=77)),
     ("bad-record", put("annotations", 0, to=5)),
-    ("bad-record", put("images", 0, "width", to="96")),
+    ("bad-record", put("images", 0, "width", to="wide")),
     ("bad-record", put("annotations", 0, "iscrowd", to="no")),
     ("bad-box", put("annotations", 0, "bbox", to=[1, 2, 3])),
     ("bad-box", put("annotations", 0, "bbox", 2, to=float("nan"))),
+    ("bad-box", put("annotations", 0, "bbox", 2, to=-30)),
     ("bad-mask", put(*POLYGON, to=[[1, 1, 2, 2]])),
     ("bad-mask", put(*POLYGON, to=[[1, 1, 2, 2, "3", 3]])),
     ("bad-mask", put("annotations", 1, "segmentation", "counts", to="zz")),
@@ -228,13 +234,21 @@ def near_copy(root: Path, _: Document) -> None:
     file.write_text(json.dumps(content))
 
 
+def cropped_copy(root: Path, _: Document) -> None:
+    """Perhaps another picture of the same."""
+    cut = scene(2).crop((3, 2, WIDTH - 1, HEIGHT - 1)).resize((WIDTH, HEIGHT))
+    cut.save(root / "images" / "5 ü.png")
+
+
 TOLERATED: list[tuple[str, str, Spoil]] = [
     ("error", "both-splits", swap_split),
     ("error", "unknown-class", other_class),
     ("error", "box-mismatch", put("annotations", 0, "bbox", to=[10, 10, 10, 10])),
     ("error", "box-mismatch", corners_as_box),
     ("warning", "box-mismatch", put("annotations", 0, "bbox", to=[10, 10, 30, 34])),
-    ("warning", "both-splits", near_copy),
+    ("error", "both-splits", near_copy),
+    ("warning", "both-splits", cropped_copy),
+    ("error", "outside", put(*POLYGON, to=[[500, 500, 600, 500, 600, 600]])),
     ("warning", "outside", put(*POLYGON, to=[[-9, 10, 40, 10, 40, 50, -9, 50]])),
     ("warning", "zero-area", put(*POLYGON, to=[[10, 10, 40, 10, 20, 10]])),
     ("warning", "zero-area", put("annotations", 0, "bbox", to=[10, 10, 0, 40])),
@@ -378,10 +392,12 @@ def test_fix_refuses(run: Run, copy: Path, tmp_path: Path) -> None:
     file.write_text("")
     assert run("data", "check", copy, "--fix", file / "below").exit_code == 1
     spoil_train(copy, empty)
-    outcome = run("data", "check", copy, "--fix", tmp_path / "out")
-    assert outcome.exit_code == 3
-    assert "nothing would be left" in outcome.stderr
-    assert not (tmp_path / "out").exists()
+    for content in ((copy / "train.json").read_text(), "{}", "{", "[]"):
+        (copy / "train.json").write_text(content)
+        outcome = run("data", "check", copy, "--fix", tmp_path / "out")
+        assert outcome.exit_code == 3
+        assert "nothing would be left" in outcome.stderr
+        assert not (tmp_path / "out").exists()
 
 
 def test_report(run: Run, copy: Path, tmp_path: Path) -> None:
@@ -419,10 +435,21 @@ def test_ten_thousand_instances_in_one_picture(run: Run, tmp_path: Path) -> None
     images = [{"id": 1, "file_name": "a.png", "width": 800, "height": 800}]
     content = {"images": images, "categories": [{"id": 1, "name": "a"}], "annotations": annotations}
     (tmp_path / "train.json").write_text(json.dumps(content))
-    code, result = checked(run, tmp_path)
+    code, result = checked(run, tmp_path, "--recipe", "small")
     assert code == 0
     assert [it["id"] for it in result["findings"] if it["kind"] == "duplicate-instance"] == [9999]
     assert "many-objects" in kinds(result, "info")
+
+
+def test_sizes_and_limits_are_those_that_training_would_choose(run: Run, tmp_path: Path) -> None:
+    """Unless the user names others."""
+    data = open_data(DATA / "mushrooms")
+    chosen = suit_data(load_recipe("small"), frozenset(), measure_data(data))
+    page = tmp_path / "page.html"
+    run("data", "check", DATA / "mushrooms", "--report", page)
+    assert f"shorter side has {chosen.input.shorter} pixels, the longer {chosen.input.longer} at" in page.read_text()
+    run("data", "check", DATA / "mushrooms", "--size", 320, "--report", page)
+    assert "shorter side has 320 pixels, the longer 1067 at most" in page.read_text()
 
 
 @pytest.mark.parametrize("name", ["nuclei", "mushrooms", "facade", "coco_mini"])

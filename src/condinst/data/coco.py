@@ -222,7 +222,7 @@ def _read_header(path: Path, width: int, height: int, image_id: int, file: _File
         remedy = "turn the picture's own pixels and drop the tag, or the annotations"
         file.report(Finding("exif-rotated", "error", file.path, image_id, says, remedy))
         return _Header(path, width, height, orientation)
-    says += " (upright by its EXIF orientation)"
+    says += " (upright by its EXIF orientation)" if orientation > 1 else ""
     file.report(Finding("wrong-size", "error", file.path, image_id, says, "correct the record or the file"))
     return _Header(path, actual[1], actual[0])
 
@@ -238,7 +238,10 @@ def _read_annotation(record: Record, annotation_id: int, known: _Known) -> tuple
         raise RecordError("bad-record", f"'iscrowd' must be 0 or 1, got {crowd!a:.40}", CORRECT)
     shape = read_shape(record, header.height, header.width)
     box = read_box(record, shape)
-    if box[2] <= box[0] or box[3] <= box[1]:
+    if box[2] < box[0] or box[3] < box[1]:
+        message = f"'bbox' must be [x, y, width, height], got {record['bbox']!a:.60}, of negative size"
+        raise RecordError("bad-box", message, CORRECT)
+    if box[2] == box[0] or box[3] == box[1]:
         raise EmptyError("the box has no area")
     if box[0] >= header.width or box[1] >= header.height or box[2] <= 0 or box[3] <= 0:
         message = f"the box {record['bbox']} lies outside the picture of {header.width}×{header.height} pixels"
