@@ -226,6 +226,7 @@ BAD: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (change("categories", to=[]), "'categories' is empty"),
     (change("categories", 1, "name", to="cat"), "same name"),
     (change("categories", 1, "id", to=70), r"categories\[1\]: id 70 is used twice"),
+    (change("categories", 0, "name", to=" \u00a0"), r"categories\[0\]: 'name' must be text"),
     (drop("categories", 0, "name"), r"categories\[0\]: 'name' must be text, got nothing"),
     (change("images", 1, "id", to=9), r"images\[1\]: id 9 is used twice"),
     (change("images", 1, "file_name", to="gone.png"), r"images\[1\] \(id 4\): .*gone\.png: no such file"),

@@ -29,7 +29,7 @@ def integer(record: Record, key: str) -> int:
 def text(record: Record, key: str) -> str:
     """record[key], text that any file system and terminal takes."""
     value = record.get(key)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value.strip():
         raise RecordError("bad-record", f"'{key}' must be text, got {kind(value)}", CORRECT)
     return printable(value, f"'{key}'", CORRECT)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from condinst.data.new_folder import PictureNames, put
+from condinst.data.new_folder import RENAMED, PictureNames, put
 from condinst.data.sample import AnnotatedData, Instance, Polygons, Sample
 from condinst.ops.rle import areas
 
@@ -31,7 +31,7 @@ def write_coco(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, tol
         document = {"images": images, "categories": categories, "annotations": annotations}
         text = json.dumps(document, ensure_ascii=False, allow_nan=False)
         (folder / f"{WHOLE if split == 'all' else split}.json").write_text(text, encoding="utf-8")
-    told["pictures were renamed, as another has the same name"] += names.renamed
+    told[RENAMED] += names.renamed
 
 
 def _record(instance: Instance, sample: Sample, data: AnnotatedData) -> dict[str, Any]:
