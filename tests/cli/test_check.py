@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -382,6 +383,37 @@ def test_turned_pictures_are_saved_upright_with_their_objects(
         upright = np.asarray(ImageOps.exif_transpose(mask))
         drawn = new.annToMask(new.anns[number])
         assert np.array_equal(drawn, upright)
+
+
+def test_pictures_that_cannot_keep_their_name(run: Run, tmp_path: Path) -> None:
+    """Their new names are changes, too; and what is no UTF-8 can be shown, listed and repaired."""
+    for day in ("monday", "tuesday"):
+        for kind in ("images", "labels"):
+            (tmp_path / day / kind).mkdir(parents=True)
+    names = [("monday", b"a.png"), ("tuesday", b"a.png"), ("tuesday", b"\xff\n.png")]
+    for number, (day, name) in enumerate(names):
+        labels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+        labels[10:40, 10:40] = 1
+        picture = Image.new("RGB", (WIDTH, HEIGHT)) if number == 2 else scene(number)  # blank, so that it is told of
+        for kind, image in (("images", picture), ("labels", Image.fromarray(labels))):
+            image.save(tmp_path / day / kind / "x.png")
+            (tmp_path / day / kind / "x.png").rename(tmp_path / day / kind / os.fsdecode(name))
+    out, page = tmp_path / "out", tmp_path / "page.html"
+    assert run("data", "check", tmp_path / "tuesday").exit_code == 0
+    assert checked(run, tmp_path / "tuesday", "--report", page, "--fix", out)[0] == 0
+    (change,) = json.loads((out / "changes.json").read_text())["changes"]
+    assert change == {
+        "kind": "picture-name",
+        "file": "images/\udcff\n.png",
+        "id": 2,
+        "change": "is called __.png in the copy",
+    }
+    assert "blank-picture" in page.read_text()
+    (tmp_path / "monday").rename(tmp_path / "train")
+    (tmp_path / "tuesday").rename(tmp_path / "val")
+    run("data", "check", tmp_path, "--fix", tmp_path / "second")
+    changes = json.loads((tmp_path / "second" / "changes.json").read_text())["changes"]
+    assert [it["change"] for it in changes] == ["is called a-2.png in the copy", "is called __.png in the copy"]
 
 
 def test_fix_refuses(run: Run, copy: Path, tmp_path: Path) -> None:
