@@ -235,6 +235,11 @@ def near_copy(root: Path, _: Document) -> None:
     file.write_text(json.dumps(content))
 
 
+def another_class(root: Path, content: Document) -> None:
+    content["categories"].append({"id": 2, "name": "other"})
+    content["annotations"].append(content["annotations"][0] | {"id": 99, "category_id": 2})
+
+
 def cropped_copy(root: Path, _: Document) -> None:
     """Perhaps another picture of the same."""
     cut = scene(2).crop((3, 2, WIDTH - 1, HEIGHT - 1)).resize((WIDTH, HEIGHT))
@@ -255,6 +260,7 @@ TOLERATED: list[tuple[str, str, Spoil]] = [
     ("warning", "zero-area", put("annotations", 0, "bbox", to=[10, 10, 0, 40])),
     ("warning", "self-intersecting", put(*POLYGON, to=[[10, 10, 40, 50, 40, 10, 10, 50]])),
     ("warning", "duplicate-instance", repeat("annotations", id=99, bbox=[10, 10, 30, 39])),
+    ("warning", "two-classes", another_class),
     ("warning", "unused-category", repeat("categories", id=4, name="nothing")),
     ("warning", "blank-picture", lambda root, _: Image.new("RGB", (WIDTH, HEIGHT)).save(root / "images" / "1 ü.png")),
     ("warning", "listed-twice", repeat("images", id=50)),
@@ -305,6 +311,19 @@ def test_nothing_to_check(run: Run, tmp_path: Path) -> None:
         code, result = checked(run, place)
         assert (code, kinds(result), result["pictures"]) == (3, {"bad-file"}, 0)
         assert "training on this would fail" in run("data", "check", place).stdout
+
+
+def test_what_cannot_be_read_at_all_names_its_file_once(run: Run, tmp_path: Path) -> None:
+    """Not for each of the splits that it is about."""
+    for split in ("train", "val"):
+        (tmp_path / "images" / split).mkdir(parents=True)
+        scene(1).save(tmp_path / "images" / split / "a.png")
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a, a]")
+    code, result = checked(run, tmp_path)
+    (finding,) = result["findings"]
+    assert (code, finding["kind"], finding["file"]) == (3, "bad-file", "data.yaml")
+    assert finding["message"] == "'names' gives two classes the same name"
+    assert finding["remedy"] == "rename or merge them"
 
 
 def fixed(run: Run, root: Path, out: Path) -> list[Document]:

@@ -115,7 +115,8 @@ def _read(data: Path, images: Path | None) -> tuple[dict[str, AnnotatedData], To
         try:
             splits[name] = open_data(data, name, images, found.append)
         except DataError as error:
-            found.append(_unreadable(data, error))
+            unreadable = _unreadable(data, error)
+            found += [] if any(unreadable in earlier for earlier in told.values()) else [unreadable]
         told[name] = tuple(found)
     return splits, told
 
@@ -123,8 +124,10 @@ def _read(data: Path, images: Path | None) -> tuple[dict[str, AnnotatedData], To
 def _unreadable(data: Path, error: Exception) -> Finding:
     from condinst.data.findings import Finding
 
-    message, _, remedy = str(error).removeprefix(f"{data}: ").partition("; ")
-    return Finding("bad-file", "error", data, None, message, remedy or "correct it or name another file")
+    place, _, said = str(error).partition(": ")
+    file, said = (Path(place), said) if place.startswith(str(data)) else (data, str(error))
+    message, _, remedy = said.partition("; ")
+    return Finding("bad-file", "error", file, None, message, remedy or "correct it or name another file")
 
 
 def _write_page(examination: Examination, config: Config, data: Path, file: Path, quiet: bool) -> None:
