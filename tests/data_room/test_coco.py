@@ -109,13 +109,15 @@ def test_a_box_alone_is_read(folder: Path, absent: Any) -> None:
 
 
 def test_other_programs_spellings(folder: Path) -> None:
-    """Ids as text or fractions, as the VGG Image Annotator and pandas write them, and a polygon without its list."""
+    """Ids as text or fractions, as the VGG Image Annotator and pandas write them, a polygon without its list, pictures
+    without their size."""
     truth, content = read(folder, document()), document()
     content["images"][0] |= {"id": 9.0, "width": 4.0}
     content["categories"][1]["id"] = "3"
     for record in content["annotations"]:
         record |= {"id": float(record["id"]), "image_id": "9", "area": None, "iscrowd": None}
     content["annotations"][0]["segmentation"] = POLYGON
+    del content["images"][1]["width"], content["images"][1]["height"]
     found = read(folder, content)
     assert (found.classes, found.category_ids) == (truth.classes, truth.category_ids)
     for sample, expected in zip(found.samples, truth.samples, strict=True):

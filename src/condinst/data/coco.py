@@ -197,25 +197,34 @@ def _read_images(document: Record, file: _File) -> tuple[dict[int, _Header], set
             image_id = integer(_object(record), "id")
             if image_id in headers:
                 raise _repeated(image_id)
-            name, size = text(record, "file_name"), (integer(record, "width"), integer(record, "height"))
+            name, stated = text(record, "file_name"), _stated_size(record)
             where = f"{where} (id {image_id})"
-            headers[image_id] = _read_header(pictures.find(name), *size, image_id, file, where)
+            headers[image_id] = _read_header(pictures.find(name), stated, image_id, file, where)
         except RecordError as fault:
             left_out |= set() if image_id is None else {image_id}
             file.report(fault.at(file.path, image_id, where))
     return headers, left_out
 
 
-def _read_header(path: Path, width: int, height: int, image_id: int, file: _File, where: str) -> _Header:
+def _stated_size(record: Record) -> tuple[int, int] | None:
+    """(height, width); None where the record has neither."""
+    if record.get("width") is None and record.get("height") is None:
+        return None
+    return integer(record, "height"), integer(record, "width")
+
+
+def _read_header(path: Path, stated: tuple[int, int] | None, image_id: int, file: _File, where: str) -> _Header:
     """The picture as recorded; where its size contradicts the file's own, the latter, once that was told."""
     try:
         actual = read_size(path, max_pixels=file.max_pixels)
-        orientation = 1 if actual == (height, width) else read_orientation(path, max_pixels=file.max_pixels)
+        agrees = stated is None or actual == stated
+        orientation = 1 if agrees else read_orientation(path, max_pixels=file.max_pixels)
     except DataError as error:
         fault = "unreadable-picture" if os.path.isfile(path) else "missing-picture"
         raise RecordError(fault, str(error), f"is {file.images} the folder of the pictures?") from None
-    if actual == (height, width):
-        return _Header(path, width, height)
+    if stated is None or agrees:
+        return _Header(path, actual[1], actual[0])
+    height, width = stated
     says = f"{where}: says {width}×{height}, but {path.name} has {actual[1]}×{actual[0]} pixels"
     if orientation in SIDEWAYS and actual == (width, height):
         says += f" once it is turned by its EXIF orientation {orientation}"
