@@ -58,6 +58,11 @@ def test_own_layout(tmp_path: Path) -> None:
         ("{}/_annotations.coco.json", "{}"),  # Roboflow's
         ("{}/annotations.json", "{}/images"),
         ("{}/labels.json", "{}/data"),  # FiftyOne's
+        ("annotations/{}.json", "images/{}"),
+        ("annotations/{}.json", "images"),
+        ("annotations/{}.json", "{}"),
+        ("{}.json", "images/{}"),
+        ("{}.json", "{}"),
     ],
 )
 def test_layouts_with_splits(tmp_path: Path, annotations: str, images: str) -> None:
@@ -84,6 +89,9 @@ def test_layouts_with_splits(tmp_path: Path, annotations: str, images: str) -> N
         ("result.json", "images"),  # Label Studio's
         ("labels.json", "data"),  # FiftyOne's
         ("my coco.json", "."),
+        ("annotations.json", "JPEGImages"),  # labelme's own conversion
+        ("annotations/instances_monday.json", "images/monday"),  # CVAT's export of a subset of another name
+        ("annotations/all.json", "images"),
     ],
 )
 def test_layouts_without_splits(tmp_path: Path, annotations: str, images: str) -> None:

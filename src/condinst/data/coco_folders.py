@@ -14,10 +14,11 @@ from condinst.data.labelme import is_labelme
 from condinst.data.sample import AnnotatedData
 from condinst.errors import DataError
 
+ANNOTATIONS = "annotations"  # the folder of the files, beside those of the pictures
 INSTANCES = "instances_"  # how the annotation files of COCO and CVAT begin; their subset and a year may follow
 WHOLE = "default"  # CVAT's name for the subset of a data set without subsets
 ROBOFLOW = "_annotations.coco.json"  # lies among its pictures
-FOLDERS = ("images", "data")  # beside the file; the second is FiftyOne's
+FOLDERS = ("images", "data", "JPEGImages")  # beside the file; the second is FiftyOne's, the third labelme's
 KEYS = (b'"images"', b'"annotations"', b'"categories"')
 
 
@@ -38,12 +39,12 @@ def find(data: Path) -> Parts:
 
 
 def find_lone(data: Path) -> Parts:
-    """The only COCO file in the folder `data`, whatever its name: Label Studio's result.json, FiftyOne's labels.json.
+    """The only COCO file in the folder `data` or its annotations/, whatever its name: Label Studio's result.json.
 
     Raises DataError where there are several.
     """
-    files = [file for file in sorted(data.glob("*.json")) if file.is_file() and _is_coco(file)]
-    file = _only(data, files)
+    there = [file for place in (data, data / ANNOTATIONS) for file in sorted(place.glob("*.json"))]
+    file = _only(data, [file for file in there if file.is_file() and _is_coco(file)])
     return {"all": partial(_read, file)} if file else {}
 
 
@@ -53,12 +54,13 @@ def _is_coco(file: Path) -> bool:
 
 
 def _own(folder: Path, split: Split) -> Path | None:
-    """train.json or the like."""
-    return next((file for file in sorted(folder.glob("*.json")) if split_named(file.stem) == split), None)
+    """train.json or the like, in the folder itself or in annotations/."""
+    files = [file for place in (folder, folder / ANNOTATIONS) for file in sorted(place.glob("*.json"))]
+    return next((file for file in files if split_named(file.stem) == split), None)
 
 
 def _subsets(folder: Path) -> list[Path]:
-    return sorted((folder / "annotations").glob(f"{INSTANCES}*.json"))
+    return sorted((folder / ANNOTATIONS).glob(f"{INSTANCES}*.json"))
 
 
 def _subset(file: Path) -> str:
@@ -87,13 +89,13 @@ def _image_folder(annotations: Path) -> Path:
     """`images` or `data` beside the file, where COCO, CVAT and Roboflow put the pictures, or the file's own folder."""
     if annotations.name == ROBOFLOW:
         return annotations.parent
-    beside = annotations.parent / "images"
-    if not annotations.stem.startswith(INSTANCES):
-        folders = (annotations.parent / name for name in FOLDERS)
-        return next((folder for folder in folders if folder.is_dir()), _among_pictures(annotations) or beside)
-    root, subset = annotations.parent.parent, _subset(annotations)
-    own = (beside, root / "images" / subset, root / subset, root / "images")
-    return next((folder for folder in own if folder.is_dir()), root / subset)
+    here, subset = annotations.parent, _subset(annotations)
+    root = here.parent if here.name == ANNOTATIONS or annotations.stem.startswith(INSTANCES) else here
+    of_subset = [root / "images" / subset, root / subset, root / "images"]
+    if annotations.stem.startswith(INSTANCES):
+        return next((folder for folder in (here / "images", *of_subset) if folder.is_dir()), root / subset)
+    folders = [here / "images" / subset, *(here / name for name in FOLDERS), *of_subset]
+    return next((folder for folder in folders if folder.is_dir()), _among_pictures(annotations) or here / "images")
 
 
 def _among_pictures(annotations: Path) -> Path | None:
