@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,11 @@ from PIL import Image
 from pycocotools import mask as oracle
 from pycocotools.coco import COCO
 from typer.testing import Result
+
+from condinst.data.open import open_data
+from condinst.engine.plan import suit_data
+from condinst.engine.statistics import measure_data
+from condinst.recipes import load_recipe
 
 DATA = Path(__file__).parent.parent / "data"
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -159,10 +165,11 @@ REFUSED: list[tuple[str, Spoil]] = [
     ("unknown-category", put("annotations", 0, "category_id", to=0)),
     ("unknown-picture", put("annotations", 0, "image_id", to=77)),
     ("bad-record", put("annotations", 0, to=5)),
-    ("bad-record", put("images", 0, "width", to="96")),
+    ("bad-record", put("images", 0, "width", to="wide")),
     ("bad-record", put("annotations", 0, "iscrowd", to="no")),
     ("bad-box", put("annotations", 0, "bbox", to=[1, 2, 3])),
     ("bad-box", put("annotations", 0, "bbox", 2, to=float("nan"))),
+    ("bad-box", put("annotations", 0, "bbox", 2, to=-30)),
     ("bad-mask", put(*POLYGON, to=[[1, 1, 2, 2]])),
     ("bad-mask", put(*POLYGON, to=[[1, 1, 2, 2, "3", 3]])),
     ("bad-mask", put("annotations", 1, "segmentation", "counts", to="zz")),
@@ -228,18 +235,32 @@ def near_copy(root: Path, _: Document) -> None:
     file.write_text(json.dumps(content))
 
 
+def another_class(root: Path, content: Document) -> None:
+    content["categories"].append({"id": 2, "name": "other"})
+    content["annotations"].append(content["annotations"][0] | {"id": 99, "category_id": 2})
+
+
+def cropped_copy(root: Path, _: Document) -> None:
+    """Perhaps another picture of the same."""
+    cut = scene(2).crop((3, 2, WIDTH - 1, HEIGHT - 1)).resize((WIDTH, HEIGHT))
+    cut.save(root / "images" / "5 ü.png")
+
+
 TOLERATED: list[tuple[str, str, Spoil]] = [
     ("error", "both-splits", swap_split),
     ("error", "unknown-class", other_class),
     ("error", "box-mismatch", put("annotations", 0, "bbox", to=[10, 10, 10, 10])),
     ("error", "box-mismatch", corners_as_box),
     ("warning", "box-mismatch", put("annotations", 0, "bbox", to=[10, 10, 30, 34])),
-    ("warning", "both-splits", near_copy),
+    ("error", "both-splits", near_copy),
+    ("warning", "both-splits", cropped_copy),
+    ("error", "outside", put(*POLYGON, to=[[500, 500, 600, 500, 600, 600]])),
     ("warning", "outside", put(*POLYGON, to=[[-9, 10, 40, 10, 40, 50, -9, 50]])),
     ("warning", "zero-area", put(*POLYGON, to=[[10, 10, 40, 10, 20, 10]])),
     ("warning", "zero-area", put("annotations", 0, "bbox", to=[10, 10, 0, 40])),
     ("warning", "self-intersecting", put(*POLYGON, to=[[10, 10, 40, 50, 40, 10, 10, 50]])),
     ("warning", "duplicate-instance", repeat("annotations", id=99, bbox=[10, 10, 30, 39])),
+    ("warning", "two-classes", another_class),
     ("warning", "unused-category", repeat("categories", id=4, name="nothing")),
     ("warning", "blank-picture", lambda root, _: Image.new("RGB", (WIDTH, HEIGHT)).save(root / "images" / "1 ü.png")),
     ("warning", "listed-twice", repeat("images", id=50)),
@@ -290,6 +311,19 @@ def test_nothing_to_check(run: Run, tmp_path: Path) -> None:
         code, result = checked(run, place)
         assert (code, kinds(result), result["pictures"]) == (3, {"bad-file"}, 0)
         assert "training on this would fail" in run("data", "check", place).stdout
+
+
+def test_what_cannot_be_read_at_all_names_its_file_once(run: Run, tmp_path: Path) -> None:
+    """Not for each of the splits that it is about."""
+    for split in ("train", "val"):
+        (tmp_path / "images" / split).mkdir(parents=True)
+        scene(1).save(tmp_path / "images" / split / "a.png")
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a, a]")
+    code, result = checked(run, tmp_path)
+    (finding,) = result["findings"]
+    assert (code, finding["kind"], finding["file"]) == (3, "bad-file", "data.yaml")
+    assert finding["message"] == "'names' gives two classes the same name"
+    assert finding["remedy"] == "rename or merge them"
 
 
 def fixed(run: Run, root: Path, out: Path) -> list[Document]:
@@ -370,6 +404,37 @@ def test_turned_pictures_are_saved_upright_with_their_objects(
         assert np.array_equal(drawn, upright)
 
 
+def test_pictures_that_cannot_keep_their_name(run: Run, tmp_path: Path) -> None:
+    """Their new names are changes, too; and what is no UTF-8 can be shown, listed and repaired."""
+    for day in ("monday", "tuesday"):
+        for kind in ("images", "labels"):
+            (tmp_path / day / kind).mkdir(parents=True)
+    names = [("monday", b"a.png"), ("tuesday", b"a.png"), ("tuesday", b"\xff\n.png")]
+    for number, (day, name) in enumerate(names):
+        labels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+        labels[10:40, 10:40] = 1
+        picture = Image.new("RGB", (WIDTH, HEIGHT)) if number == 2 else scene(number)  # blank, so that it is told of
+        for kind, image in (("images", picture), ("labels", Image.fromarray(labels))):
+            image.save(tmp_path / day / kind / "x.png")
+            (tmp_path / day / kind / "x.png").rename(tmp_path / day / kind / os.fsdecode(name))
+    out, page = tmp_path / "out", tmp_path / "page.html"
+    assert run("data", "check", tmp_path / "tuesday").exit_code == 0
+    assert checked(run, tmp_path / "tuesday", "--report", page, "--fix", out)[0] == 0
+    (change,) = json.loads((out / "changes.json").read_text())["changes"]
+    assert change == {
+        "kind": "picture-name",
+        "file": "images/\udcff\n.png",
+        "id": 2,
+        "change": "is called __.png in the copy",
+    }
+    assert "blank-picture" in page.read_text()
+    (tmp_path / "monday").rename(tmp_path / "train")
+    (tmp_path / "tuesday").rename(tmp_path / "val")
+    run("data", "check", tmp_path, "--fix", tmp_path / "second")
+    changes = json.loads((tmp_path / "second" / "changes.json").read_text())["changes"]
+    assert [it["change"] for it in changes] == ["is called a-2.png in the copy", "is called __.png in the copy"]
+
+
 def test_fix_refuses(run: Run, copy: Path, tmp_path: Path) -> None:
     outcome = run("data", "check", copy, "--fix", copy)
     assert outcome.exit_code == 2
@@ -378,10 +443,12 @@ def test_fix_refuses(run: Run, copy: Path, tmp_path: Path) -> None:
     file.write_text("")
     assert run("data", "check", copy, "--fix", file / "below").exit_code == 1
     spoil_train(copy, empty)
-    outcome = run("data", "check", copy, "--fix", tmp_path / "out")
-    assert outcome.exit_code == 3
-    assert "nothing would be left" in outcome.stderr
-    assert not (tmp_path / "out").exists()
+    for content in ((copy / "train.json").read_text(), "{}", "{", "[]"):
+        (copy / "train.json").write_text(content)
+        outcome = run("data", "check", copy, "--fix", tmp_path / "out")
+        assert outcome.exit_code == 3
+        assert "nothing would be left" in outcome.stderr
+        assert not (tmp_path / "out").exists()
 
 
 def test_report(run: Run, copy: Path, tmp_path: Path) -> None:
@@ -419,10 +486,21 @@ def test_ten_thousand_instances_in_one_picture(run: Run, tmp_path: Path) -> None
     images = [{"id": 1, "file_name": "a.png", "width": 800, "height": 800}]
     content = {"images": images, "categories": [{"id": 1, "name": "a"}], "annotations": annotations}
     (tmp_path / "train.json").write_text(json.dumps(content))
-    code, result = checked(run, tmp_path)
+    code, result = checked(run, tmp_path, "--recipe", "small")
     assert code == 0
     assert [it["id"] for it in result["findings"] if it["kind"] == "duplicate-instance"] == [9999]
     assert "many-objects" in kinds(result, "info")
+
+
+def test_sizes_and_limits_are_those_that_training_would_choose(run: Run, tmp_path: Path) -> None:
+    """Unless the user names others."""
+    data = open_data(DATA / "mushrooms")
+    chosen = suit_data(load_recipe("small"), frozenset(), measure_data(data))
+    page = tmp_path / "page.html"
+    run("data", "check", DATA / "mushrooms", "--report", page)
+    assert f"shorter side has {chosen.input.shorter} pixels, the longer {chosen.input.longer} at" in page.read_text()
+    run("data", "check", DATA / "mushrooms", "--size", 320, "--max-size", 500, "--report", page)
+    assert "shorter side has 320 pixels, the longer 500 at most" in page.read_text()
 
 
 @pytest.mark.parametrize("name", ["nuclei", "mushrooms", "facade", "coco_mini"])

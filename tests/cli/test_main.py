@@ -92,6 +92,16 @@ def test_interruption_is_130_without_traceback(model_folder: Path) -> None:
     assert (output, errors) == ("", "interrupted\n")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("words", [["models"], ["data", "check", "nowhere", "--json"]])
+def test_a_full_standard_output_is_one_line(words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "condinst", *words]
+        done = subprocess.run(command, env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: standard output: cannot be written (No space left on device); free some space\n"
+
+
 def test_models_lists_what_is_shipped(run: Run, model_folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
     shutil.copytree(model_folder, tmp_path / "tiny")
     monkeypatch.setattr(names, "ZOO", tmp_path)

@@ -99,13 +99,68 @@ def test_crowds_are_marked(folder: Path) -> None:
     assert crowd.shape is not None
 
 
-@pytest.mark.parametrize("absent", ["missing", None, []])
+@pytest.mark.parametrize("absent", ["missing", None, [], [[]]])
 def test_a_box_alone_is_read(folder: Path, absent: Any) -> None:
     content = document()
     content["annotations"][0]["segmentation"] = absent
     if absent == "missing":
         del content["annotations"][0]["segmentation"]
     assert read(folder, content).samples[0].instances[0].shape is None
+
+
+def test_other_programs_spellings(folder: Path) -> None:
+    """Ids as text or fractions, as the VGG Image Annotator and pandas write them, a polygon without its list, pictures
+    without their size."""
+    truth, content = read(folder, document()), document()
+    content["images"][0] |= {"id": 9.0, "width": 4.0}
+    content["categories"][1]["id"] = "3"
+    for record in content["annotations"]:
+        record |= {"id": float(record["id"]), "image_id": "9", "area": None, "iscrowd": None}
+    content["annotations"][0]["segmentation"] = POLYGON
+    del content["images"][1]["width"], content["images"][1]["height"]
+    found = read(folder, content)
+    assert (found.classes, found.category_ids) == (truth.classes, truth.category_ids)
+    for sample, expected in zip(found.samples, truth.samples, strict=True):
+        assert (sample.image_id, sample.width, len(sample.instances)) == (
+            expected.image_id,
+            expected.width,
+            len(expected.instances),
+        )
+    shape = found.samples[0].instances[0].shape
+    assert isinstance(shape, Polygons)
+    assert shape.parts[0].ravel().tolist() == POLYGON
+
+
+@pytest.mark.parametrize("absent", ["missing", None, []])
+def test_a_box_that_is_not_stated_is_the_masks(folder: Path, absent: Any) -> None:
+    content = document()
+    for record in content["annotations"]:
+        record["bbox"] = absent
+        if absent == "missing":
+            del record["bbox"]
+    polygon, plain, compressed = read(folder, content).samples[0].instances
+    assert polygon.box == (0.5, 0.5, 3, 2)
+    assert plain.box == compressed.box == (1, 1, 3, 3)
+
+
+@pytest.mark.parametrize(
+    "name", ["images/{}", "images\\{}", "C:\\Users\\me\\{}", "/home/me/{}", "../../upload/1/{}", "./{}"]
+)
+def test_pictures_named_as_on_another_machine(tmp_path: Path, name: str) -> None:
+    """With the folder, with strokes, from a root that is elsewhere: as long as one file can be meant."""
+    (tmp_path / "images").mkdir()
+    content = document()
+    for record, size in zip(content["images"], [(4, 3), (6, 5)], strict=True):
+        Image.new("RGB", size).save(tmp_path / "images" / record["file_name"])
+        record["file_name"] = name.format(record["file_name"])
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    data = read_coco(tmp_path / "train.json", tmp_path / "images")
+    assert [sample.path.resolve() for sample in data.samples] == [tmp_path / "images" / n for n in ("b.png", "a.png")]
+    content["images"][1]["file_name"] = "other/b.png"
+    content["images"][0]["file_name"] = "one/b.png"
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"one/b\.png: no such file"):  # which of the two is it?
+        read_coco(tmp_path / "train.json", tmp_path / "images")
 
 
 def test_what_has_no_area_is_left_out_and_counted(folder: Path) -> None:
@@ -173,6 +228,7 @@ BAD: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (change("categories", to=[]), "'categories' is empty"),
     (change("categories", 1, "name", to="cat"), "same name"),
     (change("categories", 1, "id", to=70), r"categories\[1\]: id 70 is used twice"),
+    (change("categories", 0, "name", to=" \u00a0"), r"categories\[0\]: 'name' must be text"),
     (drop("categories", 0, "name"), r"categories\[0\]: 'name' must be text, got nothing"),
     (change("images", 1, "id", to=9), r"images\[1\]: id 9 is used twice"),
     (change("images", 1, "file_name", to="gone.png"), r"images\[1\] \(id 4\): .*gone\.png: no such file"),
@@ -180,14 +236,15 @@ BAD: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (change("images", 1, "file_name", to="a\x00.png"), "control characters"),
     (change("images", 1, "file_name", to="\ud800.png"), "half characters"),
     (change("images", 1, "width", to=5), r"images\[1\] \(id 4\): says 5×5, but a\.png has 6×5 pixels"),
-    (change("images", 1, "height", to="5"), r"'height' must be a whole number, got '5'"),
+    (change("images", 1, "height", to="5.5"), r"'height' must be a whole number, got '5\.5'"),
+    (change("images", 1, "height", to=5.5), r"'height' must be a whole number, got 5\.5"),
     (drop("annotations", 1, "id"), r"annotations\[1\]: 'id' must be a whole number, got nothing"),
     (change("annotations", 1, "id", to=0), r"annotations\[1\]: id 0 is used twice"),
     (change("annotations", 1, "category_id", to=5), "annotation 1: category_id 5 is not among the file's categories"),
     (change("annotations", 1, "image_id", to=5), "annotation 1: image_id 5 is not among the file's images"),
     (change("annotations", 1, "image_id", to=True), "annotation 1: 'image_id' must be a whole number, got True"),
     (change("annotations", 1, "iscrowd", to="no"), "annotation 1: 'iscrowd' must be 0 or 1"),
-    (drop("annotations", 1, "bbox"), "annotation 1: 'bbox' must be"),
+    (change("annotations", 1, to={"id": 1, "image_id": 9, "category_id": 3}), "annotation 1: 'bbox' must be"),
     (change("annotations", 1, "bbox", to=[1, 2, 3]), "annotation 1: 'bbox' must be"),
     (change("annotations", 1, "bbox", 2, to=float("nan")), "annotation 1: 'bbox' must hold finite numbers"),
     (change("annotations", 1, "bbox", 2, to=10**400), "annotation 1: 'bbox' must hold finite numbers"),
@@ -199,7 +256,11 @@ BAD: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (change("annotations", 2, "segmentation", "counts", to="zz~"), "annotation 2: (not a COCO RLE|the RLE's runs)"),
     (change("annotations", 2, "segmentation", "counts", to=""), "annotation 2: the RLE's runs end before"),
     (change("annotations", 0, "segmentation", to="square"), "annotation 0: 'segmentation' must be polygons or an RLE"),
-    (change("annotations", 0, "segmentation", to=POLYGON), r"annotation 0: segmentation\[0\] must be .*, got 0\.5"),
+    (
+        change("annotations", 0, "segmentation", to=POLYGON[:4]),
+        r"annotation 0: segmentation\[0\] must be .*, got 4 num",
+    ),
+    (change("annotations", 0, "segmentation", to=["1", 2]), r"annotation 0: segmentation\[0\] must be .*, got '1'"),
     (change("annotations", 0, "segmentation", 0, to=[1, 1, 2, 2]), "annotation 0: .*, got 4 numbers"),
     (change("annotations", 0, "segmentation", 0, to=[*POLYGON, 1]), "annotation 0: .*, got 7 numbers"),
     (

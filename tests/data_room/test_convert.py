@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -209,8 +210,29 @@ def test_names_of_any_script_and_the_same_in_two_folders(tmp_path: Path, target:
     )
     contents = sorted(sample.path.read_bytes() for sample in data.samples)
     assert contents == sorted((source / "images" / name).read_bytes() for name in names)
-    assert "4 pictures were renamed, as another has the same name" in done.notes
+    assert f"4 {new_folder.RENAMED}" in done.notes
     assert done.written == (("all", 7, 1),)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", [b".hidden.png", b"a\nb.png", b"\xff\xe9.png"])
+def test_names_that_no_text_holds(tmp_path: Path, target: Target, name: bytes) -> None:
+    """Hidden, over two lines, or in no encoding: no object is lost."""
+    for kind, pixels in (("images", 9), ("labels", 1)):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+        Image.new("L", (8, 8), pixels).save(tmp_path / "set" / kind / "x.png")
+    if name.startswith(b"."):  # of those, only COCO tells
+        convert_data(tmp_path / "set", tmp_path / "coco", "coco")
+        file, source = tmp_path / "coco" / "annotations.json", tmp_path / "coco"
+        file.write_text(file.read_text().replace("x.png", name.decode()))
+        (source / "images" / "x.png").rename(source / "images" / name.decode())
+    else:
+        source = tmp_path / "set"
+        for kind in ("images", "labels"):
+            (source / kind / "x.png").rename(source / kind / os.fsdecode(name))
+    done = convert_data(source, tmp_path / "out", target)
+    assert f"1 {new_folder.RENAMED}" in done.notes
+    assert sum(len(sample.instances) for sample in open_data(tmp_path / "out").samples) == 1
 
 
 def test_classes_of_splits_that_differ(tmp_path: Path) -> None:

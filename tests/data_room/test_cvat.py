@@ -209,7 +209,11 @@ LAUGHS = '<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;&x;&x;">]>'
         (lambda text: text.replace('width="40"', 'width="41"', 1), "says 41×20, but a.png has 40×20 pixels"),
         (lambda text: text.replace('width="40"', 'width="x"', 1), "'width' must be a finite number"),
         (lambda text: text.replace('name="a.png"', 'name="b.png"'), "b.png: no such file"),
-        (lambda text: text.replace('name="a.png"', ""), "'name' of an <image> must be the name"),
+        (lambda text: text.replace('name="a.png"', ""), "image 1: an <image> has no 'name'; export the task again"),
+        (
+            lambda text: text.replace('name="a.png"', 'name="a&#10;b.png"'),
+            "'name' of an <image> holds control characters",
+        ),
         (lambda text: text.replace("<image", "<track", 1).replace("</image", "</track"), "CVAT for video"),
         (lambda text: text.replace("<image", "<picture").replace("</image", "</picture"), "no <image>"),
     ],

@@ -254,6 +254,9 @@ def test_broken_and_foreign_files(tmp_path: Path, told: Told) -> None:
     (folder / "z.json").unlink()
     (folder / "a.png").unlink()
     assert f"its picture {folder / 'a.png'}: no such file" in told(open_data, folder)
+    document = json.loads((folder / "a.json").read_text())
+    (folder / "a.json").write_text(json.dumps(document | {"imageData": "iVBORw0KGgo="}))
+    assert "a copy is inside the JSON file (imageData, in base64), which is not read" in told(open_data, folder)
 
 
 VALUES = st.recursive(

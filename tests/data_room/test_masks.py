@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,19 @@ def test_bits_of_label_images(tmp_path: Path, name: str, kind: Any) -> None:
         Image.fromarray(numbers.astype(np.int32)).save(folder / "labels" / name)
     else:
         save(folder / "labels" / name, numbers.astype(kind))
+    check(open_data(folder))
+
+
+def test_numbers_over_two_thousand_million(tmp_path: Path) -> None:
+    """As hashes are; Pillow takes 32 bits for numbers with a sign even where the TIFF says that they have none."""
+    folder = label_images(tmp_path, "labels/a.tif", NUMBERS)
+    high = np.where(NUMBERS > 0, NUMBERS + 3_000_000_000, 0).astype(np.uint32)
+    file = folder / "labels" / "a.tif"
+    Image.fromarray(high.view(np.int32)).save(file)
+    signed, unsigned = (struct.pack("<HHIHH", 339, 3, 1, kind, 0) for kind in (2, 1))
+    content = file.read_bytes()
+    assert content.count(signed) == 1
+    file.write_bytes(content.replace(signed, unsigned))
     check(open_data(folder))
 
 

@@ -57,6 +57,12 @@ def test_own_layout(tmp_path: Path) -> None:
         ("annotations/instances_{}.json", "images"),
         ("{}/_annotations.coco.json", "{}"),  # Roboflow's
         ("{}/annotations.json", "{}/images"),
+        ("{}/labels.json", "{}/data"),  # FiftyOne's
+        ("annotations/{}.json", "images/{}"),
+        ("annotations/{}.json", "images"),
+        ("annotations/{}.json", "{}"),
+        ("{}.json", "images/{}"),
+        ("{}.json", "{}"),
     ],
 )
 def test_layouts_with_splits(tmp_path: Path, annotations: str, images: str) -> None:
@@ -80,6 +86,12 @@ def test_layouts_with_splits(tmp_path: Path, annotations: str, images: str) -> N
         ("annotations/instances_default.json", "images"),
         ("annotations.json", "images"),
         ("_annotations.coco.json", "."),
+        ("result.json", "images"),  # Label Studio's
+        ("labels.json", "data"),  # FiftyOne's
+        ("my coco.json", "."),
+        ("annotations.json", "JPEGImages"),  # labelme's own conversion
+        ("annotations/instances_monday.json", "images/monday"),  # CVAT's export of a subset of another name
+        ("annotations/all.json", "images"),
     ],
 )
 def test_layouts_without_splits(tmp_path: Path, annotations: str, images: str) -> None:
@@ -99,6 +111,17 @@ def test_cvats_capital_letters_and_roboflows_valid(tmp_path: Path) -> None:
     assert list_splits(tmp_path / "roboflow") == ("train", "val", "test")
     assert opened(tmp_path / "cvat", "val")[1:] == (tmp_path / "cvat" / "images" / "Validation", 66)
     assert opened(tmp_path / "roboflow", "val")[1:] == (tmp_path / "roboflow" / "valid", 66)
+
+
+def test_a_coco_file_of_any_name_is_the_last_resort(tmp_path: Path, told: Told) -> None:
+    """Other formats come first, other JSON does not count, and of two the user has to name one."""
+    place(tmp_path, "some.json", "images")
+    (tmp_path / "settings.json").write_text('{"images": 5}')
+    assert opened(tmp_path)[:2] == (tmp_path / "some.json", tmp_path / "images")
+    shutil.copy(tmp_path / "some.json", tmp_path / "more.json")
+    assert "holds more.json, some.json; name one of these files" in told(open_data, tmp_path)
+    place(tmp_path, "train.json", "images")
+    assert opened(tmp_path)[0] == tmp_path / "train.json"
 
 
 def test_ones_own_comes_first(tmp_path: Path) -> None:
@@ -128,6 +151,13 @@ def test_what_is_not_there(tmp_path: Path, told: Told) -> None:
     shutil.copy(NUCLEI / "train.json", tmp_path / "annotations" / "instances_train2014.json")
     line = told(open_data, tmp_path)
     assert "holds instances_train2014.json, instances_train2017.json; name one of these files" in line
+
+
+def test_a_data_set_one_folder_deeper_is_named(tmp_path: Path, told: Told) -> None:
+    place(tmp_path / "VOC2012", "train.json", "images")
+    (tmp_path / "other").mkdir()
+    line = f"{tmp_path}: no data set itself, but holds {tmp_path / 'VOC2012'}; name the one that is meant"
+    assert told(open_data, tmp_path) == line
 
 
 def test_two_formats_in_one_folder(tmp_path: Path, told: Told) -> None:

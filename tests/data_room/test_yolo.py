@@ -64,7 +64,9 @@ def test_spellings_of_rows(tmp_path: Path, rows: bytes) -> None:
     assert objects(open_data(make(tmp_path, rows))) == [("dog", [[4, 2], [20, 2], [20, 18]])]
 
 
-@pytest.mark.parametrize("names", ["[cat, dog]", "{0: cat, 1: dog}", "\n  1: dog\n  0: cat", "\n- cat\n- dog"])
+@pytest.mark.parametrize(
+    "names", ["[cat, dog]", "{0: cat, 1: dog}", "\n  1: dog\n  0: cat", "\n- cat\n- dog", "{'0': cat, '1': dog}"]
+)
 def test_spellings_of_names(tmp_path: Path, names: str) -> None:
     assert open_data(make(tmp_path, names=names)).classes == ("cat", "dog")
 
@@ -86,6 +88,9 @@ def test_names_of_any_script_and_numbers(tmp_path: Path) -> None:
         "path: set\ntrain: images",  # seen from the folder above
         "train: ../images",  # Roboflow's
         "train: .\\images",  # Windows'
+        "train: /content/set-1/images/deep",  # as on the machine it was written on
+        "train: D:\\work\\set\\images\\deep",
+        "train: images\nval: ../valid/images\ntest: ../test/images",  # Roboflow names splits that it did not write
         "train: {root}/images",
         "path: {root}\ntrain: images",
     ],
@@ -93,8 +98,55 @@ def test_names_of_any_script_and_numbers(tmp_path: Path) -> None:
 def test_ways_to_the_pictures(tmp_path: Path, more: str) -> None:
     folder = make(tmp_path / "set", more=more.format(root=tmp_path / "set"))
     (folder / "list.txt").write_text("./images/a.png\n")
+    if "deep" in more:
+        for kind, name in (("images", "a.png"), ("labels", "a.txt")):
+            (folder / kind / "deep").mkdir()
+            (folder / kind / name).rename(folder / kind / "deep" / name)
     for data in (folder, folder / "data.yaml"):
         assert len(objects(open_data(data))) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["images/a.png", "./images/a.png", "data/images/a.png", "/content/set/images/a.png", "C:\\set\\images\\a.png"],
+)
+@pytest.mark.parametrize("end", ["", "\n", "\r\n\r\n"])
+def test_lists_of_pictures_of_another_machine(tmp_path: Path, line: str, end: str) -> None:
+    folder = make(tmp_path, more="train: train.txt")
+    (folder / "train.txt").write_text(line + end)
+    assert [sample.path for sample in open_data(folder).samples] == [folder / "images" / "a.png"]
+
+
+def test_lists_with_pictures_that_are_missing(tmp_path: Path, told: Told, collected: list[Finding]) -> None:
+    """Each is found; and two lines never become one picture in silence."""
+    folder = make(tmp_path, more="train: train.txt")
+    (folder / "train.txt").write_text("images/a.png\nimages/b.png\nother/images/a.png\nimages/a.png\n")
+    data = open_data(folder, report=collected.append)
+    assert [(each.kind, each.id, each.severity) for each in collected] == [
+        ("missing-picture", 2, "error"),
+        ("missing-picture", 3, "error"),
+    ]
+    assert "line 3: lists other/images/a.png as well as images/a.png, and only" in str(collected[1])
+    assert len(data.samples) == 1
+    assert "line 2: lists images/b.png, which is not there" in told(open_data, folder)
+
+
+def test_a_split_that_is_only_named(tmp_path: Path, told: Told) -> None:
+    """Roboflow names test/ also where it wrote none; a train or val that is missing is an error."""
+    folder = make(tmp_path, more="train: images\nval: images\ntest: ../test/images")
+    assert list_splits(folder) == ("train", "val")
+    assert open_data(folder).notes == (f"{folder / 'data.yaml'}: left out 'test', as ../test/images is not there",)
+    make(tmp_path, more="train: images\nval: ../valid/images")
+    assert "'val' names ../valid/images, which is not there; correct it" in told(open_data, folder, "val")
+
+
+def test_any_name_of_the_yaml_is_the_last_resort(tmp_path: Path, told: Told) -> None:
+    folder = make(tmp_path)
+    (folder / "data.yaml").rename(folder / "my-seg.yaml")
+    (folder / "settings.yml").write_text("epochs: 3")
+    assert len(objects(open_data(folder))) == 1
+    (folder / "other.yaml").write_text("names: [a]\ntrain: images")
+    assert "no data set of a known format" in told(open_data, folder)
 
 
 def test_the_last_images_of_the_path_counts(tmp_path: Path) -> None:
@@ -224,9 +276,10 @@ BAD_YAML = [
     ("train: images\nnames: {a: 1}", "'a' is no class number"),
     ('train: images\nnames: ["a\\u0007"]', "control characters"),
     ("train: 7\nnames: [a]", "'train' must name folders or lists of pictures, got 7"),
-    ("train: gone\nnames: [a]", "names gone, which is not there; looked for"),
+    ("train: gone\nnames: [a]", "names gone, which is not there; correct it or put it there; looked for"),
+    ("train: images\nnc: 3\nnames: [a]", "'nc' says 3 classes, but 'names' has 1"),
     ("train: labels\nnames: [a]", "'train' has no pictures"),
-    ("train: list.txt\nnames: [a]", "lists gone.png, which is not there"),
+    ("train: list.txt\nnames: [a]", "list.txt: line 1: lists gone.png, which is not there; put it there"),
     ("train: data.yaml\nnames: [a]", "neither a folder, a list of pictures (.txt) nor a picture"),
     ("path: 7\ntrain: images\nnames: [a]", "'path' must be the folder"),
     ("train: images\nkpt_shape: [17, 3]\nnames: [a]", "describes key points"),

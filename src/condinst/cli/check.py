@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from condinst.cli.options import Json, MaxSize, Size
 if TYPE_CHECKING:
     from condinst.config import Config
     from condinst.data.findings import Finding
+    from condinst.data.sample import AnnotatedData
     from condinst.doctor.examination import Examination
     from condinst.doctor.repair import Change
 
@@ -28,7 +29,8 @@ def check(
         Path | None, typer.Option(help="Folder of the images; default: where the format puts them.")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="Settings to check against; default: the usual ones.")
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="Settings to check against; default: those `train` would choose."),
     ] = None,
     size: Size = None,
     max_size: MaxSize = None,
@@ -47,7 +49,8 @@ def check(
     from condinst.cli.output import refuse_page, show_progress
     from condinst.doctor.examination import examine
 
-    config = _settings(recipe, size, max_size)
+    wanted = _wanted(size, max_size)
+    config = _settings(recipe, wanted)
     if report is not None:
         refuse_page(report)
     if fix is not None:
@@ -55,6 +58,8 @@ def check(
 
         check_new(fix)
     splits, told = _read(data, images)
+    if recipe is None:
+        config = _suited(config, wanted, splits)
     examination = examine(splits, told, config, whole=data.is_dir(), progress=show_progress("looked at"))
     if not json:
         _print(examination, data)
@@ -67,25 +72,39 @@ def check(
         raise typer.Exit(3)
 
 
-def _settings(recipe: str | None, size: int | None, max_size: int | None) -> Config:
-    from condinst.config import Config
-    from condinst.recipes import load_recipe
-
-    config = load_recipe(recipe) if recipe else Config()
-    changes = {"shorter": size, "longer": max_size}
-    if size is not None and max_size is None:
-        changes["longer"] = max(size, config.input.longer)
-    wanted = [f"input.{key}={value}" for key, value in changes.items() if value is not None]
-    return config.with_overrides(wanted)
+def _wanted(size: int | None, max_size: int | None) -> dict[str, int]:
+    """The settings that the user gave; none where there is no option."""
+    wanted = {"input.shorter": size, "input.longer": max_size}
+    return {key: value for key, value in wanted.items() if value is not None}
 
 
-def _read(data: Path, images: Path | None) -> tuple[dict[str, Any], Told]:
+def _settings(recipe: str | None, wanted: dict[str, int]) -> Config:
+    from condinst.engine.settings import base_settings
+
+    config = base_settings(recipe, None, [])
+    if "input.shorter" in wanted and "input.longer" not in wanted:
+        wanted = wanted | {"input.longer": max(wanted["input.shorter"], config.input.longer)}
+    return config.with_overrides([f"{key}={value}" for key, value in wanted.items()])
+
+
+def _suited(config: Config, wanted: dict[str, int], splits: dict[str, AnnotatedData]) -> Config:
+    """With the size of the input and the limits that training would choose for its split."""
+    from condinst.engine.plan import suit_data
+    from condinst.engine.statistics import measure_data
+
+    data = next(iter(splits.values()), None)
+    if data is None or all(it.crowd for sample in data.samples for it in sample.instances):
+        return config
+    return suit_data(config, frozenset(wanted), measure_data(data))
+
+
+def _read(data: Path, images: Path | None) -> tuple[dict[str, AnnotatedData], Told]:
     """Each split as far as it can be read, and what its reader found; what cannot be read at all is a finding."""
     from condinst.data.formats import split_named
     from condinst.data.open import list_splits, open_data
     from condinst.errors import DataError
 
-    splits: dict[str, Any] = {}
+    splits: dict[str, AnnotatedData] = {}
     told: Told = {}
     try:
         names = list_splits(data)
@@ -96,7 +115,8 @@ def _read(data: Path, images: Path | None) -> tuple[dict[str, Any], Told]:
         try:
             splits[name] = open_data(data, name, images, found.append)
         except DataError as error:
-            found.append(_unreadable(data, error))
+            unreadable = _unreadable(data, error)
+            found += [] if any(unreadable in earlier for earlier in told.values()) else [unreadable]
         told[name] = tuple(found)
     return splits, told
 
@@ -104,8 +124,10 @@ def _read(data: Path, images: Path | None) -> tuple[dict[str, Any], Told]:
 def _unreadable(data: Path, error: Exception) -> Finding:
     from condinst.data.findings import Finding
 
-    message, _, remedy = str(error).removeprefix(f"{data}: ").partition("; ")
-    return Finding("bad-file", "error", data, None, message, remedy or "correct it or name another file")
+    place, _, said = str(error).partition(": ")
+    file, said = (Path(place), said) if place.startswith(str(data)) else (data, str(error))
+    message, _, remedy = said.partition("; ")
+    return Finding("bad-file", "error", file, None, message, remedy or "correct it or name another file")
 
 
 def _write_page(examination: Examination, config: Config, data: Path, file: Path, quiet: bool) -> None:

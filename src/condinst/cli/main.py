@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +21,7 @@ from condinst.cli.val import val
 from condinst.errors import CondinstError, one_line
 
 INTERRUPTED = 130
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a user's share of it, a file
 
 
 class Verbs(TyperGroup):
@@ -25,13 +29,26 @@ class Verbs(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            done = super().invoke(ctx)
+            sys.stdout.flush()  # here, where it can be told, and not at the interpreter's end
+            return done
         except CondinstError as error:
             typer.echo(f"error: {one_line(str(error))}", err=True)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from None
+        except OSError as error:
+            if error.errno not in FULL or error.filename is not None:
+                raise
+            _drop_output()
+            typer.echo(f"error: standard output: cannot be written ({error.strerror}); free some space", err=True)
+            raise typer.Exit(1) from None
+
+
+def _drop_output() -> None:
+    """What is still waiting to be written must not fail again when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from condinst.data.coco_pictures import Pictures
 from condinst.data.coco_shapes import EmptyError, read_box, read_shape
 from condinst.data.findings import Finding, RecordError, Report, refuse
 from condinst.data.image import MAX_PIXELS, SIDEWAYS, read_orientation, read_size
@@ -188,39 +189,49 @@ def _read_images(document: Record, file: _File) -> tuple[dict[int, _Header], set
     out."""
     headers: dict[int, _Header] = {}
     left_out: set[int] = set()
-    for index, record in enumerate(_records(document, "images")):
+    records = _records(document, "images")
+    pictures = Pictures(file.path, file.images, records)
+    for index, record in enumerate(records):
         where, image_id = f"images[{index}]", None
         try:
             image_id = integer(_object(record), "id")
             if image_id in headers:
                 raise _repeated(image_id)
-            name, size = text(record, "file_name"), (integer(record, "width"), integer(record, "height"))
+            name, stated = text(record, "file_name"), _stated_size(record)
             where = f"{where} (id {image_id})"
-            headers[image_id] = _read_header(name, *size, image_id, file, where)
+            headers[image_id] = _read_header(pictures.find(name), stated, image_id, file, where)
         except RecordError as fault:
             left_out |= set() if image_id is None else {image_id}
             file.report(fault.at(file.path, image_id, where))
     return headers, left_out
 
 
-def _read_header(name: str, width: int, height: int, image_id: int, file: _File, where: str) -> _Header:
+def _stated_size(record: Record) -> tuple[int, int] | None:
+    """(height, width); None where the record has neither."""
+    if record.get("width") is None and record.get("height") is None:
+        return None
+    return integer(record, "height"), integer(record, "width")
+
+
+def _read_header(path: Path, stated: tuple[int, int] | None, image_id: int, file: _File, where: str) -> _Header:
     """The picture as recorded; where its size contradicts the file's own, the latter, once that was told."""
-    path = file.images / name
     try:
         actual = read_size(path, max_pixels=file.max_pixels)
-        orientation = 1 if actual == (height, width) else read_orientation(path, max_pixels=file.max_pixels)
+        agrees = stated is None or actual == stated
+        orientation = 1 if agrees else read_orientation(path, max_pixels=file.max_pixels)
     except DataError as error:
         fault = "unreadable-picture" if os.path.isfile(path) else "missing-picture"
         raise RecordError(fault, str(error), f"is {file.images} the folder of the pictures?") from None
-    if actual == (height, width):
-        return _Header(path, width, height)
-    says = f"{where}: says {width}×{height}, but {name} has {actual[1]}×{actual[0]} pixels"
+    if stated is None or agrees:
+        return _Header(path, actual[1], actual[0])
+    height, width = stated
+    says = f"{where}: says {width}×{height}, but {path.name} has {actual[1]}×{actual[0]} pixels"
     if orientation in SIDEWAYS and actual == (width, height):
         says += f" once it is turned by its EXIF orientation {orientation}"
         remedy = "turn the picture's own pixels and drop the tag, or the annotations"
         file.report(Finding("exif-rotated", "error", file.path, image_id, says, remedy))
         return _Header(path, width, height, orientation)
-    says += " (upright by its EXIF orientation)"
+    says += " (upright by its EXIF orientation)" if orientation > 1 else ""
     file.report(Finding("wrong-size", "error", file.path, image_id, says, "correct the record or the file"))
     return _Header(path, actual[1], actual[0])
 
@@ -231,16 +242,20 @@ def _read_annotation(record: Record, annotation_id: int, known: _Known) -> tuple
     image_id = _refer(record, "image_id", known.headers, lost_images)
     label = known.labels[_refer(record, "category_id", known.labels, lost_categories)]
     header = known.headers[image_id]
-    crowd = record.get("iscrowd", 0)
-    if crowd not in (0, 1):
+    crowd = record.get("iscrowd")
+    if crowd not in (None, 0, 1):
         raise RecordError("bad-record", f"'iscrowd' must be 0 or 1, got {crowd!a:.40}", CORRECT)
-    box, shape = read_box(record), read_shape(record, header.height, header.width)
-    if box[2] <= box[0] or box[3] <= box[1]:
+    shape = read_shape(record, header.height, header.width)
+    box = read_box(record, shape)
+    if box[2] < box[0] or box[3] < box[1]:
+        message = f"'bbox' must be [x, y, width, height], got {record['bbox']!a:.60}, of negative size"
+        raise RecordError("bad-box", message, CORRECT)
+    if box[2] == box[0] or box[3] == box[1]:
         raise EmptyError("the box has no area")
     if box[0] >= header.width or box[1] >= header.height or box[2] <= 0 or box[3] <= 0:
         message = f"the box {record['bbox']} lies outside the picture of {header.width}×{header.height} pixels"
         raise RecordError("outside", message, "is it that of another picture, or of another size of this one?")
-    area = numbers([record["area"]], "area")[0] if "area" in record else None
+    area = numbers([record["area"]], "area")[0] if record.get("area") is not None else None
     instance = Instance(label, box, shape, bool(crowd), annotation_id, area)
     return image_id, turn_upright(instance, header.orientation, header.width, header.height)
 

@@ -8,14 +8,18 @@ from pathlib import Path
 
 from condinst.data.coco import read_coco
 from condinst.data.findings import Report
-from condinst.data.formats import SPLITS, Parts, Split, split_named
+from condinst.data.formats import SPLITS, Parts, Split, glance, split_named
+from condinst.data.gather import list_pictures
 from condinst.data.labelme import is_labelme
 from condinst.data.sample import AnnotatedData
 from condinst.errors import DataError
 
+ANNOTATIONS = "annotations"  # the folder of the files, beside those of the pictures
 INSTANCES = "instances_"  # how the annotation files of COCO and CVAT begin; their subset and a year may follow
 WHOLE = "default"  # CVAT's name for the subset of a data set without subsets
 ROBOFLOW = "_annotations.coco.json"  # lies among its pictures
+FOLDERS = ("images", "data", "JPEGImages")  # beside the file; the second is FiftyOne's, the third labelme's
+KEYS = (b'"images"', b'"annotations"', b'"categories"')
 
 
 def find(data: Path) -> Parts:
@@ -34,13 +38,29 @@ def find(data: Path) -> Parts:
     return parts or ({"all": partial(_read, single)} if single else {})
 
 
+def find_lone(data: Path) -> Parts:
+    """The only COCO file in the folder `data` or its annotations/, whatever its name: Label Studio's result.json.
+
+    Raises DataError where there are several.
+    """
+    there = [file for place in (data, data / ANNOTATIONS) for file in sorted(place.glob("*.json"))]
+    file = _only(data, [file for file in there if file.is_file() and _is_coco(file)])
+    return {"all": partial(_read, file)} if file else {}
+
+
+def _is_coco(file: Path) -> bool:
+    seen = glance(file)
+    return sum(key in seen for key in KEYS) > 1 and not is_labelme(file)
+
+
 def _own(folder: Path, split: Split) -> Path | None:
-    """train.json or the like."""
-    return next((file for file in sorted(folder.glob("*.json")) if split_named(file.stem) == split), None)
+    """train.json or the like, in the folder itself or in annotations/."""
+    files = [file for place in (folder, folder / ANNOTATIONS) for file in sorted(place.glob("*.json"))]
+    return next((file for file in files if split_named(file.stem) == split), None)
 
 
 def _subsets(folder: Path) -> list[Path]:
-    return sorted((folder / "annotations").glob(f"{INSTANCES}*.json"))
+    return sorted((folder / ANNOTATIONS).glob(f"{INSTANCES}*.json"))
 
 
 def _subset(file: Path) -> str:
@@ -66,12 +86,18 @@ def _read(annotations: Path, images: Path | None, report: Report) -> AnnotatedDa
 
 
 def _image_folder(annotations: Path) -> Path:
-    """The folder `images` beside the file, or where COCO, CVAT and Roboflow put the pictures."""
+    """`images` or `data` beside the file, where COCO, CVAT and Roboflow put the pictures, or the file's own folder."""
     if annotations.name == ROBOFLOW:
         return annotations.parent
-    beside = annotations.parent / "images"
-    if not annotations.stem.startswith(INSTANCES):
-        return beside
-    root, subset = annotations.parent.parent, _subset(annotations)
-    own = (beside, root / "images" / subset, root / subset, root / "images")
-    return next((folder for folder in own if folder.is_dir()), root / subset)
+    here, subset = annotations.parent, _subset(annotations)
+    root = here.parent if here.name == ANNOTATIONS or annotations.stem.startswith(INSTANCES) else here
+    of_subset = [root / "images" / subset, root / subset, root / "images"]
+    if annotations.stem.startswith(INSTANCES):
+        return next((folder for folder in (here / "images", *of_subset) if folder.is_dir()), root / subset)
+    folders = [here / "images" / subset, *(here / name for name in FOLDERS), *of_subset]
+    return next((folder for folder in folders if folder.is_dir()), _among_pictures(annotations) or here / "images")
+
+
+def _among_pictures(annotations: Path) -> Path | None:
+    """The file's own folder, where that holds pictures."""
+    return annotations.parent if list_pictures(annotations.parent) else None

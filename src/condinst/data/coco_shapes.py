@@ -10,15 +10,18 @@ import numpy as np
 from condinst.data.findings import RecordError
 from condinst.data.records import CORRECT, Record, kind, numbers
 from condinst.data.sample import Box, Polygons, RunLengths
+from condinst.data.shapes import Shape, box_of
 
 
 class EmptyError(Exception):
     """The box or the mask has no area."""
 
 
-def read_box(record: Record) -> Box:
-    """xywh → xyxy."""
+def read_box(record: Record, shape: Shape | None) -> Box:
+    """xywh → xyxy; that of the shape where none is stated."""
     values = record.get("bbox")
+    if shape is not None and values in (None, []):
+        return box_of(shape)
     if not isinstance(values, list) or len(values) != 4:
         raise RecordError("bad-box", f"'bbox' must be [x, y, width, height], got {values!a:.60}", CORRECT)
     x, y, width, height = numbers(values, "bbox", "bad-box")
@@ -35,10 +38,12 @@ def read_shape(record: Record, height: int, width: int) -> Polygons | RunLengths
 
 def _read_polygons(parts: Any) -> Polygons | None:
     """None where no part is given: a box alone."""
-    if parts is None or parts == []:
+    if parts in (None, [], [[]]):
         return None
     if not isinstance(parts, list):
         raise RecordError("bad-mask", f"'segmentation' must be polygons or an RLE, got {kind(parts)}", CORRECT)
+    if type(parts[0]) in (int, float):  # one polygon without the list around it, as some programs write it
+        parts = [parts]
     arrays = []
     for index, part in enumerate(parts):
         key = f"segmentation[{index}]"

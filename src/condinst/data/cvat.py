@@ -15,7 +15,7 @@ from defusedxml.ElementTree import iterparse
 from condinst.data.findings import RecordError, Report
 from condinst.data.formats import SPLITS, Parts, Split, split_named
 from condinst.data.gather import Drawn, Gathering, check_name, measure
-from condinst.data.records import CORRECT, LARGEST_COORDINATE
+from condinst.data.records import CORRECT, LARGEST_COORDINATE, printable
 from condinst.data.sample import AnnotatedData, Box, Polygons
 from condinst.data.shapes import Shape, ellipse, filled, join, polygon, run_lengths
 from condinst.errors import DataError
@@ -95,7 +95,9 @@ def _elements(file: Path) -> Iterator[Element]:
 
 
 def _read_image(element: Element, file: Path, images: Path | None, classes: list[str], gathering: Gathering) -> None:
-    name = check_name(element.get("name"), "'name' of an <image>")
+    name = printable(element.get("name") or "", "'name' of an <image>", "rename the picture")
+    if not name:
+        raise RecordError("bad-record", "an <image> has no 'name'", "export the task again")
     path = _picture(name, element.get("subset", ""), file, images)
     stated = (int(_number(element, "height")), int(_number(element, "width")))
     height, width = measure(path, stated)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from condinst.errors import DataError
+from condinst.errors import DataError, one_line
 
 Severity = Literal["error", "warning", "info"]  # error: training on it would fail or be wrong
 
@@ -39,7 +39,8 @@ class RecordError(Exception):
 
     def at(self, file: Path, id: int | str | None, where: str = "") -> Finding:
         """The error of the record `id` of `file`; `where` leads the message to it."""
-        return Finding(self.kind, "error", file, id, f"{where}: {self.message}" if where else self.message, self.remedy)
+        message = one_line(f"{where}: {self.message}" if where else self.message)
+        return Finding(self.kind, "error", file, id, message, one_line(self.remedy))
 
 
 # A reader tells what it finds and, where it is let go on, leaves the record out.

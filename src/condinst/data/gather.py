@@ -132,13 +132,15 @@ def measure(path: Path, stated: tuple[int, int] | None = None) -> tuple[int, int
     if stated is None or stated == size:
         return size
     says = f"says {stated[1]}×{stated[0]}, but {path.name} has {size[1]}×{size[0]} pixels"
-    if stated == size[::-1] and read_orientation(path) in SIDEWAYS:
+    orientation = read_orientation(path)
+    if stated == size[::-1] and orientation in SIDEWAYS:
         raise RecordError(
             "exif-rotated",
             f"{says} upright: the annotation is of the picture as stored, which its EXIF orientation turns",
             "turn the annotation, or remove the EXIF tag from the picture",
         )
-    raise RecordError("wrong-size", f"{says} (upright by its EXIF orientation)", "correct the record or the file")
+    says += " (upright by its EXIF orientation)" if orientation > 1 else ""
+    raise RecordError("wrong-size", says, "correct the record or the file")
 
 
 def read_lines(file: Path) -> list[str]:

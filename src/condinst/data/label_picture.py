@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from condinst.data.findings import RecordError
 from condinst.data.image import opened
 from condinst.errors import DataError, first_line
 
 SUFFIXES = frozenset({".bmp", ".gif", ".pgm", ".png", ".tif", ".tiff"})  # formats that keep every pixel's value
+SAMPLE_FORMAT = 339  # a tag of TIFF: 1 for numbers without a sign
 AGAIN = "save it again as PNG or TIFF"
 
 
@@ -57,12 +58,19 @@ def _numbers(image: Image.Image, name: str, colours: bool) -> NDArray[np.int64]:
         return pixels @ np.array([65536, 256, 1]) if colour else pixels[..., 0]
     if pixels.dtype.kind == "f" and not (np.isfinite(pixels).all() and (pixels == np.floor(pixels)).all()):
         raise RecordError("bad-labels", f"{name}: holds fractions, not numbers of objects", "save whole numbers")
+    if image.mode == "I" and _is_unsigned(image):
+        pixels = pixels.view(np.uint32)
     numbers: NDArray[np.int64] = pixels.astype(np.int64)
     if numbers.min() < 0:
         raise RecordError(
             "bad-labels", f"{name}: holds negative numbers", "number the objects from 1, the background 0"
         )
     return numbers
+
+
+def _is_unsigned(image: Image.Image) -> bool:
+    """Whether the file's 32-bit pixels have no sign, which Pillow gives them."""
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(SAMPLE_FORMAT, (1,))[0] == 1
 
 
 def cut_pieces(numbers: NDArray[np.int64]) -> list[Piece]:

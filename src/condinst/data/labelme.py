@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condinst.data.findings import RecordError, Report
-from condinst.data.formats import Parts, split_named
+from condinst.data.formats import Parts, glance, split_named
 from condinst.data.gather import Drawn, Gathering, check_name, list_pictures, measure
 from condinst.data.image import SUFFIXES
 from condinst.data.label_picture import read_numbers
@@ -20,8 +20,6 @@ from condinst.data.records import CORRECT, Record, integer, kind, load_json, num
 from condinst.data.sample import AnnotatedData, Box, Polygons
 from condinst.data.shapes import Shape, box_of, ellipse, join, polygon, run_lengths
 
-HEAD = 2**20  # bytes of a file to look at for what it is
-LARGEST_GLANCE = 2**26  # a file up to this size is looked at whole: `shapes` may follow the picture
 WITHOUT_AREA = ("line", "linestrip", "point", "points")
 CROWD = "crowd"  # the flag of a shape which `condinst data convert` writes for a region of several objects
 
@@ -36,11 +34,7 @@ def find(data: Path) -> Parts:
 
 def is_labelme(file: Path) -> bool:
     """Whether a JSON file looks like labelme's."""
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(LARGEST_GLANCE if file.stat().st_size <= LARGEST_GLANCE else HEAD)
-    except OSError:
-        return False
+    start = glance(file)
     return b'"shapes"' in start and b'"annotations"' not in start
 
 
@@ -107,7 +101,10 @@ def _picture(document: Record, file: Path, images: Path | None) -> Path:
         twins = (folder / f"{file.stem}{suffix}" for suffix in sorted(SUFFIXES))
         found = next((place for place in twins if place.is_file()), None)
     if found is None:
-        raise RecordError("missing-picture", f"its picture {places[0]}: no such file", "put it there or say --images")
+        remedy = "put it there or say --images"
+        if document.get("imageData"):
+            remedy += "; a copy is inside the JSON file (imageData, in base64), which is not read"
+        raise RecordError("missing-picture", f"its picture {places[0]}: no such file", remedy)
     return found
 
 

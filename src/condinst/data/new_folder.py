@@ -47,9 +47,13 @@ def new_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+RENAMED = "pictures were renamed, as another has the same name or as no text file could hold theirs"
+
+
 class PictureNames:
     """Names for pictures of many folders in one: those they have, numbered where two would be the same but for the
-    ending or the case of letters, which labels beside them or the file system do not tell apart."""
+    ending or the case of letters, which labels beside them or the file system do not tell apart. What is no text gives
+    way to a stroke, and so does the dot that would hide the picture."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
@@ -58,7 +62,7 @@ class PictureNames:
     def new(self, path: Path) -> str:
         """A name for the picture, with an ending that says that it is one."""
         ending = path.suffix if path.suffix.lower() in SUFFIXES else _ending(path)
-        stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
+        stem = _writable(path.stem if path.suffix.lower() in SUFFIXES else path.name)
         name, number = stem, 1
         while name.casefold() in self._taken:
             number += 1
@@ -66,6 +70,12 @@ class PictureNames:
         self._taken.add(name.casefold())
         self.renamed += name + ending != path.name
         return name + ending
+
+
+def _writable(stem: str) -> str:
+    """Without control characters and bytes that are no UTF-8, and not hidden."""
+    text = "".join("_" if ord(sign) < 32 or 0xD800 <= ord(sign) < 0xE000 else sign for sign in stem)
+    return f"_{text[1:]}" if text.startswith(".") else text
 
 
 def _ending(path: Path) -> str:

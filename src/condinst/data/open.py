@@ -11,7 +11,7 @@ from condinst.data import coco_folders, cvat, label_images, labelme, mask_folder
 from condinst.data.findings import Report, refuse
 from condinst.data.formats import SPLITS, Parts, Split, split_named
 from condinst.data.sample import AnnotatedData
-from condinst.errors import DataError
+from condinst.errors import DataError, some
 
 ARCHIVES = frozenset({".7z", ".gz", ".rar", ".tar", ".tgz", ".zip"})
 
@@ -66,7 +66,11 @@ def find_parts(data: Path) -> Parts:
         found = {format.name: parts for format in FORMATS if (parts := format.find(data))}
         if data.is_dir():
             found |= _find_below(data)
+            found = found or _find_lone(data)
     if not found:
+        if inner := _inner(data):
+            held = some([str(folder) for folder in inner])
+            raise DataError(f"{data}: no data set itself, but holds {held}; name the one that is meant")
         looked = "; ".join(f"{format.name} ({format.looks})" for format in FORMATS)
         raise DataError(f"{data}: no data set of a known format; looked for {looked}")
     if len(found) > 1:
@@ -89,8 +93,23 @@ def _find_below(data: Path) -> dict[str, Parts]:
     found: dict[str, Parts] = {}
     for folder in sorted(path for path in data.iterdir() if path.is_dir()):
         split = split_named(folder.name)
-        for format in FORMATS if split else ():
-            reader = format.find(folder).get("all")
-            if split and reader:
-                found.setdefault(f"{format.name} in train/ and val/", {})[split] = reader
+        if split is None:
+            continue
+        whole = {format.name: reader for format in FORMATS if (reader := format.find(folder).get("all"))}
+        if not whole:
+            whole = {name: parts["all"] for name, parts in _find_lone(folder).items() if "all" in parts}
+        for name, reader in whole.items():
+            found.setdefault(f"{name} in train/ and val/", {})[split] = reader
     return found
+
+
+def _inner(data: Path) -> list[Path]:
+    """The folders right below that are data sets, as where an archive holds a folder."""
+    below = [path for path in sorted(data.iterdir()) if path.is_dir()] if data.is_dir() else []
+    return [path for path in below if any(format.find(path) for format in FORMATS) or _find_lone(path)]
+
+
+def _find_lone(folder: Path) -> dict[str, Parts]:
+    """A COCO file or a data.yaml of any name, where nothing else says what the folder holds."""
+    found = {"COCO": coco_folders.find_lone(folder), "YOLO": yolo.find_lone(folder)}
+    return {name: parts for name, parts in found.items() if parts}

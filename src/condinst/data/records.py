@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from condinst.data.findings import RecordError
 
 LARGEST_COORDINATE = 1e6  # pixels; also refuses NaN and infinities
+WHOLE = re.compile(r"-?[0-9]{1,18}")
 CORRECT = "correct or remove the record"
 
 Record = dict[str, Any]  # one JSON object, before it is checked
 
 
 def integer(record: Record, key: str) -> int:
-    """record[key], a whole number and no truth value."""
+    """record[key], a whole number and no truth value; 7.0 and "7" are 7, as some programs write their ids."""
     value = record.get(key)
+    if (type(value) is float and value.is_integer()) or (isinstance(value, str) and WHOLE.fullmatch(value)):
+        return int(value)
     if type(value) is not int:
         raise RecordError("bad-record", f"'{key}' must be a whole number, got {kind(value)}", CORRECT)
     return value
@@ -25,7 +29,7 @@ def integer(record: Record, key: str) -> int:
 def text(record: Record, key: str) -> str:
     """record[key], text that any file system and terminal takes."""
     value = record.get(key)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value.strip():
         raise RecordError("bad-record", f"'{key}' must be text, got {kind(value)}", CORRECT)
     return printable(value, f"'{key}'", CORRECT)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from condinst.data.new_folder import PictureNames, put
+from condinst.data.new_folder import RENAMED, PictureNames, put
 from condinst.data.sample import AnnotatedData, Instance, Polygons, Sample
 from condinst.ops.rle import areas
 
@@ -17,11 +17,10 @@ WHOLE = "annotations"  # name of the file of a data set that is not split
 
 def write_coco(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, told: Counter[str]) -> None:
     """<split>.json for each of `parts`, or annotations.json for "all". Ids are kept."""
-    names = PictureNames()
+    names = new_names(parts)
     for split, data in parts.items():
         images, annotations = [], []
-        for sample in data.samples:
-            name = names.new(sample.path)
+        for sample, name in zip(data.samples, names[split], strict=True):
             put(sample.path, folder / "images" / name, link)
             images.append({"id": sample.image_id, "file_name": name, "width": sample.width, "height": sample.height})
             annotations += [_record(instance, sample, data) for instance in sample.instances]
@@ -31,7 +30,13 @@ def write_coco(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, tol
         document = {"images": images, "categories": categories, "annotations": annotations}
         text = json.dumps(document, ensure_ascii=False, allow_nan=False)
         (folder / f"{WHOLE if split == 'all' else split}.json").write_text(text, encoding="utf-8")
-    told["pictures were renamed, as another has the same name"] += names.renamed
+        told[RENAMED] += sum(sample.path.name != name for sample, name in zip(data.samples, names[split], strict=True))
+
+
+def new_names(parts: Mapping[str, AnnotatedData]) -> dict[str, list[str]]:
+    """What the picture of each sample is called in the new folder, by split."""
+    names = PictureNames()
+    return {split: [names.new(sample.path) for sample in data.samples] for split, data in parts.items()}
 
 
 def _record(instance: Instance, sample: Sample, data: AnnotatedData) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from condinst.data.labelme import CROWD
-from condinst.data.new_folder import PictureNames, put
+from condinst.data.new_folder import RENAMED, PictureNames, put
 from condinst.data.sample import AnnotatedData, Instance, Polygons, RunLengths, Sample
 from condinst.ops.contours import trace
 from condinst.ops.sheet import to_png
@@ -38,7 +38,7 @@ def write_labelme(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, 
             ]
             text = json.dumps(_document(name, sample, shapes), ensure_ascii=False, allow_nan=False, indent=1)
             (place / name).with_suffix(".json").write_text(text, encoding="utf-8")
-        told["pictures were renamed, as another has the same name"] += names.renamed
+        told[RENAMED] += names.renamed
         crowds = sum(instance.crowd for sample in data.samples for instance in sample.instances)
         told[f"crowd regions are marked by the flag '{CROWD}', which labelme keeps but does not know"] += crowds
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from condinst.data.new_folder import PictureNames, put
+from condinst.data.new_folder import RENAMED, PictureNames, put
 from condinst.data.sample import AnnotatedData, Box, Instance, Polygons, RunLengths, Sample
 from condinst.ops.bridges import bridge
 from condinst.ops.contours import Ring, trace
@@ -37,7 +37,7 @@ def write_yolo(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, tol
             put(sample.path, folder / "images" / place / name, link)
             rows = [row for row in (_row(each, sample, data, classes, told) for each in sample.instances) if row]
             (labels / name).with_suffix(".txt").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
-        told["pictures were renamed, as another has the same name"] += names.renamed
+        told[RENAMED] += names.renamed
     # no `path`: folders then start beside the file, wherever it is moved
     document = {**entries, "names": dict(enumerate(classes))}
     text = yaml.safe_dump(document, allow_unicode=True, sort_keys=False)

@@ -7,15 +7,17 @@ size. Several rings that cuts join into one, as converters write objects of seve
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 import yaml
 
 from condinst.data.findings import RecordError, Report
-from condinst.data.formats import SPLITS, Parts, Split
+from condinst.data.formats import SPLITS, Parts, Split, glance
 from condinst.data.gather import Drawn, Gathering, check_name, list_pictures, measure, read_lines
 from condinst.data.image import SUFFIXES
 from condinst.data.sample import AnnotatedData, Polygons
@@ -38,7 +40,23 @@ def find(data: Path) -> Parts:
     if file is None:
         return {}
     listed = _load(file)
-    return {split: partial(_read, file, split) for split in SPLITS if listed.get(split)}
+    splits = [split for split in SPLITS if listed.get(split) and not _only_named(listed, split, file)]
+    return {split: partial(_read, file, split) for split in splits}
+
+
+def find_lone(data: Path) -> Parts:
+    """The only file in the folder `data` that reads like a data.yaml, whatever its name."""
+    files = [file for pattern in ("*.yaml", "*.yml") for file in sorted(data.glob(pattern)) if file.is_file()]
+    files = [
+        file for file in files if re.search(rb"^names\s*:", glance(file), re.M) and file.stat().st_size < LARGEST_FILE
+    ]
+    return find(files[0]) if len(files) == 1 else {}
+
+
+def _only_named(document: dict[str, Any], split: Split, file: Path) -> bool:
+    """Whether the split is that for tests and not there at all: Roboflow names it in any case."""
+    roots = _roots(document, file)
+    return split == "test" and not any(_place(entry, roots) for entry in _entries(document, split, file))
 
 
 def _read(file: Path, split: Split, images: Path | None, report: Report) -> AnnotatedData:
@@ -47,7 +65,9 @@ def _read(file: Path, split: Split, images: Path | None, report: Report) -> Anno
     document = _load(file)
     gathering = Gathering(file, report)
     names = _read_names(document, file)
-    pictures = _pictures(document, split, file)
+    pictures = _pictures(document, split, file, gathering)
+    if split == "train" and document.get("test") and _only_named(document, "test", file):
+        gathering.notes.append(f"{file}: left out 'test', as {document['test']!s:.80} is not there")
     unlabelled = 0
     for path in pictures:
         label = label_path(path)
@@ -94,8 +114,8 @@ def _load(file: Path) -> dict[str, Any]:
         raise DataError(f"{file}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         place = getattr(error, "problem_mark", None)
-        line = f"line {place.line + 1}: " if place else ""
-        raise DataError(f"{file}: not valid YAML ({line}{first_line(getattr(error, 'problem', error))})") from None
+        reason = (f"line {place.line + 1}: " if place else "") + first_line(getattr(error, "problem", error))
+        raise DataError(f"{file}: not valid YAML ({reason}); correct it, and save it as UTF-8") from None
     if not isinstance(document, dict) or "names" not in document:
         raise DataError(f"{file}: no 'names'; a data.yaml has names of classes and the folders train and val")
     if "kpt_shape" in document:
@@ -108,9 +128,10 @@ def _read_names(document: dict[str, Any], file: Path) -> dict[int, str]:
     listed = document["names"]
     pairs = dict(enumerate(listed)) if isinstance(listed, list) else listed
     if not isinstance(pairs, dict) or not pairs:
-        raise DataError(f"{file}: 'names' must list the classes, got {listed!a:.60}")
+        raise DataError(f"{file}: 'names' must list the classes, got {listed!a:.60}; name them")
     names: dict[int, str] = {}
-    for number, name in pairs.items():
+    for key, name in pairs.items():
+        number = int(key) if isinstance(key, str) and key.isdecimal() else key
         if isinstance(name, bool) or name is None or isinstance(name, float):  # YAML reads no, ~ and 1.0 as these
             raise DataError(f"{file}: names: class {number!a:.20} is read as {name!a}; put its name in quotes")
         if type(number) is not int:
@@ -120,60 +141,87 @@ def _read_names(document: dict[str, Any], file: Path) -> dict[int, str]:
         except RecordError as error:
             raise DataError(f"{file}: {error.message}; {error.remedy}") from None
     if sorted(names) != list(range(len(names))):
-        raise DataError(f"{file}: names: classes must be numbered from 0 without a gap, got {sorted(names)!s:.60}")
+        message = f"classes must be numbered from 0 without a gap, got {sorted(names)!s:.60}"
+        raise DataError(f"{file}: names: {message}; name the missing ones, too")
+    if type(document.get("nc")) is int and document["nc"] != len(names):
+        message = f"'nc' says {document['nc']} classes, but 'names' has {len(names)}"
+        raise DataError(f"{file}: {message}; correct one of them")
     if len(set(names.values())) < len(names):
         raise DataError(f"{file}: 'names' gives two classes the same name; rename or merge them")
     return names
 
 
-def _pictures(document: dict[str, Any], split: Split, file: Path) -> list[Path]:
+def _pictures(document: dict[str, Any], split: Split, file: Path, gathering: Gathering) -> list[Path]:
     """The pictures of a split: of folders, of lists (.txt), or of several of these."""
+    pictures: dict[Path, None] = {}
+    for entry in _entries(document, split, file):
+        place = _place(entry, _roots(document, file))
+        if place is None:
+            looked = ", ".join(str(root / entry) for root in _roots(document, file))
+            remedy = f"correct it or put it there; looked for {looked}"
+            raise DataError(f"{file}: '{split}' names {entry}, which is not there; {remedy}")
+        pictures.update(dict.fromkeys(_expand(place, _roots(document, file), f"{file}: '{split}'", gathering)))
+    if not pictures:
+        raise DataError(f"{file}: '{split}' has no pictures in {document[split]!a:.80}; put some there or correct it")
+    return sorted(pictures)
+
+
+def _entries(document: dict[str, Any], split: Split, file: Path) -> list[str]:
     listed = document[split]
     entries = listed if isinstance(listed, list) else [listed]
-    pictures: dict[Path, None] = {}
     for entry in entries:
         if not isinstance(entry, str):
-            raise DataError(f"{file}: '{split}' must name folders or lists of pictures, got {entry!a:.60}")
-        pictures.update(dict.fromkeys(_expand(entry, _roots(document, file), f"{file}: '{split}'")))
-    if not pictures:
-        raise DataError(f"{file}: '{split}' has no pictures in {listed!a:.80}")
-    return sorted(pictures)
+            raise DataError(f"{file}: '{split}' must name folders or lists of pictures, got {entry!a:.60}; correct it")
+    return entries
 
 
 def _roots(document: dict[str, Any], file: Path) -> list[Path]:
     """The folders that entries may start from. A `path` that is not here is that of the machine it was written on."""
     beside, stated = file.parent, document.get("path")
     if stated is not None and not isinstance(stated, str):
-        raise DataError(f"{file}: 'path' must be the folder of the data set, got {stated!a:.60}")
+        raise DataError(f"{file}: 'path' must be the folder of the data set, got {stated!a:.60}; correct it")
     stated_roots = [beside / stated, beside.parent / stated] if stated else []
-    return [*(root for root in stated_roots if root.is_dir()), beside]
+    return list(dict.fromkeys([*(root for root in stated_roots if root.is_dir()), beside]))
 
 
-def _expand(entry: str, roots: list[Path], where: str) -> list[Path]:
-    entry = entry if "/" in entry else entry.replace("\\", "/")  # as Windows writes it
-    # Roboflow writes ../train/images for train/images beside the file
-    spellings = (entry, entry[3:]) if entry.startswith("../") else (entry,)
-    places = [root / spelling for spelling in spellings for root in roots]
-    place = next((place for place in places if place.exists()), None)
-    if place is None:
-        raise DataError(f"{where} names {entry}, which is not there; looked for {', '.join(map(str, places[:3]))}")
+def _place(entry: str, roots: Sequence[Path]) -> Path | None:
+    """What an entry means: as it says, else as on the machine it was written on; None where neither is there."""
+    spellings = (entry, *_tails(entry))
+    return next((place for spelling in spellings for root in roots if (place := root / spelling).exists()), None)
+
+
+def _tails(entry: str) -> list[str]:
+    """A path without its root, drive and `..`, and its ends of two parts or more, longest first: ../train/images (of
+    Roboflow), data/images/a.jpg (of CVAT), /content/set/images/a.jpg and set\\images are each found beside the file."""
+    path = PureWindowsPath(entry) if "/" not in entry else PurePosixPath(entry)
+    parts = [part for part in path.parts if part not in (path.anchor, "..", ".")]
+    return ["/".join(parts[first:]) for first in range(len(parts)) if first == 0 or len(parts) - first > 1]
+
+
+def _expand(place: Path, roots: list[Path], where: str, gathering: Gathering) -> list[Path]:
     if place.is_dir():
         return list_pictures(place, deep=True)
     if place.suffix.lower() == ".txt":
-        try:
-            return [_listed(line, [place.parent, *roots], place) for line in read_lines(place)]
-        except RecordError as error:
-            raise DataError(str(error.at(place, None))) from None
+        return _read_list(place, [place.parent, *roots], gathering)
     if place.suffix.lower() in SUFFIXES:
         return [place]
-    raise DataError(f"{where} names {place}, which is neither a folder, a list of pictures (.txt) nor a picture")
+    message = "which is neither a folder, a list of pictures (.txt) nor a picture"
+    raise DataError(f"{where} names {place}, {message}; name one of these")
 
 
-def _listed(line: str, roots: list[Path], file: Path) -> Path:
-    found = next((root / line for root in roots if (root / line).is_file()), None)
-    if found is None:
-        raise DataError(f"{file}: lists {line:.200}, which is not there; looked from {', '.join(map(str, roots[:3]))}")
-    return found
+def _read_list(file: Path, roots: list[Path], gathering: Gathering) -> list[Path]:
+    """The pictures that a list names, a line each."""
+    found: dict[Path, str] = {}
+    with gathering.record(file):
+        for number, line in enumerate(read_lines(file), 1):
+            with gathering.record(file, number, f"line {number}"):
+                path = _place(line, roots)
+                if path is None or not path.is_file():
+                    raise RecordError("missing-picture", f"lists {line:.200}, which is not there", "put it there")
+                if found.setdefault(path, line) != line:
+                    message = f"lists {line:.200} as well as {found[path]:.200}, and only {path} is there"
+                    raise RecordError("missing-picture", message, "give paths from the list's own folder on")
+    return list(found)
 
 
 def _read_picture(path: Path, label: Path, names: dict[int, str], gathering: Gathering) -> None:

@@ -24,18 +24,28 @@ def check_duplicates(sample: Sample, drawn: list[Raster]) -> Iterator[Finding]:
         first, second = sample.instances[earlier], sample.instances[later]
         message = f"the same object as annotation {first.annotation_id}, of the same class"
         yield told(sample, second, "duplicate-instance", "warning", message, "remove one of them")
+    several = len({instance.label for instance in sample.instances}) > 1
+    for later, earlier in find_duplicates(sample, drawn, any_class=True).items() if several else ():
+        first, second = sample.instances[earlier], sample.instances[later]
+        if first.label != second.label:
+            message = f"the same object as annotation {first.annotation_id}, of another class"
+            yield told(sample, second, "two-classes", "warning", message, "remove the one of the wrong class")
 
 
-def find_duplicates(sample: Sample, drawn: list[Raster]) -> dict[int, int]:
-    """Index of a repetition → index of the instance it repeats, which is none itself. Crowds are left alone."""
+def find_duplicates(sample: Sample, drawn: list[Raster], any_class: bool = False) -> dict[int, int]:
+    """Index of a repetition → index of the instance it repeats, which is none itself. Crowds are left alone.
+
+    any_class: whatever the classes of the two.
+    """
     first: dict[tuple[int, Box, str | None], int] = {}
     found: dict[int, int] = {}
     for index, (instance, it) in enumerate(zip(sample.instances, drawn, strict=True)):
         if it.area and not instance.crowd:
-            same = first.setdefault((instance.label, it.box, it.rle["counts"] if it.rle else None), index)
+            label = 0 if any_class else instance.label
+            same = first.setdefault((label, it.box, it.rle["counts"] if it.rle else None), index)
             found |= {index: same} if same < index else {}
     rows = list(first.values())
-    labels = np.array([sample.instances[row].label for row in rows], dtype=np.int64)
+    labels = np.array([0 if any_class else sample.instances[row].label for row in rows], dtype=np.int64)
     kept = np.ones(len(rows), dtype=np.bool_)
     for later, candidates in _candidates([drawn[row] for row in rows], labels, kept):
         for earlier in candidates[kept[candidates]]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from condinst.config import Config
-from condinst.data.findings import Finding
+from condinst.data.findings import Finding, Severity
+from condinst.data.image import read_image
 from condinst.data.sample import AnnotatedData, Sample
 from condinst.doctor.classes import check_set
-from condinst.doctor.copies import Copy, Fingerprint, copies_between, copies_within
+from condinst.doctor.copies import Copy, Fingerprint, copies_between, copies_within, sure_copy
 from condinst.doctor.duplicates import check_duplicates
 from condinst.doctor.pictures import check_picture, find_unlisted
 from condinst.doctor.reach import check_reach
@@ -24,13 +25,13 @@ ORDER = ("error", "warning", "info")
 
 
 class Twins(NamedTuple):
-    """Two pictures of the same scene, each with its split; `finding` is about the second."""
+    """Two pictures of the same scene, each with its split; `finding` is about the second. sure: a copy beyond doubt."""
 
     finding: Finding
     first: Sample
     second: Sample
     splits: tuple[str, str]
-    exact: bool
+    sure: bool
 
 
 @dataclass(frozen=True)
@@ -126,21 +127,24 @@ def _find_twins(prints: Mapping[str, list[tuple[Sample, Fingerprint]]]) -> Itera
     for (name, ours), (other, theirs) in combinations(prints.items(), 2):
         for copy in copies_between([it for _, it in ours], [it for _, it in theirs]):
             first, second = ours[copy.first][0], theirs[copy.second][0]
-            yield Twins(_both_splits(copy, first, second, (name, other)), first, second, (name, other), copy.exact)
+            sure = copy.exact or sure_copy(read_image(first.path), read_image(second.path))
+            finding = _both_splits(copy, sure, first, second, (name, other))
+            yield Twins(finding, first, second, (name, other), sure)
     for name, own in prints.items():
         for copy in copies_within([it for _, it in own]):
             first, second = own[copy.first][0], own[copy.second][0]
             yield Twins(_repeated(copy, first, second), first, second, (name, name), copy.exact)
 
 
-def _both_splits(copy: Copy, first: Sample, second: Sample, names: tuple[str, str]) -> Finding:
-    what = "the same pixels as" if copy.exact else "much like"
-    message = f"in {names[1]}, shows {what} {_short(first.path, second.path)} in {names[0]}"
-    if copy.exact:
+def _both_splits(copy: Copy, sure: bool, first: Sample, second: Sample, names: tuple[str, str]) -> Finding:
+    what = "the same pixels as" if copy.exact else "a copy, turned or saved anew, of" if sure else "much like"
+    message = f"in {names[1]}, {'is' if sure and not copy.exact else 'shows'} {what} {_short(first.path, second.path)}"
+    if sure:
         remedy = "scores on it mean nothing: remove it from one of the splits"
-        return Finding("both-splits", "error", second.path, second.image_id, message, remedy)
-    remedy = "see whether it is a copy, turned or saved anew, and keep both in one split"
-    return Finding("both-splits", "warning", second.path, second.image_id, message, remedy)
+    else:
+        remedy = "see whether it is a copy or another picture of the same, and keep both in one split"
+    severity: Severity = "error" if sure else "warning"
+    return Finding("both-splits", severity, second.path, second.image_id, f"{message} in {names[0]}", remedy)
 
 
 def _repeated(copy: Copy, first: Sample, second: Sample) -> Finding:

@@ -148,7 +148,8 @@ def _repair_instance(instance: Instance, sample: Sample, note: Note) -> Instance
 
     drawn = draw_one(instance, sample.height, sample.width)
     if not drawn.area:
-        did("zero-area", "removed: covers no pixel of the picture")
+        outside = excess(sample, instance) > STICKS_OUT
+        did("outside" if outside else "zero-area", "removed: covers no pixel of the picture")
         return None
     repaired = instance
     if any(found and not found[0].startswith("Ring") for found in map(crossing, _parts(instance))):

@@ -48,7 +48,7 @@ def draw_one(instance: Instance, height: int, width: int) -> Raster:
 def check_shapes(sample: Sample, drawn: list[Raster]) -> Iterator[Finding]:
     """What is wrong with each instance by itself; `drawn` is what `draw` made of them."""
     for instance, as_drawn in zip(sample.instances, drawn, strict=True):
-        outside = _find_outside(sample, instance)
+        outside = _find_outside(sample, instance, as_drawn)
         if outside is not None:
             yield outside
         if not as_drawn.area:
@@ -117,12 +117,11 @@ def box_ious(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float
     return ious
 
 
-def _find_outside(sample: Sample, instance: Instance) -> Finding | None:
+def _find_outside(sample: Sample, instance: Instance, drawn: Raster) -> Finding | None:
     pixels = excess(sample, instance)
     if pixels <= STICKS_OUT:
         return None
-    x0, y0, x1, y1 = clip_box(instance.box, sample.height, sample.width)
-    if x0 >= x1 or y0 >= y1:
+    if not drawn.area:  # nor does a box of no area in the picture have one as drawn
         message = f"lies outside the picture of {sample.width}×{sample.height} pixels, by up to {pixels:.0f}"
         remedy = "is it that of another picture, or of another size of this one?"
         return told(sample, instance, "outside", "error", message, remedy)

@@ -24,25 +24,30 @@ def treat(examination: Examination, source: Path, out: Path) -> list[Change]:
     for name, data in examination.splits.items():
         changes += done_by_reader(examination.told.get(name, ()), data)
         splits[name] = repair_set(data, examination.findings, changes.append)
-    splits = _separate(unite_classes(splits, changes.append) if splits else {}, examination, changes)
-    first = next(iter(splits), None)
-    if first is None or not any(sample.instances for sample in splits[first].samples):
-        raise DataError(f"{source}: nothing would be left to train on; --fix cannot help, see the findings")
+    _refuse_nothing(splits, source)
+    splits = _separate(unite_classes(splits, changes.append), examination, changes)
+    _refuse_nothing(splits, source)
     return write_copy(splits, changes, source, out)
+
+
+def _refuse_nothing(splits: Mapping[str, AnnotatedData], source: Path) -> None:
+    first = next(iter(splits.values()), None)
+    if first is None or all(it.crowd for sample in first.samples for it in sample.instances):
+        raise DataError(f"{source}: nothing would be left to train on; --fix cannot help, see the findings")
 
 
 def _separate(
     splits: Mapping[str, AnnotatedData], examination: Examination, changes: list[Change]
 ) -> dict[str, AnnotatedData]:
-    """Without the pictures that a later split has, too, pixel by pixel: what is measured on stays as it was."""
+    """Without the pictures of which a later split has a sure copy: what is measured on stays as it was."""
     separate = dict(splits)
     for twins in examination.twins:
         earlier, later = twins.splits
-        if earlier == later or not twins.exact:
+        if earlier == later or not twins.sure:
             continue
         kept = tuple(it for it in separate[earlier].samples if it.path != twins.first.path)
         if len(kept) < len(separate[earlier].samples):
-            what = f"left out of {earlier}: {twins.second.path.name} in {later} has the same pixels"
+            what = f"left out of {earlier}: {twins.second.path.name} in {later} shows the same"
             changes.append(Change("both-splits", twins.first.path, twins.first.image_id, what))
             separate[earlier] = replace(separate[earlier], samples=kept)
     return separate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from PIL import Image
 from condinst.data.image import read_image, read_orientation
 from condinst.data.new_folder import new_folder
 from condinst.data.sample import AnnotatedData
-from condinst.data.write_coco import write_coco
+from condinst.data.write_coco import new_names, write_coco
 from condinst.doctor.repair import Change
 
 CHANGES = "changes.json"
@@ -36,13 +36,25 @@ def write_copy(splits: Mapping[str, AnnotatedData], changes: list[Change], sourc
                 what = f"turned upright from EXIF orientation {orientation} and saved as PNG"
                 changes = [*changes, Change("exif-rotated", path, None, what)]
                 _save_upright(path, turned[path])
-        write_coco({name: _moved(data, turned) for name, data in splits.items()}, folder, False, Counter())
+        moved = {name: _moved(data, turned) for name, data in splits.items()}
+        changes = [*changes, *_renamed(splits, moved)]
+        write_coco(moved, folder, False, Counter())
         shutil.rmtree(aside, ignore_errors=True)
         document = {"source": str(source), "changes": [listed(change, source) for change in changes]}
-        (folder / CHANGES).write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+        text = json.dumps(document, ensure_ascii=False, indent=1)
+        # bytes of a path that are no UTF-8 become JSON's own escapes
+        (folder / CHANGES).write_text(text, encoding="utf-8", errors="backslashreplace")
         for file in [file for pattern in LEGAL if source.is_dir() for file in source.glob(pattern)]:
             shutil.copyfile(file, folder / file.name)
     return changes
+
+
+def _renamed(splits: Mapping[str, AnnotatedData], moved: Mapping[str, AnnotatedData]) -> Iterator[Change]:
+    """The pictures that cannot keep their name, as another has it or no text could hold it."""
+    for split, names in new_names(moved).items():
+        for sample, before, name in zip(splits[split].samples, moved[split].samples, names, strict=True):
+            if name != before.path.name:
+                yield Change("picture-name", sample.path, sample.image_id, f"is called {name} in the copy")
 
 
 def listed(change: Change, source: Path) -> dict[str, Any]:

@@ -62,8 +62,7 @@ def make_plan(
     measured: there is data to measure on. fine_tuned: training begins with a trained model.
     """
     lines = [_words_on_data(statistics)]
-    for step in (_choose_size, _choose_limits):
-        config = step(config, given, statistics)
+    config = suit_data(config, given, statistics)
     workers = min(machine.cores // 2, MOST_WORKERS)
     config = _set(config, given, {"train.precision": machine.precision, "train.workers": workers})
     each = weigh(config)
@@ -71,6 +70,11 @@ def make_plan(
     config = _choose_length(config, given, statistics, measured)
     config = _choose_rate(config, given, fine_tuned)
     return Plan(config, (*lines, *_words(config, statistics, machine, each, fine_tuned)))
+
+
+def suit_data(config: Config, given: frozenset[str], statistics: Statistics) -> Config:
+    """Replace what follows from the data alone, the size of the input and the limits of detection, but for `given`."""
+    return _choose_limits(_choose_size(config, given, statistics), given, statistics)
 
 
 def _set(config: Config, given: frozenset[str], values: dict[str, Any]) -> Config:
