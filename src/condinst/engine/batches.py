@@ -91,6 +91,7 @@ def make_steps(start: int, config: Config, data: AnnotatedData, accelerator: Acc
 def _prepare_worker(_: int) -> None:
     """The end of a run is the main process's affair: of Ctrl-C the others would each print a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # with which the main process ends it
     sys.excepthook = _tell_all_but_lost_connections  # for multiprocessing's own threads; other errors are sent over
 
 
