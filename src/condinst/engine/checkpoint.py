@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ def save_checkpoint(folder: Path, iteration: int, weights: dict[str, nn.Module],
         for name, module in weights.items():
             tensors = {key: value.contiguous() for key, value in module.state_dict().items()}
             save_file(tensors, temporary / f"{name}.safetensors")
-        with (temporary / "state.pt").open("wb") as file:  # of a full disk, Python's file says so; torch's own does not
-            torch.save(state | {"iteration": iteration}, file)
+        content = BytesIO()  # torch's own writer does not say that a disk is full
+        torch.save(state | {"iteration": iteration}, content)
+        (temporary / "state.pt").write_bytes(content.getbuffer())
         flush_folder(temporary)
         if final.exists():  # of an earlier run in the same folder
             os.replace(final, aside)
