@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -226,3 +229,32 @@ def test_first_weights_that_saw_other_pictures_are_told(run: Run, recipe: Path, 
     outcome = run(*words, "--out", tmp_path / "alike", *seen.split(" "))
     assert outcome.exit_code == 0, outcome.output
     assert "note:" not in outcome.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends the process itself")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_in_one_line(
+    run: Run, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    def stopped(*_: object) -> None:
+        (tmp_path / "run" / "checkpoint-00000003").mkdir()
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+    monkeypatch.setattr("condinst.engine.train.train", stopped)
+    outcome = run("train", "--data", NUCLEI, "--recipe", recipe, "--out", tmp_path / "run")
+    line = error_of(outcome, code)
+    assert line == "interrupted: the checkpoint of iteration 3 is kept; --resume goes on from it"
+
+
+def test_a_resumed_run_tells_what_changed(run: Run, recipe: Path, tmp_path: Path) -> None:
+    words = ("train", "--data", NUCLEI / "train.json", "--recipe", recipe, "--out", tmp_path / "run")
+    assert run(*words).exit_code == 0
+    weights = (tmp_path / "run" / "model.safetensors").read_bytes()
+    more = ("--resume", "model.fpn_channels=64")
+    assert "model.fpn_channels 32 → 64" in error_of(run(*words, *more), 2)
+    assert "has done 2" in error_of(run(*words, "--resume", "train.iterations=1"), 2)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
+    outcome = run(*words, "--resume", "train.seed=4")
+    assert outcome.exit_code == 0
+    assert "note: changed since this run was last started: train.seed 0 → 4" in outcome.stderr

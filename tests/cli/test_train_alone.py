@@ -22,7 +22,7 @@ from PIL import Image
 from typer.testing import Result
 
 from condinst.config import Config
-from condinst.engine.checkpoint import list_checkpoints
+from condinst.engine.stop import list_checkpoints
 from condinst.recipes import load_recipe
 from condinst.weights.folder import load_model
 

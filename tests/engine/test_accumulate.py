@@ -6,22 +6,25 @@ import json
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
 
 from condinst.config import Config
+from condinst.data.batch import Batch
 from condinst.data.coco import read_coco
 from condinst.data.sample import AnnotatedData
 from condinst.engine import train as engine
-from condinst.engine.batches import BatchKeys, make_steps
-from condinst.engine.losses import prepare
+from condinst.engine.batches import BatchKeys, make_steps, pad_alike
+from condinst.engine.losses import _shares, prepare
 from condinst.engine.processes import make_accelerator
 from condinst.engine.train import forget_masks, train
 from condinst.model.condinst import CondInst
+from condinst.structures import Images
 from condinst.training.sampling import Sampling, choose_positives, count_positives
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
@@ -143,3 +146,44 @@ def test_the_rule_is_documented_by_its_settings(tmp_path: Path, data: AnnotatedD
         assert [len(step) for step in steps] == [parts] * 3
         seen.append(json.dumps([[key for one in step for key in one.keys] for step in steps]))
     assert len(set(seen)) == 1
+
+
+class Rank:
+    """One of several processes, told beforehand what the others have."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, number: int, everyone: list[torch.Tensor]) -> None:
+        self.number, self.everyone, self.num_processes = number, everyone, len(everyone)
+
+    def reduce(self, mine: torch.Tensor, kind: str) -> torch.Tensor:
+        assert kind == "sum"
+        assert mine == self.everyone[self.number].sum()
+        return torch.stack([one.sum() for one in self.everyone]).sum()
+
+    def gather(self, mine: torch.Tensor) -> torch.Tensor:
+        assert torch.equal(mine, self.everyone[self.number][None])
+        return torch.stack(self.everyone)
+
+
+@pytest.mark.parametrize("counts", [[[3, 5], [0, 12]], [[7], [1]], [[0], [0]], [[4, 4, 4]]])
+def test_masks_weigh_alike_in_all_processes(counts: list[list[int]]) -> None:
+    """The mean over parts and processes of share · mean is the mean over all masks."""
+    everyone = [torch.tensor(mine) for mine in counts]
+    values = [[torch.rand(count).double() for count in mine] for mine in counts]
+    terms = []
+    for number, mine in enumerate(everyone):
+        shares = _shares(list(mine.unbind()), cast(Accelerator, Rank(number, everyone)))
+        terms += [share * one.sum() / max(len(one), 1) for share, one in zip(shares, values[number], strict=True)]
+    every = torch.cat([one for mine in values for one in mine])
+    assert float(torch.stack(terms).mean()) == pytest.approx(float(every.sum() / max(len(every), 1)))
+
+
+def test_processes_pad_to_one_size() -> None:
+    sizes = [torch.tensor([64, 96]), torch.tensor([96, 32])]
+    for number, (height, width) in enumerate(size.tolist() for size in sizes):
+        batch = Batch(Images(torch.ones(1, 3, height, width), ((height, width),), ((height, width),)), ())
+        padded = pad_alike(batch, cast(Accelerator, Rank(number, sizes))).images
+        assert padded.tensor.shape == (1, 3, 96, 96)
+        assert padded.tensor.sum() == 3 * height * width == padded.tensor[:, :, :height, :width].sum()
+        assert padded.sizes == ((height, width),)

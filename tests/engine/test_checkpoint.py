@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from condinst.engine import checkpoint
-from condinst.engine.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from condinst.engine.checkpoint import load_checkpoint, save_checkpoint
+from condinst.engine.stop import list_checkpoints
 from condinst.errors import ModelError
 
 

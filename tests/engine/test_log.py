@@ -24,8 +24,10 @@ def test_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     told: list[tuple[dict[str, float], int]] = []
     with TrainingLog(tmp_path / "log.csv", 0, 5, 2, 4, lambda row, step: told.append((dict(row), step))) as log:
         for iteration in range(1, 6):
-            log.step(iteration, {"mask": iteration, "lr": 0.5})
+            log.step(iteration, {"mask": iteration, "pairwise": 0.0, "lr": 0.5})
     lines = capsys.readouterr().err.splitlines()
+    assert not any("pairwise" in line for line in lines)  # masks alone have no such loss; the table has it
+    assert {row["pairwise"] for row in table(tmp_path / "log.csv")} == {"0"}
     assert [line.split()[0] for line in lines] == ["2/5", "4/5", "5/5"]
     assert all(" mask " in line and " left " in line and " images_per_second " in line for line in lines)
     assert [(row["iteration"], row["mask"]) for row in table(tmp_path / "log.csv")] == [

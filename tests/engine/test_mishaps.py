@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from condinst.config import TrainConfig
 from condinst.engine import checkpoint
-from condinst.engine.checkpoint import list_checkpoints, save_checkpoint
+from condinst.engine.checkpoint import save_checkpoint
 from condinst.engine.fit import fit
+from condinst.engine.stop import list_checkpoints
 from condinst.errors import CondinstError
 
 

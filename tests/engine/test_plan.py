@@ -121,6 +121,7 @@ def test_batch_from_memory(megabytes: float, processes: int, expected: tuple[int
     train = plan(of(), megabytes=megabytes, machine=MACHINE._replace(processes=processes)).config.train
     assert (train.batch_size, train.accumulate) == expected
     assert train.batch_size % processes == 0
+    assert train.sync_norms == ("all" if processes > 1 else "none")
 
 
 def test_length_and_what_counts_in_it() -> None:

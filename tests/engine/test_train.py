@@ -24,8 +24,8 @@ from condinst.data.sample import AnnotatedData
 from condinst.data.truth import draw_truth
 from condinst.engine import processes
 from condinst.engine import train as engine
-from condinst.engine.checkpoint import list_checkpoints
 from condinst.engine.losses import Part
+from condinst.engine.stop import list_checkpoints
 from condinst.engine.train import forget_masks, train
 from condinst.errors import CondinstError, DataError, ModelError, UsageError
 from condinst.evaluation.evaluate import evaluate

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from condinst.engine.build import synchronise_norms
+from condinst.engine.shared_norm import SharedNorm
 from condinst.errors import UsageError
 from condinst.model.condinst import CondInst
 from condinst.recipes import load_recipe
@@ -40,7 +41,12 @@ SMALL = [
 ]
 # name → recipe, pictures, settings, terms that must be equal
 CASES = {
-    "different": ("condinst-r50-1x", PICTURES, ["loss.mask_weight=0"], ("classification", "box", "quality", "total")),
+    "different": (
+        "condinst-r50-1x",
+        PICTURES,
+        ["targets.max_mask_positives=5000", "train.sync_norms=all"],
+        ("classification", "box", "quality", "mask", "total", "grad_norm"),
+    ),
     "equal": (
         "condinst-r50-3x-sem",
         PICTURES[:1],
@@ -107,10 +113,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def test_two_processes_equal_one(folder: Path) -> None:
     """The same losses and weights from the same global batch, one picture a process.
 
-    Two things cannot be equal in general, by design: batch norm in the mask branch sees its own process's pictures, and
-    the mask term is the mean over its own process's positives, as published. So the first case has two different
-    pictures and leaves the mask out of the sum: class, box and quality must agree although the positives are shared
-    unevenly. The others have the same picture twice, where both means are the same: every term must agree.
+    The first case has two different pictures, whose positives are shared unevenly, and shared norms: every term must
+    agree. The others have the same picture twice, which needs none.
     """
     for count in (1, 2):
         runs = []
@@ -210,5 +214,10 @@ def test_where_norms_cannot_or_need_not_be_shared() -> None:
     model = bifpn()
     synchronise_norms(model, "all", processes(1, "cpu"))
     assert not any(isinstance(norm, nn.SyncBatchNorm) for norm in norms(model))
-    with pytest.raises(UsageError, match=r"train.sync_norms=pyramid: torch shares norms on GPUs only; set .*=none"):
-        synchronise_norms(model, "pyramid", processes(2, "cpu"))
+    synchronise_norms(model, "pyramid", processes(2, "cpu"))
+    assert all(isinstance(norm, SharedNorm) for norm in norms(model.fpn))
+    assert not any(isinstance(norm, SharedNorm) for norm in norms(model.mask_branch))
+    for norm in norms(model.backbone):
+        norm.training = True
+    with pytest.raises(UsageError, match=r"sync_norms=all: backbone.* is shared on GPUs only; set"):
+        synchronise_norms(model, "all", processes(2, "cpu"))

@@ -174,6 +174,16 @@ def test_boxes_without_masks_are_measured_as_boxes(tmp_path: Path) -> None:
     assert not any("no mask" in note for note in whole.notes)
 
 
+def test_nothing_annotated_is_told(tmp_path: Path) -> None:
+    folder = Path(__file__).parent.parent / "data" / "nuclei"
+    document = json.loads((folder / "val.json").read_bytes()) | {"annotations": []}
+    (tmp_path / "val.json").write_text(json.dumps(document))
+    data = read_coco(tmp_path / "val.json", folder / "images")
+    found = evaluate(data, Perturbed(folder / "val.json", folder / "images"))
+    assert found.segm.AP == found.bbox.AP == -1
+    assert any("no object is annotated" in note for note in found.notes)
+
+
 def test_a_lower_limit_of_the_predictor_is_refused() -> None:
     annotations, images = DATA / "nuclei" / "val.json", DATA / "nuclei" / "images"
     with pytest.raises(UsageError, match="max_detections is 1000, but the predictor keeps 100"):

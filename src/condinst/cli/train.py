@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from condinst.data.sample import AnnotatedData
     from condinst.weights.folder import Stored
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 def train(
@@ -61,6 +61,7 @@ def train(
     from condinst.cli.output import make_folder
     from condinst.data.open import open_data
     from condinst.engine.settings import base_settings
+    from condinst.engine.stop import Terminated, terminable
 
     overrides = settings or []
     out = out or Path("runs") / (Path(recipe).stem if recipe else data.resolve().stem)
@@ -73,10 +74,11 @@ def train(
     fresh = not out.exists()
     make_folder(out)
     try:
-        _run(config, None if recipe or earlier else overrides, annotated, measured_on, out, resume, stored)
-    except KeyboardInterrupt:
+        with terminable():
+            _run(config, None if recipe or earlier else overrides, annotated, measured_on, out, resume, stored)
+    except KeyboardInterrupt as stop:
         typer.echo(_words_on_interruption(out), err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
     finally:
         if fresh:
             _remove_empty(out)
@@ -127,7 +129,7 @@ def _earlier_settings(out: Path, overrides: list[str]) -> Config | None:
 
 
 def _words_on_interruption(out: Path) -> str:
-    from condinst.engine.checkpoint import last_iteration
+    from condinst.engine.stop import last_iteration
 
     iteration = last_iteration(out)
     kept = (

@@ -9,7 +9,9 @@ from types import TracebackType
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from condinst.config import Config
@@ -78,7 +80,7 @@ def make_steps(start: int, config: Config, data: AnnotatedData, accelerator: Acc
     )
     step: list[Batch] = []
     for batch in _plain_errors(loader):
-        moved = batch.to(accelerator.device)
+        moved = pad_alike(batch.to(accelerator.device), accelerator)
         if run.channels_last:
             tensor = moved.images.tensor.contiguous(memory_format=torch.channels_last)
             moved = moved._replace(images=moved.images._replace(tensor=tensor))
@@ -88,9 +90,22 @@ def make_steps(start: int, config: Config, data: AnnotatedData, accelerator: Acc
             step = []
 
 
+def pad_alike(batch: Batch, accelerator: Accelerator) -> Batch:
+    """Padded to the largest picture of all processes: what the network sees of a picture depends on its padding."""
+    if accelerator.num_processes == 1:
+        return batch
+    tensor = batch.images.tensor
+    height, width = tensor.shape[-2:]
+    sizes: Tensor = accelerator.gather(torch.tensor([[height, width]], device=accelerator.device))
+    most_high, most_wide = sizes.amax(dim=0).tolist()
+    padded = F.pad(tensor, (0, most_wide - width, 0, most_high - height))
+    return batch._replace(images=batch.images._replace(tensor=padded))
+
+
 def _prepare_worker(_: int) -> None:
     """The end of a run is the main process's affair: of Ctrl-C the others would each print a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # with which the main process ends it
     sys.excepthook = _tell_all_but_lost_connections  # for multiprocessing's own threads; other errors are sent over
 
 

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from timm.layers.norm_act import convert_sync_batchnorm
 
 from condinst.config import Config
+from condinst.engine.shared_norm import share_norms
 from condinst.errors import ModelError, UsageError, first_line
 from condinst.model.condinst import CondInst
 from condinst.weights.backbone import IMAGENET, differences, load_first_weights
@@ -58,13 +59,19 @@ def _build(config: Config) -> CondInst:
 
 
 def synchronise_norms(model: CondInst, which: str, accelerator: Accelerator) -> None:
-    """Let batch norms share their statistics over processes; raises UsageError where torch cannot do it."""
+    """Let batch norms share their statistics over processes; raises UsageError for those that cannot."""
     if which == "none" or accelerator.num_processes == 1:
         return
-    if accelerator.device.type == "cpu":
-        raise UsageError(f"train.sync_norms={which}: torch shares norms on GPUs only; set train.sync_norms=none")
-    # timm's, which knows its own norms
-    convert_sync_batchnorm(model.fpn if which == "pyramid" else model)  # type: ignore[no-untyped-call]
+    part = model.fpn if which == "pyramid" else model
+    if accelerator.device.type != "cpu":
+        convert_sync_batchnorm(part)  # type: ignore[no-untyped-call]  # timm's, which knows its own norms
+        return
+    others = share_norms(part)
+    if others:
+        raise UsageError(
+            f"train.sync_norms={which}: {others[0]} is shared on GPUs only; set model.backbone.norm=affine or "
+            "train.sync_norms=none"
+        )
 
 
 def _remarks(model: CondInst, config: Config) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from condinst.engine.stop import NAME, list_checkpoints
 from condinst.errors import CondinstError, ModelError, first_line
 
-NAME = "checkpoint-{:08d}"
 PARTIAL = ".checkpoint-*"  # what a killed process leaves
 
 
@@ -33,7 +34,9 @@ def save_checkpoint(folder: Path, iteration: int, weights: dict[str, nn.Module],
         for name, module in weights.items():
             tensors = {key: value.contiguous() for key, value in module.state_dict().items()}
             save_file(tensors, temporary / f"{name}.safetensors")
-        torch.save(state | {"iteration": iteration}, temporary / "state.pt")
+        content = BytesIO()  # torch's own writer does not say that a disk is full
+        torch.save(state | {"iteration": iteration}, content)
+        (temporary / "state.pt").write_bytes(content.getbuffer())
         flush_folder(temporary)
         if final.exists():  # of an earlier run in the same folder
             os.replace(final, aside)
@@ -73,17 +76,6 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints of a run, oldest first."""
-    return sorted(folder.glob("checkpoint-????????"))
-
-
-def last_iteration(folder: Path) -> int:
-    """That of the newest complete checkpoint; 0 without one."""
-    found = list_checkpoints(folder)
-    return int(found[-1].name.rpartition("-")[2]) if found else 0
 
 
 def load_checkpoint(path: Path, weights: dict[str, nn.Module]) -> dict[str, Any]:

@@ -91,7 +91,8 @@ class TrainingLog:
         append_row(self.path, row)
         if self.tell is not None:
             self.tell({f"train/{name}": value for name, value in row.items() if name != ITERATION}, iteration)
-        words = "  ".join(f"{name} {_short(value)}" for name, value in row.items() if name != ITERATION)
+        # a loss of exactly 0 is one that this data or network does not have
+        words = "  ".join(f"{name} {_short(value)}" for name, value in row.items() if name != ITERATION and value)
         if self.live is not None:
             self.words.plain = words
         else:

@@ -27,7 +27,7 @@ class Part(NamedTuple):
     """A batch ready for the network: one of those whose gradients make a step.
 
     norms: means over all parts and processes. mask_share, semantic_share: what the mask terms and the semantic one,
-    each a mean over this part alone, weigh in the step; 1 where the step has one part.
+    each a mean over this part alone, weigh in the step of all processes; 1 where that has one part.
     """
 
     batch: Batch
@@ -43,19 +43,22 @@ def prepare(batches: Sequence[Batch], config: Config, accelerator: Accelerator) 
     norms = torch.stack([torch.stack(measure_norms(one)) for one in targets]).mean(dim=0)
     positives, centerness = accelerator.reduce(norms, "mean")
     sampling, most = config.targets.mask_sampling, config.targets.max_mask_positives
-    masks = _shares([count_positives(one, sampling, most) for one in targets])
-    semantic = _shares([(one.semantic >= 0).sum() for one in targets])
+    masks = _shares([count_positives(one, sampling, most) for one in targets], accelerator)
+    semantic = _shares([(one.semantic >= 0).sum() for one in targets], accelerator)
     return [
         Part(batch, one, Norms(positives, centerness), mask_share, semantic_share)
         for batch, one, mask_share, semantic_share in zip(batches, targets, masks, semantic, strict=True)
     ]
 
 
-def _shares(counts: list[Tensor]) -> list[Tensor]:
+def _shares(counts: list[Tensor], accelerator: Accelerator) -> list[Tensor]:
     """Each part's divisor over what it would be for the whole step, per part; neither is ever less than one."""
+    parts = len(counts) * accelerator.num_processes
+    if parts == 1:
+        return [torch.ones_like(counts[0], dtype=torch.float32)]
     stacked = torch.stack(counts).float()
-    whole = stacked.sum().clamp(min=1) / len(counts)
-    return list((stacked.clamp(min=1) / whole).unbind()) if len(counts) > 1 else [torch.ones_like(whole)]
+    total: Tensor = accelerator.reduce(stacked.sum(), "sum")
+    return list((stacked.clamp(min=1) / (total.clamp(min=1) / parts)).unbind())
 
 
 def assign_batch(batch: Batch, config: Config) -> Targets:

@@ -65,6 +65,8 @@ def make_plan(
     config = suit_data(config, given, statistics)
     workers = min(machine.cores // 2, MOST_WORKERS)
     config = _set(config, given, {"train.precision": machine.precision, "train.workers": workers})
+    if machine.processes > 1:  # then they compute what one would
+        config = _set(config, given, {"train.sync_norms": "all"})
     each = weigh(config)
     config = _choose_batch(config, given, machine, each)
     config = _choose_length(config, given, statistics, measured)

@@ -19,7 +19,7 @@ from condinst.data.coco import skip_empty
 from condinst.data.sample import AnnotatedData
 from condinst.engine.batches import make_steps
 from condinst.engine.build import build_model
-from condinst.engine.checkpoint import last_iteration
+from condinst.engine.changes import compare_settings
 from condinst.engine.fit import Measure, Terms, fit
 from condinst.engine.folder import LAST, start_folder, write_picture
 from condinst.engine.log import Tell
@@ -28,6 +28,7 @@ from condinst.engine.nonfinite import save_parts
 from condinst.engine.pictures import draw_batch
 from condinst.engine.processes import make_accelerator
 from condinst.engine.scores import record_scores
+from condinst.engine.stop import last_iteration
 from condinst.engine.trackers import open_trackers
 from condinst.errors import CondinstError, DataError, UsageError, first_line
 from condinst.evaluation.evaluate import evaluate
@@ -65,9 +66,10 @@ def train(
     config = config.model_copy(update={"model": config.model.model_copy(update={"classes": data.classes})})
     accelerator = make_accelerator(config, folder)
     iteration = last_iteration(folder) if resume else 0
+    changes = compare_settings(folder, config, iteration) if iteration else []
     model, lines = build_model(config, accelerator, None if iteration else start)
     if iteration:  # what the first weights were is no longer true of it
-        lines = [f"going on from iteration {iteration} of {config.train.iterations}"]
+        lines = [f"going on from iteration {iteration} of {config.train.iterations}", *changes]
     if accelerator.is_main_process:
         lines += start_folder(folder, config, data, accelerator, iteration)
     for line in (*lines, *(f"note: {note}" for note in data.notes)):

@@ -105,6 +105,8 @@ def evaluate(
     boxed = count_boxed(data)
     if boxed:
         notes += (f"annotations with a box and no mask: {boxed}; only boxes are measured",)
+    if not any(not instance.crowd for sample in data.samples for instance in sample.instances):
+        notes += ("no object is annotated, so there is no AP; predictions are counted alone",)
     kinds = KINDS[:1] if boxed else KINDS
     scorers: dict[Kind, StreamingEval] = {kind: _start(kind, data, max_detections) for kind in kinds}
     detections = 0

@@ -52,7 +52,7 @@ def save_model(model: CondInst, config: Config, folder: Path, half: bool = False
         replace_files({folder / name: content for name, content in files.items()})
     except OSError as error:
         raise CondinstError(
-            f"{folder}: cannot be written ({error.strerror or error}); choose another folder"
+            f"{folder}: cannot be written ({error.strerror or error}); free some space or choose another folder"
         ) from error
 
 

@@ -1,0 +1,60 @@
+"""Batch norm whose statistics all CPU processes share; for GPUs torch has its own."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn import functional as differentiable
+
+
+class SharedNorm(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` over the pictures of all processes, which must have as many of the same size each."""
+
+    @classmethod
+    def of(cls, norm: nn.BatchNorm2d) -> SharedNorm:
+        """One with the same parameters, statistics and names."""
+        shared = cls(norm.num_features, norm.eps, norm.momentum)
+        shared.__dict__.update(norm.__dict__)
+        return shared
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) → the same shape and dtype."""
+        if not self.training:
+            return super().forward(input)
+        values = input.float()
+        mean = average(values.mean(dim=(0, 2, 3)))
+        centred = values - mean[:, None, None]
+        variance = average(centred.square().mean(dim=(0, 2, 3)))
+        self._remember(mean, variance, values[:, 0].numel() * dist.get_world_size())
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
+
+
+def average(values: Tensor) -> Tensor:
+    """Over the processes, with a gradient."""
+    total: Tensor = differentiable.all_reduce(values)  # type: ignore[no-untyped-call]
+    return total / dist.get_world_size()
+
+
+def share_norms(part: nn.Module) -> list[str]:
+    """Replace plain batch norms within `part`; the names of norms of other kinds that learn their statistics."""
+    for parent in list(part.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.BatchNorm2d:
+                parent.register_module(name, SharedNorm.of(child))
+    return [
+        name
+        for name, norm in part.named_modules()
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.training and not isinstance(norm, SharedNorm)
+    ]
