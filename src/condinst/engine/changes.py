@@ -11,7 +11,15 @@ from condinst.weights.names import CONFIG_FILE
 
 MOST = 6  # changes named in one line
 # what a run yields does not depend on these
-HARMLESS = ("about.", "train.workers", "train.log_every", "train.checkpoint_every", "train.trackers", "train.half")
+HARMLESS = (
+    "about.",
+    "train.workers",
+    "train.recompute",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.trackers",
+    "train.half",
+)
 
 
 def compare_settings(folder: Path, now: Config, iteration: int) -> list[str]:
