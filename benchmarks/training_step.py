@@ -26,6 +26,7 @@ from busy import CLASSES, busy_config, busy_model, busy_picture
 from measure import (
     REFERENCE,
     RESULTS,
+    ROOT,
     Device,
     KeepPages,
     Out,
@@ -44,8 +45,10 @@ from torch import Tensor, nn
 
 from condinst.config import Config
 from condinst.data.batch import Batch, Collate, Example
+from condinst.data.coco import read_coco
 from condinst.data.sample import Array8, Instance, Polygons, Sample
 from condinst.data.truth import draw_truth
+from condinst.engine.batches import make_steps
 from condinst.engine.losses import condinst_losses, prepare
 from condinst.engine.optimizer import make_optimizer
 from condinst.engine.processes import make_accelerator
@@ -55,6 +58,8 @@ from condinst.training.targets import assign
 
 OURS, OURS_BF16, OURS_LEAN = "float32, channels_last", "bf16, channels_last", "bf16, channels_last, recompute"
 PICTURES, INSTANCES, SIZE = 2, 14, (800, 1333)
+BATCHES = 30  # that are loaded to see how long one takes
+COCO = ROOT / "tests" / "data" / "coco_mini"
 SIDES = (48, 72, 100, 144, 200, 280, 400)  # pixels: one instance of each in every picture
 SETTINGS: dict[str, list[str]] = {
     REFERENCE: [],
@@ -78,6 +83,8 @@ def main(
         "model": "ResNet-50-FPN, 80 classes, norms and the first stage frozen, SGD",
         "batch": f"{PICTURES} pictures of {SIZE[0]}×{SIZE[1]} with {INSTANCES} instances",
         "positives": str(count_positives()),
+        "data loading": ", ".join(f"{load_batch(workers):.0f} ms a batch by {workers} workers" for workers in (0, 1, 2))
+        + f"; {PICTURES} pictures of COCO read from JPEG, resized to 640–800 px and flipped, their polygons drawn",
     }
     save("training_step", device, settings, measurements, out, keep_pages)
 
@@ -98,6 +105,18 @@ def contestant(who: str, device: str) -> Work:
     pictures = [busy_picture(*SIZE) for _ in samples]
     batch_of = partial(reference_batch if who == REFERENCE else our_batch, samples, pictures, config)
     return partial(step, who == REFERENCE, model, optimizer, batch_of, config, accelerator)
+
+
+def load_batch(workers: int) -> float:
+    """Milliseconds between two batches of real pictures that nothing but the loop itself waits for."""
+    overrides = [f"train.workers={workers}", f"train.batch_size={PICTURES}", f"train.iterations={BATCHES + 1}"]
+    config = busy_config().with_overrides(overrides)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    steps = make_steps(0, config, read_coco(COCO / "train.json", COCO / "images"), make_accelerator(config))
+    next(steps)  # workers start
+    start = time.perf_counter()
+    done = len(list(steps))
+    return 1000 * (time.perf_counter() - start) / done
 
 
 def step(
