@@ -36,7 +36,7 @@ KEPT_PAGES = {
     "MALLOC_MMAP_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "500000000",
 }
-PROCESSES = 3  # that measure one contestant's memory
+PROCESSES = 2  # that measure one contestant's memory
 PACKAGES = ("condinst", "torch", "torchvision", "timm", "numpy", "pillow", "hotcoco", "pycocotools", "ultralytics")
 REFERENCE, EXACT, FAST, COMPILED = "reference", "exact", "fast", "compiled"  # the last three: modes of the predictor
 
