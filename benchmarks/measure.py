@@ -13,8 +13,10 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
@@ -36,6 +38,7 @@ KEPT_PAGES = {
     "MALLOC_MMAP_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "500000000",
 }
+TURN = "turn:"  # begins what a contestant's process says of a run
 PROCESSES = 2  # that measure one contestant's memory
 PACKAGES = ("condinst", "torch", "torchvision", "timm", "numpy", "pillow", "hotcoco", "pycocotools", "ultralytics")
 REFERENCE, EXACT, FAST, COMPILED = "reference", "exact", "fast", "compiled"  # the last three: modes of the predictor
@@ -125,6 +128,67 @@ def race(
     return [show(measurement(name, who, "ms", values, at)) for (name, who), values in times.items()]
 
 
+def race_apart(
+    module: str, function: str, what: str, contestants: Mapping[str, Mapping[str, Any]], rounds: int, device: str
+) -> list[Measurement]:
+    """As `race`, each contestant in a process of its own: what the allocator learnt from one says nothing to another.
+
+    `function` of the benchmark `module` makes a contestant from `device` and its arguments, by name in `contestants`.
+    """
+    times: dict[tuple[str, str], list[float]] = {}
+    with ExitStack() as stack:
+        # one after the other: each is made and warmed up while none of the others runs
+        runs = {
+            who: stack.enter_context(_own_process(module, function, device, given))
+            for who, given in contestants.items()
+        }
+        for _ in range(rounds):
+            for who, run in runs.items():
+                whole, parts = run()
+                times.setdefault((what, who), []).append(whole)
+                for part, milliseconds in parts.items():
+                    times.setdefault((f"{what}, {part}", who), []).append(milliseconds)
+    return [show(measurement(name, who, "ms", values)) for (name, who), values in times.items()]
+
+
+@contextmanager
+def _own_process(
+    module: str, function: str, device: str, arguments: Mapping[str, Any]
+) -> Iterator[Callable[[], tuple[float, Mapping[str, float]]]]:
+    """Runs a contestant that has been made and warmed up: milliseconds in all and by part."""
+    line = _line("turn.py", module, function, device, arguments)
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def answer() -> str:
+            for words in process.stdout or ():
+                if words.startswith(TURN):
+                    return words.removeprefix(TURN)
+            said.seek(0)
+            raise CondinstError(f"{module}.{function}({arguments}): {_last_line(said.read(), process.wait())}")
+
+        def run() -> tuple[float, Mapping[str, float]]:
+            print(file=process.stdin, flush=True)
+            whole, parts = json.loads(answer())
+            return whole, parts
+
+        answer()
+        yield run
+
+
+def _line(script: str, module: str, function: str, device: str, arguments: Mapping[str, Any]) -> list[str]:
+    path = str(Path(__file__).with_name(script))
+    return [sys.executable, path, module, function, device, str(torch.get_num_threads()), json.dumps(dict(arguments))]
+
+
+def _last_line(said: str, code: int) -> str:
+    return (said.strip().splitlines() or [f"ended by {code}"])[-1]
+
+
 def measurement(what: str, who: str, unit: Unit, values: Sequence[float], at: float = 0) -> Measurement:
     """Rounded to four digits behind the point."""
     rounded = tuple(round(value, 4) for value in values)
@@ -161,14 +225,12 @@ def peak_memory(
     unused pages are given back to the system before each run, then the kernel's high-water mark is reset. On a graphics
     card it is what torch allocates there.
     """
-    script = str(Path(__file__).with_name("peak.py"))
-    line = [sys.executable, script, module, function, device, str(torch.get_num_threads()), json.dumps(arguments)]
+    line = _line("peak.py", module, function, device, arguments)
     peaks = []
     for _ in range(processes):
         done = subprocess.run(line, capture_output=True, text=True, check=False)
         if done.returncode:
-            said = done.stderr.strip().splitlines() or [f"ended by {done.returncode}"]
-            raise CondinstError(f"{module}.{function}({arguments}): {said[-1]}")
+            raise CondinstError(f"{module}.{function}({arguments}): {_last_line(done.stderr, done.returncode)}")
         peaks.append(float(done.stdout.splitlines()[-1]) / 1e6)
     return show(measurement(f"{what}, peak memory", who, "MB", peaks, at))
 

@@ -31,7 +31,7 @@ from measure import (
     Work,
     check_device,
     peak_memory,
-    race,
+    race_apart,
     run_benchmark,
     save,
     set_threads,
@@ -68,7 +68,8 @@ def main(
     set_threads(threads)
     measurements: list[Measurement] = []
     for what, names in ((AT_800, [*MODES, MASK_RCNN]), (AT_640, [*MODES, *YOLOS])):
-        measurements += race({who: contestant(what, who, device) for who in names}, what, rounds, device)
+        contestants = {who: {"what": what, "who": who} for who in names}
+        measurements += race_apart("rivals", "contestant", what, contestants, rounds, device)
         for who in () if keep_pages else names:
             measurements.append(peak_memory("rivals", "contestant", what, who, device, {"what": what, "who": who}))
     settings = {

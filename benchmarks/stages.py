@@ -35,6 +35,7 @@ from measure import (
     check_device,
     peak_memory,
     race,
+    race_apart,
     run_benchmark,
     save,
     set_threads,
@@ -107,8 +108,8 @@ def contestant(who: str, height: int, width: int, device: str, detections: int =
 
 
 def end_to_end(size: tuple[int, int], rounds: int, device: str) -> list[Measurement]:
-    contestants = {who: contestant(who, *size, device) for who in WHO}
-    return race(contestants, title(size), rounds, device)
+    contestants = {who: {"who": who, "height": size[0], "width": size[1]} for who in WHO}
+    return race_apart("stages", "contestant", title(size), contestants, rounds, device)
 
 
 def _run_reference(

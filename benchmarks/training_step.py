@@ -35,7 +35,7 @@ from measure import (
     Work,
     check_device,
     peak_memory,
-    race,
+    race_apart,
     run_benchmark,
     save,
     set_threads,
@@ -76,7 +76,8 @@ def main(
     check_device(device)
     set_threads(threads)
     what = "training step"
-    measurements = race({who: contestant(who, device) for who in SETTINGS}, what, rounds, device)
+    contestants = {who: {"who": who} for who in SETTINGS}
+    measurements = race_apart("training_step", "contestant", what, contestants, rounds, device)
     for who in () if keep_pages else SETTINGS:
         measurements.append(peak_memory("training_step", "contestant", what, who, device, {"who": who}))
     settings = {

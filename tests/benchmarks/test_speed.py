@@ -178,6 +178,7 @@ def test_contestants_run_in_turn(benchmarks: dict[str, ModuleType]) -> None:
 
 CHILD = """
 import os
+import time
 import numpy as np
 from measure import KeepPages, run_benchmark
 
@@ -188,6 +189,14 @@ def contestant(device, megabytes):
     def work():
         assert len(kept)
         runs.append(np.ones(round(megabytes * 1e6) // 8).sum() if not runs else 0.0)
+    return work
+
+def sleeper(device, ms):
+    runs = []
+    def work():
+        runs.append(time.sleep(ms / 1000))
+        print("noise")
+        return {"asleep": len(runs)}
     return work
 
 def main(keep_pages: KeepPages = False) -> None:
@@ -215,6 +224,17 @@ def test_peak_memory_is_that_of_the_run(benchmarks: dict[str, ModuleType], child
     assert [195 < value < 215 for value in peak.values] == [True, True]
     with pytest.raises(CondinstError, match="megabites"):
         measure.peak_memory("child", "contestant", "x", "me", "cpu", {"megabites": 200})
+
+
+def test_contestants_apart_run_in_turn(benchmarks: dict[str, ModuleType], child: Path) -> None:
+    measure = benchmarks["measure"]
+    found = measure.race_apart("child", "sleeper", "nap", {"a": {"ms": 30}, "b": {"ms": 1}}, 3, "cpu")
+    by_name = {(one.what, one.who): one for one in found}
+    assert set(by_name) == {(what, who) for what in ("nap", "nap, asleep") for who in "ab"}
+    assert by_name["nap", "a"].median >= 30 > by_name["nap", "b"].median >= 1
+    assert by_name["nap, asleep", "a"].values == (2, 3, 4)  # the first run warms up
+    with pytest.raises(CondinstError, match="megabites"):
+        measure.race_apart("child", "sleeper", "nap", {"a": {"megabites": 30}}, 3, "cpu")
 
 
 def test_benchmarks_run_with_the_stated_allocator(benchmarks: dict[str, ModuleType], child: Path) -> None:

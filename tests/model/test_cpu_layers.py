@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from condinst.config import Config
 from condinst.model import cpu_layers
 from condinst.model.condinst import CondInst
-from condinst.model.cpu_layers import OneDnnConv, arrange_for_cpu
+from condinst.model.cpu_layers import Ending, OneDnnConv, WideConv, arrange_for_cpu
 from condinst.model.fold import fold_norms
 from condinst.model.probe import find_pairs
 
@@ -171,3 +171,28 @@ def test_a_kernel_padded_on_two_sides_only_matches_tensorflow_s_rule() -> None:
     expected = F.conv2d(F.pad(picture, (0, 1, 0, 1)), conv.weight, conv.bias, 2, 0, 1, 3)
     found = arrange_for_cpu(Small(conv, after=nn.Identity).eval())(picture)[0]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(6, 6, 3, padding=1, groups=6),
+        nn.Conv2d(6, 6, 3, padding=1, stride=2, groups=6),
+        nn.Conv2d(6, 6, 5, padding=4, dilation=2, groups=6),
+        nn.Conv2d(6, 6, 4, padding=1, stride=2, groups=6),
+        nn.Conv2d(6, 6, 3, groups=6, bias=False),
+    ],
+)
+@pytest.mark.parametrize("height", [7, 40, 41])
+def test_strips_of_a_wide_convolution_make_the_whole(
+    conv: nn.Conv2d, height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = OneDnnConv(conv, conv.weight.detach(), conv.padding, Ending("relu", ()))
+    maps = torch.randn(2, 6, height, 24).bfloat16().contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        whole = layer(maps.float()).bfloat16()
+        for numbers in (1, 2 * 6 * 24 * 5, 2 * 6 * 24 * 12):  # one row at a time, and a few
+            monkeypatch.setattr(cpu_layers, "CACHED_NUMBERS", numbers)
+            made = WideConv(layer)(maps)
+            assert made.is_contiguous(memory_format=torch.channels_last)
+            torch.testing.assert_close(made, whole, rtol=2**-7, atol=1e-6)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from condinst.errors import UsageError
-from condinst.model.cpu_layers import OneDnnConv, arrange_for_cpu
+from condinst.model.cpu_layers import OneDnnConv, WideConv, arrange_for_cpu
 from condinst.model.deformable import DeformableConv
 from condinst.model.fold import fold_norms
 from condinst.structures import NetworkOutput
@@ -90,7 +90,7 @@ def _narrow(module: nn.Module, dtype: torch.dtype) -> None:
         module.set_submodule(name, nn.Identity())
     module.to(dtype)
     for name, layer in layers.items():
-        module.set_submodule(name, Wide(layer))
+        module.set_submodule(name, WideConv(layer) if isinstance(layer, OneDnnConv) else Wide(layer))
 
 
 def _stays_wide(part: nn.Module) -> bool:

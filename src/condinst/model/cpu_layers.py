@@ -25,6 +25,7 @@ class Ending(NamedTuple):
     bounds: tuple[float, ...]
 
 
+CACHED_NUMBERS = 2**18  # that a WideConv widens at a time, 1 MiB
 PLAIN = Ending("none", ())
 
 
@@ -73,11 +74,43 @@ class OneDnnConv(nn.Module):
         self.stride, self.dilation, self.groups = conv.stride, conv.dilation, conv.groups
 
     def forward(self, maps: Tensor) -> Tensor:
-        geometry = (self.padding, self.stride, self.dilation, self.groups)
+        return self.padded(maps, self.padding)
+
+    def padded(self, maps: Tensor, padding: tuple[int, ...]) -> Tensor:
+        """The same with another padding of (rows, columns)."""
+        geometry = (padding, self.stride, self.dilation, self.groups)
         answer: Tensor = torch.ops.mkldnn._convolution_pointwise(
             maps, self.weight, self.bias, *geometry, *self.ending, ""
         )
         return answer
+
+
+class WideConv(nn.Module):
+    """A convolution in float32 between neighbours of a narrower type, a few rows at a time.
+
+    What is widened then stays in the cache: for a depthwise convolution reading and writing it is most of the work.
+    """
+
+    def __init__(self, conv: OneDnnConv) -> None:
+        super().__init__()
+        self.layer = conv
+
+    def forward(self, maps: Tensor) -> Tensor:
+        (above, beside), down = self.layer.padding, self.layer.stride[0]
+        reach = self.layer.dilation[0] * (self.layer.weight.shape[2] - 1) + 1
+        height, row = maps.shape[2], maps.shape[0] * maps.shape[1] * maps.shape[3]
+        rows, at_once = (height + 2 * above - reach) // down + 1, max(1, CACHED_NUMBERS // (row * down))
+        if rows <= at_once:
+            return self.layer(maps.float()).to(maps.dtype)  # type: ignore[no-any-return]
+        parts = []
+        for first in range(0, rows, at_once):
+            low = first * down - above
+            high = (min(first + at_once, rows) - 1) * down - above + reach
+            strip = maps[:, :, max(low, 0) : min(high, height)].float()
+            if low < 0 or high > height:
+                strip = F.pad(strip, (0, 0, max(-low, 0), max(high - height, 0)))
+            parts.append(self.layer.padded(strip, (0, beside)).to(maps.dtype))
+        return torch.cat(parts, dim=2)
 
 
 def _faster(module: nn.Module, activation: nn.Module | None) -> OneDnnConv | None:
