@@ -7,6 +7,9 @@ Trains both with one recipe: the same data, augmentation, resolution, optimizer 
 images, and once for as long, because a step of Mask R-CNN takes about twice the time. Mask R-CNN's
 heads are as wide as the recipe's, so that both models have the same order of size; everything else is torchvision's
 default. It also gets P2.
+
+A training's time is the CPU time of its process, which has one thread and no workers (`train.workers=0`): what else
+runs on the machine has little part in it.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ from condinst.engine.batches import make_steps
 from condinst.engine.fit import fit
 from condinst.engine.processes import make_accelerator
 from condinst.engine.train import require_masks, train
+from condinst.errors import UsageError
 from condinst.evaluation.evaluate import evaluate
 from condinst.inference.result import Boxes, Masks, Result
 from condinst.ops.boxes import scale_boxes
@@ -54,6 +58,24 @@ from condinst.structures import Truth
 from condinst.weights.backbone import load_backbone_weights
 
 BOX_FEATURES = 256
+PARTS = ("mask-rcnn", "condinst", SAME_TIME := "condinst-same-time")
+# what Mask R-CNN takes from the recipe; CondInst takes all of it
+RIVAL_READS = {
+    "input": True,
+    "augment": True,
+    "train": True,
+    "detect": {"max_detections"},
+    "model": {
+        "backbone": True,
+        "fpn_channels": True,
+        "head": {"channels"},
+        "pixel_mean": True,
+        "pixel_std": True,
+        "channel_order": True,
+        "size_divisor": True,
+    },
+}
+READ: dict[str, Any] = {PARTS[0]: RIVAL_READS}
 
 
 class Pyramid(nn.Module):
@@ -128,7 +150,7 @@ def rival_losses(model: nn.Module, batch: Batch, _: torch.Generator, __: int) ->
 
 
 def train_rival(config: Config, data: Path, folder: Path) -> float:
-    """Train and save; returns the seconds it took."""
+    """Train and save; returns the seconds of CPU time it took."""
     coco = read_coco(data / "train.json", data / "images")
     require_masks(coco, "Mask R-CNN learns from masks alone")
     head = config.model.mask_head.model_copy(update={"mask_out_stride": 1})  # whole masks, as Mask R-CNN crops them
@@ -141,11 +163,13 @@ def train_rival(config: Config, data: Path, folder: Path) -> float:
     load_backbone_weights(model.backbone.body, Path(config.train.init))
     if config.train.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    started = time.perf_counter()
+    started = time.process_time()
     batches = partial(make_steps, config=config, data=coco, accelerator=accelerator)
     kept = fit(model, rival_losses, batches, config.train, folder, accelerator)
     save_file({name: tensor.contiguous() for name, tensor in kept.state_dict().items()}, folder / "model.safetensors")
-    return time.perf_counter() - started
+    seconds = time.process_time() - started
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return seconds
 
 
 class RivalPredictor:
@@ -188,39 +212,72 @@ def main(
     out: Path,
     overrides: Annotated[list[str] | None, typer.Argument()] = None,
     limits: str = "100,500",
+    parts: Annotated[str, typer.Option(help="Those to train, of the three; the same OUT takes the others later.")] = (
+        ",".join(PARTS)
+    ),
 ) -> None:
     """Train and score Mask R-CNN, CondInst on as many images, and CondInst for as long; writes OUT/scores.json."""
+    torch.set_num_threads(1)  # so that time counts the same for both
     config = load_recipe(recipe).with_overrides(overrides or [])
-    seconds = train_rival(config, data, out / "mask-rcnn")
-    rival = load_rival(config, data, out / "mask-rcnn")
-    scores = measure(rival, data, limits)
-    own_seconds, own_scores = train_own(config, data, out / "condinst", limits)
-    iterations = max(round(config.train.iterations * seconds / own_seconds), 1)
-    longer = config.model_copy(update={"train": config.train.model_copy(update={"iterations": iterations})})
-    longer_seconds, longer_scores = train_own(longer, data, out / "condinst-same-time", limits)
+    runs = dict.fromkeys(PARTS, None) | {part: _run(part, config, data, out, limits) for part in parts.split(",")}
+    rival, own, longer = runs.values()
+    if rival is None or own is None:
+        return
     summary = {
-        "recipe": recipe,
+        "recipe": Path(recipe).stem,
+        "data": data.name,
         "seed": config.train.seed,
         "command": shlex.join(["python", *sys.argv]),
-        "parameters": sum(parameter.numel() for parameter in rival.model.parameters()),
+        "parameters": count_parameters(Rival(config, len(read_coco(data / "val.json", data / "images").classes))),
         "iterations": config.train.iterations,
         "images_seen": config.train.iterations * config.train.batch_size,
-        "training_seconds": round(seconds),
-        "scores": scores,
-        "condinst": own_scores,
-        "condinst_seconds": round(own_seconds),
-        "same_time": {"iterations": iterations, "seconds": round(longer_seconds), "scores": longer_scores},
+        "training_seconds": rival["seconds"],
+        "scores": rival["scores"],
+        "condinst": own["scores"],
+        "condinst_seconds": own["seconds"],
+        "same_time": longer and {name: longer[name] for name in ("iterations", "seconds", "scores")},
     }
     (out / "scores.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
-def train_own(config: Config, data: Path, folder: Path, limits: str) -> tuple[float, dict[int, dict[str, Any]]]:
-    """The seconds it took and the scores."""
-    started = time.perf_counter()
+def _run(part: str, config: Config, data: Path, out: Path, limits: str) -> dict[str, Any]:
+    """Train and measure one of PARTS, unless OUT has it already, of the same settings."""
+    if part == SAME_TIME:
+        rival, own = (_run(other, config, data, out, limits) for other in PARTS[:2])
+        iterations = max(round(config.train.iterations * rival["seconds"] / own["seconds"]), 1)
+        config = config.model_copy(update={"train": config.train.model_copy(update={"iterations": iterations})})
+    settings = {"data": data.name, "limits": limits, **config.model_dump(mode="json", include=READ.get(part))}
+    folder, file = out / part, out / part / "measured.json"
+    if file.exists():
+        found: dict[str, Any] = json.loads(file.read_text())
+        if found["settings"] != settings:
+            raise UsageError(f"{file}: of other settings; take another folder")
+        return found
+    seconds = (train_rival if part == PARTS[0] else train_own)(config, data, folder)
+    predictor = load_rival(config, data, folder) if part == PARTS[0] else load_own(folder, limits)
+    scores = measure(predictor, data, limits)
+    found = {"iterations": config.train.iterations, "seconds": round(seconds), "scores": scores, "settings": settings}
+    file.write_text(json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def train_own(config: Config, data: Path, folder: Path) -> float:
+    """Train and save CondInst; returns the seconds of CPU time it took."""
+    started = time.process_time()
     train(config, read_coco(data / "train.json", data / "images"), folder)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     AcceleratorState._reset_state(reset_partial_state=True)
-    return seconds, measure(Predictor(folder, conf=None, max_detections=max(read_limits(limits))), data, limits)
+    return seconds
+
+
+def load_own(folder: Path, limits: str) -> Predictor:
+    """The trained CondInst from `folder`."""
+    return Predictor(folder, conf=None, max_detections=max(read_limits(limits)))
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Numbers that the model learns or keeps fixed."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def read_limits(text: str) -> list[int]:
