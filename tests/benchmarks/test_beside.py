@@ -17,7 +17,7 @@ from condinst.errors import UsageError
 from condinst.evaluation.evaluate import UNKNOWN
 
 ROOT = Path(__file__).parent.parent.parent
-MODULES = ("beside", "card", "mask_rcnn", "tables")
+MODULES = ("beside", "card", "mask_rcnn", "rival", "tables")
 
 
 @pytest.fixture
