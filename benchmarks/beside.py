@@ -40,7 +40,7 @@ def read_pairs(results: Path) -> dict[str, list[Rival]]:
     pairs: dict[str, list[Rival]] = defaultdict(list)
     for path in sorted((results / PAIRS).glob("*.json")):
         rival = read_facts(path, Rival)
-        pairs[rival.data or rival.recipe].append(rival)
+        pairs[rival.data or f"{rival.recipe}, own recipe"].append(rival)
     return {data: sorted(runs, key=lambda run: run.seed) for data, runs in sorted(pairs.items())}
 
 
