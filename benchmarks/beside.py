@@ -35,61 +35,56 @@ class Supervision(Facts):
     runs: dict[str, SupervisionRun]
 
 
-def read_pairs(results: Path) -> dict[str, list[Rival]]:
-    """By recipe, the seeds in order."""
-    pairs: dict[str, list[Rival]] = defaultdict(list)
+def read_pairs(results: Path) -> dict[tuple[str, int], list[Rival]]:
+    """By data set and number of images seen, the seeds in order."""
+    pairs: dict[tuple[str, int], list[Rival]] = defaultdict(list)
     for path in sorted((results / PAIRS).glob("*.json")):
         rival = read_facts(path, Rival)
-        pairs[rival.recipe].append(rival)
-    return {recipe: sorted(runs, key=lambda run: run.seed) for recipe, runs in sorted(pairs.items())}
+        pairs[rival.data or f"{rival.recipe}, own recipe", rival.images_seen].append(rival)
+    return {kind: sorted(runs, key=lambda run: run.seed) for kind, runs in sorted(pairs.items())}
 
 
-def pair_table(pairs: dict[str, list[Rival]]) -> str:
+def pair_table(pairs: dict[tuple[str, int], list[Rival]]) -> str:
     """CondInst and Mask R-CNN at each detection limit, means over the seeds."""
     if not pairs:
         return "*Mask R-CNN is not measured yet.*"
     rows = [
         row
-        for recipe, runs in pairs.items()
+        for (data, _), runs in pairs.items()
         for limit in sorted(runs[0].scores)
-        for row in _pair_rows(recipe, runs, limit)
+        for row in _pair_rows(data, runs, limit)
     ]
     head = ("data", "seeds", "limit", "budget", "mask AP", "mask AP50", "box AP", "gain in mask AP", "training")
     commands = "\n".join(run.command for runs in pairs.values() for run in runs)
     words = (
         "In each pair CondInst stands first, Mask R-CNN second; each is the mean over the seeds. The gain is that of "
-        "the means, and in brackets that of each seed. The budget is the same number of images, or the same time."
+        "the means, and in brackets that of each seed. The budget is the same number of images, or the same CPU time, "
+        "where it may be fewer seeds."
     )
     return "\n\n".join([words, table(head, rows), f"```sh\n{commands}\n```"])
 
 
-def _pair_rows(recipe: str, runs: Sequence[Rival], limit: int) -> list[tuple[str, ...]]:
-    """Equal images, then equal time, where that was measured."""
-    batch = runs[0].images_seen // runs[0].iterations
-    own = [run.condinst[limit] for run in runs]
-    other = [run.scores[limit] for run in runs]
-    seconds = mean(run.training_seconds for run in runs)
-    first = (recipe, str(len(runs)), str(limit))
+def _pair_rows(data: str, runs: Sequence[Rival], limit: int) -> list[tuple[str, ...]]:
+    """Equal images, then equal time over the seeds where that was measured."""
+    images = f"{runs[0].images_seen:,}"
     rows = [
-        (
-            *first,
-            f"{runs[0].images_seen:,} images",
-            *_compare(own, other),
-            _times(mean(run.condinst_seconds for run in runs), seconds),
-        )
+        _pair_row(data, f"{images} images", [(run, run.condinst[limit], run.condinst_seconds) for run in runs], limit)
     ]
-    longer = [run.same_time for run in runs if run.same_time is not None]
-    if len(longer) == len(runs):
-        images = round(mean(run.iterations for run in longer)) * batch
-        rows.append(
-            (
-                *first,
-                f"the same time: {images:,} / {runs[0].images_seen:,} images",
-                *_compare([run.scores[limit] for run in longer], other),
-                _times(mean(run.seconds for run in longer), seconds),
-            )
-        )
+    timed = [(run, run.same_time) for run in runs if run.same_time is not None]
+    if timed:
+        batch = runs[0].images_seen // runs[0].iterations
+        more = round(mean(own.iterations for _, own in timed)) * batch
+        words = f"the same time: {more:,} / {images} images"
+        rows.append(_pair_row(data, words, [(run, own.scores[limit], own.seconds) for run, own in timed], limit))
     return rows
+
+
+def _pair_row(data: str, budget: str, runs: Sequence[tuple[Rival, Scores, float]], limit: int) -> tuple[str, ...]:
+    """runs: the rival's, and CondInst's scores and seconds beside it."""
+    others, own, seconds = zip(*runs, strict=True)
+    times = (mean(seconds), mean(run.training_seconds for run in others))
+    scores = [run.scores[limit] for run in others]
+    return (data, str(len(runs)), str(limit), budget, *_compare(own, scores), _times(*times))
 
 
 def _compare(own: Sequence[Scores], other: Sequence[Scores]) -> tuple[str, ...]:

@@ -71,6 +71,7 @@ class Rival(Facts):
     """What benchmarks/mask_rcnn.py writes to its scores.json."""
 
     recipe: str
+    data: str = ""  # its folder's name; not in files from when each set had its own recipe
     seed: int = 0
     command: str = ""
     parameters: int

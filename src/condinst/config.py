@@ -58,6 +58,8 @@ class HeadConfig(Section):
     # strides: what every location says of its box's sides before training. As published 0, where the ReLU after it
     # lets half of the locations learn nothing at first
     distance_prior: Annotated[float, Field(ge=0, le=64)] = 0.0
+    # deviation of the towers' first weights; only its ratio to the optimizer's steps counts, a norm follows each layer
+    tower_std: Annotated[float, Field(gt=0, le=1)] = 0.01
 
 
 class MaskBranchConfig(Section):

@@ -155,7 +155,7 @@ def test_from_run_to_results(
     beside = tmp_path / "benchmarks" / "results" / "beside"
     beside.mkdir(parents=True)
     longer = {"iterations": 10, "seconds": 118, "scores": scores}
-    pair = summary | {"seed": 3, "command": "train the rival", "same_time": longer}
+    pair = summary | {"data": "cells", "seed": 3, "command": "train the rival", "same_time": longer}
     (beside / "nuclei-3.json").write_text(json.dumps(pair))
     fill = modules["results"].main
     (tmp_path / "docs" / "results.md").write_bytes((ROOT / "docs" / "results.md").read_bytes())
@@ -167,8 +167,8 @@ def test_from_run_to_results(
     assert f"| {again.segm.AP:.3f} |" in page
     assert "a \\| test" in page
     assert "train the rival" in page
-    assert "| nuclei | 1 | 20 | 40 images |" in page
-    assert "| nuclei | 1 | 20 | the same time: 80 / 40 images |" in page
+    assert "| cells | 1 | 20 | 40 images |" in page
+    assert "| cells | 1 | 20 | the same time: 80 / 40 images |" in page
 
 
 def test_rival_of_another_layout(modules: dict[str, ModuleType], tmp_path: Path) -> None:

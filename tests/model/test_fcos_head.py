@@ -54,6 +54,20 @@ def test_distances_before_training() -> None:
     assert all((level > 1).all() for level in primed)
 
 
+def test_deviation_of_the_towers() -> None:
+    """It is theirs alone, and what they say does not depend on it: a norm follows each of their layers."""
+    heads = []
+    for deviation in (0.01, 0.04):
+        torch.manual_seed(0)
+        heads.append(FCOSHead(64, 64, 2, 3, 169, 0.01, tower_std=deviation))
+    plain, wide = heads
+    for name, weight in plain.named_parameters():
+        factor = 4.0 if "tower" in name and weight.ndim == 4 else 1.0
+        torch.testing.assert_close(wide.get_parameter(name), factor * weight)
+    features = torch.randn(1, 64, 8, 8)
+    torch.testing.assert_close(wide.box_tower(features), plain.box_tower(features), rtol=1e-2, atol=1e-2)
+
+
 def test_scales_come_before_the_relu() -> None:
     """distances = relu(scale · conv): a negative scale turns the map over instead of clearing it."""
     head = make()

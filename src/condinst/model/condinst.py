@@ -35,7 +35,14 @@ class CondInst(nn.Module):
             else BiFPN(self.backbone.channels, channels, config.bifpn_repeats)
         )
         self.head = FCOSHead(
-            channels, head.channels, head.convs, classes, self.layout.count, head.prior, head.distance_prior
+            channels,
+            head.channels,
+            head.convs,
+            classes,
+            self.layout.count,
+            head.prior,
+            head.distance_prior,
+            head.tower_std,
         )
         self.mask_branch = (
             MaskBranch(channels, branch.channels, branch.convs, branch.features) if self.layout.features else None

@@ -25,6 +25,7 @@ class FCOSHead(nn.Module):
         filters: int,
         prior: float,
         distance_prior: float = 0.0,
+        tower_std: float = 0.01,
     ) -> None:
         super().__init__()
         self.class_tower = _tower(in_channels, channels, convs)
@@ -36,9 +37,9 @@ class FCOSHead(nn.Module):
         self.controller = nn.Conv2d(top, filters, 3, padding=1)
         self.recompute = False  # whether training makes the towers' maps again on the way back
         self.scales = nn.Parameter(torch.ones(len(STRIDES)))
-        for module in self.modules():
+        for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
+                nn.init.normal_(module.weight, std=tower_std if "tower" in name else 0.01)
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         nn.init.constant_(self.class_logits.bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
         nn.init.constant_(self.distances.bias, distance_prior)  # type: ignore[arg-type]
