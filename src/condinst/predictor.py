@@ -117,7 +117,10 @@ class Predictor:
         return self.predict_batch([source])[0]
 
     def predict_batch(self, sources: list[Source]) -> list[Result]:
-        """Segment several pictures in one pass through the network, padded to a common size."""
+        """Segment several pictures in one pass through the network, padded to a common size.
+
+        Norms over whole maps count the padding: of pictures that get more of it than alone, scores and masks differ.
+        """
         if not sources:
             return []
         prepared = self._prepare([self._read(source) for source in sources], time.perf_counter())
@@ -127,7 +130,8 @@ class Predictor:
         """Segment any number of pictures: while the network sees one batch, others are read and assembled.
 
         A source may be a function that fetches one; it runs in the reading thread. For each source, in order, its
-        result or the DataError that tells why there is none. At most a few batches are held at a time.
+        result or the DataError that tells why there is none. At most a few batches are held at a time; the pictures
+        of one are padded to a common size (see `predict_batch`).
         """
         if batch < 1:
             raise UsageError(f"batch: expected at least 1, got {batch}")

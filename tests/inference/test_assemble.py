@@ -8,11 +8,12 @@ from torch import Tensor
 
 from condinst.config import DetectConfig, MaskHeadConfig, ModelConfig
 from condinst.inference import assemble as module
-from condinst.inference.assemble import Placement, assemble, full_size_values, make_taps, place
+from condinst.inference.assemble import Placement, assemble, full_size_values, place
+from condinst.inference.taps import Taps, make_taps, mix
 from condinst.model.condinst import filter_layout
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
 from condinst.ops.masks import aligned_bilinear
-from condinst.ops.rle import decode
+from condinst.ops.rle import Region, decode, encode
 from condinst.structures import Detections, HeadOutput, Images, NetworkOutput
 
 MODEL = ModelConfig(classes=("thing", "other"))
@@ -88,6 +89,43 @@ def test_close_pixels_are_settled_in_the_same_bits(original: tuple[int, int], mo
     monkeypatch.setattr(module, "place_full", None)  # not needed
     found = np.stack([decode(rle) for rle in place(maps, placement)])
     assert np.array_equal(found, (expected > 0.5).numpy())
+
+
+@pytest.mark.parametrize("original", [(251, 501), (40, 31), (300, 700)])
+def test_bands_change_nothing(original: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    placement = Placement(4, (61, 90), original, 0.5)
+    for kind in ("blobs", "noise", "halves", "extremes"):
+        maps = maps_of(kind, 8, 12)
+        monkeypatch.setattr(module, "GROUP_PIXELS", 1)  # each by itself
+        monkeypatch.setattr(module, "BAND_PIXELS", 1500)
+        found = np.stack([decode(rle) for rle in place(maps, placement)])
+        assert np.array_equal(found, (formula(maps, placement) > 0.5).numpy())
+
+
+@pytest.mark.parametrize("kind", ["one mask of all", "thin ones that cross", "a tiny picture"])
+def test_numbers_at_once_are_bounded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = torch.full((1 if kind == "one mask of all" else 12, 50, 60), 3.0)
+    if kind == "thin ones that cross":
+        maps *= -1
+        for number in range(6):
+            maps[number, 20 + number], maps[6 + number, :, 20 + number] = 3, 3
+    placement = Placement(4, (400, 480), (20, 24) if kind == "a tiny picture" else (2000, 2400), 0.5)
+    sizes = []
+
+    def noting(values: Tensor, taps: Taps) -> Tensor:
+        mixed = mix(values, taps)
+        sizes.append(mixed.numel())
+        return mixed
+
+    monkeypatch.setattr(module, "mix", noting)
+    monkeypatch.setattr(module, "GROUP_PIXELS", 2**16)
+    monkeypatch.setattr(module, "BAND_PIXELS", 2**18)
+    found = place(maps, placement)
+    assert max(sizes) <= 2**18 + 2400
+    assert [rle["counts"] for rle in found] == [
+        encode(Region(mask, 0, 0), *placement.original)["counts"]
+        for mask in (formula(one[None], placement)[0].numpy() > 0.5 for one in maps)
+    ]
 
 
 def test_taps_are_a_convex_mix() -> None:

@@ -235,6 +235,30 @@ def test_maps_made_again_give_the_same_gradients_for_less_memory(backbone: str) 
     assert kept[1] < 0.7 * kept[0]
 
 
+def test_a_transformer_s_own_switch_for_it() -> None:
+    """timm wraps transformers in something that has none."""
+    model = make(backbone={"name": "mvitv2_tiny"})
+    for wanted in (True, False):
+        model.set_recompute(wanted)
+        assert {stage.grad_checkpointing for stage in model.backbone.body.model.stages} == {wanted}
+
+
+def test_a_backbone_without_a_switch_for_it() -> None:
+    model = make(backbone={"name": "twins_pcpvt_small"})
+    model.set_recompute(False)
+    with pytest.raises(UsageError, match=r"train\.recompute: backbone 'twins_pcpvt_small' cannot"):
+        model.set_recompute(True)
+    model.eval().train()
+
+
+def test_only_training_makes_maps_again() -> None:
+    model = make()
+    model.set_recompute(True)
+    assert model.backbone.body.grad_checkpointing
+    assert not model.eval().backbone.body.grad_checkpointing
+    assert model.train().backbone.body.grad_checkpointing
+
+
 def test_norms_that_take_statistics_are_not_counted_twice() -> None:
     model = make(backbone={"norm": "batch"})
     model.set_recompute(False)

@@ -43,7 +43,12 @@ def predict(
     ] = None,
     device: Device = None,
     mode: ModeOption = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images seen at a time, padded to a common size.")] = 1,
+    batch: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Images seen at a time; the smaller are padded, which changes what is found in them a little."
+        ),
+    ] = 1,
     json: Json = False,
 ) -> None:
     """Segment images: an overlay each and results.json, a COCO document with scores, boxes and masks.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from condinst.config import DetectConfig, ModelConfig
 from condinst.inference.detect import take
 from condinst.inference.logits import mask_logits
 from condinst.inference.result import Boxes, Masks, Result
+from condinst.inference.taps import Axis, Spans, mix
 from condinst.ops.boxes import scale_boxes
 from condinst.ops.masks import aligned_bilinear
 from condinst.ops.rle import Region, Rle, encode
@@ -30,36 +31,10 @@ ROUNDING = 1e-6
 # Close pixels are settled one by one; where there are more, or the image is small, the whole instance is.
 CLOSE_PIXELS = 64
 SMALL_IMAGE = 2**16  # pixels; torch adds in another order for the smallest, and there full size costs nothing
-# Instances are computed together while the largest is at most twice the smallest, or that small, and all fit a cache.
+# Instances are drawn together while the window all fit into is small, or twice what they need, and all fit a cache.
 SMALL_WINDOW, GROUP_PIXELS = 2**13, 2**18
-COMB = 8  # more than the inputs one output pixel mixes
-
-
-class Taps(NamedTuple):
-    """How each of O output pixels mixes T neighbouring inputs along one axis: Σ weights[o, t] · input[start[o] + t].
-
-    start: (O,) int64, ascending. weights: (O, T) float32, ≥ 0, rows summing to 1.
-    """
-
-    start: Tensor
-    weights: Tensor
-
-
-class Axis(NamedTuple):
-    """What happens along one axis: logits to probabilities at stride s (before the sigmoid), those to the original."""
-
-    enlarge: Taps
-    place: Taps
-
-
-class Window(NamedTuple):
-    """The part of one axis that an instance needs. inner: of the probabilities. outer: of the original's pixels."""
-
-    inner: slice
-    outer: slice
-
-
-EMPTY = Window(slice(0, 0), slice(0, 0))
+BAND_PIXELS = 2**20  # of a larger window, so many at a time: numbers take 4 bytes and more copies than one
+NOTHING = Region(np.zeros((0, 0), dtype=np.bool_), 0, 0)
 
 
 class Placement(NamedTuple):
@@ -108,36 +83,17 @@ def place(logits: Tensor, placement: Placement) -> list[Rle]:
     those pixels only. logits: (K, h, w) float32 on the CPU.
     """
     axes = [
-        _make_axis(cells, content, original, placement.stride)
+        Axis.of(cells, content, original, placement.stride)
         for cells, content, original in zip(logits.shape[1:], placement.size, placement.original, strict=True)
     ]
     lowest = placement.threshold - ROUNDING
     above = logits > (math.log(lowest / (1 - lowest)) if lowest > 0 else -math.inf)
-    windows = list(zip(_windows(axes[0], above.any(dim=2)), _windows(axes[1], above.any(dim=1)), strict=True))
-    regions = [Region(np.zeros((0, 0), dtype=np.bool_), 0, 0)] * len(windows)
-    for group in _groups([_area(both) for both in windows]):
-        drawn = _place_group(logits[group], axes, [windows[one] for one in group], placement)
-        for one, region in zip(group, drawn, strict=True):
-            regions[one] = region
-    return [encode(region, *placement.original) for region in regions]
-
-
-def make_taps(cells: int, stride: int, content: int, original: int) -> Taps:
-    """The mix along one axis from `cells` probabilities to `original` pixels, read off the full-size steps.
-
-    Few neighbouring cells reach an output, so a comb of COMB rows, each with a one in every COMB-th cell, tells all.
-    """
-    teeth = min(COMB, cells)
-    comb = (torch.arange(cells) % teeth == torch.arange(teeth)[:, None]).float()
-    padded = aligned_bilinear(comb[:, None, :, None].expand(-1, -1, -1, 1), stride)[:, :, :content, :1]
-    seen = F.interpolate(padded, (original, 1), mode="bilinear", align_corners=False)[:, 0, :, 0].T  # (O, teeth)
-    centre = ((torch.arange(original) + 0.5) * content / original - 0.5 - stride // 2) / stride
-    first = (centre.floor().long() - (teeth // 2 - 1)).clamp(0, cells - teeth)
-    weights = seen.gather(1, (first[:, None] + torch.arange(teeth)) % teeth)
-    skipped, end = _ends(weights != 0)
-    count = int((end - skipped).max())
-    skipped = skipped.clamp(max=teeth - count)
-    return Taps(first + skipped, weights.gather(1, skipped[:, None] + torch.arange(count)))
+    windows = torch.stack((axes[0].reached(above.any(dim=2)), axes[1].reached(above.any(dim=1))), dim=1)
+    rles: dict[int, Rle] = {}
+    for group in _groups(axes, windows):
+        regions = _place_group(logits[group], axes, windows[group], placement)
+        rles |= {one: encode(region, *placement.original) for one, region in zip(group, regions, strict=True)}
+    return [rles.get(one) or encode(NOTHING, *placement.original) for one in range(len(logits))]
 
 
 def full_size_values(logits: Tensor, placement: Placement, pixels: Tensor) -> Tensor:
@@ -177,102 +133,100 @@ def _resize(probabilities: Tensor, placement: Placement) -> Tensor:
     return F.interpolate(padded, placement.original, mode="bilinear", align_corners=False)[:, 0]
 
 
-def _make_axis(cells: int, content: int, original: int, stride: int) -> Axis:
-    factor = MASK_FEATURE_STRIDE // stride
-    return Axis(_enlarging(cells, factor), make_taps(cells * factor, stride, content, original))
+def _extents(axes: list[Axis], windows: Tensor) -> Tensor:
+    """Along each axis the numbers that windows (K, 2, 2), none empty, take where they are most: (K, 2)."""
+    ends = torch.stack((windows, torch.stack([axes[i].needed(windows[:, i]) for i in range(2)], dim=1)))
+    extents: Tensor = (ends[..., 1] - ends[..., 0]).amax(dim=0)
+    return extents
 
 
-def _enlarging(cells: int, factor: int) -> Taps:
-    """Aligned bilinear along one axis, as a mix of two inputs."""
-    position = (torch.arange(cells * factor) - factor // 2).clamp(min=0) / factor
-    start = position.floor().clamp(max=max(cells - 2, 0)).long()
-    share = (position - start).clamp(max=1)
-    both = torch.stack((1 - share, share), dim=1)
-    return Taps(start, both[:, : min(cells, 2)])
-
-
-def _ends(used: Tensor) -> tuple[Tensor, Tensor]:
-    """First and one past the last True of each row (K, n): two (K,); 0 and n where there is none."""
-    return used.int().argmax(dim=1), used.shape[1] - used.flip(1).int().argmax(dim=1)
-
-
-def _windows(axis: Axis, used: Tensor) -> list[Window]:
-    """What to compute along one axis for each row of `used` (K, n): where its logits reach the lowest value."""
-    n = used.shape[1]
-    first, last = _ends(used)
-    last = last * used.any(dim=1)  # 0 where there is none
-    factor = len(axis.enlarge.start) // n
-    # an enlarged pixel that is high enough lies less than a cell from such a logit
-    low, high = (factor * (first - 1)).clamp(min=0), (factor * (last + 1)).clamp(max=factor * n)
-    place, reach = axis.place, axis.place.weights.shape[1]
-    outputs = torch.searchsorted(place.start + reach, low, right=True), torch.searchsorted(place.start, high)
-    inner = (low - reach).clamp(min=0), (high + reach).clamp(max=factor * n)
-    return [
-        Window(slice(*inner_range), slice(*output_range)) if some else EMPTY
-        for inner_range, output_range, some in zip(
-            torch.stack(inner, dim=1).tolist(), torch.stack(outputs, dim=1).tolist(), last.tolist(), strict=True
-        )
-    ]
-
-
-def _area(windows: tuple[Window, Window]) -> int:
-    """Pixels of the original in it."""
-    (_, rows), (_, columns) = windows
-    area: int = max(rows.stop - rows.start, 0) * max(columns.stop - columns.start, 0)
-    return area
-
-
-def _groups(areas: Sequence[int]) -> Iterator[list[int]]:
-    """Instances to compute together, of like size: where they are small, calls cost more than numbers.
+def _groups(axes: list[Axis], windows: Tensor) -> Iterator[list[int]]:
+    """Instances to draw together, of like windows (K, 2, 2): where they are small, calls cost more than numbers.
 
     Those without a pixel are left out.
     """
+    shown = (windows[..., 0] < windows[..., 1]).all(dim=1).nonzero()[:, 0]
+    extents: list[list[int]] = _extents(axes, windows[shown]).tolist()
     group: list[int] = []
-    for one in sorted((one for one, area in enumerate(areas) if area), key=lambda one: areas[one]):
-        if (group and areas[one] > max(2 * areas[group[0]], SMALL_WINDOW)) or len(group) * areas[one] > GROUP_PIXELS:
+    height = width = needed = 0
+    # of like area first, then of like height: thin upright windows share none with thin lying ones
+    likeness = ((h * w).bit_length() for h, w in extents)
+    for _, (h, w), one in sorted(zip(likeness, extents, shown.tolist(), strict=True)):
+        height, width, needed = max(height, h), max(width, w), needed + h * w
+        joint, count = height * width, len(group) + 1
+        if group and (joint * count > max(2 * needed, SMALL_WINDOW * count) or joint * count > GROUP_PIXELS):
             yield group
-            group = []
+            group, height, width, needed = [], h, w, h * w
         group.append(one)
     if group:
         yield group
 
 
-def _place_group(
-    logits: Tensor, axes: list[Axis], windows: Sequence[tuple[Window, Window]], placement: Placement
-) -> list[Region]:
-    """The masks of K instances, (K, h, w) logits, each inside its windows along y and x.
+def _place_group(logits: Tensor, axes: list[Axis], windows: Tensor, placement: Placement) -> Iterator[Region]:
+    """The masks of K instances, (K, h, w) logits, each inside its window (K, 2, 2): first and end along y and x."""
+    if len(windows) == 1:
+        drawn = [_draw_in_bands(logits, axes, windows, placement.threshold)]
+    else:
+        drawn = _draw(logits, axes, windows, placement.threshold)
+    for map_, (mask, close), corner in zip(logits, drawn, windows[..., 0], strict=True):
+        if len(close):
+            mask = _settle(mask, close, map_, corner, placement)
+        y, x = corner.tolist()
+        yield Region(mask, x, y)
 
-    All are computed at the size of the largest; what lies outside an instance's own windows is thrown away.
+
+class _Drawn(NamedTuple):
+    """An instance inside its window. close: (n, 2) int64 (y, x), pixels of it that are yet to be settled."""
+
+    mask: NDArray[np.bool_]
+    close: Tensor
+
+
+def _draw_in_bands(logits: Tensor, axes: list[Axis], window: Tensor, threshold: float) -> _Drawn:
+    """One instance, (1, h, w) logits and (1, 2, 2) window, some rows at a time: a mask may fill the largest picture."""
+    (top, bottom), (left, right) = window[0].tolist()
+    mask = np.empty((bottom - top, right - left), dtype=np.bool_)
+    close = []
+    bands = math.ceil(math.prod(_extents(axes, window)[0].tolist()) / BAND_PIXELS)
+    step = math.ceil(len(mask) / bands)
+    for first in range(0, len(mask), step):
+        band = window.clone()
+        band[0, 0] = band.new_tensor([top + first, min(top + first + step, bottom)])
+        (drawn,) = _draw(logits, axes, band, threshold)
+        mask[first : first + step] = drawn.mask
+        close.append(drawn.close + drawn.close.new_tensor([first, 0]))
+    return _Drawn(mask, torch.cat(close))
+
+
+def _draw(logits: Tensor, axes: list[Axis], windows: Tensor, threshold: float) -> list[_Drawn]:
+    """The masks of K instances, (K, h, w) logits, in windows (K, 2, 2).
+
+    All are computed at the size of the largest; what lies outside an instance's own window is thrown away.
     """
-    rows, columns = (
-        _Spans.of(axis, [both[which] for both in windows], cells)
-        for which, (axis, cells) in enumerate(zip(axes, logits.shape[1:], strict=True))
-    )
+    rows, columns = (Spans.of(axes[i], windows[:, i], logits.shape[1 + i]) for i in range(2))
     everyone = torch.arange(len(logits))[:, None, None]
     cells = logits[everyone, rows.cells[:, :, None], columns.cells[:, None, :]]
-    enlarged = _mix(_mix(cells, rows.enlarge).mT, columns.enlarge)  # (K, columns, rows)
-    values = _mix(_mix(enlarged.sigmoid_(), columns.place).mT, rows.place)
-    close = ((values - placement.threshold).abs() < ROUNDING).nonzero()
-    masks = (values > placement.threshold).numpy()
-    close_of = _by_instance(close, len(logits))
-    regions = []
-    for map_, mask, near, ((_, outer_y), (_, outer_x)) in zip(logits, masks, close_of, windows, strict=True):
-        mask = mask[: outer_y.stop - outer_y.start, : outer_x.stop - outer_x.start]
-        inside = near[(near < near.new_tensor(mask.shape)).all(dim=1)]
-        if len(inside):
-            mask = _settle(mask, inside, map_, (outer_y, outer_x), placement)
-        regions.append(Region(mask, outer_x.start, outer_y.start))
-    return regions
+    enlarged = mix(mix(cells, rows.enlarge).mT, columns.enlarge)  # (K, columns, rows)
+    values = mix(mix(enlarged.sigmoid_(), columns.place).mT, rows.place)
+    masks = (values > threshold).numpy()
+    sizes = windows[..., 1] - windows[..., 0]
+    close = (values.sub_(threshold).abs_() < ROUNDING).nonzero()
+    close = close[(close[:, 1:] < sizes[close[:, 0]]).all(dim=1)]
+    return [
+        _Drawn(mask[:height, :width], near[: CLOSE_PIXELS + 1])  # with one more than that, the whole is settled
+        for mask, near, (height, width) in zip(masks, _by_instance(close, len(logits)), sizes.tolist(), strict=True)
+    ]
 
 
 def _settle(
-    mask: NDArray[np.bool_], close: Tensor, logits: Tensor, outer: tuple[slice, slice], placement: Placement
+    mask: NDArray[np.bool_], close: Tensor, logits: Tensor, corner: Tensor, placement: Placement
 ) -> NDArray[np.bool_]:
-    """The mask with its pixels `close` (n, 2) decided as the full-size steps decide them."""
+    """The mask, whose window begins at `corner` (y, x), with its pixels `close` (n, 2) decided by full-size steps."""
     if len(close) > CLOSE_PIXELS or math.prod(placement.original) < SMALL_IMAGE:
         whole: NDArray[np.bool_] = place_full(logits[None], placement)[0].numpy()
-        return whole[outer]
-    exact = full_size_values(logits, placement, close + close.new_tensor([part.start for part in outer]))
+        y, x = corner.tolist()
+        return whole[y : y + mask.shape[0], x : x + mask.shape[1]]
+    exact = full_size_values(logits, placement, close + corner)
     mask[close[:, 0], close[:, 1]] = (exact > placement.threshold).numpy()
     return mask
 
@@ -280,54 +234,3 @@ def _settle(
 def _by_instance(rows: Tensor, count: int) -> Sequence[Tensor]:
     """Rows (n, 3) that begin with an instance's number, ascending → what follows it, by instance."""
     return torch.split(rows[:, 1:], torch.bincount(rows[:, 0], minlength=count).tolist())
-
-
-class _Spans(NamedTuple):
-    """What K instances need along one axis, each from its own start on, all as long as the longest.
-
-    cells: (K, c) int64, the logits. enlarge, place: taps (K, O), (K, O, T) into these, and into what they make.
-    """
-
-    cells: Tensor
-    enlarge: Taps
-    place: Taps
-
-    @classmethod
-    def of(cls, axis: Axis, windows: Sequence[Window], count: int) -> Self:
-        inner, outer = (
-            torch.tensor([(part.start, part.stop) for part in parts]) for parts in zip(*windows, strict=True)
-        )
-        grown, made = _span(inner, len(axis.enlarge.start)), _span(outer, len(axis.place.start))
-        first = axis.enlarge.start[inner[:, :1]]
-        length = int((axis.enlarge.start[inner[:, 1:] - 1] - first).max()) + axis.enlarge.weights.shape[1]
-        return cls(
-            (first + torch.arange(length)).clamp(max=count - 1),
-            _taps(axis.enlarge, grown, first, length),
-            _taps(axis.place, made, inner[:, :1], grown.shape[1]),
-        )
-
-
-def _span(ranges: Tensor, count: int) -> Tensor:
-    """Ranges (K, 2) of `count` places → the places (K, longest); beyond its end an instance's go on."""
-    return (ranges[:, :1] + torch.arange(int((ranges[:, 1] - ranges[:, 0]).max()))).clamp(max=count - 1)
-
-
-def _taps(taps: Taps, outputs: Tensor, first: Tensor, length: int) -> Taps:
-    """The given outputs (K, O), each instance's from inputs (K, length) that begin with input `first` (K, 1)."""
-    weights = taps.weights[outputs]
-    return Taps((taps.start[outputs] - first).clamp(max=length - weights.shape[2]), weights)
-
-
-def _mix(values: Tensor, taps: Taps) -> Tensor:
-    """Outputs (K, O, m) from rows of values (K, n, m)."""
-    mixed = _rows(values, taps.start).mul_(taps.weights[:, :, :1])
-    for tap in range(1, taps.weights.shape[2]):
-        mixed.addcmul_(_rows(values, taps.start + tap), taps.weights[:, :, tap : tap + 1])
-    return mixed
-
-
-def _rows(values: Tensor, chosen: Tensor) -> Tensor:
-    """Of each instance's rows (K, n, m), those chosen (K, O): (K, O, m)."""
-    if len(values) == 1:
-        return values.index_select(1, chosen[0])
-    return values[torch.arange(len(values))[:, None], chosen]

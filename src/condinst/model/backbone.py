@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from condinst.config import BackboneConfig
-from condinst.errors import ModelError, first_line
+from condinst.errors import ModelError, UsageError, first_line
 from condinst.model.deformable import DeformableConv
 from condinst.model.frozen_norm import FrozenNorm
 
@@ -23,11 +23,14 @@ class Backbone(nn.Module):
 
     def __init__(self, config: BackboneConfig, pretrained: bool = False) -> None:
         super().__init__()
-        self.norm = config.norm
+        self.name, self.norm = config.name, config.norm
+        self.recompute = False
         self.body: Any = _build(config, pretrained)  # timm's feature extractors have no common type
         reductions = self.body.feature_info.reduction()
         if list(reductions) != list(WANTED):
             raise ModelError(f"backbone '{config.name}': its last maps have strides {reductions}, needed {WANTED}")
+        if getattr(self.body, "output_fmt", "NCHW") != "NCHW":
+            raise ModelError(f"backbone '{config.name}': its maps have their channels last; take another")
         self.channels: tuple[int, ...] = tuple(self.body.feature_info.channels())
         cfg = getattr(self.body, "pretrained_cfg", None) or {}
         self.licence = str(cfg.get("license") or "not stated by timm")
@@ -44,13 +47,34 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         return cast(list[Tensor], self.body(images))
 
+    def set_recompute(self, wanted: bool) -> None:
+        """Whether training makes the maps again on the way back. Raises UsageError for a backbone that cannot."""
+        if wanted and self.norm == "batch":
+            raise UsageError("train.recompute: the backbone's norms would count every batch twice; set norm=affine")
+        try:
+            self._make_again(wanted)
+        except (AttributeError, AssertionError):  # timm's two ways to say that a model has no such switch
+            if wanted:
+                raise UsageError(
+                    f"train.recompute: backbone '{self.name}' cannot make its maps again; set it to false"
+                ) from None
+        self.recompute = wanted
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> Self:
         """As nn.Module.train, but norms whose statistics are fixed stay in evaluation mode."""
         super().train(mode)
+        if self.recompute:
+            self._make_again(mode)
         if self.norm != "batch":
             for module in _norms(self.body):
                 module.eval()
         return self
+
+    def _make_again(self, wanted: bool) -> None:
+        # what timm wraps a transformer in has no switch of its own
+        network = self.body if hasattr(self.body, "set_grad_checkpointing") else self.body.model
+        network.set_grad_checkpointing(wanted)
 
 
 def _build(config: BackboneConfig, pretrained: bool) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from condinst.config import ModelConfig
-from condinst.errors import UsageError
 from condinst.model.backbone import Backbone
 from condinst.model.bifpn import BiFPN
 from condinst.model.fcos_head import FCOSHead
@@ -52,11 +51,9 @@ class CondInst(nn.Module):
     def set_recompute(self, wanted: bool) -> None:
         """Whether training makes the maps of backbone and head again on the way back: less memory, a forward pass more.
 
-        Raises UsageError where the backbone's norms take statistics, which would count every batch twice.
+        Raises UsageError for a backbone that cannot.
         """
-        if wanted and self.config.backbone.norm == "batch":
-            raise UsageError("train.recompute: the backbone's norms would count every batch twice; set norm=affine")
-        self.backbone.body.set_grad_checkpointing(wanted)
+        self.backbone.set_recompute(wanted)
         self.head.recompute = wanted
 
     def forward(self, images: Tensor) -> NetworkOutput:
