@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from condinst.engine.folder import emptied_on_failure
+from condinst.engine.scores import LINES, best_iteration
 
 
 class StoppedError(Exception):
@@ -62,3 +64,20 @@ def test_other_processes_and_runs_that_succeed_remove_nothing(tmp_path: Path) ->
     with emptied_on_failure(tmp_path / "run", main=True):
         write(tmp_path / "run" / "config.yaml")
     assert (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "best"),
+    [
+        ([(0.1, 0.2), (0.3, 0.4), (0.5, 0.4)], 20),  # a later one as good does not replace it
+        ([(0.1, -1), (0.3, -1)], 20),  # boxes alone
+        ([(0.1, 0.0), (0.3, 0.0)], 10),
+        ([], None),
+    ],
+)
+def test_which_model_was_kept(tmp_path: Path, pairs: list[tuple[float, float]], best: int | None) -> None:
+    for number, (box, mask) in enumerate(pairs, start=1):
+        line = json.dumps({"iteration": 10 * number, "bbox": {"AP": box}, "segm": {"AP": mask}})
+        with (tmp_path / LINES).open("a") as file:
+            file.write(line + "\n")
+    assert best_iteration(tmp_path) == best

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -16,7 +16,7 @@ from condinst.engine.environment import record_environment
 from condinst.engine.log import unwritable
 from condinst.engine.nonfinite import FOLDER
 from condinst.engine.pictures import draw_labels, draw_predictions
-from condinst.engine.scores import forget_scores, record_scores
+from condinst.engine.scores import best_iteration, forget_scores, record_scores
 from condinst.engine.stop import list_checkpoints
 from condinst.evaluation.evaluate import Progress
 from condinst.evaluation.report import Measured, measure, write_report
@@ -40,12 +40,20 @@ def emptied_on_failure(folder: Path, main: bool) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if main and not held and folder.is_dir() and not _worth_keeping(folder):
-            for path in folder.iterdir():
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-            if not existed:
-                folder.rmdir()
+        if main and not held and not _worth_keeping(folder):
+            with suppress(OSError):  # what is told is why the run ended
+                _empty(folder)
+                if not existed:
+                    folder.rmdir()
         raise
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _worth_keeping(folder: Path) -> bool:
@@ -86,7 +94,9 @@ def finish_folder(
             forget_scores(folder, config.train.iterations - 1)
             record_scores(measured.scores, folder, config.train.iterations)
         write_picture(folder / PREDICTIONS, draw_predictions(val, predictor))
-    facts = {"Model": str(folder), "Trained on": str(data.source)}
+    best = best_iteration(folder) if val is not None and config.train.validate_every else None
+    model = str(folder) if best is None else f"{folder}, the best of those measured on the way (iteration {best})"
+    facts = {"Model": model, "Trained on": str(data.source)}
     facts |= {"Measured on": str(val.source)} if val is not None else {}
     write_report(folder / REPORT, f"{folder.name}: training", config, measured, draw_training(folder), facts)
     return measured
