@@ -144,6 +144,25 @@ def test_a_refused_run_leaves_no_folder(run: Run, recipe: Path, tmp_path: Path) 
     assert (tmp_path / "old").is_dir()
 
 
+@pytest.mark.parametrize("kept", [None, "notes.txt"])
+def test_a_picture_that_cannot_be_read_leaves_no_half_of_a_run(
+    run: Run, recipe: Path, tmp_path: Path, kept: str | None
+) -> None:
+    """It shows only when its turn comes; a folder that held something is left alone."""
+    shutil.copytree(NUCLEI, tmp_path / "data")
+    for picture in (tmp_path / "data" / "images").iterdir():  # headers stay whole
+        picture.write_bytes(picture.read_bytes()[:-200])
+    out = tmp_path / "run"
+    if kept:
+        out.mkdir()
+        (out / kept).touch()
+    outcome = run("train", "--data", tmp_path / "data", "--recipe", recipe, "--out", out)
+    assert outcome.exit_code == 3, outcome.output
+    assert "damaged image" in outcome.stderr
+    assert out.exists() == bool(kept)
+    assert not kept or {path.name for path in out.iterdir()} >= {kept, "config.yaml"}
+
+
 def test_pictures_too_small_for_the_norms_are_one_line(run: Run, recipe: Path, tmp_path: Path) -> None:
     words = ("--data", NUCLEI / "train.json", "--recipe", recipe, "--out", tmp_path / "run", "augment.crop=32")
     outcome = run("train", *words, "train.batch_size=1")

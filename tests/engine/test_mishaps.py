@@ -61,7 +61,10 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_checkpoint(tmp_path: Path, m
     with pytest.raises(CondinstError, match=r"checkpoint-00000002: cannot be written .*No space left") as caught:
         save_checkpoint(tmp_path, 2, {"model": nn.Linear(2, 2)}, {})
     assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith("; free some space and --resume")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001"]
+    with pytest.raises(CondinstError, match="free some space and start again"):
+        save_checkpoint(tmp_path / "new", 2, {"model": nn.Linear(2, 2)}, {})
 
 
 def test_only_the_main_process_touches_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

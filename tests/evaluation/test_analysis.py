@@ -239,6 +239,39 @@ def test_one_picture_by_hand() -> None:
     }
 
 
+CLS = [predicted(7, 40, 45, 0.95), predicted(7, 0, 10, 0.9)]  # IoU 0.5 with the other class's, then a right one
+
+
+@pytest.mark.parametrize(
+    ("more", "count", "base", "gain"),
+    [
+        # a: wrong, right → 1/2; b: nothing → 0. Repaired, both are 1
+        ([], 1, (1 / 2 + 0) / 2, 3 / 4),
+        # a: wrong, wrong, right → 1/3. The better of the two takes the object of b, the other goes
+        ([predicted(7, 40, 50, 0.97)], 2, (1 / 3 + 0) / 2, 5 / 6),
+        # the object of b is found already: both go
+        ([predicted(7, 40, 50, 0.97), predicted(9, 40, 50, 0.1)], 2, (1 / 3 + 1) / 2, 1 / 3),
+    ],
+)
+def test_what_wrong_classes_cost(more: list[dict[str, Any]], count: int, base: float, gain: float) -> None:
+    truths = [annotated(7, 0, 10), annotated(9, 40, 50)]
+    found = analyse([judge("a.png", truths, [*CLS, *more], (7, 9), "segm", LIMIT)], ("a", "b"), "segm")
+    assert pytest.approx(base) == found.AP50
+    assert (found.causes["Cls"].count, found.causes["Cls"].gain) == (count, pytest.approx(gain))
+    assert not any(cause.count for name, cause in found.causes.items() if name != "Cls")
+
+
+def test_what_a_wrong_class_and_place_cost() -> None:
+    """a: one of two objects found, precision 1 at the recalls 0 … 0.5, 51 of the 101. b: wrong, right → 1/2."""
+    truths = [annotated(7, 0, 10), annotated(7, 60, 70), annotated(9, 80, 90)]
+    both = predicted(9, 60, 64, 0.9)  # IoU 0.4 with an object of a
+    found = [predicted(7, 0, 10, 0.5), both, predicted(9, 80, 90, 0.8)]
+    causes = analyse([judge("a.png", truths, found, (7, 9), "segm", LIMIT)], ("a", "b"), "segm").causes
+    assert (causes["Both"].count, causes["Both"].gain) == (1, pytest.approx(1 / 4))  # it goes, and b is 1
+    assert (causes["Miss"].count, causes["Miss"].gain) == (1, pytest.approx(50 / 101 / 2))  # a is 1
+    assert sum(cause.count for cause in causes.values()) == 2
+
+
 def test_the_limit_is_of_each_class() -> None:
     found = [predicted(label, 0, 10, score) for score in (0.9, 0.8, 0.7) for label in (7, 9)]
     one = judge("a.png", [], found, (7, 9), "segm", 2)

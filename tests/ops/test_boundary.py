@@ -1,13 +1,18 @@
-"""Rims of masks against taking the outermost pixels off one layer at a time."""
+"""Rims of masks against taking the outermost pixels off one layer at a time, and against the definition itself."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from condinst.data.coco import read_coco
 from condinst.ops.boundary import rim, rim_depth, shrink
 from condinst.ops.rle import Region, decode, encode
+
+DATA = Path(__file__).parent.parent / "data"
 
 
 def peeled(mask: np.ndarray, depth: int) -> np.ndarray:
@@ -52,3 +57,33 @@ def test_empty_and_thin_masks() -> None:
 
 def test_two_percent_of_the_diagonal() -> None:
     assert (rim_depth(300, 400), rim_depth(8, 6), rim_depth(1800, 2500)) == (10, 1, 62)
+
+
+def published_rim(mask: np.ndarray, depth: int) -> np.ndarray:
+    """The pixels of which some other, at most `depth` away in either direction, is no mask or no longer picture."""
+    height, width = mask.shape
+    padded, inside = np.pad(mask, depth), mask.copy()
+    for down in range(2 * depth + 1):
+        for right in range(2 * depth + 1):
+            inside &= padded[down : down + height, right : right + width]
+    return mask & ~inside
+
+
+@pytest.mark.parametrize("name", ["coco_mini", "facade", "nuclei"])
+def test_boundary_iou_of_real_masks(name: str) -> None:
+    """As Cheng et al. define it: the IoU of the rims, whose depth is 2 % of the diagonal."""
+    samples = read_coco(DATA / name / "val.json", DATA / name / "images").samples
+    differing = 0
+    for sample in samples:
+        size = (sample.height, sample.width)
+        depth = round(0.02 * (size[0] ** 2 + size[1] ** 2) ** 0.5)
+        for instance in sample.instances[:5]:
+            assert instance.shape is not None
+            truth = decode(instance.shape.whole(*size))
+            shifted = np.roll(truth, (depth // 2, 1), (0, 1))  # some leave the picture and come back on the other side
+            published = [published_rim(mask, depth) for mask in (truth, shifted)]
+            rims = [decode(rim(encode(Region(mask, 0, 0), *size), rim_depth(*size))) for mask in (truth, shifted)]
+            expected, found = ((a & b).sum() / (a | b).sum() for a, b in (published, rims))
+            assert found == expected
+            differing += found < (truth & shifted).sum() / (truth | shifted).sum()
+    assert differing

@@ -132,10 +132,9 @@ def _words_on_interruption(out: Path) -> str:
     from condinst.engine.stop import last_iteration
 
     iteration = last_iteration(out)
-    kept = (
-        f"the checkpoint of iteration {iteration} is kept; --resume goes on from it" if iteration else "no checkpoint"
-    )
-    return f"interrupted: {kept}"
+    if not iteration:
+        return "interrupted: before the first checkpoint"
+    return f"interrupted: the checkpoint of iteration {iteration} is kept; --resume goes on from it"
 
 
 def _run(

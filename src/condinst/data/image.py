@@ -3,7 +3,8 @@
 8-bit grey: three equal channels. 16-bit grey: linear, 0…65535 → 0…255, never stretched to the picture's own range, so
 that equal intensities stay equal between pictures. 16-bit colour: Pillow keeps the upper byte. Palette: looked up.
 Transparency: composed over black. CMYK, YCbCr and HSV: Pillow's formulas, no colour profiles. Float grey: refused, it
-has no defined range. Of an animation or a stack the first picture is taken.
+has no defined range. Of an animation or a stack the first picture is taken; of a labelme file the
+picture inside it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from condinst.data.embedded import embedded_picture, may_embed
 from condinst.data.sample import Array8
 from condinst.errors import DataError, first_line
 
@@ -120,6 +122,8 @@ def opened(source: Path | bytes, name: str, max_pixels: int) -> Iterator[Image.I
                 raise DataError(f"{name}: no such file")
             if (len(source) if isinstance(source, bytes) else source.stat().st_size) == 0:
                 raise DataError(f"{name}: the file is empty")
+            if isinstance(source, Path) and may_embed(source):
+                source = embedded_picture(source, max_pixels)
             image = stack.enter_context(_open_unlimited(source))
         except DataError:
             raise

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from condinst.data.embedded import may_embed
 from condinst.data.findings import RecordError, Report
 from condinst.data.formats import Parts, glance, split_named
 from condinst.data.gather import Drawn, Gathering, check_name, list_pictures, measure
@@ -52,6 +53,10 @@ def _read(data: Path, images: Path | None, report: Report) -> AnnotatedData:
     for file in files:
         with gathering.record(file):
             _read_file(file, images, gathering)
+    if inside := sum(may_embed(picture.path) for picture in gathering.pictures):
+        gathering.notes.append(
+            f"{data}: {inside} pictures are read from inside their JSON files, as no others are there"
+        )
     if data.is_dir() and images is None:
         unlabelled = set(list_pictures(data, deep=True)) - {picture.path for picture in gathering.pictures}
         unlabelled = {path for path in unlabelled if not split_named(path.relative_to(data).parts[0])}
@@ -91,7 +96,7 @@ def _load(file: Path) -> Record:
 
 
 def _picture(document: Record, file: Path, images: Path | None) -> Path:
-    """The file that imagePath names, else one of the name of the JSON file."""
+    """The file that imagePath names, else one of the name of the JSON file, else that file if the picture is in it."""
     # written on Windows, the path has its strokes; its last part is the name on any system
     name = PureWindowsPath(text(document, "imagePath"))
     folder = images or file.parent
@@ -100,11 +105,11 @@ def _picture(document: Record, file: Path, images: Path | None) -> Path:
     if found is None:
         twins = (folder / f"{file.stem}{suffix}" for suffix in sorted(SUFFIXES))
         found = next((place for place in twins if place.is_file()), None)
+    if found is None and document.get("imageData"):
+        return file
     if found is None:
-        remedy = "put it there or say --images"
-        if document.get("imageData"):
-            remedy += "; a copy is inside the JSON file (imageData, in base64), which is not read"
-        raise RecordError("missing-picture", f"its picture {places[0]}: no such file", remedy)
+        message, remedy = f"its picture {places[0]}: no such file", "put it there or say --images"
+        raise RecordError("missing-picture", message, remedy)
     return found
 
 

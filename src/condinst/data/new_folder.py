@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from condinst.data.embedded import embedded_picture, may_embed
 from condinst.data.image import MAX_PIXELS, SUFFIXES, opened
 from condinst.errors import CondinstError, UsageError
 
@@ -61,6 +62,7 @@ class PictureNames:
 
     def new(self, path: Path) -> str:
         """A name for the picture, with an ending that says that it is one."""
+        path = own_name(path)
         ending = path.suffix if path.suffix.lower() in SUFFIXES else _ending(path)
         stem = _writable(path.stem if path.suffix.lower() in SUFFIXES else path.name)
         name, number = stem, 1
@@ -70,6 +72,11 @@ class PictureNames:
         self._taken.add(name.casefold())
         self.renamed += name + ending != path.name
         return name + ending
+
+
+def own_name(path: Path) -> Path:
+    """What the picture would be called if it were no part of another file."""
+    return path.with_suffix(_ending(path)) if may_embed(path) else path
 
 
 def _writable(stem: str) -> str:
@@ -84,9 +91,12 @@ def _ending(path: Path) -> str:
 
 
 def put(path: Path, target: Path, link: bool) -> None:
-    """A copy of the picture file at `target`, or a symbolic link to it; makes missing folders."""
+    """A copy of the picture file at `target`, or a symbolic link to it; makes missing folders. A picture inside another
+    file is taken out of it."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if link:
+    if may_embed(path):
+        target.write_bytes(embedded_picture(path, MAX_PIXELS))
+    elif link:
         target.symlink_to(path.resolve())
     else:
         shutil.copyfile(path, target)

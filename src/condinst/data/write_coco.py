@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from condinst.data.new_folder import RENAMED, PictureNames, put
+from condinst.data.new_folder import RENAMED, PictureNames, own_name, put
 from condinst.data.sample import AnnotatedData, Instance, Polygons, Sample
 from condinst.ops.rle import areas
 
@@ -30,7 +30,8 @@ def write_coco(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, tol
         document = {"images": images, "categories": categories, "annotations": annotations}
         text = json.dumps(document, ensure_ascii=False, allow_nan=False)
         (folder / f"{WHOLE if split == 'all' else split}.json").write_text(text, encoding="utf-8")
-        told[RENAMED] += sum(sample.path.name != name for sample, name in zip(data.samples, names[split], strict=True))
+        kept = (own_name(sample.path).name == name for sample, name in zip(data.samples, names[split], strict=True))
+        told[RENAMED] += sum(not same for same in kept)
 
 
 def new_names(parts: Mapping[str, AnnotatedData]) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from condinst.data.image import read_image, read_orientation
-from condinst.data.new_folder import new_folder
+from condinst.data.new_folder import new_folder, own_name
 from condinst.data.sample import AnnotatedData
 from condinst.data.write_coco import new_names, write_coco
 from condinst.doctor.repair import Change
@@ -53,7 +53,7 @@ def _renamed(splits: Mapping[str, AnnotatedData], moved: Mapping[str, AnnotatedD
     """The pictures that cannot keep their name, as another has it or no text could hold it."""
     for split, names in new_names(moved).items():
         for sample, before, name in zip(splits[split].samples, moved[split].samples, names, strict=True):
-            if name != before.path.name:
+            if name != own_name(before.path).name:
                 yield Change("picture-name", sample.path, sample.image_id, f"is called {name} in the copy")
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from condinst.engine.stop import NAME, list_checkpoints
+from condinst.engine.stop import NAME, list_checkpoints, remedy
 from condinst.errors import CondinstError, ModelError, first_line
 
 PARTIAL = ".checkpoint-*"  # what a killed process leaves
@@ -43,9 +43,7 @@ def save_checkpoint(folder: Path, iteration: int, weights: dict[str, nn.Module],
         os.replace(temporary, final)
         flush(folder)
     except (OSError, RuntimeError, SafetensorError) as error:  # a full disk, in the words of each writer
-        raise CondinstError(
-            f"{final}: cannot be written ({first_line(error):.120}); free some space and --resume"
-        ) from error
+        raise CondinstError(f"{final}: cannot be written ({first_line(error):.120}); {remedy(folder)}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     remove_checkpoints(folder, but=final)

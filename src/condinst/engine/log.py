@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from condinst.engine.stop import remedy
 from condinst.errors import CondinstError
 from condinst.files import replace_file
 
@@ -120,7 +121,8 @@ def append_row(path: Path, row: Mapping[str, float]) -> None:
 
 def unwritable(path: Path, error: OSError) -> CondinstError:
     """The one line about a file of a run that cannot be written in the middle of it."""
-    return CondinstError(f"{path}: cannot be written ({error.strerror or error}); free some space and --resume")
+    folder = path if path.is_dir() else path.parent
+    return CondinstError(f"{path}: cannot be written ({error.strerror or error}); {remedy(folder)}")
 
 
 def _memory() -> dict[str, float]:

@@ -46,7 +46,7 @@ def draw_labels(data: AnnotatedData) -> str:
     most = [label for label, _ in counts.most_common(MOST_CLASSES)]
     named = [Bar(data.classes[label], {"objects": counts[label]}) for label in most]
     more = len(data.classes) - len(most)
-    title = f"Objects by class: {len(things)} in {len(data.samples)} pictures"
+    title = f"Objects by class: {len(things):,} in {len(data.samples):,} pictures"
     parts = [bars(title + (f"; {more} more classes" if more else ""), "", named)]
     if things:
         parts += [_draw_sizes([one.box for one, _ in things]), _draw_places(things)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from condinst.engine.log import append_row, forget_rows, unwritable
 from condinst.evaluation.evaluate import Scores
@@ -25,6 +26,17 @@ def record_scores(scores: Scores, folder: Path, iteration: int) -> dict[str, flo
         raise unwritable(folder / LINES, error) from error
     append_row(folder / TABLE, {"iteration": iteration} | numbers)
     return numbers
+
+
+def best_iteration(folder: Path) -> int | None:
+    """The first with the best mask AP, or box AP where there are no masks; None where nothing was recorded."""
+    path = folder / LINES
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+    def score(line: dict[str, Any]) -> float:
+        return float(line["bbox"]["AP"] if line["segm"]["AP"] < 0 else line["segm"]["AP"])
+
+    return int(max(map(json.loads, lines), key=score)["iteration"]) if lines else None
 
 
 def forget_scores(folder: Path, iteration: int) -> None:

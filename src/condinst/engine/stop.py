@@ -34,6 +34,11 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-????????"))
 
 
+def remedy(folder: Path) -> str:
+    """What to do once a run could not write to its folder."""
+    return f"free some space and {'--resume' if list_checkpoints(folder) else 'start again'}"
+
+
 def last_iteration(folder: Path) -> int:
     """That of the newest complete checkpoint; 0 without one."""
     found = list_checkpoints(folder)

@@ -21,7 +21,7 @@ from condinst.engine.batches import make_steps
 from condinst.engine.build import build_model
 from condinst.engine.changes import compare_settings
 from condinst.engine.fit import Measure, Terms, fit
-from condinst.engine.folder import LAST, start_folder, write_picture
+from condinst.engine.folder import LAST, emptied_on_failure, start_folder, write_picture
 from condinst.engine.log import Tell
 from condinst.engine.losses import Part, condinst_losses, prepare
 from condinst.engine.nonfinite import save_parts
@@ -70,12 +70,27 @@ def train(
     model, lines = build_model(config, accelerator, None if iteration else start)
     if iteration:  # what the first weights were is no longer true of it
         lines = [f"going on from iteration {iteration} of {config.train.iterations}", *changes]
-    if accelerator.is_main_process:
-        lines += start_folder(folder, config, data, accelerator, iteration)
-    for line in (*lines, *(f"note: {note}" for note in data.notes)):
-        accelerator.print(line, file=sys.stderr)
+    with emptied_on_failure(folder, accelerator.is_main_process):
+        if accelerator.is_main_process:
+            lines += start_folder(folder, config, data, accelerator, iteration)
+        for line in (*lines, *(f"note: {note}" for note in data.notes)):
+            accelerator.print(line, file=sys.stderr)
+        _learn(model, config, data, folder, accelerator, resume, val if config.train.validate_every else None)
+    return config
+
+
+def _learn(
+    model: CondInst,
+    config: Config,
+    data: AnnotatedData,
+    folder: Path,
+    accelerator: Accelerator,
+    resume: bool,
+    val: AnnotatedData | None,
+) -> None:
+    """Train `model` and write its weights. val: what to measure on, on the way."""
     with open_trackers(config, folder, accelerator) as tell, _plain_memory_errors(config):
-        measure = _measure(config, val, folder, tell) if val and config.train.validate_every else None
+        measure = _measure(config, val, folder, tell) if val else None
         kept = fit(
             model,
             partial(condinst_losses, config=config),
@@ -91,7 +106,6 @@ def train(
     if accelerator.is_main_process:
         assert isinstance(kept, CondInst)
         save_model(kept, config, folder / LAST if measure else folder, half=config.train.half)
-    return config
 
 
 def _prepared_steps(

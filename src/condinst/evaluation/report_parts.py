@@ -82,13 +82,13 @@ def _class_table(scores: Scores, analysis: Analysis) -> Html:
 def _curves(analysis: Analysis) -> list[Part]:
     what, best = "masks" if analysis.kind == "segm" else "boxes", analysis.best
     lines = [Line(f"IoU {curve.iou:.2f}", _points(curve.precision)) for curve in analysis.curves]
-    parts: list[Part] = []
-    if best.f1:
-        parts.append(
-            f"The best F1 of {what} at IoU 0.5 is {best.f1:.3f}, with predictions from score {best.score:.2f} on: "
-            f"precision {best.precision:.3f}, recall {best.recall:.3f}. The score was chosen on these same pictures."
-        )
-    parts.append(_plot_curves(f"Mean over the classes, {what}", lines))
+    if not best.f1:
+        return [f"None of the predicted {what} is right at IoU 0.5."]
+    parts: list[Part] = [
+        f"The best F1 of {what} at IoU 0.5 is {best.f1:.3f}, with predictions from score {best.score:.2f} on: "
+        f"precision {best.precision:.3f}, recall {best.recall:.3f}. The score was chosen on these same pictures.",
+        _plot_curves(f"Mean over the classes, {what}", lines),
+    ]
     if len(analysis.per_class) > 1:
         most = sorted(analysis.per_class.items(), key=lambda item: -item[1].truths)[:MOST_CURVES]
         each = [Line(name, _points(counts.curve)) for name, counts in most if counts.truths]

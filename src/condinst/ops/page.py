@@ -28,7 +28,7 @@ th { background: var(--soft); white-space: nowrap; } .number { text-align: right
 figure { margin: 0; max-width: 100%; } figcaption { color: var(--dim); font-size: .88rem; max-width: 34rem; }
 img, svg { max-width: 100%; height: auto; display: block; } img { background: var(--soft); }
 table.bars { width: 100%; max-width: 44rem; } table.bars td { border: 0; padding: .1rem .7rem .1rem 0; }
-.bars td:first-child { min-width: 8rem; max-width: 18rem; } .bars .bar { width: 70%; vertical-align: middle; }
+.bars td:first-child { min-width: 8rem; max-width: 18rem; } .bars .bar { width: 50%; vertical-align: middle; }
 .bars i { display: block; height: .95rem; background: var(--bar); border-radius: 2px; }
 .error { color: var(--error); font-weight: 600; } .warning { color: var(--warning); font-weight: 600; }
 .info { color: var(--info); } .dim { color: var(--dim); }
