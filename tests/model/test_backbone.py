@@ -111,7 +111,7 @@ def test_frozen_stages_of_another_network() -> None:
 def test_refusals() -> None:
     with pytest.raises(ModelError, match=r"timm has no such model; similar: .*resnet50"):
         make(name="resnet5000")
-    with pytest.raises(ModelError, match="mambaout_femto.*channels last"):
+    with pytest.raises(ModelError, match=r"mambaout_femto.*channels last"):
         make(name="mambaout_femto")
     with pytest.raises(ModelError, match="vgg11"):
         make(name="vgg11", same_padding=True)  # an option the network does not know
