@@ -261,7 +261,11 @@ def test_a_signal_ends_in_one_line(
         time.sleep(5)
 
     monkeypatch.setattr("condinst.engine.train.train", stopped)
-    outcome = run("train", "--data", NUCLEI, "--recipe", recipe, "--out", tmp_path / "run")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        outcome = run("train", "--data", NUCLEI, "--recipe", recipe, "--out", tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGINT, before)
     line = error_of(outcome, code)
     assert line == "interrupted: the checkpoint of iteration 3 is kept; --resume goes on from it"
 
