@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,15 +15,6 @@ from condinst.evaluation.evaluate import UNKNOWN
 
 ROOT = Path(__file__).parent.parent.parent
 MODULES = ("beside", "card", "mask_rcnn", "rival", "tables")
-
-
-@pytest.fixture
-def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
-    """The scripts of benchmarks/, which import each other by name."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    yield {name: importlib.import_module(name) for name in MODULES}
-    for name in MODULES:
-        del sys.modules[name]
 
 
 def _scores(mask: float, box: float = 0.5) -> dict[str, Any]:

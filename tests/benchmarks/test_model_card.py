@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -29,15 +27,6 @@ from condinst.weights.folder import save_model
 ROOT = Path(__file__).parent.parent.parent
 NUCLEI = ROOT / "tests" / "data" / "nuclei"
 MODULES = ("card", "card_pictures", "card_text", "ceiling", "model_card", "results", "tables")
-
-
-@pytest.fixture
-def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
-    """The scripts of benchmarks/, which import each other by name."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    yield {name: importlib.import_module(name) for name in MODULES}
-    for name in MODULES:
-        del sys.modules[name]
 
 
 def test_truth_scores_one_unless_the_limit_cuts_it(modules: dict[str, ModuleType]) -> None:

@@ -38,8 +38,8 @@ def arrange_for_cpu(model: nn.Module) -> nn.Module:
     """
     if not _has_onednn():
         return model
-    expected = run_probe(model)
-    for endings in (dict(find_pairs(model, nn.Conv2d, (nn.ReLU, nn.ReLU6))), {}):
+    pairs, expected = find_pairs(model, nn.Conv2d, (nn.ReLU, nn.ReLU6))
+    for endings in (dict(pairs), {}):
         before = _replace_convolutions(model, endings)
         if agree(run_probe(model), expected):
             break

@@ -17,8 +17,8 @@ def fold_norms(model: nn.Module) -> nn.Module:
     there, as with a backbone that uses a convolution twice, an unchanged copy is returned: folding only saves time.
     """
     copy = deepcopy(model).eval()
-    expected = run_probe(copy)
-    for conv, norm in find_pairs(copy, nn.Conv2d, (nn.BatchNorm2d,)):
+    pairs, expected = find_pairs(copy, nn.Conv2d, (nn.BatchNorm2d,))
+    for conv, norm in pairs:
         _fold(copy, conv, norm)
     return copy if agree(run_probe(copy), expected) else deepcopy(model).eval()
 

@@ -21,8 +21,13 @@ def run_probe(model: nn.Module) -> object:
     return answer
 
 
-def find_pairs(model: nn.Module, first: type[nn.Module], second: tuple[type[nn.Module], ...]) -> list[tuple[str, str]]:
-    """Names (a, b) of modules of these types where b read what a had written each time that either was called."""
+def find_pairs(
+    model: nn.Module, first: type[nn.Module], second: tuple[type[nn.Module], ...]
+) -> tuple[list[tuple[str, str]], object]:
+    """Names (a, b) of modules of these types where b read what a had written each time that either was called.
+
+    And the model's answer, as of `run_probe`, from which they were read off.
+    """
     # the tensor is kept, so that no other gets its number; its version tells whether it was changed in place since
     writers: dict[int, tuple[str, Tensor | None, int]] = {}
     calls: Counter[str] = Counter()
@@ -51,11 +56,11 @@ def find_pairs(model: nn.Module, first: type[nn.Module], second: tuple[type[nn.M
         elif isinstance(module, second):
             hooks.append(module.register_forward_pre_hook(read(name)))
     try:
-        run_probe(model)
+        answer = run_probe(model)
     finally:
         for hook in hooks:
             hook.remove()
-    return [pair for pair, times in pairs.items() if all(calls[name] == times for name in pair)]
+    return [pair for pair, times in pairs.items() if all(calls[name] == times for name in pair)], answer
 
 
 def agree(answer: object, expected: object) -> bool:
