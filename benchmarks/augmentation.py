@@ -17,8 +17,8 @@ from PIL import Image
 
 from condinst.config import AugmentConfig
 from condinst.data.batch import Example
-from condinst.data.coco import read_coco
 from condinst.data.dataset import TrainingSet
+from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import Array8
 from condinst.ops.draw import draw_instances
 from condinst.ops.packed_masks import unpack

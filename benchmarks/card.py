@@ -16,7 +16,7 @@ import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from condinst.config import Config
-from condinst.data.coco import read_coco
+from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import AnnotatedData
 from condinst.errors import CondinstError, DataError
 from condinst.evaluation.analysis import Fit

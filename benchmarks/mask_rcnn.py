@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from condinst.config import Config
-from condinst.data.coco import read_coco
+from condinst.data.formats.coco.read import read_coco
 from condinst.engine.batches import make_steps
 from condinst.engine.fit import fit
 from condinst.engine.processes import make_accelerator

@@ -19,7 +19,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from condinst.config import Config
 from condinst.data.batch import Batch, make_images
-from condinst.data.coco import read_coco
+from condinst.data.formats.coco.read import read_coco
 from condinst.data.image import read_image
 from condinst.data.transforms import resize_image, resize_shape
 from condinst.inference.result import Boxes, Masks, Result

@@ -22,7 +22,7 @@ import typer
 from accelerate.state import AcceleratorState
 from mask_rcnn import measure
 
-from condinst.data.coco import read_coco
+from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import AnnotatedData, Instance
 from condinst.engine.train import train
 from condinst.predictor import Predictor

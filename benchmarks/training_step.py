@@ -45,7 +45,7 @@ from torch import Tensor, nn
 
 from condinst.config import Config
 from condinst.data.batch import Batch, Collate, Example
-from condinst.data.coco import read_coco
+from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import Array8, Instance, Polygons, Sample
 from condinst.data.truth import draw_truth
 from condinst.engine.batches import make_steps

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from condinst.config import Config
-from condinst.data.coco import read_coco
+from condinst.data.formats.coco.read import read_coco
 from condinst.engine.batches import make_steps
 from condinst.engine.losses import condinst_losses, prepare
 from condinst.engine.processes import make_accelerator

@@ -108,7 +108,7 @@ def test_allowed_imports(room: str, source: str) -> None:
     ("room", "source"),
     [
         ("ops", "from condinst.model.fpn import FPN"),
-        ("model", "from condinst.data.coco import read_coco"),
+        ("model", "from condinst.data.formats.coco.read import read_coco"),
         ("data", "import condinst.model"),
         ("inference", "from condinst.training.targets import assign"),
         ("training", "from condinst.weights.folder import load_model"),

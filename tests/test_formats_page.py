@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from condinst.data.open import FORMATS, list_splits, open_data
+from condinst.data.formats.open import FORMATS, list_splits, open_data
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")

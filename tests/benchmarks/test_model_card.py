@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from condinst.config import Config
-from condinst.data.coco import read_coco
+from condinst.data.formats.coco.read import read_coco
 from condinst.errors import DataError, UsageError
 from condinst.evaluation.analysis import Fit
 from condinst.evaluation.evaluate import evaluate

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from condinst.data.coco import read_coco
+from condinst.data.formats.coco.read import read_coco
 from condinst.evaluation.evaluate import evaluate
 from condinst.predictor import Predictor
 

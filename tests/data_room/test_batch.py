@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader
 
 from condinst.config import AugmentConfig
 from condinst.data.batch import Batch, Collate, make_images
-from condinst.data.coco import read_coco
 from condinst.data.dataset import TrainingSet
+from condinst.data.formats.coco.read import read_coco
 from condinst.errors import DataError
 
 DATA = Path(__file__).parent.parent / "data" / "nuclei"

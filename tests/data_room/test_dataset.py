@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 from condinst.config import AugmentConfig, Config, ModelConfig
 from condinst.data.batch import Collate, Example
-from condinst.data.coco import read_coco
 from condinst.data.dataset import TrainingSet
+from condinst.data.formats.coco.read import read_coco
 from condinst.data.image import read_image
 from condinst.data.sample import AnnotatedData, Instance, Polygons, RunLengths, Sample
 from condinst.data.transforms import augment

@@ -11,7 +11,7 @@ from pycocotools import mask as oracle
 from torch import Tensor
 
 from condinst.config import AugmentConfig
-from condinst.data.coco import read_coco
+from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import Instance, Polygons, RunLengths, Sample
 from condinst.data.transforms import augment
 from condinst.data.truth import draw_truth

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as oracle
 
-from condinst.data.coco import read_coco
 from condinst.data.findings import Finding
+from condinst.data.formats.coco.read import read_coco
 from condinst.data.image import read_image
 from condinst.data.sample import Instance, Polygons, RunLengths, Sample
 from condinst.doctor.copies import copies_between, copies_within, fingerprint, sure_copy

@@ -16,7 +16,7 @@ from torch import nn
 
 from condinst.config import Config
 from condinst.data.batch import Batch
-from condinst.data.coco import read_coco
+from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import AnnotatedData
 from condinst.engine import train as engine
 from condinst.engine.batches import BatchKeys, make_steps, pad_alike

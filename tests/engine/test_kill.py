@@ -45,7 +45,7 @@ import json, os, random, signal, sys, time
 from itertools import count
 from pathlib import Path
 from condinst.config import Config
-from condinst.data.coco import read_coco
+from condinst.data.formats.coco.read import read_coco
 from condinst.engine import checkpoint, train as engine
 
 nuclei, whole, parts, config = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from condinst.data.coco import read_coco
+from condinst.data.formats.coco.read import read_coco
 from condinst.data.image import read_image
 from condinst.ops.rle import Region, decode_region, encode
 
@@ -23,7 +23,7 @@ EXAMINE = """
 import json, sys
 from pathlib import Path
 import torch
-from condinst.data.coco import read_coco
+from condinst.data.formats.coco.read import read_coco
 from condinst.evaluation.analysis import examine
 from condinst.predictor import Predictor
 

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from condinst.config import Config
-from condinst.data.coco import read_coco
 from condinst.data.dataset import TrainingSet
+from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import AnnotatedData
 from condinst.data.truth import draw_truth
 from condinst.engine import processes

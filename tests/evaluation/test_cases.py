@@ -11,7 +11,7 @@ import pytest
 import torch
 from pycocotools import mask as reference
 
-from condinst.data.coco import read_coco
+from condinst.data.formats.coco.read import read_coco
 from condinst.data.image import read_image
 from condinst.evaluation.cases import WRONG, describe, draw_panels, make_case, match, truth_of
 from condinst.inference.result import Boxes, Masks, Result

@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from condinst.config import Config
-from condinst.data.coco import read_coco
+from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import AnnotatedData
 from condinst.errors import DataError, UsageError
 from condinst.evaluation.evaluate import Scores, evaluate, match_classes

@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 
 from condinst.config import Config
-from condinst.data.coco import read_coco
+from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import AnnotatedData
-from condinst.engine.curves import POINTS, draw_training, read_columns, thin
+from condinst.engine.run_folder.curves import POINTS, draw_training, read_columns, thin
 from condinst.errors import CondinstError
 from condinst.evaluation.cases import truth_of
 from condinst.evaluation.evaluate import evaluate

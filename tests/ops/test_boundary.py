@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from condinst.data.coco import read_coco
+from condinst.data.formats.coco.read import read_coco
 from condinst.ops.boundary import rim, rim_depth, shrink
 from condinst.ops.rle import Region, decode, encode
 

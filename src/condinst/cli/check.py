@@ -54,7 +54,7 @@ def check(
     if report is not None:
         refuse_page(report)
     if fix is not None:
-        from condinst.data.new_folder import check_new
+        from condinst.data.formats.new_folder import check_new
 
         check_new(fix)
     splits, told = _read(data, images)
@@ -79,7 +79,7 @@ def _wanted(size: int | None, max_size: int | None) -> dict[str, int]:
 
 
 def _settings(recipe: str | None, wanted: dict[str, int]) -> Config:
-    from condinst.engine.settings import base_settings
+    from condinst.engine.planning.settings import base_settings
 
     config = base_settings(recipe, None, [])
     if "input.shorter" in wanted and "input.longer" not in wanted:
@@ -89,8 +89,8 @@ def _settings(recipe: str | None, wanted: dict[str, int]) -> Config:
 
 def _suited(config: Config, wanted: dict[str, int], splits: dict[str, AnnotatedData]) -> Config:
     """With the size of the input and the limits that training would choose for its split."""
-    from condinst.engine.plan import suit_data
-    from condinst.engine.statistics import measure_data
+    from condinst.engine.planning.plan import suit_data
+    from condinst.engine.planning.statistics import measure_data
 
     data = next(iter(splits.values()), None)
     if data is None or all(it.crowd for sample in data.samples for it in sample.instances):
@@ -100,8 +100,8 @@ def _suited(config: Config, wanted: dict[str, int], splits: dict[str, AnnotatedD
 
 def _read(data: Path, images: Path | None) -> tuple[dict[str, AnnotatedData], Told]:
     """Each split as far as it can be read, and what its reader found; what cannot be read at all is a finding."""
-    from condinst.data.formats import split_named
-    from condinst.data.open import list_splits, open_data
+    from condinst.data.formats.open import list_splits, open_data
+    from condinst.data.formats.splits import split_named
     from condinst.errors import DataError
 
     splits: dict[str, AnnotatedData] = {}

@@ -59,8 +59,8 @@ def convert(
     ] = Pictures.copy,
 ) -> None:
     """Write annotated images in another format. No instance is lost; what a format cannot hold is counted and told."""
-    from condinst.data.convert import convert_data
-    from condinst.data.formats import SPLITS
+    from condinst.data.formats.convert import convert_data
+    from condinst.data.formats.splits import SPLITS
 
     wanted = next((each for each in SPLITS if each == split.value), None)
     done = convert_data(source, out, format.value, wanted, images, pictures is Pictures.link)

@@ -59,8 +59,8 @@ def train(
     measures it at the end.
     """
     from condinst.cli.output import make_folder
-    from condinst.data.open import open_data
-    from condinst.engine.settings import base_settings
+    from condinst.data.formats.open import open_data
+    from condinst.engine.planning.settings import base_settings
     from condinst.engine.stop import Terminated, terminable
 
     overrides = settings or []
@@ -99,7 +99,7 @@ def _read_start(name: str | None) -> Stored | None:
 
 
 def _validation(data: Path, images: Path | None, val: Path | None, val_images: Path | None) -> AnnotatedData | None:
-    from condinst.data.open import list_splits, open_data
+    from condinst.data.formats.open import list_splits, open_data
     from condinst.errors import UsageError
 
     if val is not None:
@@ -147,7 +147,7 @@ def _run(
     start: Stored | None,
 ) -> None:
     """planned: settings that the user gave where the data decides the others."""
-    from condinst.engine.choose import plan_settings
+    from condinst.engine.planning.choose import plan_settings
     from condinst.engine.processes import join_processes
     from condinst.engine.train import measurable
     from condinst.engine.train import train as train_model
@@ -189,7 +189,7 @@ def _finish(config: Config, data: AnnotatedData, measured_on: AnnotatedData | No
 
     from condinst.cli.output import show_progress
     from condinst.cli.val import print_scores
-    from condinst.engine.folder import REPORT, finish_folder
+    from condinst.engine.run_folder.folder import REPORT, finish_folder
 
     measured = finish_folder(out, config, data, measured_on, show_progress("measured"))
     if measured is not None:

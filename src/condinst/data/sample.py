@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -88,3 +88,13 @@ class AnnotatedData:
     classes: tuple[str, ...]
     notes: tuple[str, ...]
     source: Path
+
+
+def skip_empty(data: AnnotatedData) -> AnnotatedData:
+    """`data` without the pictures that hold no object or only crowds; a note tells how many they were."""
+    kept = tuple(sample for sample in data.samples if not all(instance.crowd for instance in sample.instances))
+    left_out = len(data.samples) - len(kept)
+    if not left_out:
+        return data
+    note = f"left out {left_out} of {len(data.samples)} pictures, which have no annotated object"
+    return replace(data, samples=kept, notes=(*data.notes, note))

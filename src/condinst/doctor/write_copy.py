@@ -12,10 +12,10 @@ from typing import Any
 
 from PIL import Image
 
+from condinst.data.formats.coco.write import new_names, write_coco
+from condinst.data.formats.new_folder import new_folder, own_name
 from condinst.data.image import read_image, read_orientation
-from condinst.data.new_folder import new_folder, own_name
 from condinst.data.sample import AnnotatedData
-from condinst.data.write_coco import new_names, write_coco
 from condinst.doctor.repair import Change
 
 CHANGES = "changes.json"

@@ -17,8 +17,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from condinst.config import TrainConfig
 from condinst.engine.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
-from condinst.engine.log import LOG, Tell, TrainingLog
 from condinst.engine.optimizer import lr_factor, make_optimizer
+from condinst.engine.run_folder.log import LOG, Tell, TrainingLog
 from condinst.engine.stop import list_checkpoints
 from condinst.errors import CondinstError, ModelError
 

@@ -9,7 +9,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import ProjectConfiguration, parse_flag_from_env
 
 from condinst.config import Config
-from condinst.engine.trackers import require_trackers
+from condinst.engine.run_folder.trackers import require_trackers
 from condinst.errors import UsageError, first_line
 
 # the others wait while the main process measures; if one dies, their launcher ends them all

@@ -15,21 +15,20 @@ from accelerate import Accelerator
 from torch import nn
 
 from condinst.config import Config
-from condinst.data.coco import skip_empty
-from condinst.data.sample import AnnotatedData
+from condinst.data.sample import AnnotatedData, skip_empty
 from condinst.engine.batches import make_steps
 from condinst.engine.build import build_model
-from condinst.engine.changes import compare_settings
 from condinst.engine.fit import Measure, Terms, fit
-from condinst.engine.folder import LAST, emptied_on_failure, start_folder, write_picture
-from condinst.engine.log import Tell
 from condinst.engine.losses import Part, condinst_losses, prepare
-from condinst.engine.nonfinite import save_parts
-from condinst.engine.pictures import draw_batch
+from condinst.engine.planning.changes import compare_settings
 from condinst.engine.processes import make_accelerator
-from condinst.engine.scores import record_scores
+from condinst.engine.run_folder.folder import LAST, emptied_on_failure, start_folder, write_picture
+from condinst.engine.run_folder.log import Tell
+from condinst.engine.run_folder.nonfinite import save_parts
+from condinst.engine.run_folder.pictures import draw_batch
+from condinst.engine.run_folder.scores import record_scores
+from condinst.engine.run_folder.trackers import open_trackers
 from condinst.engine.stop import last_iteration
-from condinst.engine.trackers import open_trackers
 from condinst.errors import CondinstError, DataError, UsageError, first_line
 from condinst.evaluation.evaluate import evaluate
 from condinst.model.condinst import CondInst

@@ -1,0 +1,1 @@
+"""COCO JSON and the layouts that tools export it in."""

@@ -1,0 +1,62 @@
+"""One annotation format → another, as a new folder with the pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from condinst.data.formats.coco.write import write_coco
+from condinst.data.formats.labelme.write import write_labelme
+from condinst.data.formats.new_folder import new_folder
+from condinst.data.formats.open import list_splits, open_data
+from condinst.data.formats.splits import Split
+from condinst.data.formats.yolo.write import write_yolo
+from condinst.data.sample import AnnotatedData
+from condinst.errors import UsageError
+
+Target = Literal["coco", "yolo", "labelme"]
+Write = Callable[[Mapping[str, AnnotatedData], Path, bool, Counter[str]], None]
+WRITERS: dict[Target, Write] = {"coco": write_coco, "yolo": write_yolo, "labelme": write_labelme}
+
+
+class Written(NamedTuple):
+    """name: of the split, "all" where there is none. pictures, instances: how many were read."""
+
+    name: str
+    pictures: int
+    instances: int
+
+
+class Converted(NamedTuple):
+    """written: for each split. notes: what reading left out and what the new format cannot hold, in words."""
+
+    written: tuple[Written, ...]
+    notes: tuple[str, ...]
+
+
+def convert_data(
+    source: Path, out: Path, target: Target, split: Split | None = None, images: Path | None = None, link: bool = False
+) -> Converted:
+    """Write the data set at `source`, or one `split` of it, into the new folder `out`.
+
+    images: folder of the pictures where they lie elsewhere. link: symbolic links instead of copies of the pictures.
+    Raises DataError for what cannot be read, UsageError where `out` holds something or there is no such split,
+    CondinstError where it cannot be written; `out` then is as it was.
+    """
+    splits = list_splits(source)
+    if split and not splits:
+        raise UsageError(f"{source}: is not split into train and val; leave --split out")
+    chosen: tuple[Split, ...] = (split,) if split else splits
+    parts: dict[str, AnnotatedData] = {each: open_data(source, each, images) for each in chosen}
+    parts = parts or {"all": open_data(source, images=images)}
+    told: Counter[str] = Counter()
+    with new_folder(out) as folder:
+        WRITERS[target](parts, folder, link, told)
+    written = tuple(
+        Written(name, len(data.samples), sum(len(sample.instances) for sample in data.samples))
+        for name, data in parts.items()
+    )
+    notes = [note for data in parts.values() for note in data.notes]
+    return Converted(written, (*notes, *(f"{count} {what}" for what, count in told.items() if count)))

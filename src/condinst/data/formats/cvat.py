@@ -1,0 +1,201 @@
+"""CVAT for images 1.1: one XML file with every picture's shapes. Shapes of one label and one group are one object."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+import numpy as np
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import iterparse
+
+from condinst.data.findings import RecordError, Report
+from condinst.data.formats.gather import Drawn, Gathering, check_name, measure
+from condinst.data.formats.records import CORRECT, LARGEST_COORDINATE, printable
+from condinst.data.formats.splits import SPLITS, Parts, Split, split_named
+from condinst.data.sample import AnnotatedData, Box, Polygons
+from condinst.data.shapes import Shape, ellipse, filled, join, polygon, run_lengths
+from condinst.errors import DataError
+
+HEAD = 4096  # bytes in which the root element is named
+WITHOUT_AREA = ("polyline", "points", "cuboid", "skeleton", "tag")
+
+
+def find(data: Path) -> Parts:
+    """What can be read at `data`, an XML file or a folder with one, beside its pictures or their folder images/."""
+    files = sorted(data.glob("*.xml")) if data.is_dir() else [data] * (data.suffix.lower() == ".xml")
+    files = [file for file in files if _is_cvat(file)]
+    if len(files) > 1:
+        raise DataError(f"{data}: holds {', '.join(file.name for file in files)}; name one of these files instead")
+    if not files:
+        return {}
+    subsets = {match.decode("utf-8", "replace") for match in _subsets(files[0])}
+    splits = [split for split in SPLITS if split in {split_named(subset) for subset in subsets}]
+    return {split: partial(_read, files[0], split) for split in splits} or {"all": partial(_read, files[0], None)}
+
+
+def _is_cvat(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            return re.search(rb"<annotations[\s>]", stream.read(HEAD)) is not None
+    except OSError:
+        return False
+
+
+def _subsets(file: Path) -> set[bytes]:
+    """The subsets that pictures name, as a project's export has them."""
+    with file.open("rb") as stream:
+        return {match[1] for line in stream for match in re.finditer(rb'<image\s[^>]*?\ssubset="([^"]*)"', line)}
+
+
+def _read(file: Path, split: Split | None, images: Path | None, report: Report) -> AnnotatedData:
+    gathering = Gathering(file, report)
+    classes: list[str] = []
+    numbers = 0
+    for element in _elements(file):
+        if element.tag == "label" and element.findtext("name"):
+            classes.append(element.findtext("name") or "")
+        elif element.tag == "track":
+            raise DataError(f"{file}: CVAT for video; export the task as 'CVAT for images 1.1'")
+        elif element.tag == "image":
+            numbers += 1
+            if split is not None and split_named(element.get("subset", "")) != split:
+                if split_named(element.get("subset", "")) is None:
+                    gathering.left_out["pictures of no known subset"] += 1
+                continue
+            name = element.get("name", "")
+            with gathering.record(file, name or numbers, f"image {name or numbers}"):
+                _read_image(element, file, images, classes, gathering)
+    if not numbers:
+        raise DataError(f"{file}: no <image>; export the task as 'CVAT for images 1.1'")
+    gathering.pictures.sort(key=lambda picture: picture.path)
+    return gathering.finish(list(dict.fromkeys(classes)) or None)
+
+
+def _elements(file: Path) -> Iterator[Element]:
+    """Labels of the head, tracks and images, each whole, one at a time; the file is never in memory as a whole."""
+    try:
+        root: Element | None = None
+        for event, element in iterparse(str(file), events=("start", "end"), forbid_dtd=True):
+            if root is None:
+                root = element
+            if event == "end" and element.tag in ("label", "track", "image"):
+                yield element
+                if element.tag != "label":
+                    root.clear()
+    except DefusedXmlException:
+        raise DataError(f"{file}: has a document type or entities, which no annotation needs; remove them") from None
+    except ParseError as error:
+        raise DataError(f"{file}: not valid XML ({error}); export it again") from None
+    except (OSError, ValueError, LookupError) as error:  # an unknown encoding is a LookupError
+        raise DataError(f"{file}: cannot be read ({error})") from None
+
+
+def _read_image(element: Element, file: Path, images: Path | None, classes: list[str], gathering: Gathering) -> None:
+    name = printable(element.get("name") or "", "'name' of an <image>", "rename the picture")
+    if not name:
+        raise RecordError("bad-record", "an <image> has no 'name'", "export the task again")
+    path = _picture(name, element.get("subset", ""), file, images)
+    stated = (int(_number(element, "height")), int(_number(element, "width")))
+    height, width = measure(path, stated)
+    groups: dict[tuple[str, str], list[Shape | Box | None]] = {}
+    for index, child in enumerate(element):
+        if child.tag in WITHOUT_AREA:
+            gathering.left_out[f"shapes of the type {child.tag}, which have no area"] += 1
+            continue
+        with gathering.record(file, f"{name}#{index}", f"image {name}: {child.tag} {index}"):
+            label = _label(child, classes)
+            group = child.get("group_id") or "0"
+            key = (label, f"shape {index}" if group == "0" else f"group {group}")
+            shape = _read_shape(child, height, width)
+            groups.setdefault(key, []).append(shape)
+    joined = [(label, join(members, height, width)) for (label, _), members in groups.items()]
+    objects = [None if drawn is None else Drawn(label, *drawn) for label, drawn in joined]
+    gathering.add(file, path, (height, width), objects)
+
+
+def _picture(name: str, subset: str, file: Path, images: Path | None) -> Path:
+    """Where an export keeps it: images/, images/SUBSET/ or beside the file; that of images/ where it is nowhere."""
+    folders = [images] if images else [file.parent / "images" / subset, file.parent / "images", file.parent]
+    found = next((folder / name for folder in folders if (folder / name).is_file()), None)
+    return found or folders[0] / name
+
+
+def _label(element: Element, classes: list[str]) -> str:
+    label = check_name(element.get("label"), "'label'")
+    if classes and label not in classes:
+        message = f"label '{label}' is not among the file's labels"
+        raise RecordError("unknown-category", message, "add it to <labels> or remove the shape")
+    return label
+
+
+def _number(element: Element, key: str) -> float:
+    text = element.get(key)
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = float("nan")
+    if not abs(value) <= LARGEST_COORDINATE:
+        raise RecordError("bad-record", f"'{key}' must be a finite number of pixels, got {text!a:.40}", CORRECT)
+    return value
+
+
+def _read_shape(element: Element, height: int, width: int) -> Shape | Box | None:
+    """A box that is not turned stays a box. None: an empty mask."""
+    if element.tag == "polygon":
+        return polygon(_read_points(element.get("points", "")))
+    if element.tag == "ellipse":
+        centre, radii = (
+            (_number(element, "cx"), _number(element, "cy")),
+            (_number(element, "rx"), _number(element, "ry")),
+        )
+        return ellipse(centre, radii, _turn(element))
+    if element.tag == "box":
+        x0, y0, x1, y1 = (_number(element, key) for key in ("xtl", "ytl", "xbr", "ybr"))
+        return _turned((x0, y0, x1, y1), _turn(element)) if _turn(element) else (x0, y0, x1, y1)
+    if element.tag == "mask":
+        return _read_mask(element, height, width)
+    raise RecordError("bad-record", "not a shape of CVAT for images 1.1", "remove it")
+
+
+def _turn(element: Element) -> float:
+    return _number(element, "rotation") if element.get("rotation") else 0.0
+
+
+def _turned(box: Box, degrees: float) -> Polygons:
+    """The four corners, turned clockwise on the screen about the box's centre."""
+    (corners,) = filled(box).parts
+    centre, turn = corners.mean(0), np.deg2rad(degrees)
+    cosine, sine = np.cos(turn), np.sin(turn)
+    return Polygons(((corners - centre) @ np.array([[cosine, sine], [-sine, cosine]]) + centre,))
+
+
+def _read_points(text: str) -> list[list[float]]:
+    """x,y;x,y;…"""
+    try:
+        points = [[float(number) for number in pair.split(",")] for pair in text.split(";") if pair.strip()]
+    except ValueError:
+        points = [[]]
+    if any(len(pair) != 2 or not all(abs(number) <= LARGEST_COORDINATE for number in pair) for pair in points):
+        raise RecordError("bad-record", f"'points' must be x,y;x,y;…, got {text!a:.60}", CORRECT)
+    return points
+
+
+def _read_mask(element: Element, height: int, width: int) -> Shape | None:
+    """Runs of the mask's rectangle, row by row: empty, filled, empty …"""
+    left, top, columns, rows = (int(_number(element, key)) for key in ("left", "top", "width", "height"))
+    if left < 0 or top < 0 or columns < 1 or rows < 1 or left + columns > width or top + rows > height:
+        message = f"a mask of {columns}×{rows} pixels at ({left}, {top}) lies outside {width}×{height} pixels"
+        raise RecordError("outside", message, CORRECT)
+    text = element.get("rle", "")
+    try:
+        runs = np.array([int(run) for run in text.split(",")], dtype=np.int64)
+    except (ValueError, OverflowError):
+        raise RecordError("bad-record", f"'rle' must be whole numbers, got {text!a:.60}", CORRECT) from None
+    if (runs < 0).any() or (runs > rows * columns).any() or runs.sum() != rows * columns:
+        raise RecordError("bad-record", f"the runs of 'rle' do not sum to {columns}×{rows} pixels", CORRECT)
+    mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(rows, columns)
+    return run_lengths(mask, left, top)

@@ -1,0 +1,175 @@
+"""What readers of formats without numbered records share: pictures and named objects grow into AnnotatedData."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from condinst.data.findings import Finding, RecordError, Report
+from condinst.data.formats.records import printable
+from condinst.data.image import SIDEWAYS, SUFFIXES, read_orientation, read_size
+from condinst.data.sample import AnnotatedData, Box, Instance, Sample
+from condinst.data.shapes import Shape
+from condinst.errors import DataError
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One object, in upright pixels of its picture; its class still is a name. shape: None where it is a box alone."""
+
+    name: str
+    box: Box
+    shape: Shape | None
+    crowd: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture and what is drawn on it."""
+
+    path: Path
+    height: int
+    width: int
+    objects: tuple[Drawn, ...]
+
+
+@dataclass
+class Gathering:
+    """What reading has brought so far. left_out: how many of which sort of thing."""
+
+    source: Path
+    report: Report
+    pictures: list[Picture] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def record(self, file: Path, id: int | str | None = None, where: str = "") -> Iterator[None]:
+        """A RecordError or OSError raised inside is reported; if the report lets it, reading goes on without the
+        record."""
+        try:
+            yield
+        except RecordError as fault:
+            self.report(fault.at(file, id, where))
+        except OSError as error:  # a name too long for the file system, a folder that may not be read
+            message = f"{error.filename or 'a file'!s:.200}: cannot be read ({error.strerror or error})"
+            self.report(RecordError("bad-file", message, "see to its name and permissions").at(file, id, where))
+
+    def add(self, file: Path, path: Path, size: tuple[int, int], objects: Sequence[Drawn | None]) -> None:
+        """A picture of (height, width) and its objects, which `file` holds. Those without an area, None among them, are
+        told and counted; one that lies outside the picture is an error."""
+        kept = []
+        for number, drawn in enumerate(objects, 1):
+            with self.record(file, number, f"object {number}"):
+                if drawn is not None and drawn.box[2] > drawn.box[0] and drawn.box[3] > drawn.box[1]:
+                    kept.append(_inside(drawn, *size))
+                    continue
+                self.left_out["objects whose box or mask has no area"] += 1
+                message, remedy = f"object {number} has no area", "it is left out; draw it again or remove it"
+                self.report(Finding("zero-area", "warning", file, number, message, remedy))
+        self.pictures.append(Picture(path, *size, tuple(kept)))
+
+    def alone(self, files: Iterable[Path], pictures: Path) -> None:
+        """Report annotation files that belong to no picture: of objects that vanish, nobody would hear otherwise."""
+        for file in files:
+            message, remedy = f"no picture of this name in {pictures}", "put it there or remove the file"
+            self.report(Finding("missing-picture", "error", file, None, message, remedy))
+
+    def finish(self, classes: Sequence[str] | None = None, first_id: int = 1) -> AnnotatedData:
+        """All of it, pictures and objects numbered from 1. classes: in the order of their labels, ids from `first_id`;
+        where not given, the names that occur, sorted.
+
+        Raises DataError where there is no picture or no class.
+        """
+        if classes is None:
+            classes = sorted({drawn.name for picture in self.pictures for drawn in picture.objects})
+        if not classes:
+            raise DataError(f"{self.source}: no object is annotated, so no class is known; annotate at least one")
+        labels = {name: label for label, name in enumerate(classes)}
+        samples, number = [], 0
+        for image_id, picture in enumerate(self.pictures, 1):
+            instances = []
+            for drawn in picture.objects:
+                number += 1
+                instances.append(Instance(labels[drawn.name], drawn.box, drawn.shape, drawn.crowd, number))
+            samples.append(Sample(picture.path, image_id, picture.width, picture.height, tuple(instances)))
+        left_out = [f"{self.source}: left out {count} {what}" for what, count in sorted(self.left_out.items())]
+        category_ids = tuple(range(first_id, first_id + len(classes)))
+        return AnnotatedData(tuple(samples), category_ids, tuple(classes), (*self.notes, *left_out), self.source)
+
+
+def _inside(drawn: Drawn, height: int, width: int) -> Drawn:
+    """The same. Raises RecordError where nothing of it can show."""
+    x0, y0, x1, y1 = drawn.box
+    if x0 >= width or y0 >= height or x1 <= 0 or y1 <= 0:
+        message = f"its box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) lies outside the picture of {width}×{height} pixels"
+        raise RecordError("outside", message, "is it that of another picture, or of another size of this one?")
+    return drawn
+
+
+def list_pictures(folder: Path, deep: bool = False) -> list[Path]:
+    """The pictures in `folder`, by name; deep: those of its folders, too. Raises DataError if it cannot be read."""
+    try:
+        found = sorted(folder.rglob("*") if deep else folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
+    return [path for path in found if path.suffix.lower() in SUFFIXES and path.is_file() and path.name[0] != "."]
+
+
+def measure(path: Path, stated: tuple[int, int] | None = None) -> tuple[int, int]:
+    """(height, width) of the picture, upright. stated: what the annotation says of it, in the same order.
+
+    Raises RecordError for a missing or unreadable picture and for a size that is not the picture's own.
+    """
+    try:
+        size = read_size(path)
+    except DataError as error:
+        kind = "unreadable-picture" if path.is_file() else "missing-picture"
+        raise RecordError(kind, str(error), "put the picture there or remove its annotation") from None
+    if stated is None or stated == size:
+        return size
+    says = f"says {stated[1]}×{stated[0]}, but {path.name} has {size[1]}×{size[0]} pixels"
+    orientation = read_orientation(path)
+    if stated == size[::-1] and orientation in SIDEWAYS:
+        raise RecordError(
+            "exif-rotated",
+            f"{says} upright: the annotation is of the picture as stored, which its EXIF orientation turns",
+            "turn the annotation, or remove the EXIF tag from the picture",
+        )
+    says += " (upright by its EXIF orientation)" if orientation > 1 else ""
+    raise RecordError("wrong-size", says, "correct the record or the file")
+
+
+def read_lines(file: Path) -> list[str]:
+    """The lines that are not blank, their ends of any system. Raises RecordError if the file is no text."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise RecordError("bad-file", f"cannot be read ({error.strerror})", "see to its permissions") from None
+    except UnicodeDecodeError as error:
+        raise RecordError("bad-file", f"not UTF-8 text ({error.reason})", "write it again") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def read_list(file: Path) -> list[str]:
+    """The lines of a list of names, such as classes or pictures. Raises DataError if there are none, or one twice."""
+    try:
+        names = read_lines(file)
+    except RecordError as error:
+        raise DataError(str(error.at(file, None))) from None
+    if not names:
+        raise DataError(f"{file}: empty; write a name on each line")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"{file}: {twice[0]:.60} stands there twice; write each name once")
+    return names
+
+
+def check_name(name: object, where: str) -> str:
+    """A class name that any file and terminal takes."""
+    if not isinstance(name, str) or not name.strip():
+        raise RecordError("bad-record", f"{where} must be the name of a class, got {name!a:.40}", "name the class")
+    return printable(name, where, "rename it")

@@ -1,0 +1,1 @@
+"""labelme: a JSON file beside each picture."""

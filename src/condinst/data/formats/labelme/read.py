@@ -1,0 +1,186 @@
+"""labelme: a JSON file beside each picture, with its shapes. Shapes of one class and one group_id are one object."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from functools import partial
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from condinst.data.embedded import may_embed
+from condinst.data.findings import RecordError, Report
+from condinst.data.formats.gather import Drawn, Gathering, check_name, list_pictures, measure
+from condinst.data.formats.masks.label_picture import read_numbers
+from condinst.data.formats.records import CORRECT, Record, integer, kind, load_json, numbers, text
+from condinst.data.formats.splits import Parts, glance, split_named
+from condinst.data.image import SUFFIXES
+from condinst.data.sample import AnnotatedData, Box, Polygons
+from condinst.data.shapes import Shape, box_of, ellipse, join, polygon, run_lengths
+
+WITHOUT_AREA = ("line", "linestrip", "point", "points")
+CROWD = "crowd"  # the flag of a shape which `condinst data convert` writes for a region of several objects
+
+
+def find(data: Path) -> Parts:
+    """What can be read at `data`, a folder of labelme's files, at any depth, or one of them."""
+    if data.is_file():
+        return {"all": partial(_read, data)} if data.suffix.lower() == ".json" and is_labelme(data) else {}
+    # a list of classes or settings may lie beside the annotations
+    return {"all": partial(_read, data)} if any(is_labelme(file) for file in _files(data)[:5]) else {}
+
+
+def is_labelme(file: Path) -> bool:
+    """Whether a JSON file looks like labelme's."""
+    start = glance(file)
+    return b'"shapes"' in start and b'"annotations"' not in start
+
+
+def _files(folder: Path) -> list[Path]:
+    """JSON files in the folder and its folders, but for those that are named as splits."""
+    below = [path for path in sorted(folder.iterdir()) if not (path.is_dir() and split_named(path.name))]
+    files = [path for path in below if path.is_file()]
+    files += [path for top in below if top.is_dir() and top.name[0] != "." for path in sorted(top.rglob("*.json"))]
+    return [path for path in files if path.suffix.lower() == ".json" and path.is_file()]
+
+
+def _read(data: Path, images: Path | None, report: Report) -> AnnotatedData:
+    gathering = Gathering(data, report)
+    files = [data] if data.is_file() else _files(data)
+    for file in files:
+        with gathering.record(file):
+            _read_file(file, images, gathering)
+    if inside := sum(may_embed(picture.path) for picture in gathering.pictures):
+        gathering.notes.append(
+            f"{data}: {inside} pictures are read from inside their JSON files, as no others are there"
+        )
+    if data.is_dir() and images is None:
+        unlabelled = set(list_pictures(data, deep=True)) - {picture.path for picture in gathering.pictures}
+        unlabelled = {path for path in unlabelled if not split_named(path.relative_to(data).parts[0])}
+        if unlabelled and len(files) == len(gathering.pictures):
+            gathering.left_out["pictures without a JSON file"] = len(unlabelled)
+    return gathering.finish()
+
+
+def _read_file(file: Path, images: Path | None, gathering: Gathering) -> None:
+    document = _load(file)
+    path = _picture(document, file, images)
+    height, width = measure(path, _stated_size(document))
+    shapes = document.get("shapes")
+    if not isinstance(shapes, list):
+        raise RecordError("bad-record", f"'shapes' must be a list, got {kind(shapes)}", "write it again in labelme")
+    groups: dict[Any, list[tuple[Record, Shape | Box | None]]] = {}
+    for index, record in enumerate(shapes):
+        with gathering.record(file, index, f"shapes[{index}]"):
+            if not isinstance(record, dict):
+                raise RecordError("bad-record", f"must be an object, got {kind(record)}", CORRECT)
+            sort = record.get("shape_type") or "polygon"
+            if sort in WITHOUT_AREA:
+                gathering.left_out[f"shapes of the type {sort}, which have no area"] += 1
+                continue
+            group = _group(record, index, check_name(record.get("label"), "'label'"))
+            shape = _read_shape(record, sort, height, width)
+            groups.setdefault(group, []).append((record, shape))
+    objects = [_join(name, members, height, width) for (name, _), members in groups.items()]
+    gathering.add(file, path, (height, width), objects)
+
+
+def _load(file: Path) -> Record:
+    document = load_json(file, "write it again in labelme or remove it")
+    if not isinstance(document, dict) or "shapes" not in document:
+        raise RecordError("bad-file", "no labelme file: it has no 'shapes'", "move it out of the folder")
+    return document
+
+
+def _picture(document: Record, file: Path, images: Path | None) -> Path:
+    """The file that imagePath names, else one of the name of the JSON file, else that file if the picture is in it."""
+    # written on Windows, the path has its strokes; its last part is the name on any system
+    name = PureWindowsPath(text(document, "imagePath"))
+    folder = images or file.parent
+    places = [folder / name.as_posix(), folder / name.name]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        twins = (folder / f"{file.stem}{suffix}" for suffix in sorted(SUFFIXES))
+        found = next((place for place in twins if place.is_file()), None)
+    if found is None and document.get("imageData"):
+        return file
+    if found is None:
+        message, remedy = f"its picture {places[0]}: no such file", "put it there or say --images"
+        raise RecordError("missing-picture", message, remedy)
+    return found
+
+
+def _stated_size(document: Record) -> tuple[int, int] | None:
+    if document.get("imageHeight") is None or document.get("imageWidth") is None:
+        return None
+    return integer(document, "imageHeight"), integer(document, "imageWidth")
+
+
+def _group(record: Record, index: int, name: str) -> tuple[str, str]:
+    """The class and what tells its objects apart."""
+    group = record.get("group_id")
+    if group is not None and type(group) not in (int, str):
+        raise RecordError("bad-record", f"'group_id' must be a number or null, got {kind(group)}", CORRECT)
+    return name, f"shape {index}" if group is None else f"group {group}"
+
+
+def _read_shape(record: Record, sort: Any, height: int, width: int) -> Shape | Box | None:
+    """A rectangle is a box. None: an empty mask."""
+    points = _points(record)
+    if sort in ("polygon", "rotation"):
+        return polygon(points)
+    if sort == "rectangle" and len(points) in (2, 4):
+        return box_of(Polygons((points,)))
+    if sort == "circle" and len(points) == 2:
+        (x, y), (edge_x, edge_y) = points.tolist()
+        radius = ((edge_x - x) ** 2 + (edge_y - y) ** 2) ** 0.5
+        return ellipse((x, y), (radius, radius)) if radius else None
+    if sort == "mask" and len(points) == 2:
+        return _read_mask(record, points, height, width)
+    if sort in ("rectangle", "circle", "mask"):
+        raise RecordError("bad-record", f"a {sort} has 2 points, got {len(points)}", CORRECT)
+    raise RecordError("bad-record", f"shape_type {sort!a:.40} is not known", "use polygon, rectangle, circle or mask")
+
+
+def _points(record: Record) -> NDArray[np.float64]:
+    """(P, 2)."""
+    points = record.get("points")
+    if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
+        raise RecordError("bad-record", f"'points' must be a list of [x, y], got {points!a:.60}", CORRECT)
+    flat = numbers([number for point in points for number in point], "points")
+    return np.array(flat, dtype=np.float64).reshape(-1, 2)
+
+
+def _read_mask(record: Record, points: NDArray[np.float64], height: int, width: int) -> Shape | None:
+    """A PNG in base64, from the first point to the last, both included."""
+    content = record.get("mask")
+    if not isinstance(content, str):
+        raise RecordError("bad-record", f"'mask' must be a PNG in base64, got {kind(content)}", CORRECT)
+    try:
+        png = base64.b64decode(content, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise RecordError("bad-record", f"'mask' is not base64 ({error})", CORRECT) from None
+    mask = read_numbers(png, "its mask", height * width) > 0
+    left, top = round(points[0][0]), round(points[0][1])
+    rows, columns = mask.shape
+    # some tools give the corner behind the last pixel
+    fits = all(
+        abs(round(end) - start - side + 1) <= 1
+        for end, start, side in zip(points[1], (left, top), (columns, rows), strict=True)
+    )
+    if not fits or left < 0 or top < 0 or left + columns > width or top + rows > height:
+        message = (
+            f"a mask of {columns}×{rows} pixels does not fit its points {points.tolist()} in {width}×{height} pixels"
+        )
+        raise RecordError("bad-record", message, CORRECT)
+    return run_lengths(mask, left, top)
+
+
+def _join(name: str, members: list[tuple[Record, Shape | Box | None]], height: int, width: int) -> Drawn | None:
+    """One object of the shapes of a group."""
+    crowd = any(isinstance(record.get("flags"), dict) and record["flags"].get(CROWD) is True for record, _ in members)
+    drawn = join([shape for _, shape in members], height, width)
+    return None if drawn is None else Drawn(name, *drawn, crowd)

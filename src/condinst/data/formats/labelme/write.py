@@ -1,0 +1,85 @@
+"""AnnotatedData → labelme: a JSON file beside each picture. Parts of an object share a group_id; holes need a mask."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from condinst.data.formats.labelme.read import CROWD
+from condinst.data.formats.new_folder import RENAMED, PictureNames, put
+from condinst.data.sample import AnnotatedData, Instance, Polygons, RunLengths, Sample
+from condinst.ops.contours import trace
+from condinst.ops.sheet import to_png
+
+VERSION = "5.5.0"  # of labelme, the first whose shapes can be masks was 5.3
+
+Points = list[list[float]]
+
+
+def write_labelme(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, told: Counter[str]) -> None:
+    """A folder for each of `parts`; a data set that is not split lies in `folder` itself."""
+    for split, data in parts.items():
+        place = folder if split == "all" else folder / split
+        names = PictureNames()
+        for sample in data.samples:
+            name = names.new(sample.path)
+            put(sample.path, place / name, link)
+            shapes = [
+                shape
+                for group, instance in enumerate(sample.instances, 1)
+                for shape in _shapes(instance, data.classes[instance.label], group)
+            ]
+            text = json.dumps(_document(name, sample, shapes), ensure_ascii=False, allow_nan=False, indent=1)
+            (place / name).with_suffix(".json").write_text(text, encoding="utf-8")
+        told[RENAMED] += names.renamed
+        crowds = sum(instance.crowd for sample in data.samples for instance in sample.instances)
+        told[f"crowd regions are marked by the flag '{CROWD}', which labelme keeps but does not know"] += crowds
+
+
+def _document(name: str, sample: Sample, shapes: list[dict[str, Any]]) -> dict[str, Any]:
+    size = {"imageHeight": sample.height, "imageWidth": sample.width}
+    return {"version": VERSION, "flags": {}, "shapes": shapes, "imagePath": name, "imageData": None, **size}
+
+
+def _shapes(instance: Instance, label: str, group: int) -> list[dict[str, Any]]:
+    drawn = _draw(instance)
+    return [
+        {
+            "label": label,
+            "points": points,
+            "group_id": group if len(drawn) > 1 else None,
+            "description": "",
+            "shape_type": sort,
+            "flags": {CROWD: True} if instance.crowd else {},
+            "mask": mask,
+        }
+        for sort, points, mask in drawn
+    ]
+
+
+def _draw(instance: Instance) -> list[tuple[str, Points, str | None]]:
+    """(type, points, mask) of each shape."""
+    shape = instance.shape
+    if shape is None:
+        x0, y0, x1, y1 = instance.box
+        return [("rectangle", [[x0, y0], [x1, y1]], None)]
+    if isinstance(shape, Polygons):
+        return [("polygon", part.tolist(), None) for part in shape.parts]
+    traced = trace(shape.decode(), shape.x, shape.y)
+    if any(part.holes for part in traced):
+        return [_mask(shape)]
+    return [("polygon", part.outer.tolist(), None) for part in traced]
+
+
+def _mask(shape: RunLengths) -> tuple[str, Points, str | None]:
+    rows, columns = shape.rle["size"]
+    png = to_png(Image.fromarray(shape.decode() * np.uint8(255)))
+    corners = [[float(shape.x), float(shape.y)], [float(shape.x + columns - 1), float(shape.y + rows - 1)]]
+    return "mask", corners, base64.b64encode(png).decode("ascii")

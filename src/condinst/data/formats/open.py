@@ -1,0 +1,119 @@
+"""Opens a data set by itself: which annotation format a path holds, how it is split, where its pictures lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from condinst.data.findings import Report, refuse
+from condinst.data.formats import cvat, voc
+from condinst.data.formats.coco import folders as coco
+from condinst.data.formats.labelme import read as labelme
+from condinst.data.formats.masks import label_images, mask_folder
+from condinst.data.formats.splits import SPLITS, Parts, Split, split_named
+from condinst.data.formats.yolo import read as yolo
+from condinst.data.sample import AnnotatedData
+from condinst.errors import DataError, some
+
+ARCHIVES = frozenset({".7z", ".gz", ".rar", ".tar", ".tgz", ".zip"})
+
+
+class Format(NamedTuple):
+    """name: for people. find: what of it a path holds, at a glance. looks: how to tell it, for people."""
+
+    name: str
+    find: Callable[[Path], Parts]
+    looks: str
+
+
+FORMATS = (
+    Format("COCO", coco.find, "train.json, annotations.json or annotations/instances_….json, with images/"),
+    Format("YOLO", yolo.find, "data.yaml"),
+    Format("labelme", labelme.find, "JSON files beside the pictures"),
+    Format("CVAT", cvat.find, "annotations.xml"),
+    Format("masks", mask_folder.find, "ID/images/ with ID/masks/, or images/NAME.png with masks/NAME/"),
+    Format("label images", label_images.find, "images/ with labels/ or masks/ of PNG or TIFF"),
+    Format("Pascal VOC", voc.find, "JPEGImages/ and SegmentationObject/"),
+)
+
+
+def open_data(data: Path, split: Split = "train", images: Path | None = None, report: Report = refuse) -> AnnotatedData:
+    """Read the annotations of `split` at `data`, a file or folder in any of FORMATS; all of it where it is not split.
+
+    images: folder of the pictures, where they lie elsewhere. Raises DataError for what is no data set, or two, for a
+    split that is missing, and whatever `report` raises about the records.
+    """
+    parts = find_parts(data)
+    reader = parts.get("all") or parts.get(split)
+    if reader is None:
+        present = ", ".join(parts)
+        raise DataError(f"{data}: has {present} but no {split} split; name the file or folder to use instead")
+    with _told(data):
+        return reader(images, report)
+
+
+def list_splits(data: Path) -> tuple[Split, ...]:
+    """The splits that the data set at `data` tells apart, train first; none where it is to be used as a whole."""
+    parts = find_parts(data)
+    return tuple(split for split in SPLITS if split in parts)
+
+
+def find_parts(data: Path) -> Parts:
+    """How to read each split at `data`, nothing read yet. Raises DataError where it is in no format, or in two."""
+    if data.suffix.lower() in ARCHIVES and data.is_file():
+        raise DataError(f"{data}: an archive; unpack it and give the folder")
+    with _told(data):
+        if not data.exists():
+            raise DataError(f"{data}: no such file or folder; give an annotation file or the folder of a data set")
+        found = {format.name: parts for format in FORMATS if (parts := format.find(data))}
+        if data.is_dir():
+            found |= _find_below(data)
+            found = found or _find_lone(data)
+    if not found:
+        if inner := _inner(data):
+            held = some([str(folder) for folder in inner])
+            raise DataError(f"{data}: no data set itself, but holds {held}; name the one that is meant")
+        looked = "; ".join(f"{format.name} ({format.looks})" for format in FORMATS)
+        raise DataError(f"{data}: no data set of a known format; looked for {looked}")
+    if len(found) > 1:
+        raise DataError(f"{data}: holds {' and '.join(found)}; name the file or folder to use instead")
+    return next(iter(found.values()))
+
+
+@contextmanager
+def _told(data: Path) -> Iterator[None]:
+    """An OSError inside becomes a DataError that names its file."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or data
+        raise DataError(f"{place!s:.300}: cannot be read ({error.strerror or error}); see to its permissions") from None
+
+
+def _find_below(data: Path) -> dict[str, Parts]:
+    """What the folders train/ and val/ (or valid/) hold that are whole data sets themselves, by format."""
+    found: dict[str, Parts] = {}
+    for folder in sorted(path for path in data.iterdir() if path.is_dir()):
+        split = split_named(folder.name)
+        if split is None:
+            continue
+        whole = {format.name: reader for format in FORMATS if (reader := format.find(folder).get("all"))}
+        if not whole:
+            whole = {name: parts["all"] for name, parts in _find_lone(folder).items() if "all" in parts}
+        for name, reader in whole.items():
+            found.setdefault(f"{name} in train/ and val/", {})[split] = reader
+    return found
+
+
+def _inner(data: Path) -> list[Path]:
+    """The folders right below that are data sets, as where an archive holds a folder."""
+    below = [path for path in sorted(data.iterdir()) if path.is_dir()] if data.is_dir() else []
+    return [path for path in below if any(format.find(path) for format in FORMATS) or _find_lone(path)]
+
+
+def _find_lone(folder: Path) -> dict[str, Parts]:
+    """A COCO file or a data.yaml of any name, where nothing else says what the folder holds."""
+    found = {"COCO": coco.find_lone(folder), "YOLO": yolo.find_lone(folder)}
+    return {name: parts for name, parts in found.items() if parts}

@@ -1,0 +1,1 @@
+"""YOLO segmentation: data.yaml and a text file for each picture."""

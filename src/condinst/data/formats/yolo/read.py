@@ -1,0 +1,271 @@
+"""YOLO segmentation: data.yaml, pictures in …/images/…, and for each a text file in …/labels/… with a row an object.
+
+A row is a class number and a polygon, or a class number and a box (centre, width, height), in parts of the picture's
+size. Several rings that cuts join into one, as converters write objects of several parts, are taken apart again.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+import yaml
+
+from condinst.data.findings import RecordError, Report
+from condinst.data.formats.gather import Drawn, Gathering, check_name, list_pictures, measure, read_lines
+from condinst.data.formats.splits import SPLITS, Parts, Split, glance
+from condinst.data.image import SUFFIXES
+from condinst.data.sample import AnnotatedData, Polygons
+from condinst.data.shapes import box_of
+from condinst.errors import DataError, UsageError, first_line
+from condinst.ops.bridges import unbridge
+from condinst.ops.rle import draw_polygons
+
+FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+NOT_LABELS = frozenset({"classes"})  # labelImg lists the names of classes in classes.txt among the labels
+LARGEST_FILE = 1_000_000  # bytes of a data.yaml, which names classes and folders
+DECIMALS = 6  # of a pixel
+ROUNDING = 0.01  # coordinates outside [0, 1] by more than this are no parts of the picture's size
+
+
+def find(data: Path) -> Parts:
+    """What can be read at `data`, a data.yaml or its folder."""
+    files = [data / name for name in FILES] if data.is_dir() else [data] * (data.suffix.lower() in {".yaml", ".yml"})
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        return {}
+    listed = _load(file)
+    splits = [split for split in SPLITS if listed.get(split) and not _only_named(listed, split, file)]
+    return {split: partial(_read, file, split) for split in splits}
+
+
+def find_lone(data: Path) -> Parts:
+    """The only file in the folder `data` that reads like a data.yaml, whatever its name."""
+    files = [file for pattern in ("*.yaml", "*.yml") for file in sorted(data.glob(pattern)) if file.is_file()]
+    files = [
+        file for file in files if re.search(rb"^names\s*:", glance(file), re.M) and file.stat().st_size < LARGEST_FILE
+    ]
+    return find(files[0]) if len(files) == 1 else {}
+
+
+def _only_named(document: dict[str, Any], split: Split, file: Path) -> bool:
+    """Whether the split is that for tests and not there at all: Roboflow names it in any case."""
+    roots = _roots(document, file)
+    return split == "test" and not any(_place(entry, roots) for entry in _entries(document, split, file))
+
+
+def _read(file: Path, split: Split, images: Path | None, report: Report) -> AnnotatedData:
+    if images is not None:
+        raise UsageError(f"--images: {file} itself says where its pictures are; change it there")
+    document = _load(file)
+    gathering = Gathering(file, report)
+    names = _read_names(document, file)
+    pictures = _pictures(document, split, file, gathering)
+    if split == "train" and document.get("test") and _only_named(document, "test", file):
+        gathering.notes.append(f"{file}: left out 'test', as {document['test']!s:.80} is not there")
+    unlabelled = 0
+    for path in pictures:
+        label = label_path(path)
+        unlabelled += not label.is_file()
+        with gathering.record(label if label.is_file() else path):
+            _read_picture(path, label, names, gathering)
+    if unlabelled == len(pictures):
+        expected = label_path(pictures[0])
+        raise DataError(f"{file}: none of the {unlabelled} pictures of {split} has a label file; expected {expected}")
+    for labels, folder in {label_path(path).parent: path.parent for path in pictures}.items():
+        gathering.alone(_labels_alone(labels, folder), folder)
+    if unlabelled:
+        gathering.notes.append(f"{file}: {unlabelled} pictures of {split} have no label file, so no object")
+    # ids are the numbers in the rows; where data.yaml skips one, a class of that number would have no name
+    return gathering.finish([names[number] for number in sorted(names)], first_id=0)
+
+
+def label_path(picture: Path) -> Path:
+    """Where the objects of a picture are listed: the last folder `images` of its path becomes `labels`."""
+    parts = list(picture.parts)
+    for index in reversed(range(len(parts) - 1)):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _labels_alone(labels: Path, folder: Path) -> list[Path]:
+    """Label files whose picture is not in `folder`, whether a split uses it or not; none where both lie in one folder,
+    as a text there may be anything."""
+    if labels == folder or not labels.is_dir():
+        return []
+    known = {path.stem for path in list_pictures(folder)} | NOT_LABELS
+    files = (file for file in sorted(labels.glob("*.txt")) if file.is_file() and file.name[0] != ".")
+    return [file for file in files if file.stem not in known]
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        if file.stat().st_size > LARGEST_FILE:
+            raise DataError(f"{file}: over {LARGEST_FILE:,} bytes; a data.yaml holds names of classes and folders")
+        document = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        place = getattr(error, "problem_mark", None)
+        reason = (f"line {place.line + 1}: " if place else "") + first_line(getattr(error, "problem", error))
+        raise DataError(f"{file}: not valid YAML ({reason}); correct it, and save it as UTF-8") from None
+    if not isinstance(document, dict) or "names" not in document:
+        raise DataError(f"{file}: no 'names'; a data.yaml has names of classes and the folders train and val")
+    if "kpt_shape" in document:
+        raise DataError(f"{file}: describes key points (kpt_shape), not objects' outlines")
+    return document
+
+
+def _read_names(document: dict[str, Any], file: Path) -> dict[int, str]:
+    """Class number → name, numbered from 0 without a gap."""
+    listed = document["names"]
+    pairs = dict(enumerate(listed)) if isinstance(listed, list) else listed
+    if not isinstance(pairs, dict) or not pairs:
+        raise DataError(f"{file}: 'names' must list the classes, got {listed!a:.60}; name them")
+    names: dict[int, str] = {}
+    for key, name in pairs.items():
+        number = int(key) if isinstance(key, str) and key.isdecimal() else key
+        if isinstance(name, bool) or name is None or isinstance(name, float):  # YAML reads no, ~ and 1.0 as these
+            raise DataError(f"{file}: names: class {number!a:.20} is read as {name!a}; put its name in quotes")
+        if type(number) is not int:
+            raise DataError(f"{file}: names: {number!a:.40} is no class number; count from 0")
+        try:
+            names[number] = check_name(str(name) if isinstance(name, int) else name, f"names[{number}]")
+        except RecordError as error:
+            raise DataError(f"{file}: {error.message}; {error.remedy}") from None
+    if sorted(names) != list(range(len(names))):
+        message = f"classes must be numbered from 0 without a gap, got {sorted(names)!s:.60}"
+        raise DataError(f"{file}: names: {message}; name the missing ones, too")
+    if type(document.get("nc")) is int and document["nc"] != len(names):
+        message = f"'nc' says {document['nc']} classes, but 'names' has {len(names)}"
+        raise DataError(f"{file}: {message}; correct one of them")
+    if len(set(names.values())) < len(names):
+        raise DataError(f"{file}: 'names' gives two classes the same name; rename or merge them")
+    return names
+
+
+def _pictures(document: dict[str, Any], split: Split, file: Path, gathering: Gathering) -> list[Path]:
+    """The pictures of a split: of folders, of lists (.txt), or of several of these."""
+    pictures: dict[Path, None] = {}
+    for entry in _entries(document, split, file):
+        place = _place(entry, _roots(document, file))
+        if place is None:
+            looked = ", ".join(str(root / entry) for root in _roots(document, file))
+            remedy = f"correct it or put it there; looked for {looked}"
+            raise DataError(f"{file}: '{split}' names {entry}, which is not there; {remedy}")
+        pictures.update(dict.fromkeys(_expand(place, _roots(document, file), f"{file}: '{split}'", gathering)))
+    if not pictures:
+        raise DataError(f"{file}: '{split}' has no pictures in {document[split]!a:.80}; put some there or correct it")
+    return sorted(pictures)
+
+
+def _entries(document: dict[str, Any], split: Split, file: Path) -> list[str]:
+    listed = document[split]
+    entries = listed if isinstance(listed, list) else [listed]
+    for entry in entries:
+        if not isinstance(entry, str):
+            raise DataError(f"{file}: '{split}' must name folders or lists of pictures, got {entry!a:.60}; correct it")
+    return entries
+
+
+def _roots(document: dict[str, Any], file: Path) -> list[Path]:
+    """The folders that entries may start from. A `path` that is not here is that of the machine it was written on."""
+    beside, stated = file.parent, document.get("path")
+    if stated is not None and not isinstance(stated, str):
+        raise DataError(f"{file}: 'path' must be the folder of the data set, got {stated!a:.60}; correct it")
+    stated_roots = [beside / stated, beside.parent / stated] if stated else []
+    return list(dict.fromkeys([*(root for root in stated_roots if root.is_dir()), beside]))
+
+
+def _place(entry: str, roots: Sequence[Path]) -> Path | None:
+    """What an entry means: as it says, else as on the machine it was written on; None where neither is there."""
+    spellings = (entry, *_tails(entry))
+    return next((place for spelling in spellings for root in roots if (place := root / spelling).exists()), None)
+
+
+def _tails(entry: str) -> list[str]:
+    """A path without its root, drive and `..`, and its ends of two parts or more, longest first: ../train/images (of
+    Roboflow), data/images/a.jpg (of CVAT), /content/set/images/a.jpg and set\\images are each found beside the file."""
+    path = PureWindowsPath(entry) if "/" not in entry else PurePosixPath(entry)
+    parts = [part for part in path.parts if part not in (path.anchor, "..", ".")]
+    return ["/".join(parts[first:]) for first in range(len(parts)) if first == 0 or len(parts) - first > 1]
+
+
+def _expand(place: Path, roots: list[Path], where: str, gathering: Gathering) -> list[Path]:
+    if place.is_dir():
+        return list_pictures(place, deep=True)
+    if place.suffix.lower() == ".txt":
+        return _read_list(place, [place.parent, *roots], gathering)
+    if place.suffix.lower() in SUFFIXES:
+        return [place]
+    message = "which is neither a folder, a list of pictures (.txt) nor a picture"
+    raise DataError(f"{where} names {place}, {message}; name one of these")
+
+
+def _read_list(file: Path, roots: list[Path], gathering: Gathering) -> list[Path]:
+    """The pictures that a list names, a line each."""
+    found: dict[Path, str] = {}
+    with gathering.record(file):
+        for number, line in enumerate(read_lines(file), 1):
+            with gathering.record(file, number, f"line {number}"):
+                path = _place(line, roots)
+                if path is None or not path.is_file():
+                    raise RecordError("missing-picture", f"lists {line:.200}, which is not there", "put it there")
+                if found.setdefault(path, line) != line:
+                    message = f"lists {line:.200} as well as {found[path]:.200}, and only {path} is there"
+                    raise RecordError("missing-picture", message, "give paths from the list's own folder on")
+    return list(found)
+
+
+def _read_picture(path: Path, label: Path, names: dict[int, str], gathering: Gathering) -> None:
+    height, width = measure(path)
+    objects = []
+    for number, row in enumerate(read_lines(label) if label.is_file() else [], 1):
+        with gathering.record(label, number, f"row {number}"):
+            objects.append(_read_row(row.split(), names, height, width))
+    gathering.add(label, path, (height, width), objects)
+
+
+def _read_row(words: list[str], names: dict[int, str], height: int, width: int) -> Drawn:
+    try:
+        number, *values = map(float, words)
+    except ValueError:
+        raise RecordError("bad-record", f"holds what is no number: {' '.join(words)!a:.60}", "correct it") from None
+    if number not in names:
+        known = f"data.yaml names 0 to {len(names) - 1}"
+        raise RecordError("unknown-category", f"class {words[0]:.20}, but {known}", "correct the row or add the class")
+    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+        message = f"{len(values)} coordinates; a polygon has pairs of 3 points or more, a box 4 numbers"
+        raise RecordError("bad-record", message, "correct it")
+    points = np.array(_corners(values) if len(values) == 4 else values, dtype=np.float64).reshape(-1, 2)
+    if not ((points >= -ROUNDING) & (points <= 1 + ROUNDING)).all():  # NaN is neither
+        worst = values[int(np.nanargmax(np.abs(np.array(values) - 0.5)))] if not math.isnan(sum(values)) else math.nan
+        message = f"coordinate {worst:g} is outside the picture"
+        raise RecordError("outside", message, "coordinates are parts of the picture's width and height, from 0 to 1")
+    # COCO's drawing rule rounds: a vertex that moves by the least bit may take a row of pixels along
+    points = np.round(points * (width, height), DECIMALS)
+    if len(values) == 4:
+        (left, top), (right, bottom) = points.tolist()
+        return Drawn(names[int(number)], (left, top, right, bottom), None)
+    shape = _take_apart(points, height, width)
+    return Drawn(names[int(number)], box_of(shape), shape)
+
+
+def _corners(values: list[float]) -> list[float]:
+    x, y, width, height = values
+    return [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+
+
+def _take_apart(points: np.ndarray[Any, np.dtype[np.float64]], height: int, width: int) -> Polygons:
+    """The parts that cuts join; the ring as it is where one is a hole, which a union of parts cannot say."""
+    rings = unbridge(points)
+    if len(rings) > 1 and draw_polygons(rings, height, width) == draw_polygons([points], height, width):
+        return Polygons(tuple(rings))
+    return Polygons((points,))

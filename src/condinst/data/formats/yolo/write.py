@@ -1,0 +1,92 @@
+"""AnnotatedData → YOLO segmentation. A row holds one ring: parts and holes are joined into it by cuts without width."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from condinst.data.formats.new_folder import RENAMED, PictureNames, put
+from condinst.data.sample import AnnotatedData, Box, Instance, Polygons, RunLengths, Sample
+from condinst.ops.bridges import bridge
+from condinst.ops.contours import Ring, trace
+from condinst.ops.rle import decode_region, draw_polygons
+
+CROWDS = "crowd regions are left out, as a row cannot say that it is one"
+CUTS = "objects of several parts or with holes are joined into one ring by cuts without width"
+TRACED = "objects are traced along the edges of their pixels, as parts overlap or reach outside the picture"
+BOXES = "boxes without a mask are rows of 4 numbers; Ultralytics misreads them in a file that also holds polygons"
+LOST = "objects lie outside their picture and are left out"
+
+
+def write_yolo(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, told: Counter[str]) -> None:
+    """data.yaml, images/<split>/ and labels/<split>/; a data set that is not split becomes train."""
+    classes = list(dict.fromkeys(name for data in parts.values() for name in data.classes))
+    entries = {}
+    for split, data in parts.items():
+        place = "train" if split == "all" else split
+        entries[place] = f"images/{place}"
+        names = PictureNames()
+        labels = folder / "labels" / place
+        labels.mkdir(parents=True)
+        for sample in data.samples:
+            name = names.new(sample.path)
+            put(sample.path, folder / "images" / place / name, link)
+            rows = [row for row in (_row(each, sample, data, classes, told) for each in sample.instances) if row]
+            (labels / name).with_suffix(".txt").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+        told[RENAMED] += names.renamed
+    # no `path`: folders then start beside the file, wherever it is moved
+    document = {**entries, "names": dict(enumerate(classes))}
+    text = yaml.safe_dump(document, allow_unicode=True, sort_keys=False)
+    (folder / "data.yaml").write_text(text, encoding="utf-8")
+
+
+def _row(
+    instance: Instance, sample: Sample, data: AnnotatedData, classes: Sequence[str], told: Counter[str]
+) -> str | None:
+    """None where it cannot be held, which is told."""
+    if instance.crowd:
+        told[CROWDS] += 1
+        return None
+    size = sample.width, sample.height
+    if instance.shape is None:
+        told[BOXES] += 1
+        numbers = _centred(instance.box, *size)
+    else:
+        ring = _ring(instance.shape, *size, told)
+        numbers = None if ring is None else (ring / size).ravel().tolist()
+    if numbers is None:
+        told[LOST] += 1
+        return None
+    # twelve digits: the reader rounds to a millionth of a pixel, which brings back what other formats state
+    return " ".join([str(classes.index(data.classes[instance.label])), *(f"{number:.12g}" for number in numbers)])
+
+
+def _centred(box: Box, width: int, height: int) -> list[float] | None:
+    """Centre, width and height in parts of the picture, of what lies inside it."""
+    x0, y0, x1, y1 = np.clip(box, 0, (width, height) * 2).tolist()
+    if x1 <= x0 or y1 <= y0:
+        return None
+    return [(x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height]
+
+
+def _ring(shape: Polygons | RunLengths, width: int, height: int, told: Counter[str]) -> Ring | None:
+    """One ring that covers the same pixels; None where the picture shows none of them."""
+    if isinstance(shape, Polygons):
+        ring = bridge(shape.parts)
+        inside = bool(((ring >= 0) & (ring <= (width, height))).all())
+        whole = len(shape.parts) == 1 or draw_polygons([ring], height, width) == shape.whole(height, width)
+        if inside and whole:
+            told[CUTS] += len(shape.parts) > 1
+            return ring
+        told[TRACED] += 1
+        region = decode_region(shape.whole(height, width))
+        bitmap, x, y = region.bitmap, region.x, region.y
+    else:
+        bitmap, x, y = shape.decode(), shape.x, shape.y
+    rings = [ring for polygon in trace(bitmap, x, y) for ring in (polygon.outer, *polygon.holes)]
+    told[CUTS] += len(rings) > 1
+    return bridge(rings) if rings else None

@@ -1,0 +1,52 @@
+"""What a resumed run was asked to do otherwise than before: refused where its state cannot follow, else told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from condinst.config import Config, show
+from condinst.engine.planning.settings import leaves
+from condinst.errors import UsageError, some
+from condinst.weights.names import CONFIG_FILE
+
+MOST = 6  # changes named in one line
+# what a run yields does not depend on these
+HARMLESS = (
+    "about.",
+    "train.workers",
+    "train.recompute",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.trackers",
+    "train.half",
+)
+
+
+def compare_settings(folder: Path, now: Config, iteration: int) -> list[str]:
+    """A line on the settings that differ from those in the folder's config.yaml; none if nothing that counts does.
+
+    Raises UsageError for those that the weights and the optimizer of iteration `iteration` do not fit.
+    """
+    if now.train.iterations < iteration:
+        raise UsageError(
+            f"train.iterations={now.train.iterations}: the run in {folder} has done {iteration}; give at least as many"
+        )
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        return []
+    before, wanted = (dict(leaves(config.model_dump(mode="json"))) for config in (Config.from_yaml(path), now))
+    changed = {
+        key: f"{key} {show(before.get(key))} → {show(wanted.get(key))}"
+        for key in before | wanted
+        if before.get(key) != wanted.get(key) and not key.startswith(HARMLESS)
+    }
+    averaged = bool(before["train.ema_decay"]) == bool(now.train.ema_decay)
+    for key, words in changed.items():
+        if key.startswith("model.") or key == "train.optimizer" or (key == "train.ema_decay" and not averaged):
+            raise UsageError(f"{words}: the run in {folder} cannot go on with that; keep it, or choose another --out")
+    if not changed:
+        return []
+    told = some(list(changed.values()), MOST)
+    return [
+        f"note: changed since this run was last started: {told}; what follows is not what either run would have done"
+    ]

@@ -1,0 +1,182 @@
+"""Settings chosen from the data and the machine, where nobody has chosen them, each with its reason."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from condinst.config import Config
+from condinst.engine.planning.statistics import Statistics, share_of_levels
+
+SMALLEST = 16  # pixels, two cells of the finest level: an object has room for positives
+SHORTER = (512, 1024)  # of the network's input, whatever the objects
+ENLARGED = 4.0  # times, at most: pixels that a picture does not have teach nothing
+STEP = 8  # pictures that the rates of the recipe `small` are made for
+SEEN = 40  # times that each picture is seen, but
+SEEN_AT_LEAST, SEEN_AT_MOST, EPOCHS_AT_LEAST = 2400, 200_000, 12  # pictures seen altogether, and however many there are
+FINE_TUNED = 0.5  # of the learning rate, where training begins with a trained model
+MOST_WORKERS = 8
+ROOM = 0.7  # of the free memory that training may take
+
+
+class Machine(NamedTuple):
+    """What training runs on. precision: the 16-bit one it computes in at speed, or "no". free: bytes for each process.
+
+    taken: by the network, its optimizer and averages. cores: of the processor, for each process.
+    """
+
+    processes: int
+    precision: str
+    free: int
+    taken: int
+    cores: int
+    name: str
+
+
+class Plan(NamedTuple):
+    """The settings, and a line for people on each group of them."""
+
+    config: Config
+    lines: tuple[str, ...]
+
+
+# config → bytes that a picture of training takes until its backward pass
+Weigh = Callable[[Config], int]
+
+
+def make_plan(
+    config: Config,
+    given: frozenset[str],
+    statistics: Statistics,
+    machine: Machine,
+    weigh: Weigh,
+    measured: bool,
+    fine_tuned: bool,
+) -> Plan:
+    """Replace settings of `config` but those whose keys are `given`.
+
+    measured: there is data to measure on. fine_tuned: training begins with a trained model.
+    """
+    lines = [_words_on_data(statistics)]
+    config = suit_data(config, given, statistics)
+    workers = min(machine.cores // 2, MOST_WORKERS)
+    config = _set(config, given, {"train.precision": machine.precision, "train.workers": workers})
+    if machine.processes > 1:  # then they compute what one would
+        config = _set(config, given, {"train.sync_norms": "all"})
+    each = weigh(config)
+    config = _choose_batch(config, given, machine, each)
+    config = _choose_length(config, given, statistics, measured)
+    config = _choose_rate(config, given, fine_tuned)
+    return Plan(config, (*lines, *_words(config, statistics, machine, each, fine_tuned)))
+
+
+def suit_data(config: Config, given: frozenset[str], statistics: Statistics) -> Config:
+    """Replace what follows from the data alone, the size of the input and the limits of detection, but for `given`."""
+    return _choose_limits(_choose_size(config, given, statistics), given, statistics)
+
+
+def _set(config: Config, given: frozenset[str], values: dict[str, Any]) -> Config:
+    """The configuration with those values that nobody has given."""
+    return config.with_overrides([f"{key}={json.dumps(value)}" for key, value in values.items() if key not in given])
+
+
+def _choose_size(config: Config, given: frozenset[str], data: Statistics) -> Config:
+    """A shorter side at which nine objects in ten have SMALLEST pixels, within bounds, and a crop of it."""
+    wanted = SMALLEST / max(float(np.quantile(data.sizes, 0.1)), 1e-6)
+    low, high = min(SHORTER[0], ENLARGED * data.shorter), min(SHORTER[1], ENLARGED * data.shorter)
+    shorter = _multiple(min(max(wanted, low), high), 32)
+    config = _set(config, given, {"input.shorter": shorter})
+    longer = _multiple(config.input.shorter * min(max(data.aspect, 1.0), 2.5), 32)
+    config = _set(config, given, {"input.longer": max(longer, config.input.shorter)})
+    config = _set(config, given, {"augment.shorter": [config.input.shorter], "augment.longer": config.input.longer})
+    # twice as large as nearly all objects, so that few are cut
+    crop = _multiple(max(2 * float(np.quantile(data.sides, 0.95)) * config.augment.shorter[0], 384), 64)
+    return _set(config, given, {"augment.crop": crop if crop < config.augment.longer else 0})
+
+
+def _choose_limits(config: Config, given: frozenset[str], data: Statistics) -> Config:
+    """Room for a quarter more objects than the fullest picture has."""
+    most = min(max(math.ceil(1.25 * data.densest / 100) * 100, 100), 100_000)
+    config = _set(config, given, {"detect.max_detections": most})
+    return _set(config, given, {"detect.candidates_per_level": max(1000, 4 * config.detect.max_detections)})
+
+
+def _choose_batch(config: Config, given: frozenset[str], machine: Machine, each: int) -> Config:
+    """Batches of a power of two that fit into the memory, as many of them as make STEP pictures."""
+    fitting = max(int((ROOM * machine.free - machine.taken) / max(each, 1)), 1)
+    share = min(fitting, max(STEP // machine.processes, 1))
+    share = 2 ** int(math.log2(share))
+    config = _set(config, given, {"train.batch_size": share * machine.processes})
+    return _set(config, given, {"train.accumulate": max(round(STEP / config.train.batch_size), 1)})
+
+
+def _choose_length(config: Config, given: frozenset[str], data: Statistics, measured: bool) -> Config:
+    """Iterations from the number of pictures, and what else counts in iterations."""
+    seen = min(max(SEEN * data.pictures, SEEN_AT_LEAST), max(SEEN_AT_MOST, EPOCHS_AT_LEAST * data.pictures))
+    config = _set(config, given, {"train.iterations": math.ceil(seen / pictures_in_step(config))})
+    total = config.train.iterations
+    often = max(total // 10, 1)
+    return _set(
+        config,
+        given,
+        {
+            "train.warmup_iterations": min(100, total // 10),
+            # the average reaches back over some seventh of the run
+            "train.ema_decay": round(max(1 - 7.5 / total, 0.0), 5),
+            "train.checkpoint_every": often,
+            "train.validate_every": often if measured else 0,
+            "train.log_every": max(min(20, total // 20), 1),
+        },
+    )
+
+
+def _choose_rate(config: Config, given: frozenset[str], fine_tuned: bool) -> Config:
+    """With the root of the pictures in a step for AdamW, in proportion for SGD, as is usual for either."""
+    ratio = pictures_in_step(config) / STEP
+    scale = math.sqrt(ratio) if config.train.optimizer == "adamw" else ratio
+    rate = config.train.lr * scale * (FINE_TUNED if fine_tuned else 1)
+    return _set(config, given, {"train.lr": float(f"{rate:.3g}")})
+
+
+def pictures_in_step(config: Config) -> int:
+    """Of all processes and batches that make it."""
+    return config.train.batch_size * config.train.accumulate
+
+
+def _multiple(value: float, of: int) -> int:
+    return max(round(value / of), 1) * of
+
+
+def _words_on_data(data: Statistics) -> str:
+    low, middle, high = np.quantile(data.sizes, (0.1, 0.5, 0.9)) * data.shorter
+    return (
+        f"data: {data.pictures} pictures, shorter side {data.shorter:.0f} px; {data.instances} objects, mostly of "
+        f"{low:.0f} to {high:.0f} px, half below {middle:.0f}; at most {data.densest} in a picture"
+    )
+
+
+def _words(config: Config, data: Statistics, machine: Machine, each: int, fine_tuned: bool) -> Iterator[str]:
+    train, size = config.train, config.input
+    small = float((data.sizes * size.shorter >= SMALLEST).mean())
+    crop = f", crops of {config.augment.crop}" if config.augment.crop else ""
+    yield f"input: shorter side {size.shorter} px, where {small:.0%} of the objects have {SMALLEST} px or more{crop}"
+    shares = share_of_levels(data.sides * size.shorter, config.model)
+    used = ", ".join(f"P{level} {share:.0%}" for level, share in enumerate(shares, start=3) if share >= 0.005)
+    yield f"levels that these sizes use: {used or 'none'}"
+    yield f"detections: at most {config.detect.max_detections} in a picture"
+    parts = f" as {train.accumulate} batches of {train.batch_size}" if train.accumulate > 1 else ""
+    yield (
+        f"step: {pictures_in_step(config)} pictures{parts}; one takes {each / 2**20:.0f} MB for its backward pass, "
+        f"{machine.free / 2**30:.1f} GB are free on {machine.name}"
+    )
+    rule = "√(pictures ÷ 8)" if train.optimizer == "adamw" else "pictures ÷ 8"
+    half = f", × {FINE_TUNED} as training begins with a trained model" if fine_tuned else ""
+    yield f"learning rate: {train.lr:g}, in proportion to {rule}{half}"
+    seen = train.iterations * pictures_in_step(config) / data.pictures
+    yield f"length: {train.iterations} iterations, in which each picture is seen {seen:.0f} times"
+    why = "which it computes in at speed" if train.precision != "no" else "as it is no faster in 16 bit"
+    yield f"precision: {train.precision if train.precision != 'no' else 'float32'}, {why}"

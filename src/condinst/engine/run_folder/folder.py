@@ -1,0 +1,110 @@
+"""A run's folder: at its beginning settings, environment, labels; at its end measurements and the report."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from condinst.config import Config
+from condinst.data.sample import AnnotatedData
+from condinst.engine.run_folder.curves import draw_training
+from condinst.engine.run_folder.environment import record_environment
+from condinst.engine.run_folder.log import unwritable
+from condinst.engine.run_folder.nonfinite import FOLDER
+from condinst.engine.run_folder.pictures import draw_labels, draw_predictions
+from condinst.engine.run_folder.scores import best_iteration, forget_scores, record_scores
+from condinst.engine.stop import list_checkpoints
+from condinst.evaluation.evaluate import Progress
+from condinst.evaluation.report import Measured, measure, write_report
+from condinst.files import replace_file
+from condinst.predictor import Predictor
+from condinst.weights.names import CONFIG_FILE, WEIGHTS_FILE
+
+LAST = "last"  # holds the last weights where the folder itself holds the best ones
+PARTIAL = ".*.part"  # what a killed process leaves
+LABELS, PREDICTIONS, REPORT = "labels.svg", "predictions.jpg", "report.html"
+
+
+@contextmanager
+def emptied_on_failure(folder: Path, main: bool) -> Iterator[None]:
+    """A run that ends by an error or a signal before there is anything to keep leaves a folder as empty as it was.
+
+    main: whether this is the process that writes to it.
+    """
+    existed = folder.exists()
+    held = folder.is_dir() and any(folder.iterdir())
+    try:
+        yield
+    except BaseException:
+        if main and not held and not _worth_keeping(folder):
+            with suppress(OSError):  # what is told is why the run ended
+                _empty(folder)
+                if not existed:
+                    folder.rmdir()
+        raise
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _worth_keeping(folder: Path) -> bool:
+    """Whether a run can be resumed or its model used, or a step was saved to be looked at."""
+    saved = any(folder.glob(FOLDER.format("*")))
+    return saved or bool(list_checkpoints(folder)) or (folder / WEIGHTS_FILE).exists()
+
+
+def start_folder(
+    folder: Path, config: Config, data: AnnotatedData, accelerator: Accelerator, iteration: int
+) -> list[str]:
+    """Make the folder ready for a run from `iteration` on; returns lines for people. Main process only.
+
+    Raises CondinstError if it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for rest in [*folder.glob(PARTIAL), *(folder / LAST).glob(PARTIAL)]:
+            rest.unlink()
+        forget_scores(folder, iteration)
+        replace_file(folder / CONFIG_FILE, config.to_yaml().encode())
+        same = record_environment(folder, data, accelerator, iteration)
+        replace_file(folder / LABELS, draw_labels(data).encode())
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    return [] if same else ["note: the training data is not what it was when this run was last started"]
+
+
+def finish_folder(
+    folder: Path, config: Config, data: AnnotatedData, val: AnnotatedData | None, progress: Progress | None = None
+) -> Measured | None:
+    """Measure the model as it lies in the folder, if there is data to measure on, and write the report."""
+    measured = None
+    if val is not None:
+        predictor = Predictor(folder, conf=None)
+        measured = measure(val, predictor, config.detect.max_detections, progress)
+        if not config.train.validate_every:  # else it was recorded when it was found the best
+            forget_scores(folder, config.train.iterations - 1)
+            record_scores(measured.scores, folder, config.train.iterations)
+        write_picture(folder / PREDICTIONS, draw_predictions(val, predictor))
+    best = best_iteration(folder) if val is not None and config.train.validate_every else None
+    model = str(folder) if best is None else f"{folder}, the best of those measured on the way (iteration {best})"
+    facts = {"Model": model, "Trained on": str(data.source)}
+    facts |= {"Measured on": str(val.source)} if val is not None else {}
+    write_report(folder / REPORT, f"{folder.name}: training", config, measured, draw_training(folder), facts)
+    return measured
+
+
+def write_picture(path: Path, content: bytes) -> None:
+    """Raises CondinstError if it cannot be written."""
+    try:
+        replace_file(path, content)
+    except OSError as error:
+        raise unwritable(path, error) from error

@@ -1,0 +1,248 @@
+"""Settings chosen from data and machine: each rule by hand, what is given wins, what a picture takes is true."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from condinst.config import Config
+from condinst.data.formats.coco.read import read_coco
+from condinst.data.sample import AnnotatedData, Instance, Sample
+from condinst.engine.planning.machine import look_at_machine, weigh_picture
+from condinst.engine.planning.plan import Machine, Plan, make_plan, pictures_in_step
+from condinst.engine.planning.settings import given_keys
+from condinst.engine.planning.statistics import Statistics, measure_data, share_of_levels
+from condinst.engine.processes import join_processes
+from condinst.recipes import load_recipe
+
+NUCLEI = Path(__file__).parent.parent.parent / "data" / "nuclei"
+MACHINE = Machine(processes=1, precision="no", free=16 * 2**30, taken=2**28, cores=4, name="this machine's cpu")
+BASE = load_recipe("small")
+
+
+def make_data(*pictures: tuple[int, int, list[tuple[float, float]]]) -> AnnotatedData:
+    """(width, height, sizes of the objects) of each picture."""
+    samples = []
+    for number, (width, height, sizes) in enumerate(pictures):
+        found = [Instance(0, (1.0, 2.0, 1 + w, 2 + h), None, False, index) for index, (w, h) in enumerate(sizes)]
+        crowd = Instance(0, (0.0, 0.0, float(width), float(height)), None, True, 99)
+        samples.append(Sample(Path(f"{number}.png"), number, width, height, (*found, crowd)))
+    return AnnotatedData(tuple(samples), (1,), ("thing",), (), Path("data.json"))
+
+
+def plan(
+    statistics: Statistics,
+    *overrides: str,
+    machine: Machine = MACHINE,
+    megabytes: float = 200,
+    measured: bool = True,
+    fine_tuned: bool = False,
+) -> Plan:
+    config = BASE.with_overrides(list(overrides))
+    given = given_keys(list(overrides))
+    return make_plan(config, given, statistics, machine, lambda _: int(megabytes * 2**20), measured, fine_tuned)
+
+
+def of(sizes: tuple[float, ...] = (40.0,), pictures: int = 500, shorter: int = 512, **changes: object) -> Statistics:
+    """Objects of these sizes, in pixels, squares."""
+    relative = np.array(sizes) / shorter
+    return Statistics(pictures, len(sizes), 20, float(shorter), 1.25, relative, relative)._replace(**changes)
+
+
+def test_statistics_by_hand() -> None:
+    data = make_data((100, 50, [(4, 9), (10, 10)]), (200, 400, []), (50, 60, [(20, 5)] * 3))
+    found = measure_data(data)
+    assert found[:4] == (3, 5, 3, 50)
+    assert found.aspect == pytest.approx(np.quantile([2, 2, 1.2], 0.95))
+    assert found.sizes.tolist() == pytest.approx([6 / 50, 10 / 50, 0.2, 0.2, 0.2])
+    assert found.sides.tolist() == pytest.approx([9 / 50, 10 / 50, 0.4, 0.4, 0.4])
+
+
+def test_levels_by_hand() -> None:
+    """An object of 128 pixels reaches 64 from its middle: the last that P3 learns."""
+    shares = share_of_levels(np.array([10.0, 128.0, 130.0, 300.0, 2000.0]), Config().model)
+    assert shares == pytest.approx([0.4, 0.2, 0.2, 0, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shorter", "expected"),
+    [
+        ((7.0,), 256, 576),  # 16 ÷ 7 · 256 = 585
+        ((4.0,), 256, 1024),  # as 1024 is four times the picture
+        ((4.0,), 100, 384),  # 400, the nearest multiple of 32
+        ((4.0,), 2000, 1024),  # the most
+        ((1000.0,), 2000, 512),  # the least
+        ((1000.0,), 64, 256),  # no more pixels than 4 × 4 for one
+        ((2.0, *[64.0] * 99), 512, 512),  # one in a hundred does not count
+    ],
+)
+def test_input_size(sizes: tuple[float, ...], shorter: int, expected: int) -> None:
+    found = plan(of(sizes, shorter=shorter)).config
+    assert found.input.shorter == expected
+    assert found.augment.shorter == (expected,)
+    assert found.input.longer == found.augment.longer >= expected
+
+
+def test_crops_leave_objects_whole() -> None:
+    assert plan(of((40.0,))).config.augment.crop == 384
+    assert plan(of((250.0,))).config.augment.crop == 512  # 2 · 250 · 512 ÷ 512
+    assert plan(of((500.0,))).config.augment.crop == 0
+
+
+def test_detections_from_the_fullest_picture() -> None:
+    for densest, most, candidates in ((1, 100, 1000), (80, 100, 1000), (81, 200, 1000), (375, 500, 2000)):
+        detect = plan(of(densest=densest)).config.detect
+        assert (detect.max_detections, detect.candidates_per_level) == (most, candidates)
+    assert plan(of(densest=10**6)).config.detect.max_detections == 100_000
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "processes", "expected"),
+    [
+        (200, 1, (8, 1)),  # 0.7 · 16 − 0.25 GB, over 200 MB: 56
+        (2000, 1, (4, 2)),  # 5
+        (4000, 1, (2, 4)),  # 2
+        (9000, 1, (1, 8)),
+        (50_000, 1, (1, 8)),  # none, but one must
+        (200, 2, (8, 1)),
+        (4000, 2, (4, 2)),
+        (200, 8, (8, 1)),
+        (200, 16, (16, 1)),
+    ],
+)
+def test_batch_from_memory(megabytes: float, processes: int, expected: tuple[int, int]) -> None:
+    train = plan(of(), megabytes=megabytes, machine=MACHINE._replace(processes=processes)).config.train
+    assert (train.batch_size, train.accumulate) == expected
+    assert train.batch_size % processes == 0
+    assert train.sync_norms == ("all" if processes > 1 else "none")
+
+
+def test_length_and_what_counts_in_it() -> None:
+    for pictures, seen in ((1, 2400), (60, 2400), (500, 20_000), (10_000, 200_000), (100_000, 1_200_000)):
+        assert plan(of(pictures=pictures)).config.train.iterations == seen // 8
+    train = plan(of(pictures=375)).config.train  # 1875
+    assert (train.warmup_iterations, train.checkpoint_every, train.validate_every) == (100, 187, 187)
+    assert train.ema_decay == pytest.approx(1 - 7.5 / 1875, abs=1e-5)
+    assert plan(of(), measured=False).config.train.validate_every == 0
+    for iterations in (1, 5, 40):  # too short to count in
+        short = plan(of(), f"train.iterations={iterations}").config.train
+        assert short.iterations == iterations
+        assert short.checkpoint_every >= 1
+
+
+def test_rate_follows_the_step() -> None:
+    assert plan(of()).config.train.lr == 0.001
+    assert plan(of(), "train.batch_size=2").config.train.accumulate == 4
+    alone = plan(of(), "train.batch_size=2", "train.accumulate=1").config
+    assert pictures_in_step(alone) == 2
+    assert alone.train.lr == 0.0005  # √(2 ÷ 8)
+    assert plan(of(), "train.batch_size=32").config.train.lr == 0.002
+    assert plan(of(), "train.batch_size=32", "train.optimizer=sgd").config.train.lr == 0.004
+    assert plan(of(), fine_tuned=True).config.train.lr == 0.0005
+    assert plan(of(), "train.batch_size=32", "train.lr=0.3").config.train.lr == 0.3
+
+
+def test_what_is_given_wins() -> None:
+    given = [
+        "input.shorter=384",
+        "augment={crop: 128, turns: true}",
+        "detect.max_detections=7",
+        "train.iterations=11",
+        "train.precision=bf16",
+        "train.workers=5",
+        "train.validate_every=0",
+    ]
+    config = plan(of(), *given).config
+    assert config.with_overrides(given) == config
+    assert config.input.longer == 480  # 1.25 · 384: what follows from it follows
+    assert config.augment.shorter == Config().augment.shorter  # of a section given at once, all is given
+
+
+def test_words() -> None:
+    lines = plan(of((8.0, 40.0, 400.0)), fine_tuned=True, megabytes=3000).lines
+    assert len(lines) == 8
+    assert "500 pictures" in lines[0]
+    assert "P3 67%, P5 33%" in lines[2]
+    assert "8 pictures as 4 batches of 2; one takes 3000 MB" in lines[4]
+    assert "40 times" in lines[6]
+    assert all("\n" not in line for line in lines)
+
+
+def test_this_machine() -> None:
+    machine = look_at_machine(BASE, join_processes())
+    assert machine.processes == 1
+    assert 2**28 < machine.free < 2**45
+    assert machine.taken > 4 * 2**20
+    assert machine.cores >= 1
+    assert machine.precision in ("no", "bf16", "fp16")
+
+
+WEIGH = """
+import sys, torch
+from pathlib import Path
+from condinst.config import Config
+from condinst.data.batch import Collate
+from condinst.data.formats.coco.read import read_coco
+from condinst.data.dataset import TrainingSet
+from condinst.engine.losses import condinst_losses, prepare
+from condinst.engine.planning.machine import weigh_picture
+from condinst.engine.processes import make_accelerator
+from condinst.model.condinst import CondInst
+from condinst.recipes import load_recipe
+root = Path(sys.argv[1])
+data = read_coco(root / "train.json", root / "images")
+config = load_recipe("small").with_overrides(["augment.crop=192", "augment.shorter=[384]", "model.classes=[nucleus]"])
+fullest = max(range(len(data.samples)), key=lambda index: len(data.samples[index].instances))
+settings = config.model
+examples = TrainingSet(data, config.augment, 4, 0)
+collate = Collate(settings.pixel_mean, settings.pixel_std, settings.channel_order, settings.size_divisor)
+model, accelerator = CondInst(settings).train(), make_accelerator(config)
+def step(pictures):
+    (part,) = prepare([collate([examples[(0, fullest)]] * pictures)], config, accelerator)
+    torch.stack(list(condinst_losses(model, part, torch.Generator(), 0, config).values())).sum().backward()
+def most():  # not getrusage: what that says of a child begins at what its parent held
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
+step(1)
+high = most()
+step(5)
+print((most() - high) / 4, end=" ")
+print(weigh_picture(config, data, torch.device("cpu")) / 2**20)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads this system's record of the most memory")
+def test_what_a_picture_takes_is_what_it_takes() -> None:
+    """Four pictures more in a batch, in megabytes of the process: more than half and less than all of what is said."""
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": ":".join(sys.path), "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(
+        [sys.executable, "-c", WEIGH, str(NUCLEI)], env=environment, capture_output=True, text=True, timeout=250
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    taken, said = map(float, done.stdout.split())
+    assert 0.5 * said < taken < 1.1 * said
+
+
+def test_weighing_sees_size_and_classes() -> None:
+    data = read_coco(NUCLEI / "train.json", NUCLEI / "images")
+    config = BASE.with_overrides(["augment.shorter=[96]", "augment.crop=96", "augment.longer=400"])
+    device = torch.device("cpu")
+    small = weigh_picture(config, data, device)
+    large = weigh_picture(config.with_overrides(["augment.shorter=[192]", "augment.crop=192"]), data, device)
+    assert small > 2**20
+    assert 2 * small < large < 6 * small
+    many = replace(data, classes=tuple(f"class {number}" for number in range(80)), category_ids=tuple(range(80)))
+    assert weigh_picture(config, many, device) > small
+
+
+def test_given_keys() -> None:
+    assert given_keys(["train.lr=1", " input = {shorter: 3}"]) == {"train.lr", "input.shorter", "input.longer"}
+    assert given_keys([]) == frozenset()
+    assert json.dumps(sorted(given_keys(["model.head.prior=0.1"]))) == '["model.head.prior"]'

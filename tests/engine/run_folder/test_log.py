@@ -1,0 +1,99 @@
+"""The log of a run: bar on a terminal, lines elsewhere, a table always; rows that a resumed run goes on from."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from condinst.engine.run_folder import log as module
+from condinst.engine.run_folder.log import TrainingLog, append_row, forget_rows
+from condinst.errors import CondinstError
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told: list[tuple[dict[str, float], int]] = []
+    with TrainingLog(tmp_path / "log.csv", 0, 5, 2, 4, lambda row, step: told.append((dict(row), step))) as log:
+        for iteration in range(1, 6):
+            log.step(iteration, {"mask": iteration, "pairwise": 0.0, "lr": 0.5})
+    lines = capsys.readouterr().err.splitlines()
+    assert not any("pairwise" in line for line in lines)  # masks alone have no such loss; the table has it
+    assert {row["pairwise"] for row in table(tmp_path / "log.csv")} == {"0"}
+    assert [line.split()[0] for line in lines] == ["2/5", "4/5", "5/5"]
+    assert all(" mask " in line and " left " in line and " images_per_second " in line for line in lines)
+    assert [(row["iteration"], row["mask"]) for row in table(tmp_path / "log.csv")] == [
+        ("2", "1.5"),
+        ("4", "3.5"),
+        ("5", "5"),
+    ]
+    assert [(step, row["train/mask"]) for row, step in told] == [(2, 1.5), (4, 3.5), (5, 5)]
+    assert all(float(row["memory_mb"]) > 50 for row in table(tmp_path / "log.csv"))
+
+
+def test_a_bar_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses, rate, speed, memory and the time left; other programs' lines come above it."""
+    screen = io.StringIO()
+    monkeypatch.setattr(module, "Console", lambda **_: Console(file=screen, force_terminal=True, width=60))
+    with TrainingLog(tmp_path / "log.csv", 0, 4, 2, 4) as log:
+        for iteration in range(1, 4):
+            log.step(iteration, {"classification": 0.25, "total": 12345.6, "lr": 0.5})
+        print("iteration 2: mask AP 0.5", file=sys.stderr)
+        log.say("[bold]as it stands")
+    shown = screen.getvalue()
+    for words in ("training", "3/4", "classification 0.25", "total 12346", "lr 0.5", "images_per_second", "memory_mb"):
+        assert words in shown
+    assert "0:00:0" in shown  # left
+    assert "iteration 2: mask AP 0.5" in shown
+    assert "[bold]as it stands" in shown
+
+
+def test_the_mean_goes_on(tmp_path: Path) -> None:
+    """Stopped between two rows: the next one is that of a run which was not."""
+    path = tmp_path / "log.csv"
+    with TrainingLog(path, 0, 6, 4, 1) as log:
+        for iteration in (1, 2, 3):
+            log.step(iteration, {"mask": 10.0**iteration})
+        state = log.state()
+        log.step(4, {"mask": 7.0})
+    with TrainingLog(path, 3, 6, 4, 1) as log:
+        log.restore(state)
+        for iteration in (4, 5, 6):
+            log.step(iteration, {"mask": 2.0})
+    assert [(row["iteration"], row["mask"]) for row in table(path)] == [("4", "278"), ("6", "2")]
+
+
+@pytest.mark.parametrize(
+    ("text", "iteration", "left"),
+    [
+        ("iteration,a\r\n2,1\r\n4,1\r\n", 2, "iteration,a\r\n2,1\r\n"),
+        ("iteration,a\r\n2,1\r\n4,1\r\n", 9, "iteration,a\r\n2,1\r\n4,1\r\n"),
+        ("iteration,a\r\n20,1\r\n2", 20, "iteration,a\r\n20,1\r\n"),
+        ("iteration,a\r\n20,1\r\n40,", 20, "iteration,a\r\n20,1\r\n"),
+        ("iteration,a\r\n2,1\r\n", 0, None),
+        ("iterat", 5, None),
+        ("", 5, None),
+    ],
+)
+def test_rows_that_come_again(tmp_path: Path, text: str, iteration: int, left: str | None) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(text.encode())
+    forget_rows(path, iteration)
+    assert (path.read_bytes().decode() if path.exists() else None) == left
+
+
+def test_a_table_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").mkdir()
+    with pytest.raises(
+        CondinstError, match=r"log.csv: cannot be written \(Is a directory\); free some space"
+    ) as caught:
+        append_row(tmp_path / "log.csv", {"iteration": 1})
+    assert "\n" not in str(caught.value)
