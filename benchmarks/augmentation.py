@@ -20,7 +20,7 @@ from condinst.data.batch import Example
 from condinst.data.dataset import TrainingSet
 from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import Array8
-from condinst.ops.draw import draw_instances
+from condinst.ops.drawing.draw import draw_instances
 from condinst.ops.packed_masks import unpack
 from condinst.ops.rle import Region, encode
 

@@ -13,8 +13,8 @@ from PIL import Image
 from condinst.data.image import read_image
 from condinst.evaluation.analysis import Fit
 from condinst.evaluation.cases import Case, describe, draw_panels, enlarge, enlarge_masks, spread, words_of
-from condinst.ops.draw import draw_instances
-from condinst.ops.sheet import fit_within, join, to_jpeg, to_png
+from condinst.ops.drawing.draw import draw_instances
+from condinst.ops.drawing.sheet import fit_within, join, to_jpeg, to_png
 
 SIDES = (520, 440, 360, 300)  # longer side of a panel in pixels: the largest that fits LARGEST_JPEG
 QUALITIES = (90, 80, 70)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from measure import Record, find
 from speed_tables import INSIDE, curves_of
 
-from condinst.ops.chart import Bar, Line, bars, curves
+from condinst.ops.drawing.chart import Bar, Line, bars, curves
 
 PARTS = ("preprocess", "inference", "postprocess")
 

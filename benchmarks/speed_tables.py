@@ -10,7 +10,7 @@ from floors import FLOOR
 from measure import COMPILED, EXACT, FAST, REFERENCE, Measurement, Record, find
 from tables import table
 
-from condinst.ops.chart import plain
+from condinst.ops.drawing.chart import plain
 
 Records = Mapping[str, Record]
 NOTHING = "*Not measured yet.*"

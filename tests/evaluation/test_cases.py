@@ -15,7 +15,7 @@ from condinst.data.formats.coco.read import read_coco
 from condinst.data.image import read_image
 from condinst.evaluation.cases import WRONG, describe, draw_panels, make_case, match, truth_of
 from condinst.inference.result import Boxes, Masks, Result
-from condinst.ops.draw import PALETTE
+from condinst.ops.drawing.draw import PALETTE
 from condinst.ops.rle import Region, encode
 
 DATA = Path(__file__).parent.parent / "data"

@@ -26,7 +26,7 @@ from condinst.evaluation.cases import truth_of
 from condinst.evaluation.evaluate import evaluate
 from condinst.evaluation.report import WORST, measure, write_report
 from condinst.inference.result import Result
-from condinst.ops.chart import shown
+from condinst.ops.drawing.chart import shown
 
 DATA = Path(__file__).parent.parent / "data"
 LARGEST = 5_000_000  # bytes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from condinst.cli.options import Device, Json, MaxSize, Model, ModeOption, NmsOption, Size, make_predictor
-from condinst.ops.chart import shown
+from condinst.ops.drawing.chart import shown
 
 if TYPE_CHECKING:
     from condinst.data.sample import AnnotatedData

@@ -15,7 +15,7 @@ from condinst.doctor.examination import Examination
 from condinst.doctor.page_pictures import show_object, show_picture
 from condinst.doctor.reach import NOWHERE
 from condinst.doctor.summary import by_kind, shorten, summarise
-from condinst.ops.page import Html, bars, marked, page, picture, pictures, section, table
+from condinst.ops.drawing.page import Html, bars, marked, page, picture, pictures, section, table
 from condinst.structures import STRIDES
 
 MOST_PICTURES = 36  # on the page

@@ -23,9 +23,9 @@ from condinst.evaluation.analysis import Fit
 from condinst.evaluation.evaluate import Predicts, count_boxed, match_classes, predict
 from condinst.evaluation.judge import NOTHING, Bools
 from condinst.inference.result import Boxes, Masks, Result
-from condinst.ops.draw import PALETTE, draw_instances, spread_colours
+from condinst.ops.drawing.draw import PALETTE, draw_instances, spread_colours
+from condinst.ops.drawing.sheet import fit_within
 from condinst.ops.rle import Region, Rle, decode_region, encode
-from condinst.ops.sheet import fit_within
 
 Picture = NDArray[np.uint8]
 

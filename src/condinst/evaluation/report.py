@@ -15,8 +15,8 @@ from condinst.evaluation.cases import Case, describe, draw_panels, predict_case
 from condinst.evaluation.evaluate import Predicts, Progress, Scores
 from condinst.evaluation.report_parts import analysis_parts, headline, score_tables
 from condinst.files import replace_file
-from condinst.ops.page import Html, Part, page, picture, section, table
-from condinst.ops.sheet import to_jpeg
+from condinst.ops.drawing.page import Html, Part, page, picture, section, table
+from condinst.ops.drawing.sheet import to_jpeg
 
 WORST = 8  # pictures shown
 PANEL, LARGEST_JPEG = 520, 110_000  # pixels of a panel's longer side, bytes of each: all together stay below 4 MB

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from condinst.evaluation.analysis import Analysis, Calibration, Confusion
 from condinst.evaluation.evaluate import CocoNumbers, Scores
-from condinst.ops.chart import Column, Line, Span, heat, plot, shown
-from condinst.ops.page import Html, Part, bars, drawing, section, table
+from condinst.ops.drawing.chart import Column, Line, Span, heat, plot, shown
+from condinst.ops.drawing.page import Html, Part, bars, drawing, section, table
 
 MOST_CURVES = 8  # classes with a curve of their own
 MOST_CLASSES = 30  # in the map of confusion

@@ -22,7 +22,7 @@ from condinst.data.image import read_image
 from condinst.errors import CondinstError, UsageError
 from condinst.files import replace_file
 from condinst.ops.contours import Polygon, trace
-from condinst.ops.draw import draw_instances
+from condinst.ops.drawing.draw import draw_instances
 from condinst.ops.rle import Rle, areas, decode, decode_region
 
 Index = int | slice | Sequence[int] | Sequence[bool] | NDArray[Any] | Tensor

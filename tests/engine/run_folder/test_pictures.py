@@ -22,7 +22,7 @@ from condinst.data.sample import AnnotatedData
 from condinst.engine.run_folder.pictures import LARGEST_JPEG, draw_batch, draw_labels, draw_predictions
 from condinst.evaluation.cases import predict_case, truth_of
 from condinst.inference.result import Result
-from condinst.ops.chart import plain
+from condinst.ops.drawing.chart import plain
 
 DATA = Path(__file__).parent.parent.parent / "data"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from condinst.engine.run_folder.log import GPU_MEMORY, ITERATION, LOG, MEMORY, SPEED
 from condinst.engine.run_folder.scores import TABLE
-from condinst.ops.chart import Line, Span, plot
-from condinst.ops.page import Part, drawing
+from condinst.ops.drawing.chart import Line, Span, plot
+from condinst.ops.drawing.page import Part, drawing
 
 POINTS = 300  # of a curve; longer ones are means of neighbours
 NO_LOSSES = (ITERATION, SPEED, MEMORY, GPU_MEMORY, "grad_norm", "lr")

@@ -16,7 +16,7 @@ from condinst.data.formats.labelme.read import CROWD
 from condinst.data.formats.new_folder import RENAMED, PictureNames, put
 from condinst.data.sample import AnnotatedData, Instance, Polygons, RunLengths, Sample
 from condinst.ops.contours import trace
-from condinst.ops.sheet import to_png
+from condinst.ops.drawing.sheet import to_png
 
 VERSION = "5.5.0"  # of labelme, the first whose shapes can be masks was 5.3
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from condinst.ops.draw import CROWDED, PALETTE, draw_instances, spread_colours
+from condinst.ops.drawing.draw import CROWDED, PALETTE, draw_instances, spread_colours
 from condinst.ops.rle import Region, Rle, encode
 
 GREY = np.full((200, 300, 3), 100, dtype=np.uint8)

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from condinst.ops.sheet import GAP, LINE, fit_within, join, stack, to_jpeg, to_png
+from condinst.ops.drawing.sheet import GAP, LINE, fit_within, join, stack, to_jpeg, to_png
 
 
 def plain_panel(width: int, height: int, colour: str) -> Image.Image:

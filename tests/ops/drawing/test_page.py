@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from condinst.ops.page import Html, bars, drawing, marked, page, picture, pictures, section, table
+from condinst.ops.drawing.page import Html, bars, drawing, marked, page, picture, pictures, section, table
 
 NASTY = "<script>alert('x')</script> & \"quoted\" \ud800 结"
 VOID = {"meta", "img", "br"}

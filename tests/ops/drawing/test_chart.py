@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from condinst.ops.chart import Bar, Column, Line, Span, bars, below, curves, heat, plain, plot, scatter, shown
+from condinst.ops.drawing.chart import Bar, Column, Line, Span, bars, below, curves, heat, plain, plot, scatter, shown
 
 SVG = "{http://www.w3.org/2000/svg}"
 EVIL = "<a & 'b' \"c\"> naïve 文字"

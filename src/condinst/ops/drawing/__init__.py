@@ -1,0 +1,1 @@
+"""Pictures and pages: instances drawn into a picture, charts, sheets of pictures, HTML."""
