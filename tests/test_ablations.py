@@ -15,6 +15,7 @@ from condinst.engine.losses import condinst_losses, prepare
 from condinst.engine.processes import make_accelerator
 from condinst.inference import assemble
 from condinst.inference.assemble import Placement
+from condinst.inference.pipeline import Pipeline
 from condinst.model.condinst import CondInst, filter_layout
 from condinst.predictor import Predictor
 
@@ -98,7 +99,7 @@ def test_mask_out_stride_is_the_resolution_of_the_probabilities(stride: int, mon
     seen: list[Placement] = []
     monkeypatch.setattr(assemble, "place", lambda logits, placement: seen.append(placement) or [])
     monkeypatch.setattr(assemble, "Result", lambda *_: None)
-    monkeypatch.setattr(Predictor, "_finish", lambda *_: None)
+    monkeypatch.setattr(Pipeline, "_finish", lambda *_: None)
     Predictor.from_model(model, config, "cpu")(np.zeros((96, 128, 3), dtype=np.uint8))
     assert [placement.stride for placement in seen] == [stride]
 

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from PIL import Image
 from torch import nn
 
 from condinst.config import BackboneConfig, Config, DetectConfig, HeadConfig, InputConfig, MaskBranchConfig, ModelConfig
-from condinst.errors import DataError, UsageError
+from condinst.errors import CondinstError, DataError, UsageError
+from condinst.inference.pipeline import Pipeline, Prepared
 from condinst.inference.result import Result
 from condinst.model.condinst import CondInst
-from condinst.predictor import Predictor
+from condinst.predictor import Fetch, Predictor, Source
 from condinst.weights.folder import load_model, save_model
 
 SHAPE = (90, 130)
@@ -161,21 +163,142 @@ def test_extreme_shapes(predictor: Predictor, shape: tuple[int, int]) -> None:
 
 
 def test_stream_gives_what_single_calls_give(predictor: Predictor, picture: np.ndarray, tmp_path: Path) -> None:
-    """In order, errors in their places, functions called for their source."""
+    """Results and errors in the order of the sources; functions are called for their source."""
     path = tmp_path / "picture.png"
     Image.fromarray(picture).save(path)
     flipped = np.ascontiguousarray(picture[:, ::-1])
-    sources = [path, tmp_path / "missing.png", picture, lambda: flipped, b"no picture", flipped]
+    sources: list[Source | Fetch] = [path, tmp_path / "missing.png", picture, lambda: flipped, b"no picture", flipped]
     for batch in (1, 2, 5, 9):
-        outcomes = list(predictor.stream(sources, batch))
-        assert [isinstance(outcome, DataError) for outcome in outcomes] == [False, True, False, False, True, False]
-        for place, source in ((0, picture), (2, picture), (3, flipped), (5, flipped)):
-            outcome = outcomes[place]
-            assert isinstance(outcome, Result)
-            assert same(outcome, predictor(source)) if batch == 1 else alike(outcome, predictor(source))
-        assert isinstance(outcomes[0], Result)
-        assert outcomes[0].path == path
-        assert "missing.png" in str(outcomes[1])
+        told: list[tuple[int, object, CondinstError]] = []
+        found: list[Result] = []
+        for result in predictor.stream(sources, batch, lambda *what: told.append((len(found), *what))):  # noqa: B023
+            found.append(result)
+        for result, source in zip(found, (picture, picture, flipped, flipped), strict=True):
+            assert same(result, predictor(source)) if batch == 1 else alike(result, predictor(source))
+        assert found[0].path == path
+        assert [(count, source) for count, source, _ in told] == [(1, sources[1]), (3, b"no picture")]
+        assert all(isinstance(error, DataError) for _, _, error in told)
+        assert "missing.png" in str(told[0][2])
+
+
+def test_a_stream_raises_after_the_results_before_the_error(predictor: Predictor, picture: np.ndarray) -> None:
+    for batch in (1, 2, 3, 4):
+        stream = predictor.stream([picture, picture, b"no picture", picture], batch)
+        assert all(isinstance(next(stream), Result) for _ in range(2))
+        with pytest.raises(DataError, match="not an image"):
+            next(stream)
+
+
+def test_a_stream_that_skips_warns_of_each_source(predictor: Predictor, picture: np.ndarray, tmp_path: Path) -> None:
+    sources = [tmp_path / "one.png", picture, tmp_path / "two.png", picture]
+    with pytest.warns(UserWarning, match="left out") as told:
+        found = list(predictor.stream(sources, 3, on_error="skip"))
+    assert len(found) == 2
+    assert [str(warning.message).split(": ")[1] for warning in told] == [str(sources[0]), str(sources[2])]
+    assert all(warning.filename == __file__ for warning in told)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError("the disk is gone"), "the disk is gone"),
+        (ValueError(""), "ValueError"),
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("can't allocate memory: 9 GB"), "not enough memory"),
+    ],
+)
+def test_whatever_a_source_raises_costs_that_source(
+    predictor: Predictor, picture: np.ndarray, error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> np.ndarray:
+        raise error
+
+    told: list[CondinstError] = []
+    assert len(list(predictor.stream([picture, fail, picture], 2, lambda _, error: told.append(error)))) == 2
+    monkeypatch.setattr("condinst.predictor.read_image", fail)
+    assert len(list(predictor.stream(["a.png", picture], 2, lambda _, error: told.append(error)))) == 1
+    assert [type(error) for error in told] == [DataError] * 2
+    assert str(told[0]) == f"source function: cannot be used ({reason})"
+    assert str(told[1]) == f"a.png: cannot be used ({reason})"
+
+
+@pytest.mark.parametrize("stage", ["prepare", "forward", "assemble"])
+def test_a_picture_too_large_for_the_memory_costs_that_picture(
+    predictor: Predictor, picture: np.ndarray, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others of its batch are seen one by one."""
+    original = getattr(Pipeline, stage)
+
+    def limited(pipeline: Pipeline, pictures: Any, *more: Any) -> Any:
+        several = pictures.pictures if isinstance(pictures, Prepared) else pictures
+        if any(one.array.shape[0] > 400 for one in several):
+            raise MemoryError
+        return original(pipeline, pictures, *more)
+
+    expected = predictor(picture)
+    monkeypatch.setattr(Pipeline, stage, limited)
+    told: list[CondinstError] = []
+    huge = np.zeros((401, 30, 3), np.uint8)
+    found = list(predictor.stream([picture, huge, picture, picture], 3, lambda _, error: told.append(error)))
+    assert len(found) == 3
+    assert all(alike(result, expected) for result in found)
+    assert [str(error).split(";")[0] for error in told] == ["image array: not enough memory for 30×401 pixels"]
+
+
+def test_sources_that_break_off_give_their_results_first(predictor: Predictor, picture: np.ndarray) -> None:
+    def broken() -> Iterator[np.ndarray]:
+        yield picture
+        yield picture
+        raise OSError("the camera is gone")
+
+    for batch in (1, 2, 3):
+        stream = predictor.stream(broken(), batch, on_error="skip")
+        assert all(isinstance(next(stream), Result) for _ in range(2))
+        with pytest.raises(OSError, match="the camera is gone"):
+            next(stream)
+
+
+def test_settings_of_one_stream(predictor: Predictor, picture: np.ndarray) -> None:
+    """They hold for that stream alone, and choose among what a call without them gives."""
+    everything = predictor(picture)
+
+    def first(**settings: Any) -> Result:
+        return next(predictor.stream([picture], **settings))
+
+    scores = everything.boxes.conf.tolist()
+    middle = sorted(scores)[len(scores) // 2]
+    assert first(conf=middle).boxes.conf.tolist() == [score for score in scores if score >= middle]
+    assert 0 < len(first(max_detections=3)) <= 3
+    dogs = first(classes="dog")
+    assert set(dogs.boxes.cls.tolist()) == {1}
+    assert len(dogs) >= int((everything.boxes.cls == 1).sum())  # cats took places among the best 12
+    assert same(first(classes=["cat", 1]), everything)
+    assert same(first(classes=[1]), dogs)
+    assert len(first(classes=[])) == 0
+    assert not same(first(size=32), everything)
+    assert same(first(size=(96, 160)), everything)
+    assert same(predictor(picture), everything)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"batch": 0}, "batch: expected at least 1, got 0"),
+        ({"on_error": "ignore"}, "on_error: expected 'raise', 'skip' or a function"),
+        ({"on_error": None}, "on_error: expected 'raise', 'skip' or a function"),
+        ({"conf": 2}, "conf: expected a score from 0 to 1, got 2"),
+        ({"conf": "high"}, "conf: expected a score from 0 to 1, got 'high'"),
+        ({"max_detections": 0}, "max_detections"),
+        ({"size": -1}, "shorter"),
+        ({"classes": "horse"}, "classes: the model does not know 'horse'; its classes are cat, dog"),
+        ({"classes": [0, 7]}, "classes: the model does not know 7"),
+    ],
+)
+def test_bad_settings_of_a_stream_are_told_at_once(
+    predictor: Predictor, picture: np.ndarray, settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        predictor.stream([picture], **settings)
 
 
 def test_stream_is_lazy(predictor: Predictor, picture: np.ndarray) -> None:
@@ -193,8 +316,6 @@ def test_stream_is_lazy(predictor: Predictor, picture: np.ndarray) -> None:
     assert len(taken) <= 8
     stream.close()
     assert list(predictor.stream([])) == []
-    with pytest.raises(UsageError, match="batch: expected at least 1, got 0"):
-        next(predictor.stream([picture], 0))
 
 
 def test_a_bad_setting_stops_the_stream(predictor: Predictor, picture: np.ndarray) -> None:

@@ -1,6 +1,9 @@
 """Errors a user can cause. Each carries one clear line and the exit code the command line returns for it."""
 
+import re
 from collections.abc import Sequence
+
+NO_MEMORY = re.compile("(out of|not enough|can't allocate) memory")  # in the words of each allocator
 
 
 class CondinstError(Exception):
@@ -43,3 +46,8 @@ def one_line(text: str) -> str:
         char if char.isprintable() else " " if char.isspace() else char.encode("unicode_escape").decode("ascii")
         for char in text
     )
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of Python, NumPy or torch says that the memory does not suffice."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(NO_MEMORY.search(str(error))))

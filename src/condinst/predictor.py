@@ -1,14 +1,12 @@
-"""A picture in, its instances out: the one composition of model, detection and assembly that every door uses."""
+"""A picture in, its instances out: the one composition of model, detection and assembly that every command uses."""
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from numbers import Real
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar, overload
+from typing import Any, Self, overload
 
 import numpy as np
 import torch
@@ -16,44 +14,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from condinst.config import SHOWN_SCORE, Config
-from condinst.data.batch import make_images
 from condinst.data.image import MAX_PIXELS, convert_image, read_image
-from condinst.data.transforms import resize_image, resize_shape
-from condinst.errors import DataError, UsageError, first_line
-from condinst.inference.assemble import assemble
-from condinst.inference.detect import detect
+from condinst.errors import CondinstError, DataError, UsageError, first_line, out_of_memory, some
 from condinst.inference.network import Mode, make_network
+from condinst.inference.pipeline import Picture, Pipeline
 from condinst.inference.result import Result
+from condinst.inference.stream import OnError, Stream, check_stream
 from condinst.model.condinst import CondInst
-from condinst.structures import Detections, Images, NetworkOutput
 from condinst.weights.folder import load_model
 
 Source = str | Path | bytes | NDArray[np.uint8] | Image.Image
-Item = TypeVar("Item")
-AHEAD = 2  # batches read or assembled while the network works on another
-
-
-class Picture(NamedTuple):
-    """A decoded source. array: (H, W, 3) uint8 RGB. path: where it can be read again, if it came from a file."""
-
-    array: NDArray[np.uint8]
-    path: Path | None
-
-
-class Prepared(NamedTuple):
-    """A batch ready for the network. seconds: what reading and resizing took."""
-
-    pictures: tuple[Picture, ...]
-    images: Images
-    seconds: float
-
-
-class Seen(NamedTuple):
-    """A batch the network has seen. seconds: what it took."""
-
-    output: NetworkOutput
-    found: list[Detections]
-    seconds: float
+Fetch = Callable[[], Source]
+Classes = str | int | Iterable[str | int]
 
 
 class Predictor:
@@ -113,7 +85,7 @@ class Predictor:
         Raises DataError for what is not a usable image, UsageError for an array of another shape or type.
         """
         if isinstance(source, list):
-            return [_or_raise(outcome) for outcome in self.stream(source)]
+            return list(self.stream(source))
         return self.predict_batch([source])[0]
 
     def predict_batch(self, sources: list[Source]) -> list[Result]:
@@ -123,109 +95,96 @@ class Predictor:
         """
         if not sources:
             return []
-        prepared = self._prepare([self._read(source) for source in sources], time.perf_counter())
-        return self._assemble(prepared, self._see(prepared))
+        start = time.perf_counter()
+        pictures = [self._read(source) for source in sources]
+        return self._pipeline()(pictures, time.perf_counter() - start)
 
-    def stream(self, sources: Iterable[Source | Callable[[], Source]], batch: int = 1) -> Iterator[Result | DataError]:
-        """Segment any number of pictures: while the network sees one batch, others are read and assembled.
+    def stream(
+        self,
+        sources: Iterable[Source | Fetch],
+        batch: int = 1,
+        on_error: OnError[Source | Fetch] = "raise",
+        *,
+        conf: float | None = None,
+        max_detections: int | None = None,
+        classes: Classes | None = None,
+        size: int | tuple[int, int] | None = None,
+    ) -> Iterator[Result]:
+        """Segment any number of pictures: while the network works on one batch, others are read and assembled.
 
-        A source may be a function that fetches one; it runs in the reading thread. For each source, in order, its
-        result or the DataError that tells why there is none. At most a few batches are held at a time; the pictures
-        of one are padded to a common size (see `predict_batch`).
+            for result in predictor.stream(paths, on_error="skip"):
+                print(result.path, len(result))
+
+        sources: as for a call, or functions that return such a source; the reading thread calls them. The results come
+        in the order of the sources. A stream holds a few batches at a time. The pictures of one batch are padded to a
+        common size (see `predict_batch`).
+
+        on_error: what happens to a source that cannot be used. "raise" ends the stream with the error, after the
+        results of the sources before it. "skip" leaves the source out and gives a Python warning. A function is called
+        with the source and the error, in the order of the sources. Any exception of a source becomes the DataError of
+        that source: a missing or damaged file, a function that raises, a picture that the memory does not suffice for.
+
+        conf, max_detections, classes (names or labels) and size (shorter side, or shorter and longer side, in pixels)
+        replace the predictor's settings for this stream. Raises UsageError for a setting out of range.
         """
-        if batch < 1:
-            raise UsageError(f"batch: expected at least 1, got {batch}")
-        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-            waiting = _batches(sources, batch)
-            reading = deque(reader.submit(self._load, some) for some in itertools.islice(waiting, AHEAD))
-            writing: deque[Future[list[Result | DataError]]] = deque()
-            while reading:
-                outcomes, prepared = reading.popleft().result()
-                reading.extend(reader.submit(self._load, some) for some in itertools.islice(waiting, 1))
-                seen = self._see(prepared) if prepared else None
-                writing.append(writer.submit(self._settle, outcomes, prepared, seen))
-                while len(writing) > (AHEAD - 1 if reading else 0):
-                    yield from writing.popleft().result()
+        check_stream(batch, on_error)
+        pipeline = self._pipeline(conf, max_detections, classes, size)
+        return Stream(pipeline, self._read, batch, on_error)(sources)
 
-    def _load(
-        self, sources: tuple[Source | Callable[[], Source], ...]
-    ) -> tuple[list[DataError | None], Prepared | None]:
-        """What is wrong with each source, and the batch of those that are right."""
-        start = time.perf_counter()
-        errors: list[DataError | None] = []
-        pictures = []
-        for source in sources:
-            try:
-                pictures.append(self._read(source() if callable(source) else source))
-                errors.append(None)
-            except DataError as error:
-                errors.append(error)
-        return errors, self._prepare(pictures, start) if pictures else None
+    def _pipeline(
+        self,
+        conf: float | None = None,
+        max_detections: int | None = None,
+        classes: Classes | None = None,
+        size: int | tuple[int, int] | None = None,
+    ) -> Pipeline:
+        """The network with the predictor's settings, replaced by those that are given. Raises UsageError."""
+        shorter, longer = size if isinstance(size, tuple) else (size, None)
+        config = _with_settings(self.config, conf, shorter, longer, max_detections, None)
+        labels = None if classes is None else _labels(classes, self.names)
+        return Pipeline(self.network, self.device, config, self.conf if conf is None else conf, labels)
 
-    def _settle(
-        self, errors: list[DataError | None], prepared: Prepared | None, seen: Seen | None
-    ) -> list[Result | DataError]:
-        results = iter(self._assemble(prepared, seen) if prepared and seen else [])
-        return [next(results) if error is None else error for error in errors]
+    def _read(self, source: Source | Fetch) -> Picture:
+        """Raises DataError for a source that cannot be used, UsageError for one of a wrong type."""
+        try:
+            return self._decode(source() if callable(source) else source)
+        except CondinstError:
+            raise
+        except Exception as error:  # a function may raise anything, as may a library that reads a damaged file
+            reason = "not enough memory" if out_of_memory(error) else first_line(error)
+            raise DataError(f"{_name(source)}: cannot be used ({reason})") from error
 
-    def _read(self, source: Source) -> Picture:
+    def _decode(self, source: Source) -> Picture:
+        name = _name(source)
         if isinstance(source, str | Path):
-            return Picture(read_image(Path(source), max_pixels=self.max_pixels), Path(source))
+            return Picture(read_image(Path(source), max_pixels=self.max_pixels), Path(source), name)
         if isinstance(source, bytes):
-            return Picture(read_image(source, max_pixels=self.max_pixels), None)
+            return Picture(read_image(source, max_pixels=self.max_pixels), None, name)
         if isinstance(source, Image.Image):
-            return Picture(convert_image(source, max_pixels=self.max_pixels), None)
-        return Picture(_checked(source), None)
-
-    def _prepare(self, pictures: list[Picture], start: float) -> Prepared:
-        """Resize, normalise and pad; `start` is when reading began."""
-        model, size = self.config.model, self.config.input
-        arrays, originals = [], []
-        for array, _ in pictures:
-            height, width = array.shape[:2]
-            arrays.append(resize_image(array, *resize_shape(height, width, size.shorter, size.longer)))
-            originals.append((height, width))
-        divisor = self.network.divisor
-        images = make_images(arrays, originals, model.pixel_mean, model.pixel_std, model.channel_order, divisor)
-        return Prepared(tuple(pictures), images, time.perf_counter() - start)
-
-    @torch.inference_mode()
-    def _see(self, prepared: Prepared) -> Seen:
-        start = time.perf_counter()
-        output = self.network(prepared.images.tensor.to(self.device))
-        found = detect(output, self.config.model, self.config.detect)
-        return Seen(output, found, time.perf_counter() - start)
-
-    @torch.inference_mode()
-    def _assemble(self, prepared: Prepared, seen: Seen) -> list[Result]:
-        start = time.perf_counter()
-        results = assemble(seen.output, seen.found, prepared.images, self.config.model, self.config.detect)
-        stages = {
-            "preprocess": prepared.seconds,
-            "inference": seen.seconds,
-            "postprocess": time.perf_counter() - start,
-        }
-        speed = {stage: 1000 * seconds / len(results) for stage, seconds in stages.items()}
-        return [
-            self._finish(result, picture, speed) for result, picture in zip(results, prepared.pictures, strict=True)
-        ]
-
-    def _finish(self, result: Result, picture: Picture, speed: dict[str, float]) -> Result:
-        # the detector's threshold may mean another number than the score (see DetectConfig), so the last word is here
-        shown = result if self.conf is None else result[result.boxes.conf >= self.conf]
-        return shown.of(picture.path, picture.array if picture.path is None else None, speed)
+            return Picture(convert_image(source, max_pixels=self.max_pixels), None, name)
+        return Picture(_checked(source), None, name)
 
 
-def _batches(sources: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
-    items = iter(sources)
-    while some := tuple(itertools.islice(items, size)):
-        yield some
+def _name(source: object) -> str:
+    """How errors call a source."""
+    if isinstance(source, str | Path):
+        return str(source)
+    kinds = {bytes: "image bytes", np.ndarray: "image array"}
+    if type(source) in kinds:
+        return kinds[type(source)]
+    return "PIL image" if isinstance(source, Image.Image) else "source function"
 
 
-def _or_raise(outcome: Result | DataError) -> Result:
-    if isinstance(outcome, DataError):
-        raise outcome
-    return outcome
+def _labels(classes: Classes, names: dict[int, str]) -> tuple[int, ...]:
+    """The labels of class names or labels. Raises UsageError for a class that the model does not know."""
+    labels = {name: label for label, name in names.items()}
+    wanted = [classes] if isinstance(classes, str | int) else list(classes)
+    found = [labels.get(one) if isinstance(one, str) else one if one in names else None for one in wanted]
+    known = tuple(sorted({int(label) for label in found if label is not None}))
+    if None in found:
+        unknown = wanted[found.index(None)]
+        raise UsageError(f"classes: the model does not know {unknown!r}; its classes are {some(list(labels))}")
+    return known
 
 
 def _with_settings(
@@ -239,8 +198,8 @@ def _with_settings(
     """The model's configuration with the caller's numbers; those that are None stay. Raises UsageError."""
     threshold = None
     if conf is not None:
-        if not 0 <= conf <= 1:
-            raise UsageError(f"conf: expected a score from 0 to 1, got {conf}")
+        if not isinstance(conf, Real) or not 0 <= conf <= 1:
+            raise UsageError(f"conf: expected a score from 0 to 1, got {conf!r}")
         # scores may be roots of what the threshold is compared with; a hair less, so that rounding drops none
         threshold = (conf**2 if config.detect.score_root else conf) * (1 - 1e-6)
     settings = {
@@ -250,7 +209,8 @@ def _with_settings(
         "detect.max_detections": max_detections,
         "detect.nms": nms,
     }
-    return config.with_overrides([f"{key}={value}" for key, value in settings.items() if value is not None])
+    overrides = [f"{key}={value}" for key, value in settings.items() if value is not None]
+    return config.with_overrides(overrides) if overrides else config
 
 
 def _device(name: str | None) -> torch.device:

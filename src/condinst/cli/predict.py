@@ -13,6 +13,7 @@ from condinst.cli.options import Device, Json, MaxSize, Model, ModeOption, NmsOp
 if TYPE_CHECKING:
     from condinst.cli.output import CocoDocument, Record
     from condinst.cli.sources import Source
+    from condinst.errors import CondinstError
     from condinst.predictor import Predictor
 
 DEFAULT_OUT = Path("condinst-out")
@@ -85,24 +86,30 @@ def _predict_all(
     from condinst.cli.output import overlay_paths, with_progress
     from condinst.errors import DataError
 
-    bad = 0
+    left_out = 0
     overlays = overlay_paths(folder, sources) if folder else [None] * len(sources)
-    outcomes = predictor.stream((source.open for source in sources), batch)
-    for (source, overlay), outcome in zip(
-        with_progress(list(zip(sources, overlays, strict=True)), "predicting"), outcomes, strict=True
-    ):
+    places = iter(with_progress(list(zip(sources, overlays, strict=True)), "predicting"))
+
+    def leave_out(_: object, error: CondinstError) -> None:
+        tell(next(places)[0], error)
+
+    def tell(source: Source, error: CondinstError) -> None:
+        nonlocal left_out
+        left_out += 1
+        place = "" if source.name in str(error) else f"{source.name}: "
+        typer.echo(f"left out: {place}{error}", err=True)
+
+    for result in predictor.stream((source.open for source in sources), batch, leave_out):
+        source, overlay = next(places)
         try:
-            if isinstance(outcome, DataError):
-                raise outcome
             if overlay:
-                outcome.save(overlay)
+                result.save(overlay)
         except DataError as error:
-            bad += 1
-            place = "" if source.name in str(error) else f"{source.name}: "
-            typer.echo(f"left out: {place}{error}", err=True)
+            tell(source, error)
             continue
-        document.add(source.name, *outcome.orig_shape, outcome.to_coco(document.next_image, document.category_ids))
-    return bad
+        document.add(source.name, *result.orig_shape, result.to_coco(document.next_image, document.category_ids))
+    next(places, None)  # the progress bar ends when nothing is left
+    return left_out
 
 
 def _report(document: CocoDocument, folder: Path | None, json: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,14 +28,13 @@ from condinst.engine.run_folder.pictures import draw_batch
 from condinst.engine.run_folder.scores import record_scores
 from condinst.engine.run_folder.trackers import open_trackers
 from condinst.engine.stop import last_iteration
-from condinst.errors import CondinstError, DataError, UsageError, first_line
+from condinst.errors import CondinstError, DataError, UsageError, first_line, out_of_memory
 from condinst.evaluation.evaluate import evaluate
 from condinst.model.condinst import CondInst
 from condinst.predictor import Predictor
 from condinst.weights.folder import Stored, save_model
 
 DRAWN = 3  # batches
-NO_MEMORY = re.compile("(out of|not enough|can't allocate) memory")  # in the words of each allocator
 
 
 def train(
@@ -197,8 +195,8 @@ def _plain_memory_errors(config: Config) -> Iterator[None]:
     """One line where the memory does not suffice."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not (isinstance(error, torch.OutOfMemoryError | MemoryError) or NO_MEMORY.search(str(error))):
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
             raise
         half, more = max(config.train.batch_size // 2, 1), config.train.accumulate * 2
         raise CondinstError(

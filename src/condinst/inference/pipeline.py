@@ -1,0 +1,124 @@
+"""Decoded pictures in, results out, in three stages that may run in three threads: prepare, forward, assemble."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from condinst.config import Config
+from condinst.data.batch import make_images
+from condinst.data.transforms import resize_image, resize_shape
+from condinst.inference.assemble import assemble
+from condinst.inference.detect import detect
+from condinst.inference.network import Network
+from condinst.inference.result import Result
+from condinst.structures import Detections, Images, NetworkOutput
+
+
+class Picture(NamedTuple):
+    """A decoded source. array: (H, W, 3) uint8 RGB. path: where it can be read again, if it came from a file.
+
+    name: what errors call it.
+    """
+
+    array: NDArray[np.uint8]
+    path: Path | None
+    name: str
+
+
+class Prepared(NamedTuple):
+    """A batch ready for the network. seconds: the time that resizing and padding took."""
+
+    pictures: tuple[Picture, ...]
+    images: Images
+    seconds: float
+
+
+class Seen(NamedTuple):
+    """A batch after the network. seconds: the time that the network and detection took."""
+
+    output: NetworkOutput
+    found: list[Detections]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The network with the settings of a call. conf: lowest score kept. labels: the classes kept. None keeps all."""
+
+    network: Network
+    device: torch.device
+    config: Config
+    conf: float | None = None
+    labels: tuple[int, ...] | None = None
+
+    def __call__(self, pictures: Sequence[Picture], reading: float = 0) -> list[Result]:
+        """The results of one batch, one stage after the other. reading: the seconds that decoding took."""
+        prepared = self.prepare(pictures, reading)
+        return self.assemble(prepared, self.forward(prepared))
+
+    def prepare(self, pictures: Sequence[Picture], reading: float = 0) -> Prepared:
+        """Resize, normalise and pad pictures to one size. reading: the seconds that decoding took."""
+        start = time.perf_counter()
+        model, size = self.config.model, self.config.input
+        arrays, originals = [], []
+        for array, *_ in pictures:
+            height, width = array.shape[:2]
+            arrays.append(resize_image(array, *resize_shape(height, width, size.shorter, size.longer)))
+            originals.append((height, width))
+        divisor = self.network.divisor
+        images = make_images(arrays, originals, model.pixel_mean, model.pixel_std, model.channel_order, divisor)
+        return Prepared(tuple(pictures), images, reading + time.perf_counter() - start)
+
+    @torch.inference_mode()
+    def forward(self, prepared: Prepared) -> Seen:
+        """Run the network, and choose the instances of each picture."""
+        start = time.perf_counter()
+        output = self.network(prepared.images.tensor.to(self.device))
+        found = detect(self._of_classes(output), self.config.model, self.config.detect)
+        return Seen(output, found, time.perf_counter() - start)
+
+    @torch.inference_mode()
+    def assemble(self, prepared: Prepared, seen: Seen) -> list[Result]:
+        """Draw the masks, in the pixels of the original pictures."""
+        start = time.perf_counter()
+        results = assemble(seen.output, seen.found, prepared.images, self.config.model, self.config.detect)
+        stages = {
+            "preprocess": prepared.seconds,
+            "inference": seen.seconds,
+            "postprocess": time.perf_counter() - start,
+        }
+        speed = {stage: 1000 * seconds / len(results) for stage, seconds in stages.items()}
+        return [
+            self._finish(result, picture, speed) for result, picture in zip(results, prepared.pictures, strict=True)
+        ]
+
+    def _of_classes(self, output: NetworkOutput) -> NetworkOutput:
+        """The output with the scores of all other classes at zero, so that these take no place among the detections."""
+        if self.labels is None:
+            return output
+        head = output.head
+        logits = tuple(_only(level, self.labels) for level in head.class_logits)
+        return output._replace(head=head._replace(class_logits=logits))
+
+    def _finish(self, result: Result, picture: Picture, speed: dict[str, float]) -> Result:
+        # the detector's threshold may mean another number than the score (see DetectConfig), so the last word is here
+        shown = result if self.conf is None else result[result.boxes.conf >= self.conf]
+        if self.labels is not None:  # a threshold of zero lets scores of zero through in matrix NMS
+            shown = shown[torch.isin(shown.boxes.cls, torch.tensor(self.labels, dtype=torch.int64))]
+        return shown.of(picture.path, picture.array if picture.path is None else None, speed)
+
+
+def _only(class_logits: Tensor, labels: tuple[int, ...]) -> Tensor:
+    """(N, C, h, w): the logits of the chosen classes; those of the others are −∞."""
+    kept = torch.full_like(class_logits, -torch.inf)
+    kept[:, list(labels)] = class_logits[:, list(labels)]
+    return kept
