@@ -36,10 +36,10 @@ format: $(DEVELOPER)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(RIVALS)  ## time and memory beside the published way and other programs; writes benchmarks/results/ and docs/speed.md
-	@set -e; for name in stages scaling training_step rivals startup; do $(BIN)/python benchmarks/$$name.py; done; \
-		for name in stages training_step rivals; do $(BIN)/python benchmarks/$$name.py --keep-pages; done
-	$(BIN)/python benchmarks/speed_page.py
+bench: $(RIVALS)  ## time and memory beside the published way and other programs; writes benchmarks/results/ and docs/explanation/speed.md
+	@set -e; for name in stages scaling training_step rivals startup; do $(BIN)/python -m benchmarks.speed.$$name; done; \
+		for name in stages training_step rivals; do $(BIN)/python -m benchmarks.speed.$$name --keep-pages; done
+	$(BIN)/python -m benchmarks.speed.page.write
 
 constraints: $(DEVELOPER)  ## write the versions of this environment to constraints.txt
 	@{ sed -n '/^#/p' constraints.txt; $(PIP) freeze --all --exclude pip --exclude-editable; } > constraints.txt.new

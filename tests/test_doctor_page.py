@@ -1,4 +1,4 @@
-"""docs/doctor.md lists what the doctor finds, no more and no less, and its commands run."""
+"""docs/reference/checks.md lists what the doctor finds, no more and no less, and its commands run."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GUIDE = (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "reference" / "checks.md").read_text(encoding="utf-8")
 KIND = re.compile(
     r"""(?:Finding|RecordError|Change)\(\s*"([a-z]+-[a-z]+)"|told\(\w+,\s\w+,\s"([a-z]+-[a-z]+)"|"([a-z]+-picture)\b"""
 )

@@ -1,4 +1,4 @@
-"""What docs/formats.md shows is so: its commands run in order, and every format has its section."""
+"""What docs/reference/formats.md shows is so: its commands run in order, and every format has its section."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from condinst.data.formats.open import FORMATS, list_splits, open_data
 
 ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reference" / "formats.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

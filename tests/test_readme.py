@@ -16,7 +16,10 @@ import pytest
 from condinst.recipes import load_recipe
 
 ROOT = Path(__file__).parent.parent
-GUIDES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("training", "augmentation", "evaluation")))
+GUIDES = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / "how-to" / f"{name}.md" for name in ("train", "augmentation", "measure")),
+)
 # in several processes
 LAUNCHED = re.compile(
     r"(ACCELERATE_USE_CPU=true )?(accelerate launch|python -m torch\.distributed\.run) .*-m condinst train "
@@ -91,7 +94,7 @@ def test_every_command_is_of_a_known_kind() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("guide", "made"), [("README.md", "stained_overlay.png"), ("docs/evaluation.md", "report.html")]
+    ("guide", "made"), [("README.md", "stained_overlay.png"), ("docs/how-to/measure.md", "report.html")]
 )
 def test_python_snippet(guide: str, made: str, clone: Path) -> None:
     (snippet,) = blocks(ROOT / guide, "python")
@@ -110,7 +113,7 @@ def test_settings_named_in_the_guide_exist() -> None:
     for key in named:
         place = config
         for part in key.split("."):
-            assert part in place, f"docs/training.md names {key}, which is no setting"
+            assert part in place, f"docs/how-to/train.md names {key}, which is no setting"
             place = place[part]
 
 

@@ -13,13 +13,13 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.mark.slow
 def test_picture_is_made_as_the_page_says(tmp_path: Path) -> None:
-    command = "benchmarks/augmentation.py tests/data/facade docs/images/augmentation.jpg"
-    page = (ROOT / "docs" / "augmentation.md").read_text(encoding="utf-8")
+    command = "-m benchmarks.data.augmentation tests/data/facade docs/images/augmentation.jpg"
+    page = (ROOT / "docs" / "how-to" / "augmentation.md").read_text(encoding="utf-8")
     assert f"`python {command}`" in page
-    script, data, published = command.split()
+    _, script, data, published = command.split()
     out = tmp_path / "made.jpg"
     done = subprocess.run(
-        [sys.executable, script, data, str(out)], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", script, data, str(out)], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert [line.rpartition(": ")[0] for line in done.stdout.splitlines()] == [
         "crop",

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from benchmarks.accuracy import beside, mask_rcnn
+from benchmarks.cards import card
+from benchmarks.facts import read_facts
 from condinst.config import Config
 from condinst.errors import UsageError
 from condinst.evaluation.evaluate import UNKNOWN
 
 ROOT = Path(__file__).parent.parent.parent
-MODULES = ("beside", "card", "mask_rcnn", "rival", "tables")
 
 
 def _scores(mask: float, box: float = 0.5) -> dict[str, Any]:
@@ -44,11 +45,11 @@ def _write(folder: Path, data: str, seed: int, rival: float, own: float, longer:
     (folder / f"{data}-{seed}.json").write_text(json.dumps(facts))
 
 
-def test_means_are_over_the_seeds_that_have_them(modules: dict[str, ModuleType], tmp_path: Path) -> None:
+def test_means_are_over_the_seeds_that_have_them(tmp_path: Path) -> None:
     _write(tmp_path / "beside", "cells", 1, rival=0.3, own=0.5, longer=None)
     _write(tmp_path / "beside", "cells", 0, rival=0.4, own=0.3, longer=0.6)
     _write(tmp_path / "beside", "leaves", 0, rival=0.1, own=0.2, longer=None)
-    lines = modules["beside"].pair_table(modules["beside"].read_pairs(tmp_path)).splitlines()
+    lines = beside.pair_table(beside.read_pairs(tmp_path)).splitlines()
     start = "| cells | 2 | 100 | 80 images | 0.400 / 0.350 | 0.750 / 0.750 | 0.500 / 0.500 | +0.050 (-0.100, +0.200) |"
     assert any(line.startswith(start) for line in lines)
     assert "| cells | 1 | 100 | the same time: 168 / 80 images | 0.600 / 0.400 |" in "\n".join(lines)
@@ -58,10 +59,8 @@ def test_means_are_over_the_seeds_that_have_them(modules: dict[str, ModuleType],
     assert lines[-4:-1] == ["train cells 0", "train cells 1", "train leaves 0"]
 
 
-def test_a_part_is_measured_once(
-    modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    script, trained = modules["mask_rcnn"], []
+def test_a_part_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script, trained = mask_rcnn, []
 
     def trains(seconds: float) -> Any:
         def train(config: Config, data: Path, folder: Path) -> float:
@@ -82,7 +81,7 @@ def test_a_part_is_measured_once(
     assert not (tmp_path / "scores.json").exists()
     script.main("nuclei", data, tmp_path, short, parts="condinst,mask-rcnn,condinst-same-time")
     assert trained == [("condinst", 10), ("mask-rcnn", 10), ("condinst-same-time", 30)]
-    facts = modules["card"].read_facts(tmp_path / "scores.json", modules["card"].Rival)
+    facts = read_facts(tmp_path / "scores.json", card.Rival)
     assert (facts.data, facts.images_seen, facts.same_time.iterations) == ("nuclei", 80, 30)
     with pytest.raises(UsageError, match="of other settings"):
         script.main("nuclei", data, tmp_path, ["train.iterations=9"])

@@ -1,19 +1,23 @@
-"""A shipped model's card says what was measured; docs/results.md says what the cards say."""
+"""A shipped model's card says what was measured; docs/explanation/accuracy.md says what the cards say."""
 
 from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from PIL import Image
 
+from benchmarks.accuracy import results
+from benchmarks.cards import card, model_card
+from benchmarks.cards import pictures as card_pictures
+from benchmarks.facts import read_facts
 from condinst.config import Config
 from condinst.data.formats.coco.read import read_coco
 from condinst.errors import DataError, UsageError
@@ -26,19 +30,18 @@ from condinst.weights.folder import save_model
 
 ROOT = Path(__file__).parent.parent.parent
 NUCLEI = ROOT / "tests" / "data" / "nuclei"
-MODULES = ("card", "card_pictures", "card_text", "ceiling", "model_card", "results", "tables")
 
 
-def test_truth_scores_one_unless_the_limit_cuts_it(modules: dict[str, ModuleType]) -> None:
+def test_truth_scores_one_unless_the_limit_cuts_it() -> None:
     held_out = read_coco(NUCLEI / "val.json", NUCLEI / "images")
     most = max(len(sample.instances) for sample in held_out.samples)
-    whole, cut = (modules["model_card"].best_possible(held_out, limit).segm.AP for limit in (most, 1))
+    whole, cut = (model_card.best_possible(held_out, limit).segm.AP for limit in (most, 1))
     assert whole == pytest.approx(1)
     assert cut < 0.5
 
 
-def test_ranking_and_choice(modules: dict[str, ModuleType], tmp_path: Path) -> None:
-    pictures = modules["card_pictures"]
+def test_ranking_and_choice(tmp_path: Path) -> None:
+    pictures = card_pictures
     fits = []
     colours = (0, 0, 0, 10, 255, 255, 0, 0)
     found_of = [(1, 2), (9, 10), (1, 1), (4, 10), (0, 0), (8, 10), (0, 9), (10, 10)]
@@ -54,34 +57,34 @@ def test_ranking_and_choice(modules: dict[str, ModuleType], tmp_path: Path) -> N
     assert pictures.choose(ranked[:1], tmp_path) == pictures.Choice(("7.png",), ())
 
 
-def test_licence_file(modules: dict[str, ModuleType], tmp_path: Path) -> None:
-    fields = modules["card"].read_licence(NUCLEI / "LICENSE.txt")
+def test_licence_file(tmp_path: Path) -> None:
+    fields = card.read_licence(NUCLEI / "LICENSE.txt")
     assert fields["licence"].startswith("CC0 1.0")
     assert fields["creator"].startswith("Carpenter lab")
     (tmp_path / "LICENSE.txt").write_text("Pictures\nSource repo : somewhere\n")
     with pytest.raises(DataError, match="no line 'Licence"):
-        modules["card"].read_licence(tmp_path / "LICENSE.txt")
+        card.read_licence(tmp_path / "LICENSE.txt")
 
 
-def test_time_from_the_log(modules: dict[str, ModuleType], tmp_path: Path) -> None:
+def test_time_from_the_log(tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     log.write_text("iteration,total,images_per_second\n20,1,4\n30,1,2\n")
-    assert modules["card"].training_minutes(log, 8) == pytest.approx((20 * 8 / 4 + 10 * 8 / 2) / 60)
-    assert modules["card"].training_minutes(tmp_path / "none.csv", 8) is None
+    assert card.training_minutes(log, 8) == pytest.approx((20 * 8 / 4 + 10 * 8 / 2) / 60)
+    assert card.training_minutes(tmp_path / "none.csv", 8) is None
 
 
-def test_no_path_of_this_machine(modules: dict[str, ModuleType]) -> None:
-    portable = modules["card"].portable
+def test_no_path_of_this_machine() -> None:
+    portable = card.portable
     assert portable("/home/someone/code/data/nuclei", Path("/home/someone/code/condinst")) == "../data/nuclei"
     assert portable("/scratch/weights.npz", Path("/home/someone/code/condinst")) == "weights.npz"
     assert portable("../data", Path("/home")) == "../data"
 
 
-def test_bad_limits(modules: dict[str, ModuleType]) -> None:
-    assert modules["model_card"].read_limits("500,100") == [100, 500]
+def test_bad_limits() -> None:
+    assert model_card.read_limits("500,100") == [100, 500]
     for text in ("", "0,100", "many"):
         with pytest.raises(UsageError, match="--limits"):
-            modules["model_card"].read_limits(text)
+            model_card.read_limits(text)
 
 
 def tiny(threshold: float) -> Config:
@@ -93,15 +96,13 @@ def tiny(threshold: float) -> Config:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.01, 0.9])
-def test_from_run_to_results(
-    threshold: float, modules: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_from_run_to_results(threshold: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     config = tiny(threshold)
     torch.manual_seed(0)
     save_model(CondInst(config.model), config, tmp_path / "run")
     write = partial(
-        modules["model_card"].main,
+        model_card.main,
         "nuclei",
         Path("tests/data/nuclei"),
         tmp_path / "run",
@@ -146,13 +147,14 @@ def test_from_run_to_results(
     longer = {"iterations": 10, "seconds": 118, "scores": scores}
     pair = summary | {"data": "cells", "seed": 3, "command": "train the rival", "same_time": longer}
     (beside / "nuclei-3.json").write_text(json.dumps(pair))
-    fill = modules["results"].main
-    (tmp_path / "docs" / "results.md").write_bytes((ROOT / "docs" / "results.md").read_bytes())
-    with pytest.raises(DataError, match=r"run python benchmarks/results\.py"):
+    fill = results.main
+    (tmp_path / "docs" / "explanation").mkdir()
+    shutil.copy(ROOT / "docs" / "explanation" / "accuracy.md", tmp_path / "docs" / "explanation")
+    with pytest.raises(DataError, match=r"run python -m benchmarks\.accuracy\.results"):
         fill(root=tmp_path, check=True)
     fill(root=tmp_path)
     fill(root=tmp_path, check=True)
-    page = (tmp_path / "docs" / "results.md").read_text()
+    page = (tmp_path / "docs" / "explanation" / "accuracy.md").read_text()
     assert f"| {again.segm.AP:.3f} |" in page
     assert "a \\| test" in page
     assert "train the rival" in page
@@ -160,14 +162,14 @@ def test_from_run_to_results(
     assert "| cells | 1 | 20 | the same time: 80 / 40 images |" in page
 
 
-def test_rival_of_another_layout(modules: dict[str, ModuleType], tmp_path: Path) -> None:
+def test_rival_of_another_layout(tmp_path: Path) -> None:
     summary = {"recipe": "nuclei", "parameters": "seven", "training_seconds": 120, "scores": {}}
     (tmp_path / "scores.json").write_text(json.dumps(summary))
     with pytest.raises(DataError, match=r"scores\.json: parameters"):
-        modules["card"].read_facts(tmp_path / "scores.json", modules["card"].Rival)
+        read_facts(tmp_path / "scores.json", card.Rival)
 
 
 def test_results_are_up_to_date() -> None:
-    line = [sys.executable, str(ROOT / "benchmarks" / "results.py"), "--check"]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    line = [sys.executable, "-m", "benchmarks.accuracy.results", "--check"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,16 +1,15 @@
 """The speed benchmarks: the reference formulation gives what ours gives, clocks and memory tell the truth, and
-docs/speed.md says what was measured.
+docs/explanation/speed.md says what was measured.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
+import shutil
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +19,10 @@ import pytest
 import torch
 from pycocotools import mask as oracle
 
+from benchmarks.speed import measure, reference
+from benchmarks.speed import training_step as step
+from benchmarks.speed.busy import busy_config, busy_model, busy_picture
+from benchmarks.speed.page import write as speed_page
 from condinst.config import Config
 from condinst.data.truth import draw_truth
 from condinst.errors import CondinstError, DataError
@@ -31,45 +34,31 @@ from condinst.ops.packed_masks import unpack
 from condinst.predictor import Predictor
 
 ROOT = Path(__file__).parent.parent.parent
-FOLDER = ROOT / "benchmarks"
-NAMES = {path.stem for path in FOLDER.glob("*.py")}
+PAGE = ROOT / "docs" / "explanation" / "speed.md"
 SIZE = (120, 200)  # of a small original
 DETECTIONS = 20
 
 
 @pytest.fixture(scope="module")
-def benchmarks() -> Iterator[dict[str, ModuleType]]:
-    """The scripts of benchmarks/, which import each other by name."""
-    sys.path.insert(0, str(FOLDER))
-    names = ("busy", "measure", "reference", "speed_page", "speed_tables", "speed_targets", "stages")
-    yield {name: importlib.import_module(name) for name in (*names, "training_step")}
-    sys.path.remove(str(FOLDER))
-    for name in NAMES & sys.modules.keys():
-        del sys.modules[name]
-
-
-@pytest.fixture(scope="module")
-def busy(benchmarks: dict[str, ModuleType]) -> tuple[CondInst, Config]:
+def busy() -> tuple[CondInst, Config]:
     """The benchmarks' R50-FPN, on small inputs."""
-    config = benchmarks["busy"].busy_config(DETECTIONS).with_overrides(["input.shorter=160", "input.longer=320"])
-    return benchmarks["busy"].busy_model(config), config
+    config = busy_config(DETECTIONS).with_overrides(["input.shorter=160", "input.longer=320"])
+    return busy_model(config), config
 
 
 @pytest.fixture(scope="module")
-def seen(benchmarks: dict[str, ModuleType], busy: tuple[CondInst, Config]) -> tuple[Any, ...]:
+def seen(busy: tuple[CondInst, Config]) -> tuple[Any, ...]:
     """A picture, what the network says of it, and the batch it was."""
-    picture = benchmarks["busy"].busy_picture(*SIZE)
-    predictor = benchmarks["reference"].ReferencePredictor(*busy, "cpu")
+    picture = busy_picture(*SIZE)
+    predictor = reference.ReferencePredictor(*busy, "cpu")
     images = predictor.prepare(picture)
     with torch.inference_mode():
         return picture, predictor.model(images.tensor), images, predictor
 
 
-def test_reference_detects_as_ours(
-    benchmarks: dict[str, ModuleType], busy: tuple[CondInst, Config], seen: tuple[Any, ...]
-) -> None:
+def test_reference_detects_as_ours(busy: tuple[CondInst, Config], seen: tuple[Any, ...]) -> None:
     config, output = busy[1], seen[1]
-    theirs = benchmarks["reference"].detect(output.head, config.detect)
+    theirs = reference.detect(output.head, config.detect)
     (ours,) = detect(output, config.model, config.detect)
     assert len(ours.scores) == DETECTIONS
     for mine, other in zip(ours, theirs, strict=True):
@@ -77,27 +66,25 @@ def test_reference_detects_as_ours(
 
 
 @pytest.mark.parametrize("stride", [8, 4, 2])
-def test_reference_mask_head_is_ours(benchmarks: dict[str, ModuleType], stride: int) -> None:
-    layout = benchmarks["reference"].FilterLayout()
+def test_reference_mask_head_is_ours(stride: int) -> None:
+    layout = reference.FilterLayout()
     generator = torch.Generator().manual_seed(stride)
     features = torch.randn(2, layout.features, 7, 9, generator=generator)
     filters = torch.randn(5, layout.count, generator=generator)
     images, places = torch.tensor([1, 0, 0, 1, 0]), 70 * torch.rand(5, 2, generator=generator)
     scales = torch.tensor([64.0, 128.0, 64.0, 1024.0, 256.0])
     inputs = (features, filters, images, places, scales, layout, "relative", stride)
-    theirs = benchmarks["reference"].mask_head(*inputs)
+    theirs = reference.mask_head(*inputs)
     assert theirs.shape == (5, 7 * 8 // stride, 9 * 8 // stride)
     torch.testing.assert_close(dynamic_mask_head(*inputs), theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_reference_draws_as_ours(
-    benchmarks: dict[str, ModuleType], busy: tuple[CondInst, Config], seen: tuple[Any, ...]
-) -> None:
+def test_reference_draws_as_ours(busy: tuple[CondInst, Config], seen: tuple[Any, ...]) -> None:
     """The same masks and boxes but for single pixels, where two ways of adding float32 numbers part."""
     config, (_, output, images, _) = busy[1], seen
     found = detect(output, config.model, config.detect)
     with torch.inference_mode():
-        theirs = benchmarks["reference"].finish(output, found[0], images, config)
+        theirs = reference.finish(output, found[0], images, config)
         (ours,) = assemble(output, found, images, config.model, config.detect)
     torch.testing.assert_close(ours.boxes.xyxy, theirs.boxes)
     areas = oracle.area(theirs.rles)
@@ -107,9 +94,7 @@ def test_reference_draws_as_ours(
         assert apart <= max(2, area // 1000)
 
 
-def test_reference_predictor_is_ours(
-    benchmarks: dict[str, ModuleType], busy: tuple[CondInst, Config], seen: tuple[Any, ...]
-) -> None:
+def test_reference_predictor_is_ours(busy: tuple[CondInst, Config], seen: tuple[Any, ...]) -> None:
     picture, _, _, predictor = seen
     theirs, ours = predictor(picture), Predictor.from_model(*busy, "cpu")(picture)
     assert set(predictor.times) == set(ours.speed)
@@ -117,14 +102,13 @@ def test_reference_predictor_is_ours(
     np.testing.assert_allclose(ours.masks.areas, oracle.area(theirs.rles), rtol=0.01, atol=3)
 
 
-def test_reference_truth_is_ours(benchmarks: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
-    step = benchmarks["training_step"]
+def test_reference_truth_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step, "SIZE", (200, 304))
     monkeypatch.setattr(step, "SIDES", (30, 50, 90, 140))
     for index in range(2):
         sample = step.polygon_sample(index)
         ours = draw_truth(sample, np.eye(2, 3), 200, 304, 4)
-        theirs, bitmaps = benchmarks["reference"].draw_truth(sample, (200, 304), (200, 304), 4)
+        theirs, bitmaps = reference.draw_truth(sample, (200, 304), (200, 304), 4)
         assert bitmaps.shape == (4, 200, 304)
         assert bitmaps.flatten(1).sum(1).min() > 300
         for name in ("boxes", "labels", "centroids", "semantic", "has_mask"):
@@ -133,10 +117,8 @@ def test_reference_truth_is_ours(benchmarks: dict[str, ModuleType], monkeypatch:
         assert torch.equal(*masks)
 
 
-def test_both_training_steps_have_the_same_losses(
-    benchmarks: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    step, losses = benchmarks["training_step"], []
+def test_both_training_steps_have_the_same_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses: list[Any] = []
     monkeypatch.setattr(step, "SIZE", (128, 160))
     monkeypatch.setattr(step, "SIDES", (40, 60))
     computed = step.condinst_losses
@@ -155,7 +137,7 @@ def test_both_training_steps_have_the_same_losses(
         torch.testing.assert_close(losses[1][name], loss, rtol=1e-4, atol=1e-6)
 
 
-def test_contestants_run_in_turn(benchmarks: dict[str, ModuleType]) -> None:
+def test_contestants_run_in_turn() -> None:
     ran: list[str] = []
 
     def work(name: str, seconds: float) -> Any:
@@ -166,7 +148,7 @@ def test_contestants_run_in_turn(benchmarks: dict[str, ModuleType]) -> None:
 
         return run
 
-    found = benchmarks["measure"].race({"a": work("a", 0.02), "b": work("b", 0.0)}, "race", 3, at=7)
+    found = measure.race({"a": work("a", 0.02), "b": work("b", 0.0)}, "race", 3, at=7)
     assert "".join(ran) == "ab" + "ababab"
     by_name = {(one.what, one.who): one for one in found}
     assert set(by_name) == {(what, who) for what in ("race", "race, part") for who in "ab"}
@@ -178,9 +160,10 @@ def test_contestants_run_in_turn(benchmarks: dict[str, ModuleType]) -> None:
 
 CHILD = """
 import os
+import shutil
 import time
 import numpy as np
-from measure import KeepPages, run_benchmark
+from benchmarks.speed.measure import KeepPages, run_benchmark
 
 def contestant(device, megabytes):
     kept = np.ones(50_000_000 // 8)  # the "model", and twice as much thrown away
@@ -212,13 +195,12 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small benchmark of its own."""
     path = tmp_path / "child.py"
     path.write_text(CHILD)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(FOLDER), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")]))
     return path
 
 
-def test_peak_memory_is_that_of_the_run(benchmarks: dict[str, ModuleType], child: Path) -> None:
+def test_peak_memory_is_that_of_the_run(child: Path) -> None:
     """200 MB in the first run, nothing in the second; neither what stays nor what loading threw away counts."""
-    measure = benchmarks["measure"]
     peak = measure.peak_memory("child", "contestant", "x", "me", "cpu", {"megabytes": 200}, processes=2)
     assert peak.what == "x, peak memory"
     assert [195 < value < 215 for value in peak.values] == [True, True]
@@ -226,8 +208,7 @@ def test_peak_memory_is_that_of_the_run(benchmarks: dict[str, ModuleType], child
         measure.peak_memory("child", "contestant", "x", "me", "cpu", {"megabites": 200})
 
 
-def test_contestants_apart_run_in_turn(benchmarks: dict[str, ModuleType], child: Path) -> None:
-    measure = benchmarks["measure"]
+def test_contestants_apart_run_in_turn(child: Path) -> None:
     found = measure.race_apart("child", "sleeper", "nap", {"a": {"ms": 30}, "b": {"ms": 1}}, 3, "cpu")
     by_name = {(one.what, one.who): one for one in found}
     assert set(by_name) == {(what, who) for what in ("nap", "nap, asleep") for who in "ab"}
@@ -237,13 +218,13 @@ def test_contestants_apart_run_in_turn(benchmarks: dict[str, ModuleType], child:
         measure.race_apart("child", "sleeper", "nap", {"a": {"megabites": 30}}, 3, "cpu")
 
 
-def test_benchmarks_run_with_the_stated_allocator(benchmarks: dict[str, ModuleType], child: Path) -> None:
+def test_benchmarks_run_with_the_stated_allocator(child: Path) -> None:
     found = [
         subprocess.run([sys.executable, str(child), *words], env=others, capture_output=True, text=True, check=True)
         for words in ([], ["--keep-pages"])
         for others in (dict(os.environ), os.environ | {"MALLOC_TOP_PAD_": "1"})
     ]
-    kept = str(benchmarks["measure"].KEPT_PAGES)
+    kept = str(measure.KEPT_PAGES)
     assert [done.stdout.strip() for done in found] == ["{}", "{}", kept, kept]
 
 
@@ -262,13 +243,11 @@ def record_of(measure: ModuleType, name: str, rows: list[tuple[str, str, float, 
     )
 
 
-def test_page_says_what_was_measured(
-    benchmarks: dict[str, ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    page, measure, results = benchmarks["speed_page"], benchmarks["measure"], tmp_path / "benchmarks" / "results"
+def test_page_says_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = tmp_path / "benchmarks" / "results"
     results.mkdir(parents=True)
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "speed.md").write_bytes((ROOT / "docs" / "speed.md").read_bytes())
+    (tmp_path / "docs" / "explanation").mkdir(parents=True)
+    shutil.copy(PAGE, tmp_path / "docs" / "explanation")
     curves = [
         (f"{kind}, {axis}{what}", "exact", at, 5 + 2 * at)
         for kind in ("assembly", "pipeline")
@@ -284,28 +263,28 @@ def test_page_says_what_was_measured(
         path.write_text(record_of(measure, name, rows).model_dump_json())
     kept = record_of(measure, "stages", [("640×384", "exact", 0.0, 50.0), ("640×384", "reference", 0.0, 100.0)])
     (results / "stages-cpu-kept-pages.json").write_text(kept.model_dump_json())
-    page.main(root=tmp_path)
-    page.main(root=tmp_path, check=True)
-    text = (tmp_path / "docs" / "speed.md").read_text()
+    speed_page.main(root=tmp_path)
+    speed_page.main(root=tmp_path, check=True)
+    text = (tmp_path / "docs" / "explanation" / "speed.md").read_text()
     assert "| End to end, exact, of the reference | ≤ 0.45 | 0.4 | met | 0.5 | **missed** by 11% |" in text
     assert "| End to end, fast, of the reference | ≤ 0.25 | 0.3 | **missed** by 20% | – |  |" in text
     assert "| End to end, compiled, of the reference | ≤ 0.25 | – |  | – |  |" in text
     assert "| assembly, by instances | exact | 10: 25 ms | 1000: 2,005 ms | 5 | 2 ms per instance | 1.000 |" in text
     assert text.count("*Not measured yet.*") == 3  # memory, training, start-up
     for name in ("stages", "instances", "memory"):
-        root = ET.fromstring((tmp_path / "docs" / "speed" / f"{name}.svg").read_text())
+        root = ET.fromstring((tmp_path / "docs" / "images" / "speed" / f"{name}.svg").read_text())
         assert len(root.findall("{http://www.w3.org/2000/svg}text")) > 5
 
     rows = [(what, who, at, 2 * figure if who == "fast" else figure) for what, who, at, figure in whole + parts]
     (results / "stages-cpu.json").write_text(record_of(measure, "stages", rows).model_dump_json())
-    with pytest.raises(DataError, match=r"run python benchmarks/speed_page\.py"):
-        page.main(root=tmp_path, check=True)
+    with pytest.raises(DataError, match=r"run python -m benchmarks\.speed\.page\.write"):
+        speed_page.main(root=tmp_path, check=True)
 
 
 TIMES = {"reference": 1000.0, "exact": 400.0, "fast": 300.0}
 
 
 def test_page_is_up_to_date() -> None:
-    line = [sys.executable, str(FOLDER / "speed_page.py"), "--check"]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    line = [sys.executable, "-m", "benchmarks.speed.page.write", "--check"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from pathlib import Path
 
-import pytest
-
-ROOT = Path(__file__).parent.parent.parent
+from benchmarks.data import tuning_part as script
 
 
-def test_photos_stay_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    script = importlib.import_module("tuning_part")
-    del sys.modules["tuning_part"]
+def test_photos_stay_together(tmp_path: Path) -> None:
     names = [f"photo{number}_jpg.rf.{version}.jpg" for number in range(6) for version in "cab"]
     images = [{"id": index, "file_name": name} for index, name in enumerate(names)]
     annotations = [{"id": index, "image_id": index // 2} for index in range(2 * len(images))]

@@ -1,1 +1,1 @@
-
+"""Functions on tensors and arrays: boxes, masks, losses, drawing. No parameters, no configuration."""

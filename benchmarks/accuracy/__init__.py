@@ -1,0 +1,1 @@
+"""Accuracy: trainings of condinst beside other models, and the results page."""

@@ -1,0 +1,114 @@
+"""Write the tables of docs/explanation/accuracy.md from src/condinst/zoo/*/scores.json and benchmarks/results/.
+
+python -m benchmarks.accuracy.results            # writes
+python -m benchmarks.accuracy.results --check    # only says whether the document is up to date (exit code 1 if not)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.accuracy.beside import pair_table, read_pairs, supervision_table
+from benchmarks.cards.card import Card
+from benchmarks.cards.tables import NUMBERS, fit_table
+from benchmarks.cards.text import WORST, comparison, measure_command, misses, shown
+from benchmarks.facts import ROOT, read_facts, run_command
+from benchmarks.markdown import megabytes, minutes, number, table
+from condinst.errors import DataError
+from condinst.files import replace_file
+
+NONE = "*No model is shipped yet.*"
+
+
+def main(
+    root: Annotated[Path, typer.Option(help="Where src/ and docs/ are.")] = ROOT,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing.")] = False,
+) -> None:
+    """Bring docs/explanation/accuracy.md up to date."""
+    page = root / "docs" / "explanation" / "accuracy.md"
+    before = page.read_text(encoding="utf-8")
+    after = fill(before, read_cards(root), root / "benchmarks" / "results", page)
+    if check and before != after:
+        raise DataError(f"{page}: not what the shipped models' scores say; run python -m benchmarks.accuracy.results")
+    if not check:
+        replace_file(page, after.encode())
+
+
+def read_cards(root: Path) -> list[Card]:
+    """Of every shipped model, by name."""
+    return [read_facts(path, Card) for path in sorted((root / "src" / "condinst" / "zoo").glob("*/scores.json"))]
+
+
+def fill(page: str, cards: Sequence[Card], results: Path, path: Path) -> str:
+    """`page` with what stands between its markers replaced; raises DataError for a marker that is missing."""
+    by_card = {"models": models, "training": training, "failures": failures}
+    sections = {name: write(cards) if cards else NONE for name, write in by_card.items()}
+    sections |= {"rival": pair_table(read_pairs(results)), "supervision": supervision_table(results)}
+    for name, text in sections.items():
+        begin, end = f"<!-- {name}: written by benchmarks/accuracy/results.py -->", f"<!-- end of {name} -->"
+        body = f"{begin}\n{text}\n{end}"
+        places = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+        count = len(places.findall(page))
+        if count != 1:
+            raise DataError(f"{path}: expected the markers '{begin}' and '{end}' once, found {count} times")
+        page = places.sub(body.replace("\\", r"\\"), page)
+    return page
+
+
+def models(cards: Sequence[Card]) -> str:
+    """Masks and boxes of every model at every limit, and the commands that measure them."""
+    rows = [
+        (
+            f"[{card.name}](../../src/condinst/zoo/{card.name}/README.md)",
+            str(limit),
+            *(number(getattr(scores.segm, part)) for part in NUMBERS),
+            *(number(getattr(scores.bbox, part)) for part in ("AP", "AP50")),
+            number(card.ceiling[limit].segm.AP),
+        )
+        for card in cards
+        for limit, scores in sorted(card.scores.items())
+    ]
+    head = ("model", "limit", *(f"mask {part}" for part in NUMBERS), "box AP", "box AP50", "best possible mask AP")
+    commands = "\n".join(measure_command(card, limit) for card in cards for limit in sorted(card.scores))
+    return f"{table(head, rows)}\n\n```sh\n{commands}\n```"
+
+
+def training(cards: Sequence[Card]) -> str:
+    """Data, recipe, hardware, time and command."""
+    rows = [
+        (
+            card.name,
+            f"{card.data.train_images} images, {card.data.train_objects:,} objects, {card.data.licence}",
+            f"`{card.training.recipe}`: {card.training.settings}",
+            card.training.hardware,
+            minutes(card.training.minutes),
+            f"{card.parameters:,}",
+            megabytes(card.file_bytes),
+        )
+        for card in cards
+    ]
+    head = ("model", "training data", "recipe", "hardware", "time", "parameters", "file")
+    commands = "\n".join(card.training.command for card in cards)
+    return f"{table(head, rows, words=4)}\n\n```sh\n{commands}\n```"
+
+
+def failures(cards: Sequence[Card]) -> str:
+    """Errors, worst pictures and limits of use of every model."""
+    parts = []
+    for card in cards:
+        worst = list(reversed(card.fits))[:WORST]
+        limits = "\n".join(f"- {line}" for line in card.limits_of_use)
+        pictures = shown(card, "failure", "images")
+        parts.append(
+            f"### {card.name}\n\n{misses(card)} {comparison(card)}\n\n{fit_table(worst)}\n\n{pictures}\n\n{limits}"
+        )
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    run_command(main)

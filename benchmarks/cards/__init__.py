@@ -1,0 +1,1 @@
+"""Model cards: measure a trained model and write its card and its pictures."""

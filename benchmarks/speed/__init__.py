@@ -1,0 +1,1 @@
+"""Time and memory: programs that measure them, one command each."""
