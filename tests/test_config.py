@@ -8,8 +8,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from condinst.config import LARGEST_FILE, Config
+from condinst.config import Config
 from condinst.errors import UsageError, one_line
+from condinst.safe_yaml import LARGEST_FILE
 
 
 def test_published_defaults() -> None:
@@ -104,7 +105,8 @@ def test_overrides() -> None:
         ("model.classes=[a, a]", "classes holds a name twice"),
         ("train=1", "train: "),
         ("train.lr=", "train.lr: .*got None"),
-        ("train.lr=2024-13-45", "'train.lr=2024-13-45': the value is not valid YAML"),
+        ("train.lr=2024-13-45", "train.lr: .*got '2024-13-45'"),
+        ("train.lr=[1", "'train.lr=.1': the value is not valid YAML .*did not find"),
         ("train.lr=[&a 1, *a]", "the value is not valid YAML"),
         ("train.lr=.inf", "train.lr: .*finite number, got inf"),
         ("loss.mask_weight=.nan", "loss.mask_weight: .*finite number, got nan"),
@@ -191,12 +193,13 @@ ALIASES = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("x" * (LARGEST_FILE + 1), "larger than 1 MB; name a file of settings"),
-        (ALIASES, "not valid YAML .aliases, .* are not read"),
-        ("about: {x: &x [*x]}", "not valid YAML .aliases, .* are not read"),
-        ("[" * 2000, "not valid YAML .nested too deeply"),
-        ("x: " + "1:" * 300_000 + "1", "not valid YAML .a number of more than 100 digits"),
-        ("train: {lr: 2024-13-45}", "not valid YAML .month must be"),
+        ("x" * (LARGEST_FILE + 1), "not valid YAML .larger than 1 MB"),
+        (ALIASES, "not valid YAML .line 2: aliases, .* are not read"),
+        ("about: {x: &x [*x]}", "not valid YAML .line 1: aliases, .* are not read"),
+        ("[" * 2000, "not valid YAML .line 1: nested too deeply"),
+        ("train: {seed: " + "1" * 300_000 + "}", "not valid YAML .line 1: a number of more than 100 digits"),
+        ("train: {seed: " + "1:" * 300_000 + "1}", r"train\.seed: .*got '1:1:1"),  # to base 60 it would take minutes,
+        ("train: {lr: 2024-13-45}", r"train\.lr: .*got '2024-13-45'"),
         ("train: {lr: !!bool z}", "not valid YAML"),
         ("train: {lr: !!int ''}", "not valid YAML"),
         ("train: {lr: !!timestamp z}", "not valid YAML"),
@@ -204,6 +207,7 @@ ALIASES = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] 
         ("about: {x: [" + "y" * 1000 + "]}", r"about\.x: .*, got \['yyy"),
         ('"a\\nb\\e[31m": 1', r"a b\\x1b\[31m: Extra inputs"),
         ("? " + "k" * 100_000 + "\n: 1", "kkk: Extra inputs"),
+        ("a: 1\na: 2", "line 2: the key 'a' stands twice"),
         (
             f"model: {{classes: {list(range(20_001))}}}".replace("[", "['").replace(", ", "','").replace("]", "']"),
             "20000",

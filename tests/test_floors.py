@@ -14,6 +14,7 @@ FLOORS = {
     "errors": (0, "words"),
     "config": (0, "words"),
     "files": (0, "words"),
+    "safe_yaml": (0, "words"),
     "structures": (0, "words"),
     "recipes": (0, "words"),
     "ops": (1, "ops"),

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from condinst.errors import UsageError, one_line
+from condinst.safe_yaml import parse_yaml, read_yaml
 
 # Bounds above are far beyond any use: a file with a slip, or from a stranger, must not ask for all the memory there is.
 MOST = 2**32 - 1  # also the greatest seed that numpy takes
@@ -22,10 +23,6 @@ Convs = Annotated[int, Field(ge=0, le=64)]
 Side = Annotated[int, Field(ge=1, le=65_536)]  # of a picture, in pixels
 AboveZero = Annotated[float, Field(gt=0)]
 Extent = Annotated[float, Field(allow_inf_nan=True)]  # the one kind of number that may be infinite
-
-LARGEST_FILE = 1_000_000  # bytes; a recipe has a few hundred
-LONGEST_NUMBER = 100  # characters
-
 
 SHOWN_SCORE = 0.5  # lowest score shown to people; the best F1 of the nuclei model on its training pictures
 
@@ -279,9 +276,10 @@ class Config(Section):
                 place = _child(place, name, key)
             _child(place, last, key)
             try:
-                place[last] = _parse(raw)
-            except ValueError:
-                raise UsageError(f"override '{text}': the value is not valid YAML") from None
+                place[last] = parse_yaml(raw)
+            except ValueError as error:
+                reason = str(error).removeprefix("line 1: ")
+                raise UsageError(f"override '{text:.200}': the value is not valid YAML ({reason})") from None
         return self.from_dict(values, "overrides")
 
 
@@ -295,47 +293,16 @@ def show(value: object) -> str:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, not yet validated; raises UsageError if it is missing, huge or holds none."""
+    """The mapping in a YAML file, not yet validated. Raises UsageError if the file is missing or holds none."""
     try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
+        values = read_yaml(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    if len(content) > LARGEST_FILE:
-        raise UsageError(f"{path}: larger than {LARGEST_FILE / 1e6:.0f} MB; name a file of settings")
-    try:
-        values = _parse(content.decode())
     except ValueError as error:
-        raise UsageError(f"{path}: not valid YAML ({error})") from None
+        raise UsageError(f"{path}: not valid YAML ({error}); correct it") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path}: expected a mapping of settings, got {type(values).__name__}")
     return values
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without what takes a short file long.
-
-    By aliases, a few lines stand for more values than any memory holds; a number of n digits to base 60 takes n² steps.
-    """
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases, as in *name, are not read; write the value out")
-        node = super().compose_node(parent, index)
-        if isinstance(node, yaml.ScalarNode) and not node.tag.endswith(":str") and len(node.value) > LONGEST_NUMBER:
-            raise yaml.YAMLError(f"a number of more than {LONGEST_NUMBER} digits")
-        return node
-
-
-def _parse(text: str) -> Any:
-    """The value that YAML text states; raises ValueError, in one line, for any other text."""
-    try:
-        return yaml.load(text, _Loader)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        # beside its own errors, the parser lets through what Python says to a number or a date such as 2024-13-45
-        raise ValueError(one_line(f"{error}".partition("\n")[0][:200])) from None
 
 
 def _child(place: Any, name: str, key: str) -> Any:

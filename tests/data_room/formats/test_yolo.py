@@ -265,7 +265,16 @@ def test_rounding_and_no_area(tmp_path: Path) -> None:
 
 BAD_YAML = [
     ("names: [a", "not valid YAML (line"),
-    ("names: &a [*a]\ntrain: images", "must be the name of a class"),
+    ("names: &a [*a]\ntrain: images", "not valid YAML (line 1: aliases, as in *name, are not read"),
+    ("names: [a]\ntrain: " + "1:" * 400_000 + "1", "File name too long"),
+    ("names: [a]\nnc: " + "1" * 900_000, "line 2: a number of more than 100 digits"),
+    ("names: [a]\ntrain: !!python/name:os.system x", "line 2: the tag tag:yaml.org,2002:python/name:os.system"),
+    ("names: [a]\nnames: [b]", "line 2: the key 'names' stands twice"),
+    ("train: images\nnames: " + "[" * 900_000, "line 2: nested too deeply"),
+    ("train: images\nnames: {0: a, '0': b}", "class 0 stands twice"),
+    ("train: images\nnames:\n ? '" + "1" * 5000 + "'\n : b", "is no class number"),
+    ("train: 2024-01-01\nnames: [a]", "names 2024-01-01, which is not there"),
+    ("#" * 1_000_001, "larger than 1 MB"),
     ("a: b", "no 'names'"),
     ("- a", "no 'names'"),
     ("train: images\nnames: {}", "'names' must list the classes"),

@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
-import yaml
 
 from condinst.data.findings import RecordError, Report
 from condinst.data.formats.gather import Drawn, Gathering, check_name, list_pictures, measure, read_lines
@@ -22,13 +21,13 @@ from condinst.data.formats.splits import SPLITS, Parts, Split, glance
 from condinst.data.image import SUFFIXES
 from condinst.data.sample import AnnotatedData, Polygons
 from condinst.data.shapes import box_of
-from condinst.errors import DataError, UsageError, first_line
+from condinst.errors import DataError, UsageError
 from condinst.ops.bridges import unbridge
 from condinst.ops.rle import draw_polygons
+from condinst.safe_yaml import LARGEST_FILE, read_yaml
 
 FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 NOT_LABELS = frozenset({"classes"})  # labelImg lists the names of classes in classes.txt among the labels
-LARGEST_FILE = 1_000_000  # bytes of a data.yaml, which names classes and folders
 DECIMALS = 6  # of a pixel
 ROUNDING = 0.01  # coordinates outside [0, 1] by more than this are no parts of the picture's size
 
@@ -107,15 +106,11 @@ def _labels_alone(labels: Path, folder: Path) -> list[Path]:
 
 def _load(file: Path) -> dict[str, Any]:
     try:
-        if file.stat().st_size > LARGEST_FILE:
-            raise DataError(f"{file}: over {LARGEST_FILE:,} bytes; a data.yaml holds names of classes and folders")
-        document = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+        document = read_yaml(file)
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        place = getattr(error, "problem_mark", None)
-        reason = (f"line {place.line + 1}: " if place else "") + first_line(getattr(error, "problem", error))
-        raise DataError(f"{file}: not valid YAML ({reason}); correct it, and save it as UTF-8") from None
+    except ValueError as error:
+        raise DataError(f"{file}: not valid YAML ({error}); correct it, and save it as UTF-8") from None
     if not isinstance(document, dict) or "names" not in document:
         raise DataError(f"{file}: no 'names'; a data.yaml has names of classes and the folders train and val")
     if "kpt_shape" in document:
@@ -131,11 +126,13 @@ def _read_names(document: dict[str, Any], file: Path) -> dict[int, str]:
         raise DataError(f"{file}: 'names' must list the classes, got {listed!a:.60}; name them")
     names: dict[int, str] = {}
     for key, name in pairs.items():
-        number = int(key) if isinstance(key, str) and key.isdecimal() else key
+        number = int(key) if isinstance(key, str) and key.isdecimal() and len(key) < 10 else key
         if isinstance(name, bool) or name is None or isinstance(name, float):  # YAML reads no, ~ and 1.0 as these
             raise DataError(f"{file}: names: class {number!a:.20} is read as {name!a}; put its name in quotes")
         if type(number) is not int:
             raise DataError(f"{file}: names: {number!a:.40} is no class number; count from 0")
+        if number in names:
+            raise DataError(f"{file}: names: class {number} stands twice; keep one of them")
         try:
             names[number] = check_name(str(name) if isinstance(name, int) else name, f"names[{number}]")
         except RecordError as error:

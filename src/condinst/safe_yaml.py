@@ -1,0 +1,183 @@
+"""YAML of strangers: plain values in bounded time and memory, and one line with its number about anything else.
+
+The rules are those of YAML 1.2's core schema where 1.1 surprises: dates, numbers to base 60 (`12:30`) and numbers with
+a leading zero (`012`) are text. `yes`, `no`, `on` and `off` are still truth values. Aliases (`*name`), merge keys and
+tags other than those of plain values are refused, and so is a key that stands twice in one mapping.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from condinst.errors import one_line
+
+LARGEST_FILE = 1_000_000  # bytes; a recipe has a few hundred
+LONGEST_NUMBER = 100  # characters
+DEEPEST = 50  # mappings and lists in one another
+MOST_VALUES = 100_000  # 20,000 classes with their numbers are 40,000
+
+NULL = re.compile(r"|~|null|Null|NULL")
+TRUE = re.compile(r"yes|Yes|YES|true|True|TRUE|on|On|ON")
+FALSE = re.compile(r"no|No|NO|false|False|FALSE|off|Off|OFF")
+WHOLE = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
+HEXADECIMAL = re.compile(r"[-+]?0x[0-9a-fA-F_]*[0-9a-fA-F]")
+# as PyYAML's writer takes them: text that looks like one of these is quoted, other text is not
+REAL = re.compile(r"([-+]?[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+][0-9]+)?")
+INFINITE = re.compile(r"([-+]?)\.(inf|Inf|INF)")
+NOT_A_NUMBER = re.compile(r"\.(nan|NaN|NAN)")
+TAG = "tag:yaml.org,2002:"
+NO_TEXT = yaml.reader.Reader.NON_PRINTABLE  # control characters and halves of characters
+FIRST = frozenset("+-.0123456789~nNtTfFyYoO")  # what a plain word begins with that is not text
+
+
+def read_yaml(path: Path) -> Any:
+    """The value in a YAML file. Raises OSError where it cannot be read, ValueError in one line for anything else."""
+    with path.open("rb") as file:
+        content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise ValueError(f"larger than {LARGEST_FILE / 1e6:.0f} MB")
+    try:
+        return parse_yaml(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {line}: not UTF-8 text; save it as UTF-8") from None
+
+
+def parse_yaml(text: str) -> Any:
+    """The value that YAML text states; None for an empty text.
+
+    Raises ValueError, in one line that begins with the number of the line, for text that is not YAML and for what
+    this module's heading refuses.
+    """
+    if strange := NO_TEXT.search(text):
+        _fail(text.count("\n", 0, strange.start()), f"the character {strange[0]!a} is not allowed")
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return _Builder(yaml.parse(text, loader)).document()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        _fail(mark.line if mark else 0, error.problem or error.context or "not valid")
+    except yaml.YAMLError as error:
+        _fail(0, str(error).partition("\n")[0])
+
+
+def _fail(line: int, problem: str) -> NoReturn:
+    raise ValueError(f"line {line + 1}: {one_line(problem)[:200]}") from None
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line if event.start_mark else 0
+
+
+class _Builder:
+    """Makes the value out of the parser's events, and counts what it makes."""
+
+    def __init__(self, events: Iterator[yaml.Event]) -> None:
+        self.events = events
+        self.values = 0
+
+    def document(self) -> Any:
+        value, documents = None, 0
+        for event in self.events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    _fail(_line(event), "a second document begins; keep one of them")
+                value = self._value(next(self.events), 0)
+        return value
+
+    def _value(self, event: yaml.Event, depth: int) -> Any:
+        line = _line(event)
+        self.values += 1
+        if self.values > MOST_VALUES:
+            _fail(line, f"more than {MOST_VALUES:,} values")
+        if isinstance(event, yaml.AliasEvent):
+            _fail(line, "aliases, as in *name, are not read; write the value out")
+        if isinstance(event, yaml.ScalarEvent):
+            return _scalar(event)
+        if depth == DEEPEST:
+            _fail(line, "nested too deeply")
+        assert isinstance(event, yaml.CollectionStartEvent)
+        kind = "seq" if isinstance(event, yaml.SequenceStartEvent) else "map"
+        if event.tag not in {None, "!", TAG + kind}:
+            _fail(line, f"the tag {event.tag} is not read; remove it")
+        return self._list(depth + 1) if kind == "seq" else self._mapping(depth + 1)
+
+    def _list(self, depth: int) -> list[Any]:
+        return [self._value(event, depth) for event in iter(self._next, None)]
+
+    def _mapping(self, depth: int) -> dict[Any, Any]:
+        mapping: dict[Any, Any] = {}
+        for event in iter(self._next, None):
+            key = self._value(event, depth)
+            line = _line(event)
+            if isinstance(key, list | dict):
+                _fail(line, "a list or a mapping is the key of a mapping; use a name")
+            if key == "<<":
+                _fail(line, "merge keys (<<) are not read; write the values out")
+            if key in mapping:
+                _fail(line, f"the key '{str(key)[:60]}' stands twice; keep one of them")
+            mapping[key] = self._value(next(self.events), depth)
+        return mapping
+
+    def _next(self) -> yaml.Event | None:
+        """The next event of a list or mapping, None at its end."""
+        event = next(self.events)
+        return None if isinstance(event, yaml.CollectionEndEvent) else event
+
+
+def _scalar(event: yaml.ScalarEvent) -> Any:
+    text, line = event.value, _line(event)
+    if not text.isascii() and any(0xD800 <= ord(char) < 0xE000 for char in text):  # PyYAML's own parser lets them in
+        _fail(line, "half of a character (a surrogate) stands alone")
+    name = None if event.tag in {None, "!"} else event.tag.removeprefix(TAG)
+    if name == "str" or (name is None and not event.implicit[0]):
+        return text
+    if name is None and text and text[0] not in FIRST:
+        return text
+    if name is not None and name not in KINDS:
+        _fail(line, f"the tag {event.tag} is not read; remove it")
+    for kind, (pattern, make) in PLAIN:
+        if name in {None, kind} and pattern.fullmatch(text):
+            if kind in {"int", "float"} and len(text) > LONGEST_NUMBER:
+                _fail(line, f"a number of more than {LONGEST_NUMBER} digits")
+            return make(text)
+    if name is not None:
+        _fail(line, f"{text[:60]!a} is no value of the tag {event.tag}")
+    return text
+
+
+def _whole(text: str) -> int:
+    return int(text.replace("_", ""))
+
+
+def _hexadecimal(text: str) -> int:
+    return int(text.replace("_", ""), 16)
+
+
+def _real(text: str) -> float:
+    return float(text.replace("_", ""))
+
+
+def _infinite(text: str) -> float:
+    return float(text.replace(".", "").lower())
+
+
+# what a plain word stands for, the first that fits; a word that fits none is text
+PLAIN: tuple[tuple[str, tuple[re.Pattern[str], Callable[[str], Any]]], ...] = (
+    ("null", (NULL, lambda _: None)),
+    ("bool", (TRUE, lambda _: True)),
+    ("bool", (FALSE, lambda _: False)),
+    ("int", (WHOLE, _whole)),
+    ("int", (HEXADECIMAL, _hexadecimal)),
+    ("float", (REAL, _real)),
+    ("float", (INFINITE, _infinite)),
+    ("float", (NOT_A_NUMBER, lambda _: float("nan"))),
+    ("float", (WHOLE, _real)),  # only with the tag !!float
+)
+KINDS = frozenset(kind for kind, _ in PLAIN)
