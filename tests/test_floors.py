@@ -15,6 +15,7 @@ FLOORS = {
     "config": (0, "words"),
     "files": (0, "words"),
     "safe_yaml": (0, "words"),
+    "web": (0, "words"),
     "structures": (0, "words"),
     "recipes": (0, "words"),
     "ops": (1, "ops"),

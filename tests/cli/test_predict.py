@@ -16,7 +16,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from typer.testing import Result
 
-from condinst.cli import sources
+from condinst import web as web_module
 from condinst.predictor import Predictor
 
 IMAGES = Path(__file__).parent.parent / "data" / "nuclei" / "images"
@@ -259,7 +259,7 @@ def test_bad_addresses(go: Run, site: str, tmp_path: Path, monkeypatch: Any) -> 
     outcome = go("http://[bad/x.png", FILES[0], "--out", tmp_path)  # a malformed address has no file name to offer
     assert "1 of 2" in one_line(outcome, 3)
     assert (tmp_path / f"{FILES[0].stem}.png").is_file()
-    monkeypatch.setattr(sources, "DOWNLOAD_BYTES", 100)
+    monkeypatch.setattr(web_module, "PICTURE_BYTES", 100)
     outcome = go(f"{site}/a%20cell.png?size=1", "--json")
     assert one_line(outcome, 3)
     assert "download it and give the file" in outcome.stderr

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from condinst.cli.options import Json, MaxSize, Size
+from condinst.cli.say import say
 
 if TYPE_CHECKING:
     from condinst.config import Config
@@ -136,7 +137,7 @@ def _write_page(examination: Examination, config: Config, data: Path, file: Path
 
     write_text(file, make_page(examination, config, data))
     if not quiet:
-        typer.echo(f"the report is in {file}")
+        say(f"the report is in {file}")
 
 
 def _repair(examination: Examination, data: Path, out: Path, quiet: bool) -> list[Change]:
@@ -148,7 +149,7 @@ def _repair(examination: Examination, data: Path, out: Path, quiet: bool) -> lis
     counts = Counter(change.kind for change in changes)
     told = ", ".join(f"{count} × {kind}" for kind, count in counts.items()) or "nothing had to be changed"
     if not quiet:
-        typer.echo(f"the repaired copy is in {out}: {told}; each change is in {out / 'changes.json'}")
+        say(f"the repaired copy is in {out}: {told}; each change is in {out / 'changes.json'}")
     return changes
 
 
@@ -168,10 +169,10 @@ def _print(examination: Examination, data: Path) -> None:
     """A table of the findings and the totals."""
     for notes in (split.notes for split in examination.splits.values()):
         for note in notes:
-            typer.echo(f"note: {note}", err=True)
+            say(f"note: {note}", err=True)
     if examination.findings:
         _print_table(examination, data)
-    typer.echo(_totals(examination))
+    say(_totals(examination))
 
 
 def _print_table(examination: Examination, data: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from condinst.cli.say import say
 from condinst.errors import UsageError, one_line
 
 
@@ -31,8 +32,8 @@ def convert(
     save_model(model, config, out, half, card=True)
     about = config.about
     origin = f", from {one_line(about['origin'])}" if "origin" in about else ""
-    typer.echo(f"{out}: {config.model.backbone.name}, {len(config.model.classes)} classes{origin}")
-    typer.echo(f"licence: {one_line(about.get('licence', 'not stated'))}")
+    say(f"{out}: {config.model.backbone.name}, {len(config.model.classes)} classes{origin}")
+    say(f"licence: {about.get('licence', 'not stated')}")
 
 
 def _check_out(out: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from condinst.cli.check import check
+from condinst.cli.say import say
 
 data = typer.Typer(name="data", help="Check and convert annotated images.", no_args_is_help=True)
 data.command()(check)
@@ -65,6 +66,6 @@ def convert(
     wanted = next((each for each in SPLITS if each == split.value), None)
     done = convert_data(source, out, format.value, wanted, images, pictures is Pictures.link)
     for note in done.notes:
-        typer.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     for name, images_written, instances in done.written:
-        typer.echo(f"{name}: {images_written} pictures, {instances} instances")
+        say(f"{name}: {images_written} pictures, {instances} instances")

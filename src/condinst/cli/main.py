@@ -16,9 +16,11 @@ from condinst.cli.data import data
 from condinst.cli.info import info
 from condinst.cli.models import models
 from condinst.cli.predict import predict
+from condinst.cli.say import say
 from condinst.cli.train import train
+from condinst.cli.usage import plain_usage_errors
 from condinst.cli.val import val
-from condinst.errors import CondinstError, one_line
+from condinst.errors import CondinstError
 
 INTERRUPTED = 130
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a user's share of it, a file
@@ -27,22 +29,27 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a user's share of it
 class Verbs(TyperGroup):
     """Errors a user can cause end in one line on standard error and their own exit code; bugs keep their traceback."""
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with plain_usage_errors():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: Any) -> Any:
         try:
-            done = super().invoke(ctx)
+            with plain_usage_errors():
+                done = super().invoke(ctx)
             sys.stdout.flush()  # here, where it can be told, and not at the interpreter's end
             return done
         except CondinstError as error:
-            typer.echo(f"error: {one_line(str(error))}", err=True)
+            say(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            typer.echo("interrupted", err=True)
+            say("interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from None
         except OSError as error:
             if error.errno not in FULL or error.filename is not None:
                 raise
             _drop_output()
-            typer.echo(f"error: standard output: cannot be written ({error.strerror}); free some space", err=True)
+            say(f"error: standard output: cannot be written ({error.strerror}); free some space", err=True)
             raise typer.Exit(1) from None
 
 
@@ -70,7 +77,7 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         from condinst import __version__
 
-        typer.echo(f"condinst {__version__}")
+        say(f"condinst {__version__}")
         raise typer.Exit()
 
 

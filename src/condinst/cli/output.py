@@ -125,7 +125,7 @@ def print_table(columns: Iterable[str], rows: Iterable[Sequence[str]], numbers_f
     """A table on standard output; columns from `numbers_from` on are numbers, aligned right."""
     table = Table()
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index >= numbers_from else "left", overflow="fold")
+        table.add_column(Text(one_line(column)), justify="right" if index >= numbers_from else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(one_line(cell)) for cell in row))  # Text: a bracket in a file name is no markup
     width = None if sys.stdout.isatty() else PLAIN_WIDTH

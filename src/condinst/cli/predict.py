@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from condinst.cli.options import Device, Json, MaxSize, Model, ModeOption, NmsOption, Size, make_predictor
+from condinst.cli.say import say
 
 if TYPE_CHECKING:
     from condinst.cli.output import CocoDocument, Record
@@ -65,7 +66,7 @@ def predict(
     folder = out or (None if json else DEFAULT_OUT)
     sources, failures = expand_sources(source)
     for line in failures:
-        typer.echo(f"left out: {line}", err=True)
+        say(f"left out: {line}", err=True)
     if not sources:
         raise DataError(f"nothing to predict: {len(failures)} of {len(failures)} sources could not be used")
     if folder:
@@ -97,7 +98,7 @@ def _predict_all(
         nonlocal left_out
         left_out += 1
         place = "" if source.name in str(error) else f"{source.name}: "
-        typer.echo(f"left out: {place}{error}", err=True)
+        say(f"left out: {place}{error}", err=True)
 
     for result in predictor.stream((source.open for source in sources), batch, leave_out):
         source, overlay = next(places)
@@ -128,7 +129,7 @@ def _report(document: CocoDocument, folder: Path | None, json: bool) -> None:
         by_image[record["image_id"]].append(record)
     rows = [row for number, found in by_image.items() for row in _rows(names[number], found, classes)]
     print_table(("file", "class", "score", "box (x1 y1 x2 y2)", "area (px)"), rows, numbers_from=2)
-    typer.echo(f"images: {len(names)}, instances: {len(document.annotations)}; overlays and {RESULTS} are in {folder}")
+    say(f"images: {len(names)}, instances: {len(document.annotations)}; overlays and {RESULTS} are in {folder}")
 
 
 def _rows(name: str, found: list[Record], classes: dict[int, str]) -> list[tuple[str, ...]]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from condinst.cli.say import say
+
 if TYPE_CHECKING:
     from condinst.config import Config
     from condinst.data.sample import AnnotatedData
@@ -77,7 +79,7 @@ def train(
         with terminable():
             _run(config, None if recipe or earlier else overrides, annotated, measured_on, out, resume, stored)
     except KeyboardInterrupt as stop:
-        typer.echo(_words_on_interruption(out), err=True)
+        say(_words_on_interruption(out), err=True)
         raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
     finally:
         if fresh:
@@ -165,7 +167,7 @@ def _run(
         plan = plan_settings(config, planned, data, state, measured_on is not None, start is not None)
         config, lines = plan.config, [*plan.lines, *lines]
     for line in lines if state.is_main_process else ():
-        typer.echo(line, err=True)
+        say(line, err=True)
     config = train_model(config, data, out, resume, measured_on, start)
     if state.is_main_process:
         _finish(config, data, measured_on, out)
@@ -194,5 +196,5 @@ def _finish(config: Config, data: AnnotatedData, measured_on: AnnotatedData | No
     measured = finish_folder(out, config, data, measured_on, show_progress("measured"))
     if measured is not None:
         print_scores(measured.scores, measured.analysis, json=False)
-    typer.echo(f"the report is {out / REPORT}")
-    typer.echo(f"the model is in {out}; use it with: condinst predict IMAGE --model {quote(str(out))}")
+    say(f"the report is {out / REPORT}")
+    say(f"the model is in {out}; use it with: condinst predict IMAGE --model {quote(str(out))}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from condinst.cli.options import Device, Json, MaxSize, Model, ModeOption, NmsOption, Size, make_predictor
+from condinst.cli.say import say
 from condinst.ops.drawing.chart import shown
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _write_page(
     measured = measure(data, predictor, max_detections, show_progress("measured"))
     facts = {"Model": model, "Data": str(data.source), "Device": str(predictor.device)}
     write_report(report, f"{model} on {data.source.name}", predictor.config, measured, facts=facts)
-    typer.echo(f"{report}: written", err=True)
+    say(f"{report}: written", err=True)
     return measured.scores, measured.analysis
 
 
@@ -90,7 +91,7 @@ def print_scores(scores: Scores, analysis: Analysis | None = None, *, json: bool
     from condinst.cli.output import print_table
 
     for note in scores.notes:
-        typer.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     if json:
         added = {} if analysis is None else {"analysis": analysis.to_dict()}
         typer.echo(dumps(scores.to_dict() | added, allow_nan=False))
@@ -104,7 +105,7 @@ def print_scores(scores: Scores, analysis: Analysis | None = None, *, json: bool
             for name, masks in scores.segm_per_class.items()
         ]
         print_table(("class", "box AP", *(f"mask {part}" for part in wanted)), rows)
-    typer.echo(
+    say(
         f"{scores.images} images, {scores.truths} annotated and {scores.detections} predicted instances, "
         f"at most {scores.max_detections} per image (AR is at this limit)"
     )
@@ -117,15 +118,13 @@ def _print_analysis(analysis: Analysis) -> None:
 
     what, best, boundary = "masks" if analysis.kind == "segm" else "boxes", analysis.best, analysis.boundary
     if best.f1:
-        typer.echo(
+        say(
             f"best F1 of {what} at IoU 0.5: {best.f1:.3f} with scores from {best.score:.2f} on "
             f"(precision {best.precision:.3f}, recall {best.recall:.3f})"
         )
     if boundary is not None:
-        typer.echo(
-            f"boundary AP {shown(boundary.AP)}, at IoU 0.5 {shown(boundary.AP50)}, at 0.75 {shown(boundary.AP75)}"
-        )
-    typer.echo(f"calibration error {analysis.calibration.error:.3f}, in the worst bin {analysis.calibration.worst:.3f}")
+        say(f"boundary AP {shown(boundary.AP)}, at IoU 0.5 {shown(boundary.AP50)}, at 0.75 {shown(boundary.AP75)}")
+    say(f"calibration error {analysis.calibration.error:.3f}, in the worst bin {analysis.calibration.worst:.3f}")
     rows = [(name, str(cause.count), f"+{cause.gain:.3f}") for name, cause in analysis.causes.items()]
     print_table(("cause of errors", "errors", "AP50 gained without"), rows)
     counts = [

@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPException, HTTPMessage, HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import IO
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 
 import torch
@@ -19,11 +18,14 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from condinst.errors import ModelError, first_line
+from condinst.errors import ModelError, hide_secrets, one_line
+from condinst.web import open_address, web_reason
 
 OFFLINE = ("CONDINST_OFFLINE", "HF_HUB_OFFLINE")  # variables that forbid fetching
 LARGEST = 2 * 2**30  # bytes; the largest published file has 240 million
 SILENCE_SECONDS = 30.0  # without a byte from the server
+ANSWER_SECONDS = 60.0  # until the body begins: connection, redirects and headers
+BODY_SECONDS = 2 * 3600.0
 CHUNK = 2**20
 PARTIAL, RANGE_REFUSED = 206, 416
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
@@ -36,22 +38,23 @@ def fetch_url(url: str, sha256: str = "", folder: Path | None = None, schemes: t
     off goes on where it stopped. Processes that want the same file wait for the first. Raises ModelError, in one line,
     for whatever goes wrong; there is then no file of the final name.
     """
+    shown = hide_secrets(url)
     if urlsplit(url).scheme not in schemes:
-        raise ModelError(f"{url}: weights are fetched by https alone; download the file and give its path")
+        raise ModelError(f"{shown}: weights are fetched by https alone; download the file and give its path")
     target = (folder or torch_cache()) / Path(unquote(urlsplit(url).path)).name
     if target.is_file():
         return target
     if offline():
         raise ModelError(
-            f"{url}: not in {target.parent}, and {offline()} is set; unset it once to fetch it, or give a local file"
+            f"{shown}: not in {target.parent}, and {offline()} is set; unset it once to fetch it, or give a local file"
         )
-    with _plain_errors(url, target.parent):
+    with _plain_errors(shown, target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(f".{target.name}.lock")):
             if not target.is_file():
                 part = target.with_name(f"{target.name}.part")
                 _download(url, part, resume=bool(sha256))
-                verify(part, sha256, url)
+                verify(part, sha256, shown)
                 os.replace(part, target)
     return target
 
@@ -85,56 +88,47 @@ def digest(path: Path) -> str:
 
 
 def _download(url: str, part: Path, resume: bool) -> None:
-    """Fill `part`, going on from its end if that may and can be; raises OSError or HTTPException."""
+    """Fill `part`, going on from its end if that may and can be; raises OSError, HTTPException or ValueError."""
     if not resume:  # the file may have changed since, and nothing would tell
         part.unlink(missing_ok=True)
-    with _open(url, part.stat().st_size if part.is_file() else 0) as response:
-        start = part.stat().st_size if response.status == PARTIAL else 0
-        length = response.headers["Content-Length"]
-        total = start + int(length) if length else None
-        _limit(total or 0)
-        with part.open("ab" if start else "wb") as file:
-            _copy(response, file, start, total, part.stem)
+    start = part.stat().st_size if part.is_file() else 0
+    if not (start and _fetch(url, part, start)):
+        _fetch(url, part, 0)
+
+
+def _fetch(url: str, part: Path, start: int) -> bool:
+    """Fill `part` from byte `start` on; False if the server does not send the rest from there."""
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    schemes = (urlsplit(url).scheme,)
+    try:
+        with open_address(url, ANSWER_SECONDS, schemes, headers, SILENCE_SECONDS, BODY_SECONDS) as response:
+            if response.status != PARTIAL:  # a server may send the whole instead
+                start = 0
+            elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+                return False
+            length = response.headers["Content-Length"]
+            total = start + int(length) if length else None
+            _limit(total or 0)
+            with part.open("ab" if start else "wb") as file:
+                _copy(response, file, start, total, part.stem)
+    except HTTPError as error:
+        if error.code == RANGE_REFUSED and start:  # what is here is as long as the file, or longer
+            return False
+        raise
     found = part.stat().st_size
     if total is not None and found != total:
         raise OSError(f"the connection broke off after {found} of {total} bytes; the same command goes on from there")
-
-
-def _open(url: str, start: int) -> HTTPResponse:
-    """The answer to a request for all from byte `start` on; a server may send the whole instead."""
-    headers = {"User-Agent": "condinst"} | ({"Range": f"bytes={start}-"} if start else {})
-    try:
-        request = urllib.request.Request(url, headers=headers)
-        response: HTTPResponse = urllib.request.build_opener(SameScheme).open(request, timeout=SILENCE_SECONDS)
-    except HTTPError as error:
-        if error.code == RANGE_REFUSED and start:  # what is here is as long as the file, or longer
-            return _open(url, 0)
-        raise
-    if response.status == PARTIAL and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-        response.close()
-        return _open(url, 0)
-    return response
-
-
-class SameScheme(urllib.request.HTTPRedirectHandler):
-    """From an https address on to https addresses only."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> urllib.request.Request | None:
-        if urlsplit(newurl).scheme != urlsplit(req.full_url).scheme:
-            raise URLError(f"it redirects to {newurl}, which is not {urlsplit(req.full_url).scheme}")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    return True
 
 
 def _copy(response: HTTPResponse, file: IO[bytes], start: int, total: int | None, name: str) -> None:
     """The rest of the file, with a bar on standard error where that is a terminal."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(
         *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
     ) as progress:
-        task = progress.add_task(name, total=total, completed=start)
+        task = progress.add_task(one_line(name), total=total, completed=start)
         while chunk := response.read(CHUNK):
             _limit(file.tell() + len(chunk))
             file.write(chunk)
@@ -158,10 +152,3 @@ def _plain_errors(url: str, folder: Path) -> Iterator[None]:
         raise ModelError(
             f"{url}: cannot be fetched ({web_reason(error)}); if it stays so, get the file elsewhere and give its path"
         ) from None
-
-
-def web_reason(error: Exception) -> str:
-    """Why an address could not be read, in a few words."""
-    if isinstance(error, HTTPError):
-        return f"HTTP {error.code} {error.reason}"
-    return first_line(error.reason if isinstance(error, URLError) else error)

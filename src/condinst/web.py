@@ -1,0 +1,217 @@
+"""Files from http and https addresses: one deadline for the whole, and no password in any message.
+
+`https://user:password@host/file` logs in with HTTP basic authentication. The login goes to that host only.
+"""
+
+from __future__ import annotations
+
+import base64
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse, HTTPSConnection
+from typing import IO, Any, NoReturn
+from urllib.error import HTTPError, URLError
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from condinst.errors import DataError, first_line, hide_secrets, one_line
+
+WEB = ("http", "https")
+PICTURE_BYTES = 200 * 2**20
+PICTURE_SECONDS = 60.0
+SILENCE_SECONDS = 15.0  # without a byte from the server
+CHUNK = 2**16
+_AGENT = "condinst"
+
+
+def is_address(text: str) -> bool:
+    """Whether `text` is an http or https address."""
+    return text.lower().startswith(("http://", "https://"))
+
+
+def read_address(address: str, most_bytes: int | None = None, seconds: float | None = None) -> bytes:
+    """What `address` holds. By default at most PICTURE_BYTES within PICTURE_SECONDS, headers and redirects included.
+
+    Raises DataError, in one line without the address's password, for whatever goes wrong.
+    """
+    most = PICTURE_BYTES if most_bytes is None else most_bytes
+    within = PICTURE_SECONDS if seconds is None else seconds
+    content = bytearray()
+    try:
+        with open_address(address, within) as response:
+            while chunk := response.read1(CHUNK):
+                content += chunk
+                if len(content) > most:
+                    raise OSError(f"more than {most / 2**20:.3g} MiB")
+            length = response.headers["Content-Length"]
+            if length and len(content) < int(length):
+                raise OSError(f"the connection broke off after {len(content)} of {length} bytes")
+    except (OSError, HTTPException, ValueError) as error:
+        why = web_reason(error)
+        raise DataError(f"{hide_secrets(address)}: cannot be fetched ({why}); download it and give the file") from None
+    return bytes(content)
+
+
+@contextmanager
+def open_address(
+    address: str,
+    seconds: float,
+    schemes: tuple[str, ...] = WEB,
+    headers: Mapping[str, str] | None = None,
+    silence: float | None = None,
+    body_seconds: float = 0.0,
+) -> Iterator[HTTPResponse]:
+    """The answer to a GET request, to be read within the block.
+
+    seconds: for connection, redirects, headers and body together; with body_seconds the body gets so much of its own.
+    schemes: of the address and of every redirect. silence: the longest wait for a byte. Raises OSError (TimeoutError
+    at the deadline), HTTPException or ValueError.
+    """
+    wait = min(seconds, SILENCE_SECONDS if silence is None else silence)
+    with _Deadline(seconds) as deadline:
+        opener = urllib.request.build_opener(_Redirects(schemes), *_handlers(deadline))
+        opener.addheaders = []
+        try:
+            with opener.open(_request(address, dict(headers or {}), schemes), timeout=wait) as response:
+                if body_seconds:
+                    deadline.restart(body_seconds)
+                yield response
+        except (OSError, HTTPException, ValueError):
+            if deadline.over:
+                deadline.fail()
+            raise
+        if deadline.over:  # a body of unstated length ends without an error where the connection is shut
+            deadline.fail()
+
+
+def web_reason(error: Exception) -> str:
+    """Why an address could not be read, in a few words fit for a terminal."""
+    if isinstance(error, HTTPError):
+        return one_line(f"HTTP {error.code} {error.reason}").rstrip()
+    if isinstance(error, ValueError | HTTPException) and not isinstance(error, OSError):
+        said = type(error).__name__ if isinstance(error, HTTPException) else "the address is malformed"
+        return said  # what they say may repeat the address, or what a stranger's server sent
+    return one_line(first_line(error.reason if isinstance(error, URLError) else error))
+
+
+class _Deadline:
+    """Shuts the connections made under it when its time is over, whatever they wait for."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.over = seconds, False
+        self.sockets: list[socket.socket] = []
+        self.lock = threading.Lock()
+        self.timer: threading.Timer | None = None
+
+    def __enter__(self) -> _Deadline:
+        self.restart(self.seconds)
+        return self
+
+    def restart(self, seconds: float) -> None:
+        """From now on there are so many seconds left."""
+        if self.timer:
+            self.timer.cancel()
+        self.seconds, self.started = seconds, time.monotonic()
+        self.timer = threading.Timer(seconds, self._end)
+        self.timer.daemon = True
+        self.timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self.timer:
+            self.timer.cancel()
+        with self.lock:
+            for sock in self.sockets:
+                sock.close()
+            self.sockets.clear()
+
+    def connect(self, address: Any, timeout: Any, source_address: Any = None) -> socket.socket:
+        """As socket.create_connection; the connection is shut at the deadline, during a TLS handshake, too."""
+        left = self.seconds - (time.monotonic() - self.started)
+        if left <= 0:
+            self.fail()
+        sock = socket.create_connection(address, min(timeout, left), source_address)
+        sock.settimeout(timeout)
+        with self.lock:
+            self.sockets.append(sock.dup())  # TLS takes the first one's file descriptor away
+        if self.over:
+            self._end()
+        return sock
+
+    def fail(self) -> NoReturn:
+        raise TimeoutError(f"not finished after {self.seconds:g} s")
+
+    def _end(self) -> None:
+        self.over = True
+        with self.lock:
+            for sock in self.sockets:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+
+def _handlers(deadline: _Deadline) -> tuple[urllib.request.BaseHandler, ...]:
+    """urllib's handlers, with connections that the deadline can shut."""
+
+    class Plain(HTTPConnection):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self._create_connection = deadline.connect
+
+    class Tls(HTTPSConnection):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self._create_connection = deadline.connect
+
+    class PlainHandler(urllib.request.HTTPHandler):
+        def http_open(self, req: urllib.request.Request) -> HTTPResponse:
+            return self.do_open(Plain, req)
+
+    class TlsHandler(urllib.request.HTTPSHandler):
+        def https_open(self, req: urllib.request.Request) -> HTTPResponse:
+            return self.do_open(Tls, req)
+
+    return PlainHandler(), TlsHandler()
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to allowed schemes only; a login goes along to the same host only."""
+
+    def __init__(self, schemes: tuple[str, ...]) -> None:
+        self.schemes = schemes
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        if urlsplit(newurl).scheme.lower() not in self.schemes:
+            raise URLError(f"it redirects to {one_line(newurl)}, which is not {' or '.join(self.schemes)}")
+        kept = {name: value for name, value in req.headers.items() if name.lower() == "range"}
+        new = _request(newurl, kept, self.schemes)
+        login = req.unredirected_hdrs.get("Authorization")
+        if login and _origin(req.full_url) == _origin(newurl) and not new.has_header("Authorization"):
+            new.add_unredirected_header("Authorization", login)
+        return new
+
+
+def _request(address: str, headers: dict[str, str], schemes: tuple[str, ...]) -> urllib.request.Request:
+    """A request without the address's login, which becomes a header that redirects do not copy."""
+    parts = urlsplit(address)
+    if parts.scheme.lower() not in schemes or not parts.hostname:
+        raise ValueError("not a web address")
+    login, _, host = parts.netloc.rpartition("@")
+    path, query = (quote(part, safe="%/:;=&?@!$'()*+,~[]") for part in (parts.path, parts.query))  # blanks, umlauts
+    request = urllib.request.Request(
+        SplitResult(parts.scheme, host, path, query, "").geturl(), headers={"User-Agent": _AGENT, **headers}
+    )
+    if login:
+        user, _, password = login.partition(":")
+        token = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {token}")
+    return request
+
+
+def _origin(address: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(address)
+    scheme = parts.scheme.lower()
+    return scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(scheme)

@@ -1,0 +1,77 @@
+"""Nothing that comes from a file name, a folder, a server or a mistyped word controls the terminal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from condinst.cli.output import print_table
+
+FILE = next((Path(__file__).parent.parent / "data" / "nuclei" / "images").glob("*.png"))
+EVIL = "\x1b[2J\x1b]0;owned\x07\n[red]error: all is lost[/red]\u202e\x9b31m"
+Run = Callable[..., Result]
+
+
+def harmless(text: str) -> bool:
+    return not any(char in text for char in "\x1b\x07\x9b\u202e")
+
+
+def test_names_and_folders(run: Run, model_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / EVIL.replace("/", "")
+    try:
+        folder.mkdir()
+        shutil.copy(FILE, folder / f"{EVIL[:20]}.png")
+    except OSError:
+        pytest.skip("the file system refuses such names")
+    (folder / f"bad{EVIL[:20]}.png").write_bytes(b"no picture")
+    outcome = run("predict", folder, "--model", model_folder, "--device", "cpu", "--out", folder / "out\x1b[31m")
+    assert outcome.exit_code == 3
+    assert harmless(outcome.output), repr(outcome.output)
+    assert "left out: " in outcome.output
+    assert not [line for line in outcome.output.splitlines() if line.startswith("error: all")]
+    assert not any(not name.isprintable() for name in os.listdir(folder / "out\x1b[31m"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", EVIL),
+        ("predict", "x.png", "--conf", EVIL),
+        ("predict", "x.png", f"--{EVIL}"),
+        ("predict", "x.png", "--model", EVIL),
+        ("predict", "x.png", "--device", EVIL),
+        ("predict", "x.png", "--nms", EVIL),
+        (EVIL,),
+        ("info", EVIL),
+        ("val", "--data", EVIL),
+        ("train", "--data", EVIL),
+        ("train", EVIL),
+        ("data", "check", EVIL),
+        ("convert", EVIL, "out"),
+    ],
+)
+def test_mistyped_words(run: Run, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CONDINST_OFFLINE", "1")
+    outcome = run(*words)
+    assert outcome.exit_code in (1, 2, 3, 4)
+    assert harmless(outcome.output), repr(outcome.output)
+    assert "Traceback" not in outcome.output
+
+
+def test_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("[red]a[/red]", "\x1b[31mb"), [("[bold]c[/bold]", "[/]")])
+    printed = capsys.readouterr().out
+    assert harmless(printed)
+    for word in ("[red]a[/red]", "[bold]c[/bold]", "[/]"):
+        assert word in printed
+
+
+def test_suggestions_are_alike(run: Run) -> None:
+    assert "--max-size" in run("predict", "x.png", "--max-sise", "3").output
+    assert "did you mean" not in run("predict", "x.png", "--colour", "red").output
