@@ -1,4 +1,4 @@
-"""The switches of the paper's ablations (spec §6): the numbers they predict, and that each reaches what it switches."""
+"""The switches of the paper's ablations (§4): the numbers they predict, and that each reaches what it switches."""
 
 from collections.abc import Callable
 from dataclasses import replace

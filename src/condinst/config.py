@@ -47,7 +47,7 @@ class BackboneConfig(Section):
 
 
 class HeadConfig(Section):
-    """FCOS head: two towers shared over the levels (spec §2)."""
+    """FCOS head: two towers shared over the levels (paper §3.2)."""
 
     convs: Convs = 4
     channels: Channels = 256
@@ -108,7 +108,7 @@ class ModelConfig(Section):
 
 
 class DetectConfig(Section):
-    """From head outputs to the instances worth drawing (spec §4)."""
+    """From head outputs to the instances worth drawing (paper §3.4)."""
 
     score_threshold: Fraction = 0.05
     score_root: bool = True  # score = √(class · centerness), threshold on the product; False: mmdetection's rule
@@ -120,14 +120,14 @@ class DetectConfig(Section):
 
 
 class InputConfig(Section):
-    """Size of the image the network sees, in pixels: the shorter-side rule of spec §1."""
+    """Size of the image the network sees, in pixels: `shorter` for the shorter side, at most `longer` for the longer."""
 
     shorter: Side = 800
     longer: Side = 1333
 
 
 class TargetConfig(Section):
-    """Which locations are positive, and which of them draw a mask (spec §3)."""
+    """Which locations are positive, and which of them draw a mask (paper §3.2)."""
 
     supervision: Literal["masks", "boxes"] = "masks"  # boxes: annotated masks are ignored, as BoxInst was trained
     center_radius: AboveZero = 1.5  # in strides, around the mask centroid
@@ -137,7 +137,7 @@ class TargetConfig(Section):
 
 
 class LossConfig(Section):
-    """Which formula and weight each term of the objective has (spec §3)."""
+    """Which formula and weight each term of the objective has (paper §3.3)."""
 
     classification: Literal["focal", "cross_entropy"] = "focal"
     box: Literal["giou", "plain_giou", "iou", "smooth_l1"] = "giou"  # plain: mmdetection's
@@ -153,7 +153,7 @@ class LossConfig(Section):
 
 
 class BoxSupervisionConfig(Section):
-    """Which neighbouring mask pixels of an instance without a mask should agree (BoxInst, spec §3)."""
+    """Which neighbouring mask pixels of an instance without a mask should agree (BoxInst, arXiv 2012.02310)."""
 
     similarity: Fraction = 0.3  # least exp(−½ · distance of the Lab colours) of two pixels that should
     dilation: Positive = 2  # in mask pixels, between neighbours

@@ -155,7 +155,7 @@ class Detections(NamedTuple):
 
 @dataclass(frozen=True)
 class FilterLayout:
-    """How the controller's numbers split into layers: all weights first, then all biases (spec §2)."""
+    """How the controller's numbers split into layers: all weights first, then all biases (paper §3.1)."""
 
     features: int = 8
     coordinates: int = 2  # 2 with coordinates, 0 without

@@ -71,7 +71,7 @@ def enlarge(mask: np.ndarray, factor: int) -> np.ndarray:
 
 
 def naive(case: Case) -> np.ndarray:
-    """One instance, one pixel and one layer at a time; the filters are read off as spec §2 lays them out."""
+    """One instance, one pixel and one layer at a time; the filters are read off weights first, then biases."""
     layout = case.layout
     sizes = [layout.features + layout.coordinates] + [layout.width] * (layout.depth - 1) + [1]
     masks = []

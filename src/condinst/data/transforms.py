@@ -24,7 +24,7 @@ class Augmented(NamedTuple):
 
 
 def resize_shape(height: int, width: int, shorter: float, longer: float) -> tuple[int, int]:
-    """(height, width) whose shorter side is `shorter` unless the longer one would pass `longer` (spec §1)."""
+    """(height, width) whose shorter side is `shorter` unless the longer one would pass `longer`."""
     scale = shorter / min(height, width)
     new_height, new_width = height * scale, width * scale
     if max(new_height, new_width) > longer:

@@ -1,4 +1,4 @@
-"""Dynamic mask head on the survivors → masks and boxes in the original image's pixels → Result (spec §4, 3 and 4).
+"""Dynamic mask head on the survivors → masks and boxes in the original image's pixels → Result (paper §3.4).
 
 K instances of one image, h×w their logits at the stride of the mask features, s mask_out_stride, H×W the padded input.
 """

@@ -1,4 +1,4 @@
-"""Scores, the best candidates of each level, suppression → Detections (spec §4, steps 1 and 2).
+"""Scores, the best candidates of each level, suppression → Detections (paper §3.4).
 
 N images, C classes, K candidates of one image.
 """

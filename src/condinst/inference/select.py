@@ -72,7 +72,7 @@ def matrix_nms(masks: Tensor, scores: Tensor, labels: Tensor, sigma: float = 2.0
 
 
 def best(scores: Tensor, limit: int) -> Tensor:
-    """Indices of the `limit` highest scores (K,), best first; those tied with the last one stay too (spec §4)."""
+    """Indices of the `limit` highest scores (K,), best first; those tied with the last one stay too."""
     order = scores.argsort(descending=True, stable=True)
     if len(order) <= limit:
         return order

@@ -1,4 +1,4 @@
-"""C3–C5 → P3–P7 with learned weights, top-down and bottom-up, several times over (spec §2)."""
+"""C3–C5 → P3–P7 with learned weights, top-down and bottom-up, several times over (BiFPN, arXiv 1911.09070)."""
 
 from __future__ import annotations
 

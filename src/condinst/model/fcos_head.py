@@ -1,4 +1,4 @@
-"""P3–P7 → class logits, distances, centerness and the controller's filters (spec §2)."""
+"""P3–P7 → class logits, distances, centerness and the controller's filters (paper §3.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""C3–C5 → P3–P7 (spec §2)."""
+"""C3–C5 → P3–P7 (paper §3.1)."""
 
 from __future__ import annotations
 

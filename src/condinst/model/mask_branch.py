@@ -1,4 +1,4 @@
-"""P3–P5 → the mask features that all instances share (spec §2)."""
+"""P3–P5 → the mask features that all instances share (paper §3.1)."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def distances_to_boxes(locations: Tensor, boxes: Tensor) -> Tensor:
 
 
 def centerness(distances: Tensor) -> Tensor:
-    """√(min(l,r)/max(l,r) · min(t,b)/max(t,b)) of distances (…, 4) > 0: (…,) in [0, 1] (spec §3)."""
+    """√(min(l,r)/max(l,r) · min(t,b)/max(t,b)) of distances (…, 4) > 0: (…,) in [0, 1] (FCOS, arXiv 1904.01355)."""
     horizontal, vertical = distances[..., 0::2], distances[..., 1::2]
     product = (horizontal.amin(-1) / horizontal.amax(-1)) * (vertical.amin(-1) / vertical.amax(-1))
     return product.sqrt()

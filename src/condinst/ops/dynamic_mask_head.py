@@ -1,4 +1,4 @@
-"""The dynamic mask head: K instances' own small networks over the shared mask features (paper §3, spec §2).
+"""The dynamic mask head: K instances' own small networks over the shared mask features (paper §3.1).
 
 It owns no parameter, so it is a function. P = h·w mask-feature pixels of one image.
 """

@@ -14,7 +14,7 @@ def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
 
 
 def level_locations(height: int, width: int, stride: int, device: torch.device | None = None) -> Tensor:
-    """Centres of a level's cells, row by row: (height·width, 2) float32 (x, y) in pixels, i·s + s//2 (spec §3)."""
+    """Centres of a level's cells, row by row: (height·width, 2) float32 (x, y) in pixels, i·s + s//2."""
     ys = torch.arange(height, device=device, dtype=torch.float32) * stride + stride // 2
     xs = torch.arange(width, device=device, dtype=torch.float32) * stride + stride // 2
     y, x = torch.meshgrid(ys, xs, indexing="ij")

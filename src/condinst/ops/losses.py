@@ -1,4 +1,4 @@
-"""The losses, a formula each (spec §3). Every function returns one value per element or instance; none reduces."""
+"""The losses, a formula each (paper §3.3). Every function returns one value per element or instance; none reduces."""
 
 from __future__ import annotations
 

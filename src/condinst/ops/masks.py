@@ -13,7 +13,7 @@ NUMBERS_AT_ONCE = 2**19  # 2 MiB of float32: what one axis hands to the next sta
 
 
 def aligned_bilinear(maps: Tensor, factor: int) -> Tensor:
-    """Enlarge (N, C, h, w) to (N, C, factor·h, factor·w) so that output pixel f·i + f/2 is input pixel i (spec §2)."""
+    """Enlarge (N, C, h, w) to (N, C, factor·h, factor·w) so that output pixel f·i + f/2 is input pixel i."""
     if factor == 1:
         return maps
     if maps.device.type == "cpu" and not being_traced():

@@ -1,4 +1,4 @@
-"""Supervision by boxes alone (BoxInst, arXiv 2012.02310): mask pixels of one colour should agree (spec §3).
+"""Supervision by boxes alone (BoxInst, arXiv 2012.02310): mask pixels of one colour should agree.
 
 N images, K positives, h×w the mask at mask_out_stride.
 """

@@ -1,4 +1,4 @@
-"""NetworkOutput + Targets → the named losses (spec §3)."""
+"""NetworkOutput + Targets → the named losses (paper §3.3)."""
 
 from __future__ import annotations
 

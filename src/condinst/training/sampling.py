@@ -1,4 +1,4 @@
-"""Which of the positive locations draw a mask: all would be too many (spec §3)."""
+"""Which of the positive locations draw a mask: all would be too many (paper §3.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which location is positive for which instance, and what it should say (spec §3).
+"""Which location is positive for which instance, and what it should say (paper §3.2).
 
 L locations over all levels, P3 first; M instances of one image; N images.
 """
