@@ -120,7 +120,7 @@ class DetectConfig(Section):
 
 
 class InputConfig(Section):
-    """Size of the image the network sees, in pixels: `shorter` for the shorter side, at most `longer` for the longer."""
+    """Size of the image the network sees, in pixels: `shorter`, or less where the other side would pass `longer`."""
 
     shorter: Side = 800
     longer: Side = 1333
