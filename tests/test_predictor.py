@@ -290,8 +290,8 @@ def test_settings_of_one_stream(predictor: Predictor, picture: np.ndarray) -> No
         ({"conf": "high"}, "conf: expected a score from 0 to 1, got 'high'"),
         ({"max_detections": 0}, "max_detections"),
         ({"size": -1}, "shorter"),
-        ({"classes": "horse"}, "classes: the model does not know 'horse'; its classes are cat, dog"),
-        ({"classes": [0, 7]}, "classes: the model does not know 7"),
+        ({"classes": "horse"}, "classes: there is no class 'horse'; the classes are cat, dog"),
+        ({"classes": [0, 7]}, "classes: there is no class 7"),
     ],
 )
 def test_bad_settings_of_a_stream_are_told_at_once(

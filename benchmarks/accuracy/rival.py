@@ -22,7 +22,9 @@ from condinst.data.batch import Batch, make_images
 from condinst.data.formats.coco.read import read_coco
 from condinst.data.image import read_image
 from condinst.data.transforms import resize_image, resize_shape
-from condinst.inference.result import Boxes, Masks, Result
+from condinst.inference.instances.boxes import Boxes
+from condinst.inference.instances.masks import Masks
+from condinst.inference.result import Result
 from condinst.ops.boxes import scale_boxes
 from condinst.ops.packed_masks import unpack
 from condinst.ops.rle import Region, Rle, encode
@@ -132,7 +134,7 @@ class RivalPredictor:
         for mask, box in zip(found["masks"], boxes, strict=True):
             pasted = paste_masks_in_image(mask[None], box[None], original)[0, 0] > 0.5
             rles.append(encode(Region(pasted.numpy(), 0, 0), *original))
-        shown = Boxes(boxes, found["scores"], found["labels"] - 1)
+        shown = Boxes(boxes, found["scores"], found["labels"] - 1, original)
         return Result(shown, Masks(tuple(rles), original), self.names, original, source)
 
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 from condinst.config import SHOWN_SCORE, Config
 from condinst.data.image import MAX_PIXELS, convert_image, read_image
-from condinst.errors import CondinstError, DataError, UsageError, first_line, out_of_memory, some
+from condinst.errors import CondinstError, DataError, UsageError, first_line, out_of_memory
+from condinst.inference.instances.classes import choose_labels
 from condinst.inference.network import Mode, make_network
 from condinst.inference.pipeline import Picture, Pipeline
 from condinst.inference.result import Result
@@ -141,7 +142,7 @@ class Predictor:
         """The network with the predictor's settings, replaced by those that are given. Raises UsageError."""
         shorter, longer = size if isinstance(size, tuple) else (size, None)
         config = _with_settings(self.config, conf, shorter, longer, max_detections, None)
-        labels = None if classes is None else _labels(classes, self.names)
+        labels = None if classes is None else choose_labels(classes, self.names)
         return Pipeline(self.network, self.device, config, self.conf if conf is None else conf, labels)
 
     def _read(self, source: Source | Fetch) -> Picture:
@@ -173,18 +174,6 @@ def _name(source: object) -> str:
     if type(source) in kinds:
         return kinds[type(source)]
     return "PIL image" if isinstance(source, Image.Image) else "source function"
-
-
-def _labels(classes: Classes, names: dict[int, str]) -> tuple[int, ...]:
-    """The labels of class names or labels. Raises UsageError for a class that the model does not know."""
-    labels = {name: label for label, name in names.items()}
-    wanted = [classes] if isinstance(classes, str | int) else list(classes)
-    found = [labels.get(one) if isinstance(one, str) else one if one in names else None for one in wanted]
-    known = tuple(sorted({int(label) for label in found if label is not None}))
-    if None in found:
-        unknown = wanted[found.index(None)]
-        raise UsageError(f"classes: the model does not know {unknown!r}; its classes are {some(list(labels))}")
-    return known
 
 
 def _with_settings(

@@ -21,7 +21,9 @@ from condinst.data.sample import AnnotatedData
 from condinst.evaluation.analysis import Analysis, Fit, analyse, examine, rank_worst
 from condinst.evaluation.judge import Error, judge
 from condinst.evaluation.measures import best_point
-from condinst.inference.result import Boxes, Masks, Result
+from condinst.inference.instances.boxes import Boxes
+from condinst.inference.instances.masks import Masks
+from condinst.inference.result import Result
 from condinst.ops.rle import Region, Rle, decode, encode
 
 DATA = Path(__file__).parent.parent / "data"
@@ -60,6 +62,7 @@ class Careless:
                 torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),
                 torch.from_numpy(scores.copy()),
                 torch.tensor(labels, dtype=torch.long),
+                size,
             ),
             Masks(tuple(rles), size),
             self.names,

@@ -14,7 +14,9 @@ from pycocotools import mask as reference
 from condinst.data.formats.coco.read import read_coco
 from condinst.data.image import read_image
 from condinst.evaluation.cases import WRONG, describe, draw_panels, make_case, match, truth_of
-from condinst.inference.result import Boxes, Masks, Result
+from condinst.inference.instances.boxes import Boxes
+from condinst.inference.instances.masks import Masks
+from condinst.inference.result import Result
 from condinst.ops.drawing.draw import PALETTE
 from condinst.ops.rle import Region, encode
 
@@ -24,7 +26,7 @@ DATA = Path(__file__).parent.parent / "data"
 def result_of(bitmaps: list[np.ndarray], scores: list[float], labels: list[int]) -> Result:
     height, width = bitmaps[0].shape
     masks = Masks(tuple(encode(Region(bitmap, 0, 0), height, width) for bitmap in bitmaps), (height, width))
-    boxes = Boxes(torch.zeros(len(bitmaps), 4), torch.tensor(scores), torch.tensor(labels))
+    boxes = Boxes(torch.zeros(len(bitmaps), 4), torch.tensor(scores), torch.tensor(labels), (height, width))
     return Result(boxes, masks, {0: "a", 1: "b"}, (height, width))
 
 

@@ -19,7 +19,9 @@ from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import AnnotatedData
 from condinst.errors import DataError, UsageError
 from condinst.evaluation.evaluate import Scores, evaluate, match_classes
-from condinst.inference.result import Boxes, Masks, Result
+from condinst.inference.instances.boxes import Boxes
+from condinst.inference.instances.masks import Masks
+from condinst.inference.result import Result
 from condinst.ops.rle import Region, encode
 
 DATA = Path(__file__).parent.parent / "data"
@@ -54,7 +56,10 @@ class Perturbed:
         scores = torch.from_numpy(np.sort(rng.random(len(boxes)).round(2))[::-1].copy()).float()
         corners = torch.from_numpy(np.array(boxes).reshape(-1, 4)).float()
         return Result(
-            Boxes(corners, scores, torch.tensor(labels, dtype=torch.long)), Masks(tuple(masks), size), self.names, size
+            Boxes(corners, scores, torch.tensor(labels, dtype=torch.long), size),
+            Masks(tuple(masks), size),
+            self.names,
+            size,
         )
 
 

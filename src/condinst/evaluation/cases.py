@@ -22,7 +22,9 @@ from condinst.evaluation import judge
 from condinst.evaluation.analysis import Fit
 from condinst.evaluation.evaluate import Predicts, count_boxed, match_classes, predict
 from condinst.evaluation.judge import NOTHING, Bools
-from condinst.inference.result import Boxes, Masks, Result
+from condinst.inference.instances.boxes import Boxes
+from condinst.inference.instances.masks import Masks
+from condinst.inference.result import Result
 from condinst.ops.drawing.draw import PALETTE, draw_instances, spread_colours
 from condinst.ops.drawing.sheet import fit_within
 from condinst.ops.rle import Region, Rle, decode_region, encode
@@ -174,7 +176,8 @@ def _result(sample: Sample, things: Sequence[Instance], classes: tuple[str, ...]
     labels = torch.tensor([one.label for one in things], dtype=torch.int64)
     none = encode(Region(np.zeros((0, 0), dtype=np.bool_), 0, 0), *size)
     masks = Masks(tuple(none if one.shape is None else one.shape.whole(*size) for one in things), size)
-    return Result(Boxes(boxes, torch.ones(len(things)), labels), masks, dict(enumerate(classes)), size, sample.path)
+    shown = Boxes(boxes, torch.ones(len(things)), labels, size)
+    return Result(shown, masks, dict(enumerate(classes)), size, sample.path)
 
 
 def _as_boxes(shown: Result) -> Result:

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from condinst.config import DetectConfig, ModelConfig
 from condinst.inference.detect import take
+from condinst.inference.instances.boxes import Boxes
+from condinst.inference.instances.masks import Masks
 from condinst.inference.logits import mask_logits
-from condinst.inference.result import Boxes, Masks, Result
+from condinst.inference.result import Result
 from condinst.inference.taps import Axis, Spans, mix
 from condinst.ops.boxes import scale_boxes
 from condinst.ops.masks import aligned_bilinear
@@ -64,7 +66,7 @@ def assemble(
         rles: list[Rle] = []
         for logits in mask_logits(output.mask_features[index], detections, model):
             rles += place(logits.cpu(), placement)
-        shown = Boxes(boxes.float().cpu(), detections.scores.float().cpu(), detections.labels.cpu())
+        shown = Boxes(boxes.float().cpu(), detections.scores.float().cpu(), detections.labels.cpu(), original)
         results.append(Result(shown, Masks(tuple(rles), original), names, original))
     return results
 

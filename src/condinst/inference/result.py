@@ -1,106 +1,114 @@
-"""What a picture holds: boxes and masks of its instances, in the original image's pixels. K instances, best first.
-
-Masks are kept as RLE; bitmaps, polygons, pictures and tables are made on request.
-"""
+"""What a picture holds: boxes and masks of its instances, in the original image's pixels. K instances, best first."""
 
 from __future__ import annotations
 
-import importlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from condinst.data.image import read_image
 from condinst.errors import CondinstError, UsageError
 from condinst.files import replace_file
-from condinst.ops.contours import Polygon, trace
+from condinst.inference.instances import annotation_files, libraries, records, tables, views
+from condinst.inference.instances.boxes import Array, Boxes, Index
+from condinst.inference.instances.classes import choose_labels
+from condinst.inference.instances.masks import Masks
+from condinst.ops.contours import Polygon
 from condinst.ops.drawing.draw import draw_instances
-from condinst.ops.rle import Rle, areas, decode, decode_region
 
-Index = int | slice | Sequence[int] | Sequence[bool] | NDArray[Any] | Tensor
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """xyxy: (K, 4) float32 pixels, inside the image. conf: (K,) float32 in [0, 1]. cls: (K,) int64, keys of `names`."""
-
-    xyxy: Tensor
-    conf: Tensor
-    cls: Tensor
-
-    def __len__(self) -> int:
-        return len(self.conf)
+SHOWN_CLASSES = 5  # in the text of a result
 
 
-@dataclass(frozen=True)
-class Masks:
-    """rle: K COCO dicts, JSON as they stand. orig_shape: (height, width) of every mask."""
-
-    rle: tuple[Rle, ...]
-    orig_shape: tuple[int, int]
-
-    def __len__(self) -> int:
-        return len(self.rle)
-
-    @property
-    def data(self) -> Tensor:
-        """Bitmaps (K, height, width) bool, decoded now."""
-        bitmaps = torch.zeros(len(self.rle), *self.orig_shape, dtype=torch.bool)
-        for bitmap, rle in zip(bitmaps, self.rle, strict=True):
-            bitmap.copy_(torch.from_numpy(decode(rle)))
-        return bitmaps
-
-    @property
-    def polygons(self) -> list[list[Polygon]]:
-        """Per instance its parts: outer rings and holes along pixel edges, covering exactly the mask's pixels."""
-        return [trace(*decode_region(rle)) for rle in self.rle]
-
-    @property
-    def areas(self) -> NDArray[np.int64]:
-        """Pixels in each mask: (K,)."""
-        return areas(self.rle)
-
-
-@dataclass(frozen=True)
-class Result:
+@dataclass(frozen=True, repr=False)
+class Result(Generic[Array]):
     """The instances of one image. `image` is kept only where there is no `path` to read it from again.
 
-    names: class names by label. orig_shape: (height, width). speed: milliseconds by stage, preprocess, inference
-    and postprocess.
+        result = condinst.predict("photo.jpg")
+        for one in result.filter(conf=0.7, classes="cat"):
+            print(one.boxes.xyxy, one.masks.areas)
+
+    names: class names by label. orig_shape: (height, width). path: the file; None for a picture from memory or the web.
+    speed: milliseconds by stage, preprocess, inference and postprocess.
     """
 
-    boxes: Boxes
-    masks: Masks
+    boxes: Boxes[Array]
+    masks: Masks[Array]
     names: dict[int, str]
     orig_shape: tuple[int, int]
     path: Path | None = None
     speed: dict[str, float] = field(default_factory=dict)
-    image: NDArray[np.uint8] | None = field(default=None, repr=False)
+    image: NDArray[np.uint8] | None = None
+
+    @property
+    def conf(self) -> Array:
+        """Scores: (K,) float32 in [0, 1]."""
+        return self.boxes.conf
+
+    @property
+    def cls(self) -> Array:
+        """Classes: (K,) int64, keys of `names`."""
+        return self.boxes.cls
+
+    @property
+    def polygons(self) -> list[list[Polygon]]:
+        """Per instance its parts: outer rings and holes along pixel edges; see `Masks.polygons`."""
+        return self.masks.polygons
+
+    @property
+    def orig_img(self) -> NDArray[np.uint8]:
+        """The picture without drawings: (height, width, 3) uint8 RGB (BGR in ultralytics), read again from its file."""
+        return self._picture()
+
+    def name_of(self, label: int) -> str:
+        """The class name of a label; its number where it has none."""
+        return self.names.get(label, str(label))
 
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __getitem__(self, index: Index) -> Result:
+    def __getitem__(self, index: Index) -> Result[Array]:
         """The chosen instances as a Result: by number, slice, list, int or bool array or tensor. Raises IndexError."""
-        rows = _rows(index, len(self))
-        boxes = Boxes(self.boxes.xyxy[rows], self.boxes.conf[rows], self.boxes.cls[rows])
-        masks = Masks(tuple(self.masks.rle[row] for row in rows.tolist()), self.orig_shape)
-        return replace(self, boxes=boxes, masks=masks)
+        return replace(self, boxes=self.boxes[index], masks=self.masks[index])
 
-    def of(self, path: Path | None, image: NDArray[np.uint8] | None, speed: dict[str, float]) -> Result:
+    def __iter__(self) -> Iterator[Result[Array]]:
+        return (self[row] for row in range(len(self)))
+
+    def filter(
+        self, conf: float | None = None, classes: str | int | Iterable[str | int] | None = None
+    ) -> Result[Array]:
+        """The instances of at least the score `conf` and of the given classes, by name or label.
+
+        Example: `result.filter(conf=0.7, classes=["cat", "dog"])`. Raises UsageError for a class that `names` lacks.
+        """
+        kept = torch.ones(len(self), dtype=torch.bool)
+        if conf is not None:
+            kept &= torch.as_tensor(self.conf) >= conf
+        if classes is not None:
+            labels = torch.tensor(choose_labels(classes, self.names), dtype=torch.int64)
+            kept &= torch.isin(torch.as_tensor(self.cls), labels)
+        return self[kept]
+
+    def cpu(self) -> Result[Array]:
+        """The same result; it is on the CPU already."""
+        return self
+
+    def numpy(self) -> Result[NDArray[Any]]:
+        """The result with NumPy arrays in place of tensors."""
+        numbers = (self.names, self.orig_shape, self.path, self.speed, self.image)
+        return Result(self.boxes.numpy(), self.masks.numpy(), *numbers)
+
+    def of(self, path: Path | None, image: NDArray[np.uint8] | None, speed: dict[str, float]) -> Result[Array]:
         """The same instances, knowing where their picture came from and how long it took."""
         return replace(self, path=path, image=image, speed=speed)
-
-    def __iter__(self) -> Iterator[Result]:
-        return (self[row] for row in range(len(self)))
 
     def plot(self, image: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """The picture with its instances drawn in: (height, width, 3) uint8 RGB.
@@ -116,7 +124,7 @@ class Result:
             for label, score in zip(labels, self.boxes.conf.tolist(), strict=True)
         ]
         kinds = labels if len(self.names) > 1 else None
-        return draw_instances(picture, self.masks.rle, self.boxes.xyxy.numpy(), captions, kinds)
+        return draw_instances(picture, self.masks.rle, np.asarray(self.boxes.xyxy), captions, kinds)
 
     def save(self, path: str | Path) -> Path:
         """Write `plot()` as PNG or JPEG by the ending, whole or not at all. Raises UsageError, CondinstError."""
@@ -132,56 +140,98 @@ class Result:
             raise CondinstError(f"{target}: cannot be written ({error.strerror or error})") from None
         return target
 
-    def to_coco(self, image_id: int = 1, category_ids: Mapping[int, int] | None = None) -> list[dict[str, Any]]:
-        """COCO result entries: image_id, category_id, bbox (xywh), score, segmentation (RLE), area (mask pixels).
+    def show(self) -> None:
+        """Show `plot()` in a window, or below the cell of a notebook. Raises UsageError where nothing can show it."""
+        views.show(self)
 
-        category_ids: the id of each label that occurs; label + 1 if not given.
+    def label_image(self) -> NDArray[np.uint16 | np.uint32]:
+        """(height, width) numbers: 0 where nothing is, else row + 1 of the instance: `result[n - 1]` for number n.
+
+        uint16, and uint32 above 65 535 instances. Where masks overlap, the instance of the better score has the pixel.
+        Example: `tifffile.imwrite("cells.tif", result.label_image())`.
         """
-        labels = self.boxes.cls.tolist()
-        ids = {label: label + 1 for label in labels} if category_ids is None else category_ids
-        unknown = sorted(set(labels) - set(ids))
-        if unknown:
-            raise UsageError(f"to_coco: category_ids has no id for label {unknown[0]} ({self.names.get(unknown[0])})")
-        corners = self.boxes.xyxy.double()
-        bboxes = torch.cat((corners[:, :2], corners[:, 2:] - corners[:, :2]), dim=1).tolist()
-        rows = zip(labels, bboxes, self.boxes.conf.tolist(), self.masks.rle, self.masks.areas.tolist(), strict=True)
-        return [
-            {
-                "image_id": image_id,
-                "category_id": ids[label],
-                "bbox": bbox,
-                "score": score,
-                "segmentation": rle,
-                "area": area,
-            }
-            for label, bbox, score, rle, area in rows
-        ]
+        return views.label_image(self)
+
+    def crops(self, padding: int = 0, alpha: bool = False) -> list[NDArray[np.uint8]]:
+        """The picture inside each box, (h, w, 3) uint8 RGB. padding: pixels added on each side, inside the picture.
+
+        alpha: (h, w, 4) RGBA instead, transparent outside the instance's mask.
+        """
+        return views.crops(self, padding, alpha)
+
+    def summary(self, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:
+        """A dict for each instance, with the keys of ultralytics: name, class, confidence, box, segments.
+
+        box: x1, y1, x2, y2. segments: the lists x and y of the outline `masks.xy`. Pixels, or with `normalize`, parts
+        of the image's width and height. decimals: digits after the point.
+        """
+        return records.summary_records(self, normalize, decimals)
+
+    def to_json(self, normalize: bool = False, decimals: int = 5) -> str:
+        """`summary` as JSON text."""
+        return json.dumps(self.summary(normalize, decimals), ensure_ascii=False, allow_nan=False)
+
+    def to_csv(self) -> str:
+        """The table of `to_df` as CSV text, with a line of names; corners with 2 decimals, scores with 4."""
+        return tables.csv_text(self)
 
     def to_df(self) -> Any:
-        """A pandas DataFrame, a row an instance: x1, y1, x2, y2, score, label, name, area.
+        """A pandas DataFrame, a row for each instance: x1, y1, x2, y2, score, label, name, area.
 
         Raises UsageError where pandas is not installed.
         """
-        labels = self.boxes.cls.tolist()
-        columns = {
-            **dict(zip(("x1", "y1", "x2", "y2"), self.boxes.xyxy.T.numpy(), strict=True)),
-            "score": self.boxes.conf.numpy(),
-            "label": labels,
-            "name": [self.names.get(label, str(label)) for label in labels],
-            "area": self.masks.areas,
-        }
-        return _optional("pandas", "to_df").DataFrame(columns)
+        return tables.data_frame(self)
+
+    def to_coco(self, image_id: int = 1, category_ids: Mapping[int, int] | None = None) -> list[dict[str, Any]]:
+        """COCO result entries: image_id, category_id, bbox (xywh), score, segmentation (RLE), area (mask pixels).
+
+        bbox begins with the top left corner, as COCO defines it. category_ids: the id of each label that occurs;
+        label + 1 if not given. Raises UsageError for a label without an id.
+        """
+        return records.coco_records(self, image_id, category_ids)
+
+    def to_labelme(self, image_path: str | Path | None = None) -> dict[str, Any]:
+        """A labelme document, to be written as JSON beside the picture.
+
+            Path("photo.json").write_text(json.dumps(result.to_labelme()))
+
+        Masks are polygons, and PNG masks where they have holes; each shape has its score. image_path: how the document
+        refers to the picture; by default the file's name, and where there is no file the picture is inside the
+        document. Instances with an empty mask are left out with a warning. labelme and condinst read the same pixels.
+        """
+        return annotation_files.labelme_annotation(self, image_path)
+
+    def to_yolo(self) -> str:
+        """The text of a YOLO segmentation label file: a row "class x1 y1 x2 y2 …" for each instance, in [0, 1].
+
+        A row holds one ring: parts and holes are joined into the ring by cuts without width, so that condinst reads the
+        same pixels. Instances with an empty mask are left out with a warning. The format has no place for scores.
+        """
+        return annotation_files.yolo_text(self)
 
     def to_supervision(self) -> Any:
         """A `supervision.Detections` with boxes, bitmaps, scores, class ids and names. Raises UsageError without it."""
-        labels = self.boxes.cls.numpy()
-        return _optional("supervision", "to_supervision").Detections(
-            xyxy=self.boxes.xyxy.numpy().reshape(-1, 4),
-            mask=self.masks.data.numpy(),
-            confidence=self.boxes.conf.numpy(),
-            class_id=labels,
-            data={"class_name": np.array([self.names.get(int(label), str(label)) for label in labels], dtype=str)},
-        )
+        return libraries.supervision_detections(self)
+
+    def to_hf(self) -> list[dict[str, Any]]:
+        """The list of transformers' image-segmentation pipeline: a dict of score, label and mask for each instance.
+
+        label: the class name. mask: a PIL image of mode "L" in the picture's size, 255 inside and 0 outside.
+        """
+        return libraries.transformers_records(self)
+
+    def __repr__(self) -> str:
+        height, width = self.orig_shape
+        counts = Counter(self.name_of(label) for label in self.cls.tolist())
+        kinds = ", ".join(f"{count} {name}" for name, count in counts.most_common(SHOWN_CLASSES))
+        more = f", {len(counts) - SHOWN_CLASSES} more classes" if len(counts) > SHOWN_CLASSES else ""
+        place = "" if self.path is None else f", path={str(self.path)!r}"
+        total = f"{len(self)} instance{'s' * (len(self) != 1)}{': ' if counts else ''}"
+        return f"Result({total}{kinds}{more}, {width}×{height} pixels{place})"
+
+    def _repr_png_(self) -> bytes | None:
+        """What notebooks show."""
+        return views.notebook_png(self)
 
     def _picture(self) -> NDArray[np.uint8]:
         if self.image is not None:
@@ -189,22 +239,3 @@ class Result:
         if self.path is None:
             raise UsageError("plot: this result has neither path nor image; pass the image it was made from")
         return read_image(self.path)
-
-
-def _rows(index: Index, count: int) -> Tensor:
-    """Chosen row numbers (int64). Raises IndexError for what lies outside or a bool mask of another length."""
-    if isinstance(index, int | np.integer):
-        if not -count <= index < count:
-            raise IndexError(f"instance {index} of a result with {count}")
-        return torch.tensor([int(index) % count])
-    if isinstance(index, slice):
-        return torch.arange(count)[index]
-    chosen = torch.as_tensor(index).cpu()
-    return torch.arange(count)[chosen if chosen.numel() else chosen.long()].reshape(-1)
-
-
-def _optional(module: str, method: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise UsageError(f"{method}() needs {module}, which is not installed: pip install {module}") from None

@@ -14,7 +14,7 @@ from PIL import Image
 
 from condinst.data.formats.labelme.read import CROWD
 from condinst.data.formats.new_folder import RENAMED, PictureNames, put
-from condinst.data.sample import AnnotatedData, Instance, Polygons, RunLengths, Sample
+from condinst.data.sample import AnnotatedData, Instance, Polygons, RunLengths
 from condinst.ops.contours import trace
 from condinst.ops.drawing.sheet import to_png
 
@@ -34,21 +34,28 @@ def write_labelme(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, 
             shapes = [
                 shape
                 for group, instance in enumerate(sample.instances, 1)
-                for shape in _shapes(instance, data.classes[instance.label], group)
+                for shape in labelme_shapes(instance, data.classes[instance.label], group)
             ]
-            text = json.dumps(_document(name, sample, shapes), ensure_ascii=False, allow_nan=False, indent=1)
+            text = json.dumps(
+                labelme_document(name, sample.height, sample.width, shapes),
+                ensure_ascii=False,
+                allow_nan=False,
+                indent=1,
+            )
             (place / name).with_suffix(".json").write_text(text, encoding="utf-8")
         told[RENAMED] += names.renamed
         crowds = sum(instance.crowd for sample in data.samples for instance in sample.instances)
         told[f"crowd regions are marked by the flag '{CROWD}', which labelme keeps but does not know"] += crowds
 
 
-def _document(name: str, sample: Sample, shapes: list[dict[str, Any]]) -> dict[str, Any]:
-    size = {"imageHeight": sample.height, "imageWidth": sample.width}
+def labelme_document(name: str, height: int, width: int, shapes: list[dict[str, Any]]) -> dict[str, Any]:
+    """The content of a labelme file. name: of the picture, relative to the file."""
+    size = {"imageHeight": height, "imageWidth": width}
     return {"version": VERSION, "flags": {}, "shapes": shapes, "imagePath": name, "imageData": None, **size}
 
 
-def _shapes(instance: Instance, label: str, group: int) -> list[dict[str, Any]]:
+def labelme_shapes(instance: Instance, label: str, group: int) -> list[dict[str, Any]]:
+    """One shape for each part of an object. group: the number that its parts share where it has several."""
     drawn = _draw(instance)
     return [
         {

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import yaml
 
 from condinst.data.formats.new_folder import RENAMED, PictureNames, put
-from condinst.data.sample import AnnotatedData, Box, Instance, Polygons, RunLengths, Sample
+from condinst.data.sample import AnnotatedData, Box, Instance, Polygons, RunLengths
 from condinst.ops.bridges import bridge
 from condinst.ops.contours import Ring, trace
 from condinst.ops.rle import decode_region, draw_polygons
@@ -35,8 +35,13 @@ def write_yolo(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, tol
         for sample in data.samples:
             name = names.new(sample.path)
             put(sample.path, folder / "images" / place / name, link)
-            rows = [row for row in (_row(each, sample, data, classes, told) for each in sample.instances) if row]
-            (labels / name).with_suffix(".txt").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+            numbers = [classes.index(data.classes[each.label]) for each in sample.instances]
+            rows = [
+                yolo_row(each, number, sample.width, sample.height, told)
+                for each, number in zip(sample.instances, numbers, strict=True)
+            ]
+            text = "".join(f"{row}\n" for row in rows if row)
+            (labels / name).with_suffix(".txt").write_text(text, encoding="utf-8")
         told[RENAMED] += names.renamed
     # no `path`: folders then start beside the file, wherever it is moved
     document = {**entries, "names": dict(enumerate(classes))}
@@ -44,14 +49,12 @@ def write_yolo(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, tol
     (folder / "data.yaml").write_text(text, encoding="utf-8")
 
 
-def _row(
-    instance: Instance, sample: Sample, data: AnnotatedData, classes: Sequence[str], told: Counter[str]
-) -> str | None:
-    """None where it cannot be held, which is told."""
+def yolo_row(instance: Instance, number: int, width: int, height: int, told: Counter[str]) -> str | None:
+    """The line of an object of class `number`, without its end; None where it cannot be held, which `told` counts."""
     if instance.crowd:
         told[CROWDS] += 1
         return None
-    size = sample.width, sample.height
+    size = width, height
     if instance.shape is None:
         told[BOXES] += 1
         numbers = _centred(instance.box, *size)
@@ -62,7 +65,7 @@ def _row(
         told[LOST] += 1
         return None
     # twelve digits: the reader rounds to a millionth of a pixel, which brings back what other formats state
-    return " ".join([str(classes.index(data.classes[instance.label])), *(f"{number:.12g}" for number in numbers)])
+    return " ".join([str(number), *(f"{each:.12g}" for each in numbers)])
 
 
 def _centred(box: Box, width: int, height: int) -> list[float] | None:

@@ -1,0 +1,103 @@
+"""Boxes with scores and classes, under the names and in the coordinates that ultralytics uses. K instances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import TypeVar
+
+Array = TypeVar("Array", bound=Tensor | NDArray[Any], default=Tensor)
+Index = int | slice | Sequence[int] | Sequence[bool] | NDArray[Any] | Tensor
+
+
+@dataclass(frozen=True, repr=False)
+class Boxes(Generic[Array]):
+    """xyxy: (K, 4) float32 pixels, inside the image. conf: (K,) float32 in [0, 1]. cls: (K,) int64, keys of `names`.
+
+    orig_shape: (height, width) of the image. All arrays are torch tensors on the CPU; of `boxes.numpy()`, NumPy arrays.
+    `for box in boxes` gives each instance as boxes of one row.
+    """
+
+    xyxy: Array
+    conf: Array
+    cls: Array
+    orig_shape: tuple[int, int]
+
+    @property
+    def xywh(self) -> Array:
+        """(K, 4) float32 pixels: x and y of the CENTRE, then width and height, as in ultralytics.
+
+        COCO's bbox begins with the top left corner instead; `Result.to_coco` has that one.
+        """
+        return self._like(_centred(torch.as_tensor(self.xyxy)))
+
+    @property
+    def xyxyn(self) -> Array:
+        """(K, 4) float32 in [0, 1]: `xyxy` divided by the image's width and height."""
+        return self._like(torch.as_tensor(self.xyxy) / self._scale())
+
+    @property
+    def xywhn(self) -> Array:
+        """(K, 4) float32 in [0, 1]: `xywh` divided by the image's width and height."""
+        return self._like(_centred(torch.as_tensor(self.xyxy)) / self._scale())
+
+    @property
+    def data(self) -> Array:
+        """(K, 6) float32: x1, y1, x2, y2 in pixels, score, class."""
+        columns = [torch.as_tensor(part) for part in (self.xyxy, self.conf, self.cls)]
+        return self._like(torch.cat([columns[0], columns[1][:, None], columns[2][:, None].float()], dim=1))
+
+    def cpu(self) -> Boxes[Array]:
+        """The same boxes; they are on the CPU already."""
+        return self
+
+    def numpy(self) -> Boxes[NDArray[Any]]:
+        """The boxes with NumPy arrays in place of tensors."""
+        xyxy, conf, cls = (torch.as_tensor(part).numpy() for part in (self.xyxy, self.conf, self.cls))
+        return Boxes(xyxy, conf, cls, self.orig_shape)
+
+    def __len__(self) -> int:
+        return len(self.conf)
+
+    def __getitem__(self, index: Index) -> Boxes[Array]:
+        """The chosen rows: by number, slice, list, int or bool array or tensor. Raises IndexError."""
+        rows: Any = choose_rows(index, len(self))
+        rows = rows.numpy() if isinstance(self.conf, np.ndarray) else rows
+        xyxy, conf, cls = (cast(Array, part[rows]) for part in (self.xyxy, self.conf, self.cls))
+        return replace(self, xyxy=xyxy, conf=conf, cls=cls)
+
+    def __iter__(self) -> Iterator[Boxes[Array]]:
+        return (self[row] for row in range(len(self)))
+
+    def __repr__(self) -> str:
+        height, width = self.orig_shape
+        return f"Boxes({len(self)} in {width}×{height} pixels)"
+
+    def _scale(self) -> Tensor:
+        height, width = self.orig_shape
+        return torch.tensor([width, height, width, height], dtype=torch.float32)
+
+    def _like(self, values: Tensor) -> Array:
+        return cast(Array, values.numpy() if isinstance(self.conf, np.ndarray) else values)
+
+
+def choose_rows(index: Index, count: int) -> Tensor:
+    """Chosen row numbers (int64). Raises IndexError for what lies outside or a bool mask of another length."""
+    if isinstance(index, int | np.integer):
+        if not -count <= index < count:
+            raise IndexError(f"instance {index} of a result with {count}")
+        return torch.tensor([int(index) % count])
+    if isinstance(index, slice):
+        return torch.arange(count)[index]
+    chosen = torch.as_tensor(index).cpu()
+    return torch.arange(count)[chosen if chosen.numel() else chosen.long()].reshape(-1)
+
+
+def _centred(xyxy: Tensor) -> Tensor:
+    return torch.cat(((xyxy[:, :2] + xyxy[:, 2:]) / 2, xyxy[:, 2:] - xyxy[:, :2]), dim=1)

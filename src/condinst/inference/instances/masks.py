@@ -1,0 +1,90 @@
+"""Masks in the original image's pixels: kept as RLE; bitmaps and polygons are made on request. K instances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Generic, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from condinst.inference.instances.boxes import Array, Index, choose_rows
+from condinst.ops.bridges import bridge
+from condinst.ops.contours import Polygon, trace
+from condinst.ops.rle import Rle, areas, decode, decode_region
+
+
+@dataclass(frozen=True, repr=False)
+class Masks(Generic[Array]):
+    """rle: K COCO dicts, JSON as they stand. orig_shape: (height, width) of every mask.
+
+    as_numpy: whether `data` is a NumPy array, not a torch tensor.
+    """
+
+    rle: tuple[Rle, ...]
+    orig_shape: tuple[int, int]
+    as_numpy: bool = False
+
+    @property
+    def data(self) -> Array:
+        """Bitmaps (K, height, width) bool, decoded now: K · height · width bytes."""
+        bitmaps = np.zeros((len(self.rle), *self.orig_shape), dtype=np.bool_)
+        for bitmap, rle in zip(bitmaps, self.rle, strict=True):
+            bitmap[:] = decode(rle)
+        return cast(Array, bitmaps if self.as_numpy else torch.from_numpy(bitmaps))
+
+    @property
+    def polygons(self) -> list[list[Polygon]]:
+        """Per instance its parts: outer rings and holes along pixel edges, covering exactly the mask's pixels."""
+        return [trace(*decode_region(rle)) for rle in self.rle]
+
+    @property
+    def xy(self) -> list[NDArray[np.float32]]:
+        """Per instance one outline (P, 2) of x, y in pixels, as in ultralytics.
+
+        The outer rings of a mask of several parts are concatenated, joined by cuts without width; holes are filled.
+        `polygons` keeps parts and holes apart. Vertices lie on pixel edges. An empty mask has an outline of no points.
+        """
+        return [_outline(parts) for parts in self.polygons]
+
+    @property
+    def xyn(self) -> list[NDArray[np.float32]]:
+        """`xy` divided by the image's width and height: in [0, 1]."""
+        height, width = self.orig_shape
+        size: NDArray[np.float32] = np.array([width, height], dtype=np.float32)
+        return [np.divide(outline, size) for outline in self.xy]
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """Pixels in each mask: (K,)."""
+        return areas(self.rle)
+
+    def cpu(self) -> Masks[Array]:
+        """The same masks; they are on the CPU already."""
+        return self
+
+    def numpy(self) -> Masks[NDArray[Any]]:
+        """The masks, of which `data` is a NumPy array in place of a tensor."""
+        return Masks(self.rle, self.orig_shape, as_numpy=True)
+
+    def __len__(self) -> int:
+        return len(self.rle)
+
+    def __getitem__(self, index: Index) -> Masks[Array]:
+        """The chosen masks: by number, slice, list, int or bool array or tensor. Raises IndexError."""
+        return replace(self, rle=tuple(self.rle[row] for row in choose_rows(index, len(self)).tolist()))
+
+    def __iter__(self) -> Iterator[Masks[Array]]:
+        return (self[row] for row in range(len(self)))
+
+    def __repr__(self) -> str:
+        height, width = self.orig_shape
+        return f"Masks({len(self)} of {width}×{height} pixels)"
+
+
+def _outline(parts: list[Polygon]) -> NDArray[np.float32]:
+    if not parts:
+        return np.zeros((0, 2), dtype=np.float32)
+    return bridge([part.outer for part in parts]).astype(np.float32)

@@ -1,0 +1,42 @@
+"""A result as a table, a row for each instance."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from condinst.inference.instances.libraries import optional
+
+if TYPE_CHECKING:
+    from condinst.inference.result import Result
+
+
+def columns(result: Result[Any]) -> dict[str, Any]:
+    """Arrays and lists of K values: x1, y1, x2, y2 in pixels, score, label, name, area in pixels."""
+    labels = result.boxes.cls.tolist()
+    return {
+        **dict(zip(("x1", "y1", "x2", "y2"), np.asarray(result.boxes.xyxy).T, strict=True)),
+        "score": np.asarray(result.boxes.conf),
+        "label": labels,
+        "name": [result.name_of(label) for label in labels],
+        "area": result.masks.areas,
+    }
+
+
+def data_frame(result: Result[Any]) -> Any:
+    """A pandas DataFrame of the columns."""
+    return optional("pandas", "to_df").DataFrame(columns(result))
+
+
+def csv_text(result: Result[Any]) -> str:
+    """A line of names, then a line for each instance: corners with 2 digits after the point, scores with 4."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    held = columns(result)
+    table.writerow(held)
+    for *corners, score, label, name, area in zip(*held.values(), strict=True):
+        table.writerow([*(f"{edge:.2f}" for edge in corners), f"{score:.4f}", label, name, area])
+    return text.getvalue()

@@ -1,0 +1,82 @@
+"""What a result shows of its picture: numbered pixels, crops, a picture for notebooks and screens."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageShow
+
+from condinst.errors import CondinstError, UsageError
+from condinst.ops.rle import decode, decode_region
+
+if TYPE_CHECKING:
+    from condinst.inference.result import Result
+
+NOTEBOOK_SIDE = 1024  # pixels, the longer side of a picture in a notebook
+LARGEST_16 = 65535
+
+
+def label_image(result: Result[Any]) -> NDArray[np.uint16 | np.uint32]:
+    """(height, width): 0, or the number of the instance that a pixel belongs to; see `Result.label_image`."""
+    kind: type[np.uint16] | type[np.uint32] = np.uint16 if len(result) <= LARGEST_16 else np.uint32
+    image = np.zeros(result.orig_shape, dtype=kind)
+    scores = np.asarray(result.boxes.conf)
+    for row in np.argsort(-scores, kind="stable")[::-1].tolist():  # the best last, over the others
+        bitmap, x, y = decode_region(result.masks.rle[row])
+        image[y : y + bitmap.shape[0], x : x + bitmap.shape[1]][bitmap] = row + 1
+    return image
+
+
+def crops(result: Result[Any], padding: int, alpha: bool) -> list[NDArray[np.uint8]]:
+    """The picture inside each box; see `Result.crops`."""
+    if padding < 0:
+        raise UsageError(f"crops: expected a padding of at least 0 pixels, got {padding}")
+    picture = result.orig_img
+    height, width = result.orig_shape
+    found = []
+    for (x1, y1, x2, y2), rle in zip(result.boxes.xyxy.tolist(), result.masks.rle, strict=True):
+        left, top = max(math.floor(x1) - padding, 0), max(math.floor(y1) - padding, 0)
+        right, bottom = min(math.ceil(x2) + padding, width), min(math.ceil(y2) + padding, height)
+        crop = picture[top:bottom, left:right]
+        if alpha:
+            mask = decode(rle)[top:bottom, left:right, None]
+            crop = np.concatenate((crop, mask * np.uint8(255)), axis=2)
+        found.append(np.ascontiguousarray(crop))
+    return found
+
+
+def show(result: Result[Any]) -> None:
+    """Open the picture in a window, or below the cell of a notebook; see `Result.show`."""
+    image = Image.fromarray(result.plot())
+    notebook = _notebook()
+    if notebook is not None:
+        notebook(image)
+    elif not ImageShow.show(image):
+        raise UsageError("show: this machine has no program that shows pictures; use save('overlay.png')")
+
+
+def notebook_png(result: Result[Any]) -> bytes | None:
+    """PNG of the picture with its instances; None where there is no picture, so that a notebook shows the text."""
+    try:
+        image = Image.fromarray(result.plot())
+    except CondinstError:
+        return None
+    image.thumbnail((NOTEBOOK_SIDE, NOTEBOOK_SIDE))
+    encoded = io.BytesIO()
+    image.save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+def _notebook() -> Any:
+    """The function that shows a picture in the notebook that runs this code; None outside of notebooks."""
+    try:
+        from IPython import get_ipython
+        from IPython.display import display
+    except ImportError:
+        return None
+    shell = get_ipython()
+    return display if shell is not None and hasattr(shell, "kernel") else None
