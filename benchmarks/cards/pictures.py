@@ -12,8 +12,9 @@ from PIL import Image
 
 from condinst.data.image import read_image
 from condinst.evaluation.analysis import Fit
-from condinst.evaluation.cases import Case, describe, draw_panels, enlarge, enlarge_masks, spread, words_of
+from condinst.evaluation.cases import Case, describe, draw_panels, enlarge, enlarge_masks, words_of
 from condinst.ops.drawing.draw import draw_instances
+from condinst.ops.drawing.palette import class_colours, spread_colours
 from condinst.ops.drawing.sheet import fit_within, join, to_jpeg, to_png
 
 SIDES = (520, 440, 360, 300)  # longer side of a panel in pixels: the largest that fits LARGEST_JPEG
@@ -62,9 +63,12 @@ def draw_cover(cases: Sequence[Case]) -> bytes:
     for case in cases:
         image, zoom = enlarge(case.path, 2 * COVER_HEIGHT)  # twice, for smooth outlines
         boxes = case.predicted.boxes.xyxy.numpy()
-        kinds = case.predicted.boxes.cls.tolist() if len(case.predicted.names) > 1 else spread(boxes)
+        labels = case.predicted.boxes.cls.tolist()
+        several = len(case.predicted.names) > 1
+        palette = class_colours(len(case.predicted.names))
+        colours = [palette[label] for label in labels] if several else spread_colours(boxes)
         masks = enlarge_masks(case.predicted.masks.rle, zoom)
-        drawn = draw_instances(image, masks, *words_of(case.predicted, zoom), kinds)
+        drawn = draw_instances(image, masks, *words_of(case.predicted, zoom), colours)
         width = round(COVER_HEIGHT * image.shape[1] / image.shape[0])
         panels += [fit_within(Image.fromarray(panel), width, COVER_HEIGHT) for panel in (image, drawn)]
     return to_png(join(panels))

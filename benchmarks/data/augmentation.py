@@ -21,6 +21,7 @@ from condinst.data.dataset import TrainingSet
 from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import Array8
 from condinst.ops.drawing.draw import draw_instances
+from condinst.ops.drawing.palette import class_colours
 from condinst.ops.packed_masks import unpack
 from condinst.ops.rle import Region, encode
 
@@ -58,7 +59,10 @@ def show(example: Example) -> Array8:
     truth = example.truth
     masks = unpack(truth.mask_pixels, truth.mask_places, torch.arange(len(truth.labels)), (height, width)).numpy()
     rles = [encode(Region(mask, 0, 0), height, width) for mask in masks]
-    drawn = draw_instances(example.image, rles, truth.boxes.numpy(), [""] * len(rles), truth.labels.tolist())
+    labels = truth.labels.tolist()
+    palette = class_colours(max(labels, default=0) + 1)
+    colours = [palette[label] for label in labels]
+    drawn = draw_instances(example.image, rles, truth.boxes.numpy(), [""] * len(rles), colours)
     frame = np.full((2 * SIDE + 3 * GAP, SIDE + 2 * GAP, 3), 255, dtype=np.uint8)
     frame[:height, :width] = example.image
     frame[SIDE + GAP : SIDE + GAP + height, :width] = drawn

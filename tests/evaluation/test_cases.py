@@ -17,7 +17,7 @@ from condinst.evaluation.cases import WRONG, describe, draw_panels, make_case, m
 from condinst.inference.instances.boxes import Boxes
 from condinst.inference.instances.masks import Masks
 from condinst.inference.result import Result
-from condinst.ops.drawing.draw import PALETTE
+from condinst.ops.drawing.palette import PALETTE
 from condinst.ops.rle import Region, encode
 
 DATA = Path(__file__).parent.parent / "data"

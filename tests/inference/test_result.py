@@ -205,15 +205,19 @@ def test_crops() -> None:
         whole.crops(padding=-1)
 
 
-@pytest.mark.parametrize("ending", ["png", "jpg", "JPEG"])
+@pytest.mark.parametrize("ending", ["png", "jpg", "JPEG", "webp"])
 def test_save(tmp_path: Path, ending: str) -> None:
     target = tmp_path / "new" / f"overlay.{ending}"
     assert result_of().save(target) == target
     assert [file.name for file in target.parent.iterdir()] == [target.name]
     with Image.open(target) as image:
-        assert image.size == (WIDTH, HEIGHT)
+        drawn = result_of().plot()
+        assert image.size == (drawn.shape[1], drawn.shape[0])
         if ending == "png":
-            assert np.array_equal(np.asarray(image), result_of().plot())
+            assert np.array_equal(np.asarray(image), drawn)
+    result_of().save(target, scale=1, legend=False)
+    with Image.open(target) as image:
+        assert image.size == (WIDTH, HEIGHT)
 
 
 def test_save_errors(tmp_path: Path) -> None:
@@ -242,4 +246,4 @@ def test_an_empty_result() -> None:
     assert nothing.masks.polygons == []
     assert nothing.to_coco() == []
     assert list(nothing) == []
-    assert np.array_equal(nothing.plot(), nothing.image)
+    assert np.array_equal(nothing.plot(scale=1), nothing.image)

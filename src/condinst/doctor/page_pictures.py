@@ -13,7 +13,7 @@ from condinst.data.sample import Array8, Box, Instance, Polygons, Sample
 from condinst.data.shapes import filled
 from condinst.errors import DataError
 from condinst.ops.contours import trace
-from condinst.ops.drawing.draw import PALETTE
+from condinst.ops.drawing.palette import PALETTE
 from condinst.ops.drawing.sheet import to_jpeg
 
 LONGEST = 400  # pixels of a picture on the page

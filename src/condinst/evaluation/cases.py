@@ -25,7 +25,8 @@ from condinst.evaluation.judge import NOTHING, Bools
 from condinst.inference.instances.boxes import Boxes
 from condinst.inference.instances.masks import Masks
 from condinst.inference.result import Result
-from condinst.ops.drawing.draw import PALETTE, draw_instances, spread_colours
+from condinst.ops.drawing.draw import draw_instances
+from condinst.ops.drawing.palette import PALETTE, spread_colours
 from condinst.ops.drawing.sheet import fit_within
 from condinst.ops.rle import Region, Rle, decode_region, encode
 
@@ -124,8 +125,8 @@ def draw_panels(case: Case, side: int) -> list[Image.Image]:
     truth = [kind if found >= 0 else WRONG for kind, found in zip(kinds, case.matched.found_by, strict=True)]
     predicted = [kinds[index] if index >= 0 else WRONG for index in case.matched.truth_of]
     drawn = [
-        draw_instances(image, enlarge_masks(shown.masks.rle, zoom), *words_of(shown, zoom), colours)
-        for shown, colours in ((case.truth, truth), (case.predicted, predicted))
+        draw_instances(image, enlarge_masks(shown.masks.rle, zoom), *words_of(shown, zoom), [PALETTE[k] for k in kinds])
+        for shown, kinds in ((case.truth, truth), (case.predicted, predicted))
     ]
     return [fit_within(Image.fromarray(panel), side, side) for panel in (image, *drawn)]
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, Unpack
 
 import numpy as np
 import torch
@@ -23,7 +23,8 @@ from condinst.inference.instances.boxes import Array, Boxes, Index
 from condinst.inference.instances.classes import choose_labels
 from condinst.inference.instances.masks import Masks
 from condinst.ops.contours import Polygon
-from condinst.ops.drawing.draw import draw_instances
+from condinst.ops.drawing.draw import draw_overlay
+from condinst.ops.drawing.style import ALPHA, OVERLAY_FORMATS, ColorBy, Style, StyleOptions
 
 SHOWN_CLASSES = 5  # in the text of a result
 
@@ -110,30 +111,47 @@ class Result(Generic[Array]):
         """The same instances, knowing where their picture came from and how long it took."""
         return replace(self, path=path, image=image, speed=speed)
 
-    def plot(self, image: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """The picture with its instances drawn in: (height, width, 3) uint8 RGB.
+    def plot(
+        self,
+        image: NDArray[np.uint8] | None = None,
+        *,
+        boxes: bool | None = None,
+        masks: bool = True,
+        labels: bool | None = None,
+        conf: bool = True,
+        color_by: ColorBy | None = None,
+        alpha: float = ALPHA,
+        line_width: int | None = None,
+        font_size: int | None = None,
+        scale: float | None = None,
+        legend: bool | None = None,
+    ) -> NDArray[np.uint8]:
+        """The picture with its instances drawn in: (rows, columns, 3) uint8 RGB.
 
-        `image` stands in for the result's own. Raises UsageError if there is none or its size is another.
+        Example: `result.plot(boxes=False, color_by="instance")`. `image`, (height, width, 3) uint8 RGB, replaces the
+        result's own picture. An option that is None is decided for each picture; `Style` gives the rules. Small
+        pictures are enlarged and a legend may lie below the picture: `scale=1, legend=False` keeps the original size.
+        Raises UsageError where there is no picture, its size is another, or an option is out of range.
         """
+        style = Style(boxes, masks, labels, conf, color_by, alpha, line_width, font_size, scale, legend)
         picture = self._picture() if image is None else image
         if picture.shape != (*self.orig_shape, 3):
             raise UsageError(f"plot: expected an image of {(*self.orig_shape, 3)}, got {picture.shape}")
-        labels = self.boxes.cls.tolist()
-        captions = [
-            f"{self.names.get(label, label)} {score:.2f}"
-            for label, score in zip(labels, self.boxes.conf.tolist(), strict=True)
-        ]
-        kinds = labels if len(self.names) > 1 else None
-        return draw_instances(picture, self.masks.rle, np.asarray(self.boxes.xyxy), captions, kinds)
+        classes, scores = self.boxes.cls.tolist(), self.boxes.conf.tolist()
+        return draw_overlay(picture, self.masks.rle, np.asarray(self.boxes.xyxy), classes, scores, self.names, style)
 
-    def save(self, path: str | Path) -> Path:
-        """Write `plot()` as PNG or JPEG by the ending, whole or not at all. Raises UsageError, CondinstError."""
+    def save(self, path: str | Path, **options: Unpack[StyleOptions]) -> Path:
+        """Write `plot(**options)` as PNG, JPEG or WebP, by the ending of `path`; returns the path.
+
+        Example: `result.save("overlay.webp", labels=False)`. The file is written whole or not at all. Raises UsageError
+        for another ending or a bad option, CondinstError where the file cannot be written.
+        """
         target = Path(path)
-        kind = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}.get(target.suffix.lower())
+        kind = OVERLAY_FORMATS.get(target.suffix.lower())
         if kind is None:
-            raise UsageError(f"{target}: the ending must be .png, .jpg or .jpeg")
+            raise UsageError(f"{target}: the ending must be {', '.join(OVERLAY_FORMATS)}")
         encoded = io.BytesIO()
-        Image.fromarray(self.plot()).save(encoded, kind, quality=92)
+        Image.fromarray(self.plot(**options)).save(encoded, kind, quality=92)
         try:
             replace_file(target, encoded.getvalue())
         except OSError as error:

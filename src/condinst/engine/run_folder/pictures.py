@@ -16,6 +16,7 @@ from condinst.evaluation.cases import describe, draw_panels, predict_case
 from condinst.evaluation.evaluate import Predicts
 from condinst.ops.drawing.chart import Bar, bars, below, scatter
 from condinst.ops.drawing.draw import draw_instances
+from condinst.ops.drawing.palette import class_colours, spread_colours
 from condinst.ops.drawing.sheet import fit_within, join, stack, to_jpeg
 from condinst.ops.rle import Region, encode
 from condinst.structures import Truth
@@ -73,7 +74,9 @@ def _draw_truth(image: Array8, truth: Truth, settings: ModelConfig) -> Array8:
         for label, has_mask in zip(labels, truth.has_mask.tolist(), strict=True)
     ]
     captioned = np.array([[bool(name)] for name in names]).reshape(-1, 1)  # boxes without size get no caption
-    return draw_instances(image, masks, boxes * captioned, names, labels if several else None)
+    palette = class_colours(len(settings.classes))
+    colours = [palette[label] for label in labels] if several else spread_colours(boxes)
+    return draw_instances(image, masks, boxes * captioned, names, colours)
 
 
 def _regions(truth: Truth, stride: int, height: int, width: int) -> list[Region]:

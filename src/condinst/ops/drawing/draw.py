@@ -1,36 +1,54 @@
-"""Instances drawn into a picture: a translucent fill, an outline, a box and a caption where there is room for them."""
+"""Instances drawn into a picture: a translucent fill and an outline each, boxes, captions, and a legend of classes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from condinst.ops.boundary import shrink
+from condinst.ops.drawing.captions import Place, fits, free_place, make_caption, write_caption
+from condinst.ops.drawing.legend import Entry, add_legend
+from condinst.ops.drawing.palette import Colour, class_colours, spread_colours
+from condinst.ops.drawing.style import BOXED, CAPTIONED, Style
 from condinst.ops.rle import Region, Rle, areas, decode_region
 
 Picture = NDArray[np.uint8]
-Colour = tuple[int, int, int]
 
-# Far apart in hue or lightness, none grey, so that they stand out from photographs as well as from stained tissue.
-PALETTE: tuple[Colour, ...] = (
-    (255, 56, 86),
-    (0, 176, 255),
-    (255, 196, 0),
-    (0, 200, 120),
-    (190, 80, 255),
-    (255, 122, 0),
-    (0, 224, 224),
-    (255, 100, 200),
-    (150, 220, 0),
-    (70, 100, 255),
-    (214, 150, 110),
-    (170, 255, 190),
-)
-FILL = 0.42  # how much of the colour covers the picture
-CROWDED = 60  # instances from which on captions and boxes would hide the picture
+
+def draw_overlay(
+    image: Picture,
+    masks: Sequence[Rle],
+    boxes: NDArray[np.float32],
+    labels: Sequence[int],
+    scores: Sequence[float],
+    names: Mapping[int, str],
+    style: Style | None = None,
+) -> Picture:
+    """`image` (H, W, 3) uint8 RGB with K instances drawn in, best first in all sequences, as `style` says.
+
+    boxes: (K, 4) xyxy pixels of `image`. The drawn picture is `style.scale` times as large; a legend makes it taller.
+    """
+    style = style or Style()
+    scale = style.scale_for(*image.shape[:2])
+    by_class = len(names) > 1 if style.color_by is None else style.color_by == "class"
+    palette = class_colours(max([*names, *labels], default=0) + 1)
+    colours = [palette[label] for label in labels] if by_class else spread_colours(boxes)
+    written = [names.get(label, str(label)) for label in labels]
+    captions = [_caption(name, score, style) for name, score in zip(written, scores, strict=True)]
+    picture, shown = _draw(_resize(image, scale), masks, boxes * scale, captions, colours, style, scale)
+    counts = Counter(labels)
+    explained = {label for label, caption in zip(labels, shown, strict=True) if caption and style.labels is not False}
+    if not counts or not (counts.keys() - explained if style.legend is None else style.legend):
+        return picture
+    entries = [
+        Entry(names.get(label, str(label)), count, palette[label] if by_class else None)
+        for label, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
+    return add_legend(picture, entries, style.font_size_for(*picture.shape[:2]))
 
 
 def draw_instances(
@@ -38,87 +56,118 @@ def draw_instances(
     masks: Sequence[Rle],
     boxes: NDArray[np.float32],
     captions: Sequence[str],
-    kinds: Sequence[int] | None,
+    colours: Sequence[Colour],
 ) -> Picture:
-    """A copy of `image` (H, W, 3) uint8 RGB with K instances drawn in, best first in all sequences.
+    """A copy of `image` (H, W, 3) uint8 RGB with K instances drawn in, best first in all sequences, without a legend.
 
-    boxes: (K, 4) xyxy pixels. kinds: what decides the colour (a class each), or None for a colour per instance,
-    chosen so that neighbours differ. Captions and boxes are left out where instances are small or many.
+    boxes: (K, 4) xyxy pixels; an instance whose box has no size gets neither box nor caption.
     """
-    height, width = image.shape[:2]
-    thickness = max(1, round(min(height, width) / 320))
-    colours = [PALETTE[kind % len(PALETTE)] for kind in kinds] if kinds is not None else spread_colours(boxes)
+    return _draw(image, masks, boxes, captions, colours, Style(), 1)[0]
+
+
+def _caption(name: str, score: float, style: Style) -> str:
+    parts = [name] * (style.labels is not False) + [f"{score:.2f}"] * style.conf
+    return " ".join(parts)
+
+
+def _draw(
+    image: Picture,
+    masks: Sequence[Rle],
+    boxes: NDArray[np.float32],
+    captions: Sequence[str],
+    colours: Sequence[Colour],
+    style: Style,
+    scale: float,
+) -> tuple[Picture, list[bool]]:
+    """The drawn picture, and which instances have a caption. `masks` are still to be enlarged by `scale`."""
     picture = image.copy()
-    for row in np.argsort(-areas(masks), kind="stable"):  # large ones first, so that they do not cover small ones
-        _draw_mask(picture, decode_region(masks[row]), colours[row], thickness)
-    if len(masks) >= CROWDED:
-        return picture
-    return _draw_captions(picture, boxes, captions, colours, thickness)
+    line_width = style.line_width_for(*image.shape[:2])
+    for row in np.argsort(-areas(masks), kind="stable") if style.masks else []:  # large ones lie below small ones
+        region = _scaled(decode_region(masks[row]), scale, image.shape[:2])
+        _draw_mask(picture, region, colours[row], line_width, style.alpha)
+    canvas = Image.fromarray(picture)
+    draw = ImageDraw.Draw(canvas)
+    _draw_boxes(draw, boxes, colours, style.boxes, line_width)
+    wanted = len(boxes) <= CAPTIONED if style.labels is None else style.labels or style.conf
+    if not wanted or not any(captions):
+        return np.array(canvas), [False] * len(boxes)
+    font_size = style.font_size_for(*image.shape[:2])
+    shown = _draw_captions(draw, canvas.size, boxes, captions, colours, font_size, everywhere=bool(style.labels))
+    return np.array(canvas), shown
 
 
-def spread_colours(boxes: NDArray[np.float32]) -> list[Colour]:
-    """A colour for each box (K, 4) that none of the boxes around it has, while the palette lasts."""
-    count = len(boxes)
-    chosen = np.zeros(count, dtype=np.int64)
-    reach = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) / 2
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    used = np.zeros(len(PALETTE))
-    for row in range(count):
-        gap = np.abs(centres[:row] - centres[row]).max(axis=1, initial=0) - reach[:row] - reach[row]
-        near = np.bincount(chosen[:row][gap < 0.5 * reach[row]], minlength=len(PALETTE))
-        chosen[row] = np.lexsort((np.arange(len(PALETTE)), used, near))[0]
-        used[chosen[row]] += 1
-    return [PALETTE[index] for index in chosen]
-
-
-def _draw_mask(picture: Picture, region: Region, colour: Colour, thickness: int) -> None:
-    """Blend the colour into the mask's pixels and make those along its edge solid; changes `picture`."""
+def _draw_mask(picture: Picture, region: Region, colour: Colour, line_width: int, alpha: float) -> None:
+    """Blend the colour into the mask's pixels and make the pixels along its edge solid; changes `picture`."""
     bitmap, x, y = region
     if not bitmap.size:
         return
     area = picture[y : y + bitmap.shape[0], x : x + bitmap.shape[1]]
     tint = np.array(colour)
-    thickness = max(1, min(thickness, min(bitmap.shape) // 20))  # an outline must not fill what is thin
-    area[bitmap] = np.rint(area[bitmap] * (1 - FILL) + tint * FILL)
-    area[bitmap & ~shrink(bitmap, thickness)] = tint
+    line_width = max(1, min(line_width, min(bitmap.shape) // 20))  # an outline must not fill what is thin
+    area[bitmap] = np.rint(area[bitmap] * (1 - alpha) + tint * alpha)
+    area[bitmap & ~shrink(bitmap, line_width)] = tint
+
+
+def _draw_boxes(
+    draw: ImageDraw.ImageDraw,
+    boxes: NDArray[np.float32],
+    colours: Sequence[Colour],
+    wanted: bool | None,
+    line_width: int,
+) -> None:
+    """Draw all boxes or none: by default all, where they are few and each is large beside its own line."""
+    sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf)
+    sides = sides[sides > 0]
+    if wanted is None:
+        wanted = len(boxes) <= BOXED and bool((sides >= 16 * line_width).all())
+    for box, colour in zip(boxes.tolist(), colours, strict=True):
+        if wanted and box[2] > box[0] and box[3] > box[1]:
+            draw.rectangle((box[0], box[1], box[2] - 1, box[3] - 1), outline=colour, width=max(1, line_width // 2))
 
 
 def _draw_captions(
-    picture: Picture, boxes: NDArray[np.float32], captions: Sequence[str], colours: Sequence[Colour], thickness: int
-) -> Picture:
-    """Boxes with their captions, best first; a caption that finds no free place, or a small box, is left out."""
-    canvas = Image.fromarray(picture)
-    draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(size=max(11, round(min(canvas.size) / 42)))
-    taken: list[tuple[float, float, float, float]] = []
-    for box, caption, colour in zip(boxes.tolist(), captions, colours, strict=True):
-        left, top, right, bottom = draw.textbbox((0, 0), caption, font=font)
-        pad = max(2, round((bottom - top) / 3))
-        size = (right - left + 2 * pad, bottom - top + 2 * pad)
-        if min(box[2] - box[0], box[3] - box[1]) < 2 * size[1] or box[2] - box[0] < 0.7 * size[0]:
-            continue
-        draw.rectangle(box, outline=colour, width=max(1, thickness // 2))
-        place = _free_place(box, size, canvas.size, taken)
-        if place is None:
-            continue
-        taken.append((*place, place[0] + size[0], place[1] + size[1]))
-        draw.rounded_rectangle(taken[-1], radius=pad, fill=colour)
-        ink = (0, 0, 0) if np.dot(colour, (0.299, 0.587, 0.114)) > 125 else (255, 255, 255)
-        draw.text((place[0] + pad - left, place[1] + pad - top), caption, fill=ink, font=font)
-    return np.array(canvas)
-
-
-def _free_place(
-    box: Sequence[float],
-    size: tuple[float, float],
+    draw: ImageDraw.ImageDraw,
     canvas: tuple[int, int],
-    taken: Sequence[tuple[float, float, float, float]],
-) -> tuple[float, float] | None:
-    """Top-left for a caption of `size` above, inside or below the box, in the picture and over no other; or None."""
-    for x, y in ((box[0], box[1] - size[1]), (box[0], box[1]), (box[2] - size[0], box[3] - size[1]), (box[0], box[3])):
-        x = min(max(x, 0), canvas[0] - size[0])
-        if x < 0 or y < 0 or y + size[1] > canvas[1]:
-            continue
-        if all(x >= b[2] or x + size[0] <= b[0] or y >= b[3] or y + size[1] <= b[1] for b in taken):
-            return x, y
-    return None
+    boxes: NDArray[np.float32],
+    texts: Sequence[str],
+    colours: Sequence[Colour],
+    font_size: int,
+    everywhere: bool,
+) -> list[bool]:
+    """Write the captions, best first, where they fit; returns which were written. everywhere: small instances, too."""
+    taken: list[Place] = []
+    shown = []
+    for box, text, colour in zip(boxes.tolist(), texts, colours, strict=True):
+        caption = make_caption(draw, text, font_size) if text and box[2] > box[0] and box[3] > box[1] else None
+        place = None
+        if caption is not None and (everywhere or fits(box, caption)):
+            place = free_place(box, caption, canvas, taken)
+        if caption is not None and place is not None:
+            taken.append(place)
+            write_caption(draw, caption, place, colour)
+        shown.append(place is not None)
+    return shown
+
+
+def _resize(image: Picture, scale: float) -> Picture:
+    if scale == 1:
+        return image
+    height, width = _scaled_size(image.shape[:2], scale)
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _scaled_size(size: Sequence[int], scale: float) -> tuple[int, int]:
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _scaled(region: Region, scale: float, canvas: Sequence[int]) -> Region:
+    """The region in a picture `scale` times as large: each pixel is that of the original under its centre."""
+    bitmap, x, y = region
+    if scale == 1 or not bitmap.size:
+        return region
+    top, left = int(np.ceil(y * scale - 0.5)), int(np.ceil(x * scale - 0.5))
+    bottom = min(int(np.ceil((y + bitmap.shape[0]) * scale - 0.5)), canvas[0])
+    right = min(int(np.ceil((x + bitmap.shape[1]) * scale - 0.5)), canvas[1])
+    rows = np.floor((np.arange(top, bottom) + 0.5) / scale).astype(np.int64) - y
+    columns = np.floor((np.arange(left, right) + 0.5) / scale).astype(np.int64) - x
+    return Region(bitmap[rows.clip(0, bitmap.shape[0] - 1)][:, columns.clip(0, bitmap.shape[1] - 1)], left, top)

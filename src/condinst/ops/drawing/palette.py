@@ -1,0 +1,87 @@
+"""Colours for classes and instances: far apart from each other and none of them grey."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from condinst.ops.colours import rgb_to_lab
+
+Colour = tuple[int, int, int]
+
+# Far apart in hue or lightness, none grey, so that they stand out from photographs as well as from stained tissue.
+PALETTE: tuple[Colour, ...] = (
+    (255, 56, 86),
+    (0, 176, 255),
+    (255, 196, 0),
+    (0, 200, 120),
+    (190, 80, 255),
+    (255, 122, 0),
+    (0, 224, 224),
+    (255, 100, 200),
+    (150, 220, 0),
+    (70, 100, 255),
+    (214, 150, 110),
+    (170, 255, 190),
+)
+LEVELS = range(0, 256, 17)  # of red, green and blue among which further colours are searched
+LIGHTNESS = (28.0, 94.0)  # of CIE L*, as black and white outlines vanish in many pictures
+CHROMA = 24.0  # of CIE a* and b*: less looks grey
+LARGEST = 256  # colours; the colour of a later class is that of an earlier one
+
+
+@lru_cache(maxsize=8)
+def class_colours(count: int) -> tuple[Colour, ...]:
+    """`count` colours, the first twelve of them PALETTE; each further one is the farthest from all before it in CIELAB.
+
+    The colour of a class does not depend on how many classes follow it. Colours repeat after 256.
+    """
+    chosen = list(PALETTE)
+    if count > len(chosen):
+        candidates, places = _candidates()
+        known = _lab(np.array(chosen))
+        nearest = np.min([((places - one) ** 2).sum(1) for one in known], axis=0)
+        for _ in range(len(chosen), min(count, LARGEST)):
+            best = int(nearest.argmax())
+            red, green, blue = candidates[best].tolist()
+            chosen.append((red, green, blue))
+            nearest = np.minimum(nearest, ((places - places[best]) ** 2).sum(1))
+    return tuple(chosen[number % len(chosen)] for number in range(count))
+
+
+def spread_colours(boxes: NDArray[np.float32]) -> list[Colour]:
+    """A colour for each box (K, 4) xyxy that none of the boxes around it has, as far as PALETTE lasts."""
+    count = len(boxes)
+    chosen = np.zeros(count, dtype=np.int64)
+    reach = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) / 2
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    used = np.zeros(len(PALETTE))
+    for row in range(count):
+        gap = np.abs(centres[:row] - centres[row]).max(axis=1, initial=0) - reach[:row] - reach[row]
+        near = np.bincount(chosen[:row][gap < 0.5 * reach[row]], minlength=len(PALETTE))
+        chosen[row] = np.lexsort((np.arange(len(PALETTE)), used, near))[0]
+        used[chosen[row]] += 1
+    return [PALETTE[index] for index in chosen]
+
+
+def ink_on(colour: Colour) -> Colour:
+    """Black or white, whichever reads better on `colour`."""
+    return (0, 0, 0) if np.dot(colour, (0.299, 0.587, 0.114)) > 125 else (255, 255, 255)
+
+
+def _candidates() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Colours to choose from, (P, 3) RGB and (P, 3) Lab."""
+    colours = np.stack(np.meshgrid(LEVELS, LEVELS, LEVELS, indexing="ij"), axis=-1).reshape(-1, 3)
+    places = _lab(colours)
+    lightness, chroma = places[:, 0], np.hypot(places[:, 1], places[:, 2])
+    fit = (lightness >= LIGHTNESS[0]) & (lightness <= LIGHTNESS[1]) & (chroma >= CHROMA)
+    return colours[fit], places[fit]
+
+
+def _lab(colours: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(P, 3) RGB of 0–255 → (P, 3) CIE L*a*b*."""
+    lab: NDArray[np.float64] = rgb_to_lab(torch.from_numpy(colours).double().T[None, :, None])[0, :, 0].T.numpy()
+    return lab
