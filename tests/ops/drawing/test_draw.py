@@ -124,15 +124,8 @@ def test_small_pictures_are_enlarged_pixel_by_pixel(size: tuple[int, int], scale
     mask = np.zeros(size, dtype=bool)
     mask[5:9, 3:20] = mask[12, 30] = True
     rle = encode(Region(mask, 0, 0), *size)
-    picture = draw_overlay(
-        image,
-        [rle],
-        np.array([[3, 5, 31, 13]], np.float32),
-        [0],
-        [0.5],
-        {0: "a"},
-        Style(boxes=False, labels=False, conf=False, legend=False),
-    )
+    box, bare = np.array([[3, 5, 31, 13]], dtype=np.float32), Style(False, True, False, False, legend=False)
+    picture = draw_overlay(image, [rle], box, [0], [0.5], {0: "a"}, bare)
     assert picture.shape == (size[0] * scale, size[1] * scale, 3)
     assert max(picture.shape) >= READABLE // 2
     assert np.array_equal((picture != 100).any(axis=2), mask.repeat(scale, 0).repeat(scale, 1))
