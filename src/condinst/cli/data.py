@@ -23,15 +23,6 @@ class FormatOption(StrEnum):
     labelme = "labelme"
 
 
-class SplitOption(StrEnum):
-    """Which part of the data set."""
-
-    train = "train"
-    val = "val"
-    test = "test"
-    all = "all"
-
-
 class Pictures(StrEnum):
     """How the pictures get into the new folder."""
 
@@ -51,7 +42,9 @@ def convert(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New or empty folder to write.")],
     format: Annotated[FormatOption, typer.Option(help="What to write: COCO JSON, YOLO segmentation or labelme.")],
-    split: Annotated[SplitOption, typer.Option(help="Part of the data set to take.")] = SplitOption.all,
+    split: Annotated[
+        str, typer.Option(metavar="train|val|test|NAME|all", help="Subset of the data set to take.")
+    ] = "all",
     images: Annotated[
         Path | None, typer.Option(help="Folder of the images; default: where the format puts them.")
     ] = None,
@@ -61,9 +54,9 @@ def convert(
 ) -> None:
     """Write annotated images in another format. No instance is lost; what a format cannot hold is counted and told."""
     from condinst.data.formats.convert import convert_data
-    from condinst.data.formats.splits import SPLITS
+    from condinst.data.formats.splits import WHOLE
 
-    wanted = next((each for each in SPLITS if each == split.value), None)
+    wanted = None if split == WHOLE else split
     done = convert_data(source, out, format.value, wanted, images, pictures is Pictures.link)
     for note in done.notes:
         say(f"note: {note}", err=True)

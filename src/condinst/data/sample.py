@@ -80,7 +80,7 @@ class Sample:
 class AnnotatedData:
     """A data set. Label i stands for category_ids[i], named classes[i]. `notes`: what reading left out, in words.
 
-    source: the file or folder it was read from, for messages.
+    source: the file or folder it was read from, for messages. files: the annotation files that were read.
     """
 
     samples: tuple[Sample, ...]
@@ -88,6 +88,7 @@ class AnnotatedData:
     classes: tuple[str, ...]
     notes: tuple[str, ...]
     source: Path
+    files: frozenset[Path] = frozenset()
 
 
 def skip_empty(data: AnnotatedData) -> AnnotatedData:

@@ -152,10 +152,10 @@ def test_a_projects_subsets_are_splits(tmp_path: Path) -> None:
     make(tmp_path, "", images).joinpath("images", "Validation").mkdir()
     for place in ("1.png", "Validation/2.png", "3.png"):
         shutil.copy(tmp_path / "images" / "a.png", tmp_path / "images" / place)
-    assert list_splits(tmp_path) == ("train", "val")
+    assert list_splits(tmp_path) == ("train", "val", "default", "odd")  # the first picture names no subset
     train: AnnotatedData = open_data(tmp_path)
     assert [sample.path.name for sample in train.samples] == ["1.png", "3.png"]
-    assert train.notes == (f"{tmp_path / 'annotations.xml'}: left out 2 pictures of no known subset",)
+    assert [sample.path.name for sample in open_data(tmp_path, "default").samples] == ["a.png"]
     assert open_data(tmp_path, "val").samples[0].path.parent.name == "Validation"
 
 

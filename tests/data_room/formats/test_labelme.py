@@ -136,7 +136,6 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
         f"{folder}: left out {what}"
         for what in (
             "2 objects whose box or mask has no area",
-            "1 pictures without a JSON file",
             "1 shapes of the type line, which have no area",
             "2 shapes of the type point, which have no area",
         )

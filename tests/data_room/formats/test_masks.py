@@ -218,7 +218,7 @@ def jpeg(folder: Path) -> None:
 
 
 def text(folder: Path) -> None:
-    (folder / "a" / "masks" / "Thumbs.db").write_text("x")
+    (folder / "a" / "masks" / "notes.txt").write_text("x")
 
 
 def cut(folder: Path) -> None:
@@ -248,7 +248,7 @@ def bare(folder: Path) -> None:
 
 BAD_MASKS = [
     (jpeg, "1.jpg: not a picture that keeps every pixel's value; save it again as PNG or TIFF"),
-    (text, "Thumbs.db: not a picture that keeps every pixel's value"),
+    (text, "notes.txt: not a picture that keeps every pixel's value"),
     (cut, "1.png: damaged image"),
     (small, "1.png: has 12×16 pixels, its picture 16×12 (upright)"),
     (large, "1.png: 1000×1000 = 1,000,000 pixels is over the limit of 192"),

@@ -114,12 +114,13 @@ def test_cvats_capital_letters_and_roboflows_valid(tmp_path: Path) -> None:
 
 
 def test_a_coco_file_of_any_name_is_the_last_resort(tmp_path: Path, told: Told) -> None:
-    """Other formats come first, other JSON does not count, and of two the user has to name one."""
+    """Other formats come first, and other JSON does not count. Two are subsets, of which none is called train."""
     place(tmp_path, "some.json", "images")
     (tmp_path / "settings.json").write_text('{"images": 5}')
     assert opened(tmp_path)[:2] == (tmp_path / "some.json", tmp_path / "images")
     shutil.copy(tmp_path / "some.json", tmp_path / "more.json")
-    assert "holds more.json, some.json; name one of these files" in told(open_data, tmp_path)
+    assert list_splits(tmp_path) == ("more", "some")
+    assert "has more, some but no train split; name the file or folder to use" in told(open_data, tmp_path)
     place(tmp_path, "train.json", "images")
     assert opened(tmp_path)[0] == tmp_path / "train.json"
 

@@ -11,7 +11,6 @@ from condinst.data.formats.coco.write import write_coco
 from condinst.data.formats.labelme.write import write_labelme
 from condinst.data.formats.new_folder import new_folder
 from condinst.data.formats.open import list_splits, open_data
-from condinst.data.formats.splits import Split
 from condinst.data.formats.yolo.write import write_yolo
 from condinst.data.sample import AnnotatedData
 from condinst.errors import UsageError
@@ -37,7 +36,7 @@ class Converted(NamedTuple):
 
 
 def convert_data(
-    source: Path, out: Path, target: Target, split: Split | None = None, images: Path | None = None, link: bool = False
+    source: Path, out: Path, target: Target, split: str | None = None, images: Path | None = None, link: bool = False
 ) -> Converted:
     """Write the data set at `source`, or one `split` of it, into the new folder `out`.
 
@@ -48,7 +47,7 @@ def convert_data(
     splits = list_splits(source)
     if split and not splits:
         raise UsageError(f"{source}: is not split into train and val; leave --split out")
-    chosen: tuple[Split, ...] = (split,) if split else splits
+    chosen: tuple[str, ...] = (split,) if split else splits
     parts: dict[str, AnnotatedData] = {each: open_data(source, each, images) for each in chosen}
     parts = parts or {"all": open_data(source, images=images)}
     told: Counter[str] = Counter()

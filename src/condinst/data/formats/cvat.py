@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
+from xml.parsers import expat
 
 import numpy as np
 from defusedxml import DefusedXmlException
@@ -15,7 +17,8 @@ from defusedxml.ElementTree import iterparse
 from condinst.data.findings import RecordError, Report
 from condinst.data.formats.gather import Drawn, Gathering, check_name, measure
 from condinst.data.formats.records import CORRECT, LARGEST_COORDINATE, printable
-from condinst.data.formats.splits import SPLITS, Parts, Split, split_named
+from condinst.data.formats.splits import WHOLE, Part, Parts, name_subsets, split_named
+from condinst.data.listing import AnyCase, files_in
 from condinst.data.sample import AnnotatedData, Box, Polygons
 from condinst.data.shapes import Shape, ellipse, filled, join, polygon, run_lengths
 from condinst.errors import DataError
@@ -26,18 +29,21 @@ WITHOUT_AREA = ("polyline", "points", "cuboid", "skeleton", "tag")
 
 def find(data: Path) -> Parts:
     """What can be read at `data`, an XML file or a folder with one, beside its pictures or their folder images/."""
-    files = sorted(data.glob("*.xml")) if data.is_dir() else [data] * (data.suffix.lower() == ".xml")
-    files = [file for file in files if _is_cvat(file)]
+    files = files_in(data, ".xml") if data.is_dir() else [data] * (data.suffix.lower() == ".xml")
+    files = [file for file in files if is_cvat(file)]
     if len(files) > 1:
         raise DataError(f"{data}: holds {', '.join(file.name for file in files)}; name one of these files instead")
     if not files:
         return {}
-    subsets = {match.decode("utf-8", "replace") for match in _subsets(files[0])}
-    splits = [split for split in SPLITS if split in {split_named(subset) for subset in subsets}]
-    return {split: partial(_read, files[0], split) for split in splits} or {"all": partial(_read, files[0], None)}
+    (file,) = files
+    present = {subset for subset, _ in _listed(file)}
+    subsets: dict[str, str | None] = {**name_subsets(present)} if any(map(split_named, present)) else {WHOLE: None}
+    return {
+        name: Part(partial(_read, file, subset), partial(_claims, file, subset)) for name, subset in subsets.items()
+    }
 
 
-def _is_cvat(file: Path) -> bool:
+def is_cvat(file: Path) -> bool:
     try:
         with file.open("rb") as stream:
             return re.search(rb"<annotations[\s>]", stream.read(HEAD)) is not None
@@ -45,14 +51,33 @@ def _is_cvat(file: Path) -> bool:
         return False
 
 
-def _subsets(file: Path) -> set[bytes]:
-    """The subsets that pictures name, as a project's export has them."""
-    with file.open("rb") as stream:
-        return {match[1] for line in stream for match in re.finditer(rb'<image\s[^>]*?\ssubset="([^"]*)"', line)}
+def _listed(file: Path) -> list[tuple[str, str]]:
+    """(subset, name) of each picture, as far as the file is valid XML without a document type; `_read` tells what is
+    wrong with it. A project's export names subsets."""
+    found: list[tuple[str, str]] = []
+
+    def start(tag: str, values: dict[str, str]) -> None:
+        if tag == "image":
+            found.append((values.get("subset", ""), values.get("name", "")))
+
+    def refuse(*_: object) -> None:
+        raise ValueError("a document type")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.StartDoctypeDeclHandler = start, refuse
+    with suppress(expat.ExpatError, ValueError, LookupError, OSError), file.open("rb") as stream:
+        parser.ParseFile(stream)
+    return found
 
 
-def _read(file: Path, split: Split | None, images: Path | None, report: Report) -> AnnotatedData:
-    gathering = Gathering(file, report)
+def _claims(file: Path, subset: str | None, images: Path | None) -> list[Path]:
+    names = AnyCase()
+    pictures = (_picture(name, of, file, images, names) for of, name in _listed(file) if subset in (None, of))
+    return [file, *pictures]
+
+
+def _read(file: Path, subset: str | None, images: Path | None, report: Report) -> AnnotatedData:
+    gathering = Gathering(file, report, files={file})
     classes: list[str] = []
     numbers = 0
     for element in _elements(file):
@@ -62,9 +87,7 @@ def _read(file: Path, split: Split | None, images: Path | None, report: Report) 
             raise DataError(f"{file}: CVAT for video; export the task as 'CVAT for images 1.1'")
         elif element.tag == "image":
             numbers += 1
-            if split is not None and split_named(element.get("subset", "")) != split:
-                if split_named(element.get("subset", "")) is None:
-                    gathering.left_out["pictures of no known subset"] += 1
+            if subset is not None and element.get("subset", "") != subset:
                 continue
             name = element.get("name", "")
             with gathering.record(file, name or numbers, f"image {name or numbers}"):
@@ -98,7 +121,7 @@ def _read_image(element: Element, file: Path, images: Path | None, classes: list
     name = printable(element.get("name") or "", "'name' of an <image>", "rename the picture")
     if not name:
         raise RecordError("bad-record", "an <image> has no 'name'", "export the task again")
-    path = _picture(name, element.get("subset", ""), file, images)
+    path = _picture(name, element.get("subset", ""), file, images, gathering.names)
     stated = (int(_number(element, "height")), int(_number(element, "width")))
     height, width = measure(path, stated)
     groups: dict[tuple[str, str], list[Shape | Box | None]] = {}
@@ -117,10 +140,11 @@ def _read_image(element: Element, file: Path, images: Path | None, classes: list
     gathering.add(file, path, (height, width), objects)
 
 
-def _picture(name: str, subset: str, file: Path, images: Path | None) -> Path:
+def _picture(name: str, subset: str, file: Path, images: Path | None, names: AnyCase) -> Path:
     """Where an export keeps it: images/, images/SUBSET/ or beside the file; that of images/ where it is nowhere."""
     folders = [images] if images else [file.parent / "images" / subset, file.parent / "images", file.parent]
-    found = next((folder / name for folder in folders if (folder / name).is_file()), None)
+    places = (names.find(folder / name) for folder in folders)
+    found = next((place for place in places if place is not None and place.is_file()), None)
     return found or folders[0] / name
 
 

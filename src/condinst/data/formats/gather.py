@@ -11,6 +11,7 @@ from pathlib import Path
 from condinst.data.findings import Finding, RecordError, Report
 from condinst.data.formats.records import printable
 from condinst.data.image import SIDEWAYS, SUFFIXES, read_orientation, read_size
+from condinst.data.listing import AnyCase, entries, list_tree
 from condinst.data.sample import AnnotatedData, Box, Instance, Sample
 from condinst.data.shapes import Shape
 from condinst.errors import DataError
@@ -38,13 +39,16 @@ class Picture:
 
 @dataclass
 class Gathering:
-    """What reading has brought so far. left_out: how many of which sort of thing."""
+    """What reading has brought so far. left_out: how many of which sort of thing. files: annotation files that were
+    read. names: finds files whose names differ in the case of letters."""
 
     source: Path
     report: Report
     pictures: list[Picture] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    files: set[Path] = field(default_factory=set)
+    names: AnyCase = field(default_factory=AnyCase)
 
     @contextmanager
     def record(self, file: Path, id: int | str | None = None, where: str = "") -> Iterator[None]:
@@ -98,7 +102,8 @@ class Gathering:
             samples.append(Sample(picture.path, image_id, picture.width, picture.height, tuple(instances)))
         left_out = [f"{self.source}: left out {count} {what}" for what, count in sorted(self.left_out.items())]
         category_ids = tuple(range(first_id, first_id + len(classes)))
-        return AnnotatedData(tuple(samples), category_ids, tuple(classes), (*self.notes, *left_out), self.source)
+        notes, files = (*self.notes, *left_out), frozenset(self.files)
+        return AnnotatedData(tuple(samples), category_ids, tuple(classes), notes, self.source, files)
 
 
 def _inside(drawn: Drawn, height: int, width: int) -> Drawn:
@@ -113,10 +118,10 @@ def _inside(drawn: Drawn, height: int, width: int) -> Drawn:
 def list_pictures(folder: Path, deep: bool = False) -> list[Path]:
     """The pictures in `folder`, by name; deep: those of its folders, too. Raises DataError if it cannot be read."""
     try:
-        found = sorted(folder.rglob("*") if deep else folder.iterdir())
+        found = list_tree(folder).files if deep else [path for path in entries(folder) if path.is_file()]
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
-    return [path for path in found if path.suffix.lower() in SUFFIXES and path.is_file() and path.name[0] != "."]
+    return [path for path in found if path.suffix.lower() in SUFFIXES]
 
 
 def measure(path: Path, stated: tuple[int, int] | None = None) -> tuple[int, int]:

@@ -12,8 +12,9 @@ from condinst.data.formats import cvat, voc
 from condinst.data.formats.coco import folders as coco
 from condinst.data.formats.labelme import read as labelme
 from condinst.data.formats.masks import label_images, mask_folder
-from condinst.data.formats.splits import SPLITS, Parts, Split, split_named
+from condinst.data.formats.splits import WHOLE, Part, Parts, name_subsets, split_named
 from condinst.data.formats.yolo import read as yolo
+from condinst.data.listing import subfolders
 from condinst.data.sample import AnnotatedData
 from condinst.errors import DataError, some
 
@@ -39,25 +40,25 @@ FORMATS = (
 )
 
 
-def open_data(data: Path, split: Split = "train", images: Path | None = None, report: Report = refuse) -> AnnotatedData:
+def open_data(data: Path, split: str = "train", images: Path | None = None, report: Report = refuse) -> AnnotatedData:
     """Read the annotations of `split` at `data`, a file or folder in any of FORMATS; all of it where it is not split.
 
     images: folder of the pictures, where they lie elsewhere. Raises DataError for what is no data set, or two, for a
     split that is missing, and whatever `report` raises about the records.
     """
     parts = find_parts(data)
-    reader = parts.get("all") or parts.get(split)
-    if reader is None:
-        present = ", ".join(parts)
+    part = parts[WHOLE] if set(parts) == {WHOLE} else parts.get(split)
+    if part is None:
+        present = some(list(parts))
         raise DataError(f"{data}: has {present} but no {split} split; name the file or folder to use instead")
     with _told(data):
-        return reader(images, report)
+        return part.read(images, report)
 
 
-def list_splits(data: Path) -> tuple[Split, ...]:
-    """The splits that the data set at `data` tells apart, train first; none where it is to be used as a whole."""
-    parts = find_parts(data)
-    return tuple(split for split in SPLITS if split in parts)
+def list_splits(data: Path) -> tuple[str, ...]:
+    """The subsets that the data set at `data` tells apart: train, val, test, then those of other names; none where it
+    is to be used as a whole."""
+    return tuple(name for name in find_parts(data) if name != WHOLE)
 
 
 def find_parts(data: Path) -> Parts:
@@ -93,23 +94,32 @@ def _told(data: Path) -> Iterator[None]:
 
 
 def _find_below(data: Path) -> dict[str, Parts]:
-    """What the folders train/ and val/ (or valid/) hold that are whole data sets themselves, by format."""
-    found: dict[str, Parts] = {}
-    for folder in sorted(path for path in data.iterdir() if path.is_dir()):
-        split = split_named(folder.name)
-        if split is None:
-            continue
-        whole = {format.name: reader for format in FORMATS if (reader := format.find(folder).get("all"))}
-        if not whole:
-            whole = {name: parts["all"] for name, parts in _find_lone(folder).items() if "all" in parts}
-        for name, reader in whole.items():
-            found.setdefault(f"{name} in train/ and val/", {})[split] = reader
-    return found
+    """What the folders train/ and val/ (or valid/) hold that are whole data sets themselves, by format, and further
+    subsets beside them of the same format."""
+    folders = subfolders(data)
+    if not any(split_named(folder.name) for folder in folders):
+        return {}
+    by_format: dict[str, dict[str, Part]] = {}
+    for folder in folders:
+        for name, part in _whole(folder).items():
+            by_format.setdefault(name, {})[folder.name] = part
+    return {
+        f"{name} in train/ and val/": {subset: parts[folder] for subset, folder in name_subsets(parts).items()}
+        for name, parts in by_format.items()
+        if any(map(split_named, parts))
+    }
+
+
+def _whole(folder: Path) -> Parts:
+    """How to read the folder as a data set that is not divided, by format."""
+    found = {format.name: part for format in FORMATS if (part := format.find(folder).get(WHOLE))}
+    found = found or {name: parts[WHOLE] for name, parts in _find_lone(folder).items() if WHOLE in parts}
+    return {name: part._replace(claims=lambda _: [folder]) for name, part in found.items()}
 
 
 def _inner(data: Path) -> list[Path]:
     """The folders right below that are data sets, as where an archive holds a folder."""
-    below = [path for path in sorted(data.iterdir()) if path.is_dir()] if data.is_dir() else []
+    below = subfolders(data) if data.is_dir() else []
     return [path for path in below if any(format.find(path) for format in FORMATS) or _find_lone(path)]
 
 

@@ -1,38 +1,80 @@
-"""What the readers of annotation formats share: how a data set is split, and what offers to read a part of it."""
+"""What the readers of annotation formats share: how a data set is divided, and what offers to read a part of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import mmap
+import re
+from collections.abc import Callable, Iterable
+from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 from condinst.data.findings import Report
 from condinst.data.sample import AnnotatedData
 
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
-SPELLINGS: dict[Split, tuple[str, ...]] = {  # names of files and folders, any case
+SPLITS = ("train", "val", "test")
+SPELLINGS = {  # names of files and folders, in any case; where two mean the same split, the first is taken for it
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-
-HEAD = 2**20  # bytes of a file to look at for what it is
-LARGEST_GLANCE = 2**26  # a file up to this size is looked at whole: what tells its format may follow a picture
+WHOLE = "all"  # the only part of a data set that is not divided
+RESERVED = frozenset({WHOLE, "annotations", "download", "images", "labels", "names", "nc", "path"})
+LONGEST_NAME = 60  # characters of a subset's name
 
 Reader = Callable[[Path | None, Report], AnnotatedData]  # (folder of the pictures, where the user names one; report)
-Parts = dict[Split | Literal["all"], Reader]  # "all" and nothing else, where a data set is not split
 
 
-def split_named(name: str) -> Split | None:
+class Part(NamedTuple):
+    """A part of a data set. read: reads it. claims: given the folder of the pictures where the user names one, files
+    that `read` would use and folders that belong to the part as a whole, found without checking any record."""
+
+    read: Reader
+    claims: Callable[[Path | None], Iterable[Path]]
+
+
+Parts = dict[str, Part]  # WHOLE alone; or train, val, test, then other subsets by their own names, whichever are there
+
+
+def split_named(name: str) -> str | None:
     """The split that a file or folder of this name holds, if its name says so."""
     return next((split for split, names in SPELLINGS.items() if name.lower() in names), None)
 
 
-def glance(file: Path) -> bytes:
-    """What tells the format of a file: the whole of it, of a large one its beginning; nothing if it cannot be read."""
+def name_subsets(names: Iterable[str]) -> dict[str, str]:
+    """How users call the subsets of a data set: train, val, test where their names mean that, then the others by their
+    own names, as far as a file may be called so. Returns that name → the name in the data set.
+
+    Where two mean one split, as `train` and `Training`, the first of SPELLINGS is the split, the other a subset.
+    """
+    left = sorted(set(names))
+    found: dict[str, str] = {}
+    for split in SPLITS:
+        meant = [name for name in left if split_named(name) == split]
+        if meant:
+            found[split] = min(meant, key=lambda name: (SPELLINGS[split].index(name.lower()), name != name.lower()))
+            left.remove(found[split])
+    taken = set(SPLITS)
+    for name in left:
+        own = _own_name(name)
+        numbered = (own if number == 1 else f"{own}-{number}" for number in count(1))
+        key = next(key for key in numbered if key.casefold() not in taken)
+        taken.add(key.casefold())
+        found[key] = name
+    return found
+
+
+def _own_name(name: str) -> str:
+    """Fit for a file, a folder and a key of data.yaml, none of which the formats use for something else."""
+    fit = re.sub(r"[^\w.+-]+", "_", name).strip("._-")[:LONGEST_NAME] or "default"
+    return f"{fit}_subset" if fit.lower() in RESERVED else fit
+
+
+def contains(file: Path, *words: bytes) -> list[bool]:
+    """Whether the file holds each of `words`, wherever they stand. A file of any size is searched without being read
+    into memory; one that cannot be read holds none."""
     try:
-        with file.open("rb") as stream:
-            return stream.read(LARGEST_GLANCE if file.stat().st_size <= LARGEST_GLANCE else HEAD)
-    except OSError:
-        return b""
+        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return [content.find(word) >= 0 for word in words]
+    except (OSError, ValueError):  # ValueError: an empty file
+        return [False] * len(words)

@@ -13,14 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condinst.data.findings import RecordError, Report
-from condinst.data.formats.gather import Drawn, Gathering, list_pictures, measure, read_list
+from condinst.data.formats.gather import Drawn, Gathering, list_pictures, measure, read_lines, read_list
 from condinst.data.formats.masks.label_picture import Piece, cut_pieces, read_numbers
-from condinst.data.formats.splits import SPLITS, Parts
+from condinst.data.formats.masks.paired import name_in
+from condinst.data.formats.splits import SPLITS, WHOLE, Part, Parts, name_subsets, split_named
 from condinst.data.image import MAX_PIXELS, SUFFIXES, opened
+from condinst.data.listing import AnyCase, child, files_in
 from condinst.data.sample import AnnotatedData, RunLengths
 from condinst.data.shapes import box_of
 from condinst.errors import DataError
 
+PICTURES, OBJECTS, CLASSES = "JPEGImages", "SegmentationObject", "SegmentationClass"
+LABEL_MAP, NAMES = "labelmap.txt", "class_names.txt"
 LISTS = Path("ImageSets") / "Segmentation"
 VOID, VOID_COLOUR = 255, 224 * 65536 + 224 * 256 + 192
 BACKGROUND = ("background", "_background_", "__background__")
@@ -43,33 +47,64 @@ class Names(NamedTuple):
 
 def find(data: Path) -> Parts:
     """What can be read at `data`, a folder as VOC2012."""
-    if not (data / "SegmentationObject").is_dir():
+    if not child(data, OBJECTS).is_dir():
         return {}
-    lists = data / LISTS
-    splits = [split for split in SPLITS if (lists / f"{split}.txt").is_file()]
-    return {split: partial(_read, data, lists / f"{split}.txt") for split in splits} or {
-        "all": partial(_read, data, None)
-    }
+    lists = {file.stem: file for file in files_in(AnyCase().find(data / LISTS) or data / LISTS, ".txt")}
+    chosen: dict[str, Path | None] = {WHOLE: None}
+    if any(map(split_named, lists)):
+        chosen = {name: lists[stem] for name, stem in name_subsets(lists).items()}
+        chosen = {name: file for name, file in chosen.items() if name in SPLITS or not _repeats(file, chosen)}
+    return {name: Part(partial(_read, data, file), partial(_claims, data, file)) for name, file in chosen.items()}
+
+
+def _repeats(file: Path | None, lists: dict[str, Path | None]) -> bool:
+    """Whether a list holds nothing that those of train, val and test do not: VOC's own trainval.txt."""
+    known = {name for split in SPLITS if (listed := lists.get(split)) for name in _lines(listed)}
+    return file is None or known >= set(_lines(file))
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return read_lines(file)
+    except RecordError:  # told when it is read
+        return []
+
+
+def _claims(data: Path, listed: Path | None, images: Path | None) -> list[Path]:
+    folders = [child(data, OBJECTS), child(data, CLASSES)]
+    if listed is None:
+        return [images or child(data, PICTURES), *folders]
+    names = set(_lines(listed))
+    pictures = _by_name(images or child(data, PICTURES))
+    masks = (file for folder in folders for file in list_pictures(folder, deep=True) if name_in(file, folder) in names)
+    return [listed, *(pictures[name] for name in names if name in pictures), *masks]
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """The pictures below the folder by their paths without ending."""
+    return {name_in(path, folder): path for path in list_pictures(folder, deep=True)} if folder.is_dir() else {}
 
 
 def _read(data: Path, listed: Path | None, images: Path | None, report: Report) -> AnnotatedData:
     names = _names(data)
     gathering = Gathering(data, report)
-    folder = images or data / "JPEGImages"
-    if not (data / "SegmentationClass").is_dir() or not folder.is_dir():
-        gone = folder if not folder.is_dir() else data / "SegmentationClass"
+    folder = images or child(data, PICTURES)
+    if not child(data, CLASSES).is_dir() or not folder.is_dir():
+        gone = folder if not folder.is_dir() else data / CLASSES
         raise DataError(f"{gone}: no such folder; Pascal VOC has JPEGImages, SegmentationObject and SegmentationClass")
     if listed is None:
-        chosen = [path.stem for path in list_pictures(data / "SegmentationObject")]
+        objects = child(data, OBJECTS)
+        chosen = [name_in(path, objects) for path in list_pictures(objects, deep=True)]
     else:
         chosen = sorted(read_list(listed))
-    by_stem = {path.relative_to(folder).with_suffix("").as_posix(): path for path in list_pictures(folder, deep=True)}
+        gathering.files.add(listed)
+    by_name = _by_name(folder)
     for name in chosen:
         with gathering.record(listed or data, name, name):
-            if name not in by_stem:
+            if name not in by_name:
                 message = f"no picture {folder / name} with one of {', '.join(sorted(SUFFIXES))}"
                 raise RecordError("missing-picture", message, "put it there or remove its name")
-            _read_picture(by_stem[name], name, data, names, gathering)
+            _read_picture(by_name[name], name, data, names, gathering)
     if names.by_number == dict(enumerate(OWN_NAMES, 1)):
         gathering.notes.append(f"{data}: no labelmap.txt or class_names.txt, so classes are the twenty of Pascal VOC")
     return gathering.finish([name for name in dict.fromkeys(names.by_colour.values()) if name])
@@ -77,10 +112,10 @@ def _read(data: Path, listed: Path | None, images: Path | None, report: Report) 
 
 def _names(data: Path) -> Names:
     """From labelmap.txt (name:red,green,blue:…) or class_names.txt (line by line from 0), else those of VOC itself."""
-    if (data / "labelmap.txt").is_file():
-        return _read_label_map(data / "labelmap.txt")
-    if (data / "class_names.txt").is_file():
-        listed = [name for name in read_list(data / "class_names.txt") if name != "__ignore__"]
+    if child(data, LABEL_MAP).is_file():
+        return _read_label_map(child(data, LABEL_MAP))
+    if child(data, NAMES).is_file():
+        listed = [name for name in read_list(child(data, NAMES)) if name != "__ignore__"]
         numbered = dict(enumerate(listed, 0 if listed[0] in BACKGROUND else 1))
     else:
         numbered = dict(enumerate(OWN_NAMES, 1))
@@ -116,7 +151,9 @@ def _palette_colour(number: int) -> int:
 
 def _read_picture(path: Path, name: str, data: Path, names: Names, gathering: Gathering) -> None:
     height, width = measure(path)
-    file, class_file = (data / folder / f"{name}.png" for folder in ("SegmentationObject", "SegmentationClass"))
+    wanted = (child(data, folder) / f"{name}.png" for folder in (OBJECTS, CLASSES))
+    file, class_file = (gathering.names.find(path) or path for path in wanted)
+    gathering.files.update((file, class_file))
     objects = _read_plane(file, (height, width))
     classes = _read_plane(class_file, (height, width))
     meanings = _meanings(class_file, names)

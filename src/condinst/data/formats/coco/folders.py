@@ -7,75 +7,97 @@ from functools import partial
 from pathlib import Path
 
 from condinst.data.findings import Report
+from condinst.data.formats.coco.pictures import listed_pictures
 from condinst.data.formats.coco.read import read_coco
 from condinst.data.formats.gather import list_pictures
 from condinst.data.formats.labelme.read import is_labelme
-from condinst.data.formats.splits import SPLITS, Parts, Split, glance, split_named
+from condinst.data.formats.splits import WHOLE, Part, Parts, contains, name_subsets, split_named
+from condinst.data.listing import child, files_in
 from condinst.data.sample import AnnotatedData
 from condinst.errors import DataError
 
 ANNOTATIONS = "annotations"  # the folder of the files, beside those of the pictures
 INSTANCES = "instances_"  # how the annotation files of COCO and CVAT begin; their subset and a year may follow
-WHOLE = "default"  # CVAT's name for the subset of a data set without subsets
+OTHER_TASKS = ("captions_", "image_info_", "panoptic_", "person_keypoints_", "stuff_")  # COCO's own other files
+DEFAULT = "default"  # CVAT's name for the subset of a data set without subsets
 ROBOFLOW = "_annotations.coco.json"  # lies among its pictures
 FOLDERS = ("images", "data", "JPEGImages")  # beside the file; the second is FiftyOne's, the third labelme's
 KEYS = (b'"images"', b'"annotations"', b'"categories"')
 
 
 def find(data: Path) -> Parts:
-    """What can be read at `data`, a COCO file or a folder that holds some; no file of a folder is opened.
+    """What can be read at `data`, a COCO file or a folder that holds some. Files whose names tell what they are are not
+    opened. A file of another name is a subset if it is COCO and lies beside the files of train, val or test.
 
     Raises DataError where COCO's files of several years leave a choice.
     """
     if not data.is_dir():
-        return {"all": partial(_read, data)} if data.suffix.lower() == ".json" and not is_labelme(data) else {}
-    parts: Parts = {}
-    for split in SPLITS:
-        if file := _own(data, split) or _only(data, [file for file in _subsets(data) if _split(file) == split]):
-            parts[split] = partial(_read, file)
-    whole = _only(data, [file for file in _subsets(data) if _subset(file).lower() == WHOLE])
-    single = next((file for file in (data / ROBOFLOW, data / "annotations.json") if file.is_file()), whole)
-    return parts or ({"all": partial(_read, single)} if single else {})
+        return {WHOLE: _part(data)} if data.suffix.lower() == ".json" and not is_labelme(data) else {}
+    own, instances = _own(data), _instances(data)
+    covered = set(map(split_named, own))
+    subsets = {name: file for name, file in instances.items() if split_named(name) not in covered - {None}} | own
+    if any(map(split_named, subsets)):
+        return _named(subsets)
+    single = [file for file in (child(data, ROBOFLOW), child(data, "annotations.json")) if file.is_file()]
+    if not single and len(instances) > 1:
+        return _named(instances)
+    single += [file for name, file in instances.items() if name.lower() == DEFAULT]
+    return {WHOLE: _part(single[0])} if single else {}
 
 
 def find_lone(data: Path) -> Parts:
-    """The only COCO file in the folder `data` or its annotations/, whatever its name: Label Studio's result.json.
-
-    Raises DataError where there are several.
-    """
-    there = [file for place in (data, data / ANNOTATIONS) for file in sorted(place.glob("*.json"))]
-    file = _only(data, [file for file in there if file.is_file() and _is_coco(file)])
-    return {"all": partial(_read, file)} if file else {}
+    """The COCO files in the folder `data` or its annotations/, whatever their names: Label Studio's result.json. One is
+    the whole data set, several are its subsets."""
+    files = [file for file in _json_files(data) if is_coco(file)]
+    files = [file for file in files if not file.name.lower().startswith(OTHER_TASKS)] or files
+    return {WHOLE: _part(files[0])} if len(files) == 1 else _named({_subset(file): file for file in reversed(files)})
 
 
-def _is_coco(file: Path) -> bool:
-    seen = glance(file)
-    return sum(key in seen for key in KEYS) > 1 and not is_labelme(file)
+def is_coco(file: Path) -> bool:
+    """Whether a JSON file of any size looks like COCO's."""
+    return sum(contains(file, *KEYS)) > 1 and not is_labelme(file)
 
 
-def _own(folder: Path, split: Split) -> Path | None:
-    """train.json or the like, in the folder itself or in annotations/."""
-    files = [file for place in (folder, folder / ANNOTATIONS) for file in sorted(place.glob("*.json"))]
-    return next((file for file in files if split_named(file.stem) == split), None)
+def _part(file: Path) -> Part:
+    return Part(partial(_read, file), partial(_claims, file))
 
 
-def _subsets(folder: Path) -> list[Path]:
-    return sorted((folder / ANNOTATIONS).glob(f"{INSTANCES}*.json"))
+def _named(subsets: dict[str, Path]) -> Parts:
+    return {name: _part(subsets[key]) for name, key in name_subsets(subsets).items()}
+
+
+def _json_files(data: Path) -> list[Path]:
+    return [file for place in (data, child(data, ANNOTATIONS)) for file in files_in(place, ".json")]
+
+
+def _own(data: Path) -> dict[str, Path]:
+    """train.json or the like and the COCO files of other names beside them, in the folder itself or in annotations/."""
+    files = [file for file in _json_files(data) if not file.name.lower().startswith((INSTANCES, *OTHER_TASKS))]
+    named = {file.stem: file for file in reversed(files) if split_named(file.stem)}
+    places = {file.parent for file in named.values()}
+    others = (file for file in files if file.parent in places and not split_named(file.stem) and is_coco(file))
+    return named | {file.stem: file for file in others} if named else {}
+
+
+def _instances(data: Path) -> dict[str, Path]:
+    """COCO's and CVAT's files in annotations/, by their subset; where that is a split, the year is left out."""
+    found: dict[str, list[Path]] = {}
+    for file in files_in(child(data, ANNOTATIONS), ".json"):
+        if file.name.lower().startswith(INSTANCES):
+            without_year = re.sub(r"\d{4}$", "", _subset(file))
+            found.setdefault(without_year if split_named(without_year) else _subset(file), []).append(file)
+    return {name: _only(data, files) for name, files in found.items()}
 
 
 def _subset(file: Path) -> str:
-    return file.stem.removeprefix(INSTANCES)
+    return re.sub(f"^{INSTANCES}", "", file.stem, flags=re.IGNORECASE)
 
 
-def _split(file: Path) -> Split | None:
-    return split_named(re.sub(r"\d{4}$", "", _subset(file)))
-
-
-def _only(folder: Path, files: list[Path]) -> Path | None:
+def _only(folder: Path, files: list[Path]) -> Path:
     if len(files) > 1:
         names = ", ".join(file.name for file in files)
         raise DataError(f"{folder}: holds {names}; name one of these files instead of the folder")
-    return files[0] if files else None
+    return files[0]
 
 
 def _read(annotations: Path, images: Path | None, report: Report) -> AnnotatedData:
@@ -85,16 +107,22 @@ def _read(annotations: Path, images: Path | None, report: Report) -> AnnotatedDa
     return read_coco(annotations, folder, report=report)
 
 
+def _claims(annotations: Path, images: Path | None) -> list[Path]:
+    return [annotations, *listed_pictures(annotations, images or _image_folder(annotations))]
+
+
 def _image_folder(annotations: Path) -> Path:
     """`images` or `data` beside the file, where COCO, CVAT and Roboflow put the pictures, or the file's own folder."""
-    if annotations.name == ROBOFLOW:
+    if annotations.name.lower() == ROBOFLOW:
         return annotations.parent
     here, subset = annotations.parent, _subset(annotations)
-    root = here.parent if here.name == ANNOTATIONS or annotations.stem.startswith(INSTANCES) else here
-    of_subset = [root / "images" / subset, root / subset, root / "images"]
-    if annotations.stem.startswith(INSTANCES):
-        return next((folder for folder in (here / "images", *of_subset) if folder.is_dir()), root / subset)
-    folders = [here / "images" / subset, *(here / name for name in FOLDERS), *of_subset]
+    of_instances = subset != annotations.stem
+    root = here.parent if here.name.lower() == ANNOTATIONS or of_instances else here
+    images = child(root, "images")
+    of_subset = [child(images, subset), child(root, subset), images]
+    if of_instances:
+        return next((folder for folder in (child(here, "images"), *of_subset) if folder.is_dir()), root / subset)
+    folders = [child(child(here, "images"), subset), *(child(here, name) for name in FOLDERS), *of_subset]
     return next((folder for folder in folders if folder.is_dir()), _among_pictures(annotations) or here / "images")
 
 

@@ -35,7 +35,7 @@ def read_coco(annotations: Path, images: Path, max_pixels: int = MAX_PIXELS, rep
             return _read(_load(annotations), file)
         except RecordError as fault:
             report(fault.at(annotations, None))
-            return AnnotatedData((), (), (), (), annotations)
+            return AnnotatedData((), (), (), (), annotations, frozenset({annotations}))
 
 
 @contextmanager
@@ -112,7 +112,7 @@ def _read(document: Record, file: _File) -> AnnotatedData:
     notes = [f"{file.path}: left out {empty} annotations whose box or mask has no area"] if empty else []
     if orphans:
         notes.append(f"{file.path}: left out {orphans} annotations of pictures or categories that could not be read")
-    return AnnotatedData(samples, tuple(names), tuple(names.values()), tuple(notes), file.path)
+    return AnnotatedData(samples, tuple(names), tuple(names.values()), tuple(notes), file.path, frozenset({file.path}))
 
 
 class _LeftOutError(Exception):

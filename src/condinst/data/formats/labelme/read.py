@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 
 from condinst.data.embedded import may_embed
 from condinst.data.findings import RecordError, Report
-from condinst.data.formats.gather import Drawn, Gathering, check_name, list_pictures, measure
+from condinst.data.formats.gather import Drawn, Gathering, check_name, measure
 from condinst.data.formats.masks.label_picture import read_numbers
 from condinst.data.formats.records import CORRECT, Record, integer, kind, load_json, numbers, text
-from condinst.data.formats.splits import Parts, glance, split_named
+from condinst.data.formats.splits import WHOLE, Part, Parts, contains, split_named
 from condinst.data.image import SUFFIXES
+from condinst.data.listing import AnyCase, files_in, list_tree, subfolders
 from condinst.data.sample import AnnotatedData, Box, Polygons
 from condinst.data.shapes import Shape, box_of, ellipse, join, polygon, run_lengths
 
@@ -26,25 +28,34 @@ CROWD = "crowd"  # the flag of a shape which `condinst data convert` writes for 
 
 
 def find(data: Path) -> Parts:
-    """What can be read at `data`, a folder of labelme's files, at any depth, or one of them."""
+    """What can be read at `data`, a folder of labelme's files, at any depth, or one of them. A folder whose files all
+    lie in subsets, such as train/ and val/, is left to `open`, which finds each of them."""
+    whole: Parts = {WHOLE: Part(partial(_read, data), lambda _: [data])}
     if data.is_file():
-        return {"all": partial(_read, data)} if data.suffix.lower() == ".json" and is_labelme(data) else {}
-    # a list of classes or settings may lie beside the annotations
-    return {"all": partial(_read, data)} if any(is_labelme(file) for file in _files(data)[:5]) else {}
+        return whole if data.suffix.lower() == ".json" and is_labelme(data) else {}
+    if any(map(is_labelme, files_in(data, ".json"))):
+        return whole
+    subsets = [folder for folder in subfolders(data) if split_named(folder.name)]
+    if any(map(is_labelme, _below(subsets))):
+        return {}
+    # settings and lists of classes may lie beside the annotations
+    return whole if any(map(is_labelme, _files(data))) else {}
 
 
 def is_labelme(file: Path) -> bool:
     """Whether a JSON file looks like labelme's."""
-    start = glance(file)
-    return b'"shapes"' in start and b'"annotations"' not in start
+    annotations, shapes = contains(file, b'"annotations"', b'"shapes"')
+    return shapes and not annotations
 
 
 def _files(folder: Path) -> list[Path]:
     """JSON files in the folder and its folders, but for those that are named as splits."""
-    below = [path for path in sorted(folder.iterdir()) if not (path.is_dir() and split_named(path.name))]
-    files = [path for path in below if path.is_file()]
-    files += [path for top in below if top.is_dir() and top.name[0] != "." for path in sorted(top.rglob("*.json"))]
-    return [path for path in files if path.suffix.lower() == ".json" and path.is_file()]
+    return files_in(folder, ".json") + _below(path for path in subfolders(folder) if not split_named(path.name))
+
+
+def _below(folders: Iterable[Path]) -> list[Path]:
+    """JSON files at any depth."""
+    return [file for folder in folders for file in list_tree(folder).files if file.suffix.lower() == ".json"]
 
 
 def _read(data: Path, images: Path | None, report: Report) -> AnnotatedData:
@@ -57,17 +68,13 @@ def _read(data: Path, images: Path | None, report: Report) -> AnnotatedData:
         gathering.notes.append(
             f"{data}: {inside} pictures are read from inside their JSON files, as no others are there"
         )
-    if data.is_dir() and images is None:
-        unlabelled = set(list_pictures(data, deep=True)) - {picture.path for picture in gathering.pictures}
-        unlabelled = {path for path in unlabelled if not split_named(path.relative_to(data).parts[0])}
-        if unlabelled and len(files) == len(gathering.pictures):
-            gathering.left_out["pictures without a JSON file"] = len(unlabelled)
     return gathering.finish()
 
 
 def _read_file(file: Path, images: Path | None, gathering: Gathering) -> None:
+    gathering.files.add(file)
     document = _load(file)
-    path = _picture(document, file, images)
+    path = _picture(document, file, images, gathering.names)
     height, width = measure(path, _stated_size(document))
     shapes = document.get("shapes")
     if not isinstance(shapes, list):
@@ -95,16 +102,16 @@ def _load(file: Path) -> Record:
     return document
 
 
-def _picture(document: Record, file: Path, images: Path | None) -> Path:
+def _picture(document: Record, file: Path, images: Path | None, names: AnyCase) -> Path:
     """The file that imagePath names, else one of the name of the JSON file, else that file if the picture is in it."""
     # written on Windows, the path has its strokes; its last part is the name on any system
     name = PureWindowsPath(text(document, "imagePath"))
     folder = images or file.parent
     places = [folder / name.as_posix(), folder / name.name]
-    found = next((place for place in places if place.is_file()), None)
+    found = next((place for path in places if (place := names.find(path)) and place.is_file()), None)
     if found is None:
         twins = (folder / f"{file.stem}{suffix}" for suffix in sorted(SUFFIXES))
-        found = next((place for place in twins if place.is_file()), None)
+        found = next((place for path in twins if (place := names.find(path)) and place.is_file()), None)
     if found is None and document.get("imageData"):
         return file
     if found is None:

@@ -11,8 +11,18 @@ from pathlib import Path
 from condinst.data.findings import Finding, RecordError, Report
 from condinst.data.formats.gather import Drawn, Gathering, list_pictures, measure
 from condinst.data.formats.masks.label_picture import SUFFIXES, cut_pieces, read_numbers
-from condinst.data.formats.masks.paired import CLASSES, class_names, one_of, pairs, refuse_images
-from condinst.data.formats.splits import Parts
+from condinst.data.formats.masks.paired import (
+    CLASSES,
+    ByName,
+    class_names,
+    name_in,
+    one_of,
+    pairs,
+    refuse_images,
+    whole_folders,
+)
+from condinst.data.formats.splits import WHOLE, Part, Parts
+from condinst.data.listing import list_tree, same_case
 from condinst.data.sample import AnnotatedData, RunLengths
 from condinst.data.shapes import box_of
 from condinst.errors import DataError
@@ -26,15 +36,22 @@ def find(data: Path) -> Parts:
     """What can be read at `data`, a folder. Raises DataError where labels/ and masks/ both hold label images."""
     if not data.is_dir():
         return {}
-    found = [(split, images, labels) for split, images, labels in pairs(data, FOLDERS) if _label_files(labels)]
-    parts: Parts = {split or "all": partial(_read, images, labels, data) for split, images, labels in found}
-    if len(parts) < len(found):
+    found = [pair for pair in pairs(data, FOLDERS) if _label_files(pair.pictures, pair.masks)]
+    parts: Parts = {
+        pair.subset: Part(partial(_read, pair.pictures, pair.masks, data), whole_folders(pair)) for pair in found
+    }
+    if len(parts) < len(found) or (WHOLE in parts and len(parts) > 1):
         raise DataError(f"{data}: labels/ and masks/ both hold label images; leave one of them")
     return parts
 
 
-def _label_files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
+def _label_files(pictures: Path, labels: Path) -> list[Path]:
+    """Those in the folder itself and in its folders that hold pictures in `pictures`, too."""
+    folders = {"."} | {
+        same_case(path.parent.relative_to(pictures).as_posix()) for path in list_pictures(pictures, True)
+    }
+    files = (file for file in list_tree(labels).files if file.suffix.lower() in SUFFIXES)
+    return [file for file in files if same_case(file.parent.relative_to(labels).as_posix()) in folders]
 
 
 def _read(pictures: Path, labels: Path, root: Path, images: Path | None, report: Report) -> AnnotatedData:
@@ -45,20 +62,18 @@ def _read(pictures: Path, labels: Path, root: Path, images: Path | None, report:
         raise DataError(
             f"{root / CLASSES}: names {len(classes)} classes, but label images only number objects; leave one"
         )
-    by_stem: dict[str, list[Path]] = {}
-    for file in _label_files(labels):
-        by_stem.setdefault(file.stem, []).append(file)
+    label_files = _label_files(pictures, labels)
+    by_name = ByName(label_files, labels)
     binary = 0
-    found = list_pictures(pictures)
-    for path in found:
-        files = [file for ending in ENDINGS for file in by_stem.get(path.stem + ending, [])]
+    for path in list_pictures(pictures, deep=True):
+        files = [file for ending in ENDINGS for file in by_name.find(name_in(path, pictures) + ending)]
+        gathering.files.update(files)
         with gathering.record(path):
             if not files:
                 remedy = "add one, all 0 where there is no object, or remove the picture"
                 raise RecordError("missing-masks", f"no label image in {labels}", remedy)
             binary += _read_picture(path, one_of(files, "label image"), classes[0], gathering)
-    known = {path.stem + ending for path in found for ending in ENDINGS}
-    gathering.alone((file for stem, files in by_stem.items() if stem not in known for file in files), pictures)
+    gathering.alone((file for file in label_files if file not in gathering.files), pictures)
     numbered = sum(bool(picture.objects) for picture in gathering.pictures)
     if binary and binary == numbered:
         message = f"each label image holds a single number, {binary} of them in several parts: are objects told apart?"

@@ -5,14 +5,16 @@ Every pixel that is not 0 is the object's. A folder inside NAME/ or masks/ names
 
 from __future__ import annotations
 
+from collections.abc import Set
 from functools import partial
 from pathlib import Path
 
 from condinst.data.findings import RecordError, Report
 from condinst.data.formats.gather import Drawn, Gathering, list_pictures, measure
 from condinst.data.formats.masks.label_picture import AGAIN, SUFFIXES, read_numbers
-from condinst.data.formats.masks.paired import class_names, one_of, pairs, refuse_images
-from condinst.data.formats.splits import Parts, split_named
+from condinst.data.formats.masks.paired import class_names, name_in, one_of, pairs, refuse_images, whole_folders
+from condinst.data.formats.splits import WHOLE, Part, Parts, split_named
+from condinst.data.listing import AnyCase, child, list_tree, subfolders
 from condinst.data.sample import AnnotatedData
 from condinst.data.shapes import box_of, run_lengths
 
@@ -21,60 +23,85 @@ def find(data: Path) -> Parts:
     """What can be read at `data`, a folder."""
     if not data.is_dir():
         return {}
-    plain = [
-        (split, images, masks)
-        for split, images, masks in pairs(data, ["masks"])
-        if any(p.is_dir() for p in masks.iterdir())
-    ]
+    plain = [pair for pair in pairs(data, ["masks"]) if _has_folders(pair.pictures, pair.masks)]
     if plain:
-        return {split or "all": partial(_read_plain, images, masks, data) for split, images, masks in plain}
-    own = [folder for folder in sorted(data.iterdir()) if _is_own(folder)]
-    return {"all": partial(_read_own, data)} if own else {}
+        return {
+            pair.subset: Part(partial(_read_plain, pair.pictures, pair.masks, data), whole_folders(pair))
+            for pair in plain
+        }
+    return {WHOLE: Part(partial(_read_own, data), lambda _: [data])} if any(map(_is_own, subfolders(data))) else {}
+
+
+def _has_folders(pictures: Path, masks: Path) -> bool:
+    """Whether `masks` has a folder for a picture, or one that stands for no folder of pictures."""
+    at_top = (child(pictures, folder.name).is_dir() for folder in subfolders(masks))
+    any_case = AnyCase()
+    deep = (any_case.find(masks / name_in(path, pictures)) for path in list_pictures(pictures, deep=True))
+    return not all(at_top) or any(folder is not None and folder.is_dir() for folder in deep)
 
 
 def _is_own(folder: Path) -> bool:
     """Whether it is a picture's own folder."""
-    return (
-        folder.is_dir()
-        and split_named(folder.name) is None
-        and (folder / "images").is_dir()
-        and (folder / "masks").is_dir()
-    )
+    return split_named(folder.name) is None and child(folder, "images").is_dir() and child(folder, "masks").is_dir()
 
 
 def _read_plain(pictures: Path, masks: Path, root: Path, images: Path | None, report: Report) -> AnnotatedData:
     refuse_images(images, root)
     gathering = Gathering(root, report)
     classes = class_names(root)
-    found = list_pictures(pictures)
-    for path in found:
+    any_case = AnyCase()
+    wanted = {path: masks / name_in(path, pictures) for path in list_pictures(pictures, deep=True)}
+    own = {path: any_case.find(folder) or folder for path, folder in wanted.items()}
+    folders = set(own.values())
+    for path, folder in own.items():
         with gathering.record(path):
-            _read_picture(path, masks / path.stem, classes, gathering)
-    known = {path.stem for path in found}
-    alone = (folder for folder in sorted(masks.iterdir()) if folder.is_dir() and folder.name not in known)
-    gathering.alone((folder for folder in alone if folder.name[0] != "." and any(folder.iterdir())), pictures)
+            files = [file for file in _mask_files(folder) if _nearest(file, folders) == folder]
+            _read_picture(path, folder, files, classes, gathering)
+    left = (file for file in list_tree(masks).files if file not in gathering.files and file.suffix.lower() in SUFFIXES)
+    gathering.alone(dict.fromkeys(_without_picture(file, masks, pictures) for file in left), pictures)
     return gathering.finish(classes)
+
+
+def _nearest(file: Path, folders: Set[Path]) -> Path | None:
+    """The innermost of `folders` that the file lies in."""
+    return next((folder for folder in file.parents if folder in folders), None)
+
+
+def _without_picture(file: Path, masks: Path, pictures: Path) -> Path:
+    """The outermost folder around a mask file that has no folder of pictures beside it, or the file itself."""
+    place, beside = masks, pictures
+    for name in file.parent.relative_to(masks).parts:
+        place, beside = place / name, child(beside, name)
+        if not beside.is_dir():
+            return place
+    return file
 
 
 def _read_own(data: Path, images: Path | None, report: Report) -> AnnotatedData:
     refuse_images(images, data)
     gathering = Gathering(data, report)
     classes = class_names(data)
-    for folder in sorted(path for path in data.iterdir() if path.is_dir() and split_named(path.name) is None):
-        if (folder / "images").is_dir():
+    for folder in (path for path in subfolders(data) if split_named(path.name) is None):
+        if (pictures := child(folder, "images")).is_dir():
             with gathering.record(folder):
-                path = one_of(list_pictures(folder / "images"), "picture in images/")
-                _read_picture(path, folder / "masks", classes, gathering)
+                path = one_of(list_pictures(pictures, deep=True), "picture in images/")
+                masks = child(folder, "masks")
+                _read_picture(path, masks, _mask_files(masks), classes, gathering)
     return gathering.finish(classes)
 
 
-def _read_picture(path: Path, masks: Path, classes: list[str], gathering: Gathering) -> None:
+def _mask_files(folder: Path) -> list[Path]:
+    return list(list_tree(folder).files) if folder.is_dir() else []
+
+
+def _read_picture(path: Path, masks: Path, files: list[Path], classes: list[str], gathering: Gathering) -> None:
+    gathering.files.update(files)
     size = measure(path)
     if not masks.is_dir():
         remedy = "make the folder, empty if there is no object, or remove the picture"
         raise RecordError("missing-masks", f"no folder {masks}", remedy)
     objects = []
-    for file in sorted(file for file in masks.rglob("*") if file.is_file() and file.name[0] != "."):
+    for file in files:
         with gathering.record(file):
             objects.append(_read_mask(file, _class(file, masks, classes), size))
     gathering.add(masks, path, size, objects)

@@ -2,38 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from condinst.data.findings import RecordError
 from condinst.data.formats.gather import read_list
-from condinst.data.formats.splits import SPLITS, Split, split_named
+from condinst.data.formats.splits import WHOLE, name_subsets, split_named
+from condinst.data.listing import child, same_case, subfolders
 from condinst.errors import DataError, UsageError
 
 CLASSES = "classes.txt"
 ONE_CLASS = "object"  # where nothing names one
 
 
-def pairs(data: Path, names: Sequence[str]) -> list[tuple[Split | None, Path, Path]]:
-    """(split, pictures, masks) for images/ with a folder of one of `names`, or their train/ and val/; none without.
+class Pair(NamedTuple):
+    """A folder of pictures and the folder of their masks. subset: WHOLE where the data set is not divided."""
 
-    Raises DataError where two of `names` are there.
-    """
-    images = data / "images"
-    beside = [data / name for name in names if (data / name).is_dir()]
+    subset: str
+    pictures: Path
+    masks: Path
+
+
+def pairs(data: Path, names: Sequence[str]) -> list[Pair]:
+    """images/ with a folder of one of `names`, or their subsets if there is a train/, val/ or test/; else nothing."""
+    images = child(data, "images")
+    beside = [folder for name in names if (folder := child(data, name)).is_dir()]
     if not images.is_dir() or not beside:
         return []
-    below = {split_named(path.name): path for path in sorted(images.iterdir()) if path.is_dir()}
-    found: list[tuple[Split | None, Path, Path]] = []
+    found: list[Pair] = []
     for masks in beside:
-        split = [(split, below[split], masks / below[split].name) for split in SPLITS if split in below]
-        found += [each for each in split if each[2].is_dir()] or [(None, images, masks)]
+        below = [folder.name for folder in subfolders(images) if child(masks, folder.name).is_dir()]
+        subsets = name_subsets(below) if any(map(split_named, below)) else {}
+        found += [Pair(subset, images / name, child(masks, name)) for subset, name in subsets.items()]
+        found += [] if subsets else [Pair(WHOLE, images, masks)]
     return found
+
+
+def whole_folders(pair: Pair) -> Callable[[Path | None], Iterable[Path]]:
+    """What a pair of folders claims: all in them."""
+    return lambda _: (pair.pictures, pair.masks)
+
+
+class ByName:
+    """Files of one folder tree, found by the path and name of a picture in another. The case of letters counts only
+    where two names differ by nothing else."""
+
+    def __init__(self, files: Iterable[Path], root: Path) -> None:
+        self._exact: dict[str, list[Path]] = {}
+        self._any_case: dict[str, list[Path]] = {}
+        for file in files:
+            name = name_in(file, root)
+            self._exact.setdefault(name, []).append(file)
+            self._any_case.setdefault(same_case(name), []).append(file)
+
+    def find(self, name: str) -> list[Path]:
+        """The files of that name, which has no ending."""
+        return self._exact.get(name) or self._any_case.get(same_case(name), [])
+
+
+def name_in(file: Path, root: Path) -> str:
+    """The path of the file below `root`, without its ending."""
+    return file.relative_to(root).with_suffix("").as_posix()
 
 
 def class_names(folder: Path) -> list[str]:
     """Those of classes.txt in the folder or in the one above, which must agree; one class where there is none."""
-    files = [place / CLASSES for place in (folder, folder.parent) if (place / CLASSES).is_file()]
+    files = [file for place in (folder, folder.parent) if (file := child(place, CLASSES)).is_file()]
     lists = [read_list(file) for file in files]
     if len(lists) == 2 and lists[0] != lists[1]:
         raise DataError(f"{files[0]}: names other classes than {files[1]}; remove one of the two files")

@@ -17,8 +17,9 @@ import numpy as np
 
 from condinst.data.findings import RecordError, Report
 from condinst.data.formats.gather import Drawn, Gathering, check_name, list_pictures, measure, read_lines
-from condinst.data.formats.splits import SPLITS, Parts, Split, glance
+from condinst.data.formats.splits import Part, Parts, name_subsets
 from condinst.data.image import SUFFIXES
+from condinst.data.listing import AnyCase, child, files_in, same_case
 from condinst.data.sample import AnnotatedData, Polygons
 from condinst.data.shapes import box_of
 from condinst.errors import DataError, UsageError
@@ -26,7 +27,13 @@ from condinst.ops.bridges import unbridge
 from condinst.ops.rle import draw_polygons
 from condinst.safe_yaml import LARGEST_FILE, read_yaml
 
+ENDINGS = (".yaml", ".yml")
+LISTED = SUFFIXES | {".txt"}  # files that a data.yaml may name: pictures and lists of them
 FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+NOT_SUBSETS = frozenset(  # keys of a data.yaml that name no pictures
+    {"author", "channels", "colors", "date", "depth", "description", "download", "flip_idx", "kpt_shape", "license",
+     "links", "names", "nc", "path", "roboflow", "stride", "task", "url", "version", "yaml_file"}
+)  # fmt: skip
 NOT_LABELS = frozenset({"classes"})  # labelImg lists the names of classes in classes.txt among the labels
 DECIMALS = 6  # of a pixel
 ROUNDING = 0.01  # coordinates outside [0, 1] by more than this are no parts of the picture's size
@@ -34,49 +41,75 @@ ROUNDING = 0.01  # coordinates outside [0, 1] by more than this are no parts of 
 
 def find(data: Path) -> Parts:
     """What can be read at `data`, a data.yaml or its folder."""
-    files = [data / name for name in FILES] if data.is_dir() else [data] * (data.suffix.lower() in {".yaml", ".yml"})
+    files = [child(data, name) for name in FILES] if data.is_dir() else [data] * (data.suffix.lower() in ENDINGS)
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         return {}
-    listed = _load(file)
-    splits = [split for split in SPLITS if listed.get(split) and not _only_named(listed, split, file)]
-    return {split: partial(_read, file, split) for split in splits}
+    document = _load(file)
+    subsets = name_subsets(key for key in document if isinstance(key, str) and _is_subset(document, key, file))
+    return {
+        name: Part(partial(_read, file, key), partial(_claims, document, key, file)) for name, key in subsets.items()
+    }
 
 
 def find_lone(data: Path) -> Parts:
     """The only file in the folder `data` that reads like a data.yaml, whatever its name."""
-    files = [file for pattern in ("*.yaml", "*.yml") for file in sorted(data.glob(pattern)) if file.is_file()]
-    files = [
-        file for file in files if re.search(rb"^names\s*:", glance(file), re.M) and file.stat().st_size < LARGEST_FILE
-    ]
+    files = [file for file in files_in(data, *ENDINGS) if is_data_yaml(file)]
     return find(files[0]) if len(files) == 1 else {}
 
 
-def _only_named(document: dict[str, Any], split: Split, file: Path) -> bool:
-    """Whether the split is that for tests and not there at all: Roboflow names it in any case."""
+def is_data_yaml(file: Path) -> bool:
+    """Whether a YAML file looks like a data.yaml."""
+    try:
+        small = file.stat().st_size < LARGEST_FILE
+        return small and re.search(rb"^[\"']?names[\"']?\s*:", file.read_bytes(), re.M) is not None
+    except OSError:
+        return False
+
+
+def _is_subset(document: dict[str, Any], key: str, file: Path) -> bool:
+    """Whether a key of data.yaml names pictures: train and val whatever they hold, any other if something is there."""
+    if key in NOT_SUBSETS or not document[key]:
+        return False
+    if key in ("train", "val"):
+        return True
+    listed = document[key] if isinstance(document[key], list) else [document[key]]
+    entries = [entry for entry in listed if isinstance(entry, str)]
     roots = _roots(document, file)
-    return split == "test" and not any(_place(entry, roots) for entry in _entries(document, split, file))
+    places = [_place(entry, roots, AnyCase()) for entry in entries]
+    return any(place is not None and (place.is_dir() or place.suffix.lower() in LISTED) for place in places)
 
 
-def _read(file: Path, split: Split, images: Path | None, report: Report) -> AnnotatedData:
+def _claims(document: dict[str, Any], key: str, file: Path, _: Path | None) -> list[Path]:
+    """The pictures of a subset and their label files, as far as they are there."""
+    unheard = Gathering(file, lambda finding: None)
+    try:
+        pictures = _pictures(document, key, file, unheard)
+    except DataError:
+        return []
+    return [*pictures, *(label_path(path, unheard.names) for path in pictures), *unheard.files]
+
+
+def _read(file: Path, split: str, images: Path | None, report: Report) -> AnnotatedData:
     if images is not None:
         raise UsageError(f"--images: {file} itself says where its pictures are; change it there")
     document = _load(file)
     gathering = Gathering(file, report)
     names = _read_names(document, file)
     pictures = _pictures(document, split, file, gathering)
-    if split == "train" and document.get("test") and _only_named(document, "test", file):
+    gathering.files.add(file)
+    if split == "train" and document.get("test") and not _is_subset(document, "test", file):
         gathering.notes.append(f"{file}: left out 'test', as {document['test']!s:.80} is not there")
     unlabelled = 0
     for path in pictures:
-        label = label_path(path)
+        label = label_path(path, gathering.names)
         unlabelled += not label.is_file()
         with gathering.record(label if label.is_file() else path):
             _read_picture(path, label, names, gathering)
     if unlabelled == len(pictures):
-        expected = label_path(pictures[0])
+        expected = label_path(pictures[0], gathering.names)
         raise DataError(f"{file}: none of the {unlabelled} pictures of {split} has a label file; expected {expected}")
-    for labels, folder in {label_path(path).parent: path.parent for path in pictures}.items():
+    for labels, folder in {label_path(path, gathering.names).parent: path.parent for path in pictures}.items():
         gathering.alone(_labels_alone(labels, folder), folder)
     if unlabelled:
         gathering.notes.append(f"{file}: {unlabelled} pictures of {split} have no label file, so no object")
@@ -84,14 +117,16 @@ def _read(file: Path, split: Split, images: Path | None, report: Report) -> Anno
     return gathering.finish([names[number] for number in sorted(names)], first_id=0)
 
 
-def label_path(picture: Path) -> Path:
-    """Where the objects of a picture are listed: the last folder `images` of its path becomes `labels`."""
+def label_path(picture: Path, names: AnyCase) -> Path:
+    """Where the objects of a picture are listed: the last folder `images` of its path becomes `labels`. `names` finds
+    the file if letters are of another case."""
     parts = list(picture.parts)
     for index in reversed(range(len(parts) - 1)):
-        if parts[index] == "images":
+        if parts[index].lower() == "images":
             parts[index] = "labels"
             break
-    return Path(*parts).with_suffix(".txt")
+    expected = Path(*parts).with_suffix(".txt")
+    return names.find(expected) or expected
 
 
 def _labels_alone(labels: Path, folder: Path) -> list[Path]:
@@ -99,9 +134,8 @@ def _labels_alone(labels: Path, folder: Path) -> list[Path]:
     as a text there may be anything."""
     if labels == folder or not labels.is_dir():
         return []
-    known = {path.stem for path in list_pictures(folder)} | NOT_LABELS
-    files = (file for file in sorted(labels.glob("*.txt")) if file.is_file() and file.name[0] != ".")
-    return [file for file in files if file.stem not in known]
+    known = {same_case(path.stem) for path in list_pictures(folder)} | NOT_LABELS
+    return [file for file in files_in(labels, ".txt") if same_case(file.stem) not in known]
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -148,11 +182,11 @@ def _read_names(document: dict[str, Any], file: Path) -> dict[int, str]:
     return names
 
 
-def _pictures(document: dict[str, Any], split: Split, file: Path, gathering: Gathering) -> list[Path]:
+def _pictures(document: dict[str, Any], split: str, file: Path, gathering: Gathering) -> list[Path]:
     """The pictures of a split: of folders, of lists (.txt), or of several of these."""
     pictures: dict[Path, None] = {}
     for entry in _entries(document, split, file):
-        place = _place(entry, _roots(document, file))
+        place = _place(entry, _roots(document, file), gathering.names)
         if place is None:
             looked = ", ".join(str(root / entry) for root in _roots(document, file))
             remedy = f"correct it or put it there; looked for {looked}"
@@ -163,7 +197,7 @@ def _pictures(document: dict[str, Any], split: Split, file: Path, gathering: Gat
     return sorted(pictures)
 
 
-def _entries(document: dict[str, Any], split: Split, file: Path) -> list[str]:
+def _entries(document: dict[str, Any], split: str, file: Path) -> list[str]:
     listed = document[split]
     entries = listed if isinstance(listed, list) else [listed]
     for entry in entries:
@@ -181,10 +215,10 @@ def _roots(document: dict[str, Any], file: Path) -> list[Path]:
     return list(dict.fromkeys([*(root for root in stated_roots if root.is_dir()), beside]))
 
 
-def _place(entry: str, roots: Sequence[Path]) -> Path | None:
+def _place(entry: str, roots: Sequence[Path], names: AnyCase) -> Path | None:
     """What an entry means: as it says, else as on the machine it was written on; None where neither is there."""
     spellings = (entry, *_tails(entry))
-    return next((place for spelling in spellings for root in roots if (place := root / spelling).exists()), None)
+    return next((place for spelling in spellings for root in roots if (place := names.find(root / spelling))), None)
 
 
 def _tails(entry: str) -> list[str]:
@@ -209,10 +243,11 @@ def _expand(place: Path, roots: list[Path], where: str, gathering: Gathering) ->
 def _read_list(file: Path, roots: list[Path], gathering: Gathering) -> list[Path]:
     """The pictures that a list names, a line each."""
     found: dict[Path, str] = {}
+    gathering.files.add(file)
     with gathering.record(file):
         for number, line in enumerate(read_lines(file), 1):
             with gathering.record(file, number, f"line {number}"):
-                path = _place(line, roots)
+                path = _place(line, roots, gathering.names)
                 if path is None or not path.is_file():
                     raise RecordError("missing-picture", f"lists {line:.200}, which is not there", "put it there")
                 if found.setdefault(path, line) != line:
@@ -227,6 +262,7 @@ def _read_picture(path: Path, label: Path, names: dict[int, str], gathering: Gat
     for number, row in enumerate(read_lines(label) if label.is_file() else [], 1):
         with gathering.record(label, number, f"row {number}"):
             objects.append(_read_row(row.split(), names, height, width))
+    gathering.files.add(label)
     gathering.add(label, path, (height, width), objects)
 
 
