@@ -103,9 +103,8 @@ def test_filter_names_the_classes() -> None:
 def test_one_line_of_text() -> None:
     assert repr(result_of()) == "Result(4 instances: 2 cat, 2 dog, 60×40 pixels)"
     assert repr(result_of(0)) == "Result(0 instances, 60×40 pixels)"
-    assert (
-        repr(result_of(1).of(Path("a b.png"), None, {})) == "Result(1 instances: 1 cat, 60×40 pixels, path='a b.png')"
-    )
+    one = result_of(1).of(Path("a b.png"), None, {})
+    assert repr(one) == "Result(1 instance: 1 cat, 60×40 pixels, path='a b.png')"
     many = result_of(4, tuple("abcdefgh"))
     text = repr(replace(many, boxes=replace(many.boxes[[0] * 8], cls=torch.arange(8)), masks=many.masks[[0] * 8]))
     assert text == "Result(8 instances: 1 a, 1 b, 1 c, 1 d, 1 e, 3 more classes, 60×40 pixels)"
