@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO_MODELS ?= nuclei mushrooms
+KILLS ?= 200
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -10,7 +11,7 @@ DEVELOPER := $(VENV)/.condinst-developer
 RIVALS := $(VENV)/.condinst-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format bench constraints clean
+.PHONY: help demo test check lint kill format bench constraints clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +24,9 @@ demo: $(PACKAGE)  ## segment the sample images with the shipped models; pictures
 
 test: lint  ## lint, types and all tests
 	$(BIN)/python -m pytest
+
+kill: $(DEVELOPER)  ## kill training KILLS times at random moments (200 unless given), resume, compare
+	OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=true $(BIN)/python tests/engine/kill.py --kills $(KILLS)
 
 check: lint  ## lint, types and the fast tests
 	$(BIN)/python -m pytest -m "not slow" -x -q

@@ -57,7 +57,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_checkpoint(tmp_path: Path, m
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(checkpoint, "save", full)
     with pytest.raises(CondinstError, match=r"checkpoint-00000002: cannot be written .*No space left") as caught:
         save_checkpoint(tmp_path, 2, {"model": nn.Linear(2, 2)}, {})
     assert "\n" not in str(caught.value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,11 +63,13 @@ def train(
     from condinst.cli.output import make_folder
     from condinst.data.formats.open import open_data
     from condinst.engine.planning.settings import base_settings
+    from condinst.engine.run_folder.own_files import refuse_overwriting
     from condinst.engine.stop import Terminated, terminable
 
     overrides = settings or []
     out = out or Path("runs") / (Path(recipe).stem if recipe else data.resolve().stem)
-    _refuse_second_run(out, resume)
+    if not resume:
+        refuse_overwriting(out)
     stored = _read_start(start)
     earlier = _earlier_settings(out, overrides) if resume and recipe is None else None
     config = earlier or base_settings(recipe, stored, overrides)
@@ -113,21 +115,19 @@ def _validation(data: Path, images: Path | None, val: Path | None, val_images: P
     return None
 
 
-def _refuse_second_run(out: Path, resume: bool) -> None:
-    from condinst.errors import UsageError
-    from condinst.weights.names import WEIGHTS_FILE
-
-    if not resume and (any(out.glob("checkpoint-*")) or (out / WEIGHTS_FILE).exists()):
-        raise UsageError(f"{out}: holds a training run already; add --resume to go on, or choose another --out")
-
-
 def _earlier_settings(out: Path, overrides: list[str]) -> Config | None:
-    """Those that a run was started with; None where it never was."""
+    """The settings that the run was started with; None where no run was. Raises UsageError if they are lost."""
     from condinst.config import Config
+    from condinst.engine.stop import list_checkpoints
+    from condinst.errors import UsageError
     from condinst.weights.names import CONFIG_FILE
 
     path = out / CONFIG_FILE
-    return Config.from_yaml(path).with_overrides(overrides) if path.is_file() else None
+    if path.exists():
+        return Config.from_yaml(path).with_overrides(overrides)
+    if list_checkpoints(out):
+        raise UsageError(f"{path}: is missing, and --resume reads the settings from it; put it back, or give --recipe")
+    return None
 
 
 def _words_on_interruption(out: Path) -> str:
@@ -151,6 +151,8 @@ def _run(
     """planned: settings that the user gave where the data decides the others."""
     from condinst.engine.planning.choose import plan_settings
     from condinst.engine.processes import join_processes
+    from condinst.engine.run_folder.lock import locked
+    from condinst.engine.run_folder.own_files import refuse_overwriting
     from condinst.engine.train import measurable
     from condinst.engine.train import train as train_model
     from condinst.evaluation.evaluate import match_classes
@@ -168,9 +170,12 @@ def _run(
         config, lines = plan.config, [*plan.lines, *lines]
     for line in lines if state.is_main_process else ():
         say(line, err=True)
-    config = train_model(config, data, out, resume, measured_on, start)
-    if state.is_main_process:
-        _finish(config, data, measured_on, out)
+    with locked(out) if state.is_main_process else nullcontext():
+        if state.is_main_process and not resume:
+            refuse_overwriting(out)  # once more: another run may have ended since
+        config = train_model(config, data, out, resume, measured_on, start)
+        if state.is_main_process:
+            _finish(config, data, measured_on, out)
 
 
 def _shared_pictures(data: AnnotatedData, measured_on: AnnotatedData) -> list[str]:
@@ -191,9 +196,12 @@ def _finish(config: Config, data: AnnotatedData, measured_on: AnnotatedData | No
 
     from condinst.cli.output import show_progress
     from condinst.cli.val import print_scores
-    from condinst.engine.run_folder.folder import REPORT, finish_folder
+    from condinst.engine.run_folder.folder import finish_folder
+    from condinst.engine.run_folder.own_files import REPORT
+    from condinst.engine.train import told_failure
 
-    measured = finish_folder(out, config, data, measured_on, show_progress("measured"))
+    with told_failure(f"the model is in {out}", "--resume measures it again"):
+        measured = finish_folder(out, config, data, measured_on, show_progress("measured"))
     if measured is not None:
         print_scores(measured.scores, measured.analysis, json=False)
     say(f"the report is {out / REPORT}")

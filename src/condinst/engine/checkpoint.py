@@ -1,43 +1,58 @@
-"""Checkpoints of a run: a folder per saved iteration, written under a temporary name and renamed."""
+"""Checkpoints of a run: a folder for each saved iteration, written under a temporary name, renamed and read back."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pickle
 import shutil
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from condinst.engine.stop import NAME, list_checkpoints, remedy
+from condinst.engine.stop import NAME, iteration_of, list_checkpoints, remedy
 from condinst.errors import CondinstError, ModelError, first_line
+from condinst.weights.names import WEIGHTS_FILE
 
-PARTIAL = ".checkpoint-*"  # what a killed process leaves
+PARTIAL = (".checkpoint-*.tmp", ".checkpoint-*.old")  # what a killed process leaves
+STATE, SUMS = "state.pt", "checksums.json"
+CONTENT = (STATE, SUMS, "*.safetensors")  # the files of a checkpoint
+# what torch and safetensors raise when a file is damaged
+DAMAGE = (
+    *(OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, AssertionError),
+    *(SafetensorError, pickle.UnpicklingError),
+)
 
 
 def save_checkpoint(folder: Path, iteration: int, weights: dict[str, nn.Module], state: dict[str, Any]) -> Path:
-    """Write the modules' weights (safetensors) and `state` (plain containers and tensors); others are removed.
+    """Write the modules' weights (safetensors) and `state` (plain containers and tensors); remove older checkpoints.
 
-    All of it is on the disk before an older one goes. Raises CondinstError where the disk is full or the folder cannot
-    be written; older checkpoints then stay.
+    An older checkpoint is removed only after the new one is on the disk and reads back as it was written. Raises
+    CondinstError if the disk is full, the folder cannot be written, or the file reads back differently; older
+    checkpoints then stay.
     """
     final = folder / NAME.format(iteration)
     temporary, aside = folder / f".{final.name}.tmp", folder / f".{final.name}.old"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
+        sums = {}
         for name, module in weights.items():
             tensors = {key: value.contiguous() for key, value in module.state_dict().items()}
-            save_file(tensors, temporary / f"{name}.safetensors")
-        content = BytesIO()  # torch's own writer does not say that a disk is full
+            sums[f"{name}.safetensors"] = _write(temporary / f"{name}.safetensors", save(tensors))
+        content = BytesIO()  # torch's own writer does not report a full disk
         torch.save(state | {"iteration": iteration}, content)
-        (temporary / "state.pt").write_bytes(content.getbuffer())
+        sums[STATE] = _write(temporary / STATE, content.getbuffer())
+        _write(temporary / SUMS, json.dumps(sums, indent=1).encode())
         flush_folder(temporary)
+        verify(temporary, sums)
         if final.exists():  # of an earlier run in the same folder
             os.replace(final, aside)
         os.replace(temporary, final)
@@ -50,11 +65,30 @@ def save_checkpoint(folder: Path, iteration: int, weights: dict[str, nn.Module],
     return final
 
 
+def _write(path: Path, content: bytes | memoryview) -> str:
+    """Write the file; returns the SHA-256 of what was meant to be written."""
+    path.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def verify(checkpoint: Path, sums: dict[str, str]) -> None:
+    """Raise OSError, naming the file, if the SHA-256 of a file differs from the one in `sums`."""
+    for name, expected in sums.items():
+        with (checkpoint / name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                raise OSError(f"{name} is damaged: its checksum has changed")
+
+
 def remove_checkpoints(folder: Path, but: Path | None = None) -> None:
-    """Remove all checkpoints and what is left of half-written ones."""
-    for other in [*list_checkpoints(folder), *folder.glob(PARTIAL)]:
+    """Remove all checkpoints, and the rests of half-written ones. Files that a user has put into them stay."""
+    rests = [path for pattern in PARTIAL for path in folder.glob(pattern)]
+    for other in [*list_checkpoints(folder), *rests]:
         if other != but:
-            shutil.rmtree(other, ignore_errors=True)
+            for path in [path for pattern in CONTENT for path in other.glob(pattern)]:
+                with suppress(OSError):
+                    path.unlink()
+            with suppress(OSError):  # it holds something else
+                other.rmdir()
 
 
 def flush_folder(folder: Path) -> None:
@@ -69,7 +103,7 @@ def flush(path: Path) -> None:
     """Wait until a file, or a folder's list of names, is on the disk."""
     if os.name == "nt" and path.is_dir():  # Windows has no such thing for a folder
         return
-    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # which Windows flushes only if writable
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows flushes only writable files
     try:
         os.fsync(handle)
     finally:
@@ -77,14 +111,39 @@ def flush(path: Path) -> None:
 
 
 def load_checkpoint(path: Path, weights: dict[str, nn.Module]) -> dict[str, Any]:
-    """Fill the modules and return the state; raises ModelError if the checkpoint does not fit them."""
+    """Fill the modules and return the state.
+
+    Raises ModelError if a file has changed since it was written, or if the checkpoint does not fit the modules.
+    """
     try:
+        if (path / SUMS).exists():  # older versions wrote none
+            verify(path, _read_sums(path / SUMS, [*(f"{name}.safetensors" for name in weights), STATE]))
         for name, module in weights.items():
-            tensors: dict[str, Tensor] = load_file(path / f"{name}.safetensors")
+            tensors: dict[str, Tensor] = load((path / f"{name}.safetensors").read_bytes())
             module.load_state_dict(tensors)
-        state: dict[str, Any] = torch.load(path / "state.pt", weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        state: dict[str, Any] = torch.load(path / STATE, weights_only=True, map_location="cpu")
+        if not isinstance(state, dict):
+            raise ValueError(f"{STATE} holds no state of a run")
+    except DAMAGE as error:
         raise ModelError(
-            f"{path}: this checkpoint cannot be resumed ({first_line(error):.120}); start anew without --resume"
+            f"{path}: this checkpoint cannot be resumed ({first_line(error):.120}); {advice(path)}"
         ) from error
     return state
+
+
+def _read_sums(path: Path, needed: list[str]) -> dict[str, str]:
+    sums = json.loads(path.read_bytes())
+    missing = [name for name in needed if not isinstance(sums, dict) or name not in sums]
+    if missing:
+        raise ValueError(f"{SUMS} has no checksum of {missing[0]}")
+    return {name: str(sums[name]) for name in needed}
+
+
+def advice(path: Path) -> str:
+    """What to do about the checkpoint at `path`, which cannot be used."""
+    earlier = [other for other in list_checkpoints(path.parent) if iteration_of(other) < iteration_of(path)]
+    if earlier:
+        return f"remove it, and --resume goes on from {earlier[-1].name}"
+    if (path.parent / WEIGHTS_FILE).exists():
+        return f"train again with another --out; --from {path.parent} begins with the weights that are there"
+    return "train again with another --out"

@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from condinst.config import TrainConfig
-from condinst.engine.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
+from condinst.engine.checkpoint import advice, load_checkpoint, remove_checkpoints, save_checkpoint
 from condinst.engine.optimizer import lr_factor, make_optimizer
-from condinst.engine.run_folder.log import LOG, Tell, TrainingLog
+from condinst.engine.run_folder.log import Tell, TrainingLog
+from condinst.engine.run_folder.own_files import LOG
 from condinst.engine.stop import list_checkpoints
 from condinst.errors import CondinstError, ModelError
 
+NEEDED = {"iteration", "optimizer", "standing", "log"}  # of a checkpoint's state
 P = TypeVar("P")
 Terms = Mapping[str, Tensor]
 # (model, part of the step's batch, generator for random choices, iteration from 0) → named losses, to be summed
@@ -59,9 +61,10 @@ def fit(
     """Train `model` and return the module to keep: the moving average if there is one, else the model.
 
     make_steps(start) yields, from iteration `start` on, the parts of this process's batch; a step is made of the mean
-    of their gradients. `measure` is called on the main process every `validate_every` iterations and at the last one;
-    `patience` of its scores without a better one end the run. Raises CondinstError when the loss stops being finite,
-    ending in what `inspect` says, and ModelError when the checkpoint to resume from does not fit.
+    of their gradients. `measure` is called on the main process every `validate_every` iterations and at the last one,
+    each time after a checkpoint; a run that is resumed from such a checkpoint calls it again. `patience` scores without
+    a better one end the run. Raises CondinstError when the loss stops being finite, ending in what `inspect` says, and
+    ModelError when the checkpoint to resume from does not fit.
     """
     optimizer = make_optimizer(model, config)
     base_rates = [group["lr"] for group in optimizer.param_groups]
@@ -69,6 +72,7 @@ def fit(
     weights: dict[str, nn.Module] = {"model": model} | ({"average": average} if average is not None else {})
     state = _restore(folder, weights, optimizer) if resume else {}
     start, standing = state.get("iteration", 0), Standing(**state.get("standing", {}))
+    unmeasured = measure is not None and bool(state.get("unmeasured"))
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     if accelerator.scaler is not None and "scaler" in state:
         accelerator.scaler.load_state_dict(state["scaler"])
@@ -76,6 +80,8 @@ def fit(
     with _open_log(folder, start, config, tell) if accelerator.is_main_process else nullcontext() as log:
         if log is not None and state:
             log.restore(state["log"])
+        if unmeasured:
+            _take_measure(standing, measure, kept, start, log, accelerator)
         wrapped.train()
         steps = () if _is_over(standing, config) else make_steps(start)
         for iteration, parts in enumerate(steps, start=start):
@@ -97,16 +103,14 @@ def fit(
                 raise CondinstError(f"iteration {done}: {wrong} not finite{where}; {remedy}")
             if log is not None:
                 log.step(done, numbers)
-            if measure is not None and _is_due(done, config.validate_every, config):
-                if log is not None:
-                    with log.paused():
-                        standing.take(measure(kept, done, standing.best))
+            unmeasured = measure is not None and _is_due(done, config.validate_every, config)
+            if log is not None and (unmeasured or _is_due(done, config.checkpoint_every, config)):
+                state = _state(optimizer, standing, log, accelerator)
+                save_checkpoint(folder, done, weights, state | {"unmeasured": unmeasured})
+            if unmeasured:  # after the checkpoint: a measurement that fails loses no step
+                _take_measure(standing, measure, kept, done, log, accelerator)
                 wrapped.train()
-                standing.stale = _agree(standing.stale, accelerator)
-            over = _is_over(standing, config)
-            if log is not None and (over or _is_due(done, config.checkpoint_every, config)):
-                save_checkpoint(folder, done, weights, _state(optimizer, standing, log, accelerator))
-            if over:
+            if _is_over(standing, config):
                 if log is not None and done < config.iterations:
                     log.say(f"ended early: {standing.stale} measurements without a better one (train.patience)")
                 break
@@ -119,6 +123,21 @@ def _open_log(folder: Path, start: int, config: TrainConfig, tell: Tell | None) 
         remove_checkpoints(folder)  # of another run, or half-written
     pictures = config.batch_size * config.accumulate
     return TrainingLog(folder / LOG, start, config.iterations, config.log_every, pictures, tell)
+
+
+def _take_measure(
+    standing: Standing,
+    measure: Measure | None,
+    kept: nn.Module,
+    done: int,
+    log: TrainingLog | None,
+    accelerator: Accelerator,
+) -> None:
+    """Measure `kept` on the main process; afterwards `standing.stale` is the same in all of them."""
+    if log is not None and measure is not None:
+        with log.paused():
+            standing.take(measure(kept, done, standing.best))
+    standing.stale = _agree(standing.stale, accelerator)
 
 
 def _moving_average(model: nn.Module, decay: float) -> AveragedModel:
@@ -175,14 +194,14 @@ def _restore(folder: Path, weights: dict[str, nn.Module], optimizer: torch.optim
     if not found:
         return {}
     state = load_checkpoint(found[-1], weights)
+    if not state.keys() >= NEEDED:
+        raise ModelError(f"{found[-1]}: another version wrote this checkpoint; {advice(found[-1])}")
     try:
         optimizer.load_state_dict(state["optimizer"])
-    except ValueError:
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(
             f"{found[-1]}: cannot be resumed with another optimizer or other frozen parts; keep the run's settings"
         ) from None
-    if "standing" not in state:
-        raise ModelError(f"{found[-1]}: an older version wrote this checkpoint; start anew without --resume")
     return state
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 NAME = "checkpoint-{:08d}"
+NUMBERED = re.compile("checkpoint-[0-9]{8,}")
 
 
 class Terminated(KeyboardInterrupt):
@@ -30,8 +32,14 @@ def terminable() -> Iterator[None]:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints of a run, oldest first."""
-    return sorted(folder.glob("checkpoint-????????"))
+    """Complete checkpoints of a run, oldest first. A user's own file or folder of a similar name is none."""
+    found = [path for path in folder.glob("checkpoint-*") if NUMBERED.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=iteration_of)
+
+
+def iteration_of(checkpoint: Path) -> int:
+    """The iteration at which it was written."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def remedy(folder: Path) -> str:
@@ -42,4 +50,4 @@ def remedy(folder: Path) -> str:
 def last_iteration(folder: Path) -> int:
     """That of the newest complete checkpoint; 0 without one."""
     found = list_checkpoints(folder)
-    return int(found[-1].name.rpartition("-")[2]) if found else 0
+    return iteration_of(found[-1]) if found else 0

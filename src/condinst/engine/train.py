@@ -21,11 +21,13 @@ from condinst.engine.fit import Measure, Terms, fit
 from condinst.engine.losses import Part, condinst_losses, prepare
 from condinst.engine.planning.changes import compare_settings
 from condinst.engine.processes import make_accelerator
-from condinst.engine.run_folder.folder import LAST, emptied_on_failure, start_folder, write_picture
-from condinst.engine.run_folder.log import Tell
+from condinst.engine.run_folder.folder import start_folder, write_picture
+from condinst.engine.run_folder.lock import locked
+from condinst.engine.run_folder.log import Tell, unwritable
 from condinst.engine.run_folder.nonfinite import save_parts
+from condinst.engine.run_folder.own_files import BATCH, DRAWN, LAST, emptied_on_failure
 from condinst.engine.run_folder.pictures import draw_batch
-from condinst.engine.run_folder.scores import record_scores
+from condinst.engine.run_folder.scores import record_scores, recorded_score
 from condinst.engine.run_folder.trackers import open_trackers
 from condinst.engine.stop import last_iteration
 from condinst.errors import CondinstError, DataError, UsageError, first_line, out_of_memory
@@ -34,7 +36,7 @@ from condinst.model.condinst import CondInst
 from condinst.predictor import Predictor
 from condinst.weights.folder import Stored, save_model
 
-DRAWN = 3  # batches
+AGAIN = "no step is lost: --resume measures again, and train.validate_every=0 goes on without measuring"
 
 
 def train(
@@ -62,18 +64,34 @@ def train(
     data = usable(data, config)
     config = config.model_copy(update={"model": config.model.model_copy(update={"classes": data.classes})})
     accelerator = make_accelerator(config, folder)
-    iteration = last_iteration(folder) if resume else 0
-    changes = compare_settings(folder, config, iteration) if iteration else []
-    model, lines = build_model(config, accelerator, None if iteration else start)
-    if iteration:  # what the first weights were is no longer true of it
-        lines = [f"going on from iteration {iteration} of {config.train.iterations}", *changes]
-    with emptied_on_failure(folder, accelerator.is_main_process):
+    with emptied_on_failure(folder, accelerator.is_main_process), _locked(folder, accelerator.is_main_process):
+        iteration = last_iteration(folder) if resume else 0
+        changes = compare_settings(folder, config, iteration) if iteration else []
+        model, lines = build_model(config, accelerator, None if iteration else start)
+        if iteration:  # what the first weights were is no longer true of it
+            lines = [f"going on from iteration {iteration} of {config.train.iterations}", *changes]
+        elif resume:
+            lines.append(f"note: {folder} holds no checkpoint to resume from, so training starts at the beginning")
         if accelerator.is_main_process:
             lines += start_folder(folder, config, data, accelerator, iteration)
         for line in (*lines, *(f"note: {note}" for note in data.notes)):
             accelerator.print(line, file=sys.stderr)
         _learn(model, config, data, folder, accelerator, resume, val if config.train.validate_every else None)
     return config
+
+
+@contextmanager
+def _locked(folder: Path, main: bool) -> Iterator[None]:
+    """Make the folder and keep other runs out of it, on the main process; raises CondinstError if it cannot."""
+    if not main:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    with locked(folder):
+        yield
 
 
 def _learn(
@@ -111,7 +129,7 @@ def _prepared_steps(
     """What the loop takes; pictures of the first batches are left in the folder."""
     for number, step in enumerate(make_steps(start, config, data, accelerator), start=start + 1):
         if number <= DRAWN and accelerator.is_main_process:
-            write_picture(folder / f"batch-{number}.jpg", draw_batch(step[0].to(torch.device("cpu")), config.model))
+            write_picture(folder / BATCH.format(number), draw_batch(step[0].to(torch.device("cpu")), config.model))
         yield prepare(step, config, accelerator)
 
 
@@ -156,20 +174,39 @@ def _measure(config: Config, val: AnnotatedData, folder: Path, tell: Tell | None
     """What the loop calls now and then: measure the network as it stands, and keep it if it is the best."""
 
     def measure(module: nn.Module, iteration: int, best: float) -> float:
+        with told_failure(f"iteration {iteration}", AGAIN):
+            return take(module, iteration, best)
+
+    def take(module: nn.Module, iteration: int, best: float) -> float:
+        earlier = recorded_score(folder, iteration)
+        if earlier is not None:  # the run was killed after it had measured
+            return earlier
         assert isinstance(module, CondInst)
         predictor = Predictor.from_model(module, config, str(next(module.parameters()).device))
         scores = evaluate(val, predictor, config.detect.max_detections)
+        score = scores.bbox.AP if scores.segm.AP < 0 else scores.segm.AP
+        if score > best:  # before the score is recorded, so that a recorded best has its weights
+            save_model(module, config, folder, half=config.train.half)
         numbers = record_scores(scores, folder, iteration)
         if tell is not None:
             tell({f"val/{name}": value for name, value in numbers.items()}, iteration)
-        score = scores.bbox.AP if scores.segm.AP < 0 else scores.segm.AP
-        if score > best:
-            save_model(module, config, folder, half=config.train.half)
         words = f"box AP {scores.bbox.AP:.3f}" + (f", mask AP {scores.segm.AP:.3f}" if scores.segm.AP >= 0 else "")
         print(f"iteration {iteration}: {words}{', the best so far' * (score > best)}", file=sys.stderr)
         return score
 
     return measure
+
+
+@contextmanager
+def told_failure(what: str, remedy: str) -> Iterator[None]:
+    """Whatever ends a measurement becomes one line: `what`, the reason, `remedy`. Interruptions stay as they are."""
+    try:
+        yield
+    except CondinstError as error:
+        raise type(error)(f"{what}: cannot be measured: {error}; {remedy}") from error
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error):.150}"
+        raise CondinstError(f"{what}: cannot be measured ({reason}); {remedy}") from error
 
 
 def _inspect(

@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from condinst.engine.run_folder.folder import emptied_on_failure
-from condinst.engine.run_folder.scores import LINES, best_iteration
+from condinst.engine.run_folder.own_files import (
+    SCORE_LINES,
+    check_places,
+    emptied_on_failure,
+    refuse_overwriting,
+)
+from condinst.engine.run_folder.scores import best_iteration
+from condinst.errors import CondinstError, UsageError
 
 
 class StoppedError(Exception):
@@ -44,18 +50,61 @@ def test_nothing_is_left_where_nothing_was(tmp_path: Path, error: type[BaseExcep
     assert list((tmp_path / "empty").iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "worth", ["checkpoint-00000002/state.pt", "model.safetensors", "non-finite-3/batch.json", "before"]
-)
+@pytest.mark.parametrize("worth", ["checkpoint-00000002/state.pt", "model.safetensors", "non-finite-3/batch.json"])
 def test_all_is_left_where_something_is_worth_keeping(tmp_path: Path, worth: str) -> None:
-    """before: a file that was there, perhaps of an earlier run."""
-    if worth == "before":
-        write(tmp_path / "run" / worth)
-        fail(tmp_path / "run", "config.yaml")
-    else:
-        fail(tmp_path / "run", "config.yaml", worth)
+    fail(tmp_path / "run", "config.yaml", worth)
     assert (tmp_path / "run" / worth).exists()
     assert (tmp_path / "run" / "config.yaml").exists()
+
+
+USERS = (
+    "notes.txt",
+    "last/notes.txt",
+    "tensorboard/condinst/notes.txt",
+    ".checkpoint-00000002.tmp/deeper/notes.txt",
+    "batch-17.jpg",
+    "checkpoint-mine01/notes.txt",
+    ".download.part",
+)
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_users_files_stay(tmp_path: Path, when: str) -> None:
+    """Files of the user, put there before the run or while it goes on; the run's own files go."""
+    written = ("config.yaml", "log.csv", "tensorboard/condinst/events.1", "last/config.yaml", "batch-1.jpg")
+    for name in USERS if when == "before" else ():
+        write(tmp_path / "run" / name)
+    fail(tmp_path / "run", *written, *(USERS if when == "during" else ()))
+    left = {path.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert left == set(USERS)
+
+
+def test_what_was_there_before_stays_even_if_it_bears_a_runs_name(tmp_path: Path) -> None:
+    write(tmp_path / "run" / "labels.svg")
+    fail(tmp_path / "run", "config.yaml")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["labels.svg"]
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "labels.svg", "batch-2.jpg", "report.html", "log.csv"])
+def test_a_new_run_overwrites_no_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / "notes.txt").touch()
+    refuse_overwriting(tmp_path)
+    (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=f"holds {name}, which training would overwrite; choose another --out"):
+        refuse_overwriting(tmp_path)
+    (tmp_path / "environment.json").touch()  # a run that was killed before its first checkpoint wrote it all
+    refuse_overwriting(tmp_path)
+
+
+def test_a_folder_in_a_files_place_and_the_reverse(tmp_path: Path) -> None:
+    check_places(tmp_path)
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(CondinstError, match=r"report.html: is a folder, and training writes a file there; rename it"):
+        check_places(tmp_path)
+    (tmp_path / "report.html").rmdir()
+    (tmp_path / "last").touch()
+    with pytest.raises(CondinstError, match="last: is a file, and training makes a folder there; rename it"):
+        check_places(tmp_path)
 
 
 def test_other_processes_and_runs_that_succeed_remove_nothing(tmp_path: Path) -> None:
@@ -78,6 +127,6 @@ def test_other_processes_and_runs_that_succeed_remove_nothing(tmp_path: Path) ->
 def test_which_model_was_kept(tmp_path: Path, pairs: list[tuple[float, float]], best: int | None) -> None:
     for number, (box, mask) in enumerate(pairs, start=1):
         line = json.dumps({"iteration": 10 * number, "bbox": {"AP": box}, "segm": {"AP": mask}})
-        with (tmp_path / LINES).open("a") as file:
+        with (tmp_path / SCORE_LINES).open("a") as file:
             file.write(line + "\n")
     assert best_iteration(tmp_path) == best

@@ -79,8 +79,7 @@ def test_the_mean_goes_on(tmp_path: Path) -> None:
         ("iteration,a\r\n20,1\r\n2", 20, "iteration,a\r\n20,1\r\n"),
         ("iteration,a\r\n20,1\r\n40,", 20, "iteration,a\r\n20,1\r\n"),
         ("iteration,a\r\n2,1\r\n", 0, None),
-        ("iterat", 5, None),
-        ("", 5, None),
+        ("iterat", 0, None),
     ],
 )
 def test_rows_that_come_again(tmp_path: Path, text: str, iteration: int, left: str | None) -> None:
@@ -88,6 +87,58 @@ def test_rows_that_come_again(tmp_path: Path, text: str, iteration: int, left: s
     path.write_bytes(text.encode())
     forget_rows(path, iteration)
     assert (path.read_bytes().decode() if path.exists() else None) == left
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"iterat", "its first column is not 'iteration'"),
+        (b"a,b\r\n1,2\r\n", "its first column is not 'iteration'"),
+        (b"iteration;a\r\n1;2\r\n", "its first column is not 'iteration'"),
+        (b"\x89PNG\r\n\x1a\n\x00\xff", "can't decode"),
+        (b"iteration,a\r\n2,1\r\n4\r\n6,1\r\n", "row 3 does not have the heading's columns"),
+        (b"iteration,a\r\nx,1\r\n", "row 2 does not have the heading's columns"),
+        (None, "Is a directory"),
+    ],
+)
+def test_a_damaged_table_is_one_line(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    path = tmp_path / "log.csv"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(CondinstError, match=r"log.csv: not the file that this run wrote \(.*move it away") as caught:
+        TrainingLog(path, 5, 10, 1, 1)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert content is None or path.read_bytes() == content
+    path.rename(tmp_path / "aside")  # as the line says
+    with TrainingLog(path, 5, 10, 1, 1) as log:
+        log.restore({"sums": {}, "count": 0, "last": 5})
+        log.step(6, {"mask": 1.0})
+    assert [row["iteration"] for row in table(path)] == ["6"]
+
+
+def test_rows_that_are_lost_are_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    with TrainingLog(path, 0, 10, 1, 1) as log:
+        for iteration in (1, 2, 3):
+            log.step(iteration, {"mask": 1.0})
+        state = log.state()
+    path.write_bytes(path.read_bytes()[:-10])
+    with TrainingLog(path, 3, 10, 1, 1) as log, pytest.raises(CondinstError, match="of iteration 2, not 3"):
+        log.restore(state)
+
+
+def test_other_columns_are_added(tmp_path: Path) -> None:
+    """As when a run goes on with a GPU: no value lands below another's heading."""
+    path = tmp_path / "log.csv"
+    append_row(path, {"iteration": 1, "mask": 2, "box": 3})
+    append_row(path, {"iteration": 2, "mask": 4, "gpu": 5})
+    append_row(path, {"iteration": 3, "gpu": 6})
+    assert [list(row.values()) for row in table(path)] == [["1", "2", "3", ""], ["2", "4", "", "5"], ["3", "", "", "6"]]
+    assert list(table(path)[0]) == ["iteration", "mask", "box", "gpu"]
 
 
 def test_a_table_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import csv
 import math
 from pathlib import Path
 
-from condinst.engine.run_folder.log import GPU_MEMORY, ITERATION, LOG, MEMORY, SPEED
-from condinst.engine.run_folder.scores import TABLE
+from condinst.engine.run_folder.log import GPU_MEMORY, ITERATION, MEMORY, SPEED
+from condinst.engine.run_folder.own_files import LOG, SCORE_TABLE
 from condinst.ops.drawing.chart import Line, Span, plot
 from condinst.ops.drawing.page import Part, drawing
 
@@ -20,7 +20,7 @@ Curve = list[tuple[float, float]]
 
 def draw_training(run: Path) -> list[Part]:
     """What the folder's tables show; nothing where there are none."""
-    log, scores = read_columns(run / LOG), read_columns(run / TABLE)
+    log, scores = read_columns(run / LOG), read_columns(run / SCORE_TABLE)
     losses = {name: curve for name, curve in log.items() if name not in NO_LOSSES and any(y for _, y in curve)}
     named = {words: [point for point in scores.get(name, []) if point[1] >= 0] for name, words in SCORES.items()}
     charts = (

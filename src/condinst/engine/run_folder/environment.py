@@ -17,17 +17,21 @@ import torch
 from accelerate import Accelerator
 
 from condinst.data.sample import AnnotatedData, Instance, Polygons
+from condinst.engine.run_folder.log import damaged
+from condinst.engine.run_folder.own_files import ENVIRONMENT
 from condinst.files import replace_file
 
-FILE = "environment.json"
 PACKAGES = ("condinst", "torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "safetensors", "hotcoco")
 
 
 def record_environment(folder: Path, data: AnnotatedData, accelerator: Accelerator, iteration: int) -> bool:
-    """Add a record to the folder's file, a new one at iteration 0; returns whether the data is what it was."""
-    earlier = _read(folder / FILE) if iteration else []
+    """Add a record to the folder's file, a new one at iteration 0; returns whether the data is what it was.
+
+    Raises CondinstError for a damaged file.
+    """
+    earlier = _read(folder / ENVIRONMENT) if iteration else []
     now = describe(data, accelerator) | {"iteration": iteration}
-    replace_file(folder / FILE, (json.dumps([*earlier, now], indent=1, ensure_ascii=False) + "\n").encode())
+    replace_file(folder / ENVIRONMENT, (json.dumps([*earlier, now], indent=1, ensure_ascii=False) + "\n").encode())
     return not earlier or earlier[-1]["data"]["digest"] == now["data"]["digest"]
 
 
@@ -74,12 +78,18 @@ def _add(total: Any, instance: Instance) -> None:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """The records so far; none where the file is missing or not ours."""
-    try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-        return records if isinstance(records, list) and all("data" in record for record in records) else []
-    except (OSError, ValueError, TypeError):
+    """The records so far; none without the file. Raises CondinstError where it does not hold such records."""
+    if not path.exists():
         return []
+    try:
+        records = json.loads(path.read_bytes())
+        for record in records:
+            str(record["data"]["digest"]), int(record["iteration"])
+        if not isinstance(records, list) or not records:
+            raise ValueError("it holds no list of records")
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise damaged(path, error) from None
+    return records
 
 
 def _version(name: str) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -14,52 +11,14 @@ from condinst.data.sample import AnnotatedData
 from condinst.engine.run_folder.curves import draw_training
 from condinst.engine.run_folder.environment import record_environment
 from condinst.engine.run_folder.log import unwritable
-from condinst.engine.run_folder.nonfinite import FOLDER
+from condinst.engine.run_folder.own_files import LABELS, PREDICTIONS, REPORT, check_places, find_partial
 from condinst.engine.run_folder.pictures import draw_labels, draw_predictions
 from condinst.engine.run_folder.scores import best_iteration, forget_scores, record_scores
-from condinst.engine.stop import list_checkpoints
 from condinst.evaluation.evaluate import Progress
 from condinst.evaluation.report import Measured, measure, write_report
 from condinst.files import replace_file
 from condinst.predictor import Predictor
-from condinst.weights.names import CONFIG_FILE, WEIGHTS_FILE
-
-LAST = "last"  # holds the last weights where the folder itself holds the best ones
-PARTIAL = ".*.part"  # what a killed process leaves
-LABELS, PREDICTIONS, REPORT = "labels.svg", "predictions.jpg", "report.html"
-
-
-@contextmanager
-def emptied_on_failure(folder: Path, main: bool) -> Iterator[None]:
-    """A run that ends by an error or a signal before there is anything to keep leaves a folder as empty as it was.
-
-    main: whether this is the process that writes to it.
-    """
-    existed = folder.exists()
-    held = folder.is_dir() and any(folder.iterdir())
-    try:
-        yield
-    except BaseException:
-        if main and not held and not _worth_keeping(folder):
-            with suppress(OSError):  # what is told is why the run ended
-                _empty(folder)
-                if not existed:
-                    folder.rmdir()
-        raise
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _worth_keeping(folder: Path) -> bool:
-    """Whether a run can be resumed or its model used, or a step was saved to be looked at."""
-    saved = any(folder.glob(FOLDER.format("*")))
-    return saved or bool(list_checkpoints(folder)) or (folder / WEIGHTS_FILE).exists()
+from condinst.weights.names import CONFIG_FILE
 
 
 def start_folder(
@@ -67,15 +26,16 @@ def start_folder(
 ) -> list[str]:
     """Make the folder ready for a run from `iteration` on; returns lines for people. Main process only.
 
-    Raises CondinstError if it cannot be written.
+    Raises CondinstError if it cannot be written, or if what an earlier start wrote there is damaged.
     """
     try:
+        check_places(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for rest in [*folder.glob(PARTIAL), *(folder / LAST).glob(PARTIAL)]:
+        for rest in find_partial(folder):
             rest.unlink()
         forget_scores(folder, iteration)
+        same = record_environment(folder, data, accelerator, iteration)  # first: it shows that the folder is a run's
         replace_file(folder / CONFIG_FILE, config.to_yaml().encode())
-        same = record_environment(folder, data, accelerator, iteration)
         replace_file(folder / LABELS, draw_labels(data).encode())
     except OSError as error:
         raise unwritable(folder, error) from error

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import torch
@@ -18,11 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from condinst.engine.stop import remedy
-from condinst.errors import CondinstError
+from condinst.errors import CondinstError, first_line
 from condinst.files import replace_file
 
 Tell = Callable[[Mapping[str, float], int], None]  # numbers by name, iteration
-LOG = "log.csv"
 # no losses: the first is the row's own number, the others are of the machine
 ITERATION, SPEED, MEMORY, GPU_MEMORY = "iteration", "images_per_second", "memory_mb", "gpu_memory_mb"
 
@@ -44,7 +43,7 @@ class TrainingLog:
         self.task = self.progress.add_task("", total=stop, completed=start)
         self.words = Text()  # below the bar
         self.live: Live | None = None
-        forget_rows(path, start)
+        self.last = forget_rows(path, start)  # iteration of the last row in the file; None without a file
 
     def __enter__(self) -> TrainingLog:
         if self.console.is_terminal:
@@ -58,11 +57,14 @@ class TrainingLog:
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs to write the same rows."""
-        return {"sums": dict(self.sums), "count": self.count}
+        return {"sums": dict(self.sums), "count": self.count, "last": self.last or 0}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Go on from what `state` returned. Raises CondinstError if the file has lost rows since."""
         self.sums, self.count = dict(state["sums"]), state["count"]
+        expected = state.get("last", self.last)
+        if self.last is not None and self.last != expected:
+            raise damaged(self.path, f"its last row up to here is of iteration {self.last}, not {expected}")
 
     def step(self, iteration: int, values: Mapping[str, float]) -> None:
         """Take one iteration's numbers (`iteration` counts the steps done)."""
@@ -90,6 +92,7 @@ class TrainingLog:
         means = {name: total / self.count for name, total in self.sums.items()}
         row = {ITERATION: float(iteration)} | means | {SPEED: self.images * self.timed / seconds} | _memory()
         append_row(self.path, row)
+        self.last = iteration
         if self.tell is not None:
             self.tell({f"train/{name}": value for name, value in row.items() if name != ITERATION}, iteration)
         # a loss of exactly 0 is one that this data or network does not have
@@ -107,16 +110,30 @@ def _short(value: float) -> str:
 
 
 def append_row(path: Path, row: Mapping[str, float]) -> None:
-    """Add a row to a CSV file, with a heading if it is new; raises CondinstError if it cannot be written."""
-    fresh = not path.exists()
+    """Add a row to a CSV file; raises CondinstError if it cannot be written.
+
+    A new file appears with heading and row at once. A row with other columns than the file's adds them to the file.
+    """
+    texts = {name: f"{value:.6g}" for name, value in row.items()}
     try:
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            if fresh:
-                writer.writeheader()
-            writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
+        heading = _read_heading(path)
+        if heading is not None and set(texts) <= set(heading):
+            with path.open("a", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerow([texts.get(name, "") for name in heading])
+            return
+        table = read_table(path) if heading is not None else Table([], [])
+        columns = list(dict.fromkeys([*table.heading, *texts]))
+        rows = [old + [""] * (len(columns) - len(old)) for old in table.rows]
+        write_table(path, Table(columns, [*rows, [texts.get(name, "") for name in columns]]))
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def _read_heading(path: Path) -> list[str] | None:
+    if not path.exists():
+        return None
+    with path.open(newline="", encoding="utf-8") as file:
+        return next(csv.reader(file), None)
 
 
 def unwritable(path: Path, error: OSError) -> CondinstError:
@@ -133,16 +150,63 @@ def _memory() -> dict[str, float]:
     return used
 
 
-def forget_rows(path: Path, iteration: int) -> None:
-    """Drop rows that a resumed run is about to write again, and one that was cut off while it was written."""
-    if not path.exists():
-        return
-    with path.open(newline="", encoding="utf-8") as file:
-        heading, *rows = [*csv.reader(file)] or [[]]
-    kept = [row for row in rows if len(row) == len(heading) and float(row[0]) <= iteration]
-    if not kept:
-        path.unlink()
-        return
+class Table(NamedTuple):
+    """A CSV file's heading and rows, as text."""
+
+    heading: list[str]
+    rows: list[list[str]]
+
+
+def read_table(path: Path) -> Table:
+    """A table that `append_row` wrote; a last row without its end of line was cut off and is left out.
+
+    Raises CondinstError for any other file.
+    """
+    try:
+        text = path.read_bytes().decode()
+        heading, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    except (OSError, ValueError, csv.Error) as error:
+        raise damaged(path, "it is empty" if path.is_file() and not path.stat().st_size else error) from None
+    if not text.endswith("\n"):
+        rows = rows[:-1]
+    if heading[:1] != [ITERATION] or (not rows and not text.endswith("\n")):
+        raise damaged(path, f"its first column is not '{ITERATION}'")
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(heading) or not row[0].isdecimal():
+            raise damaged(path, f"row {number} does not have the heading's columns")
+    return Table(heading, rows)
+
+
+def write_table(path: Path, table: Table) -> None:
+    """Replace the file; raises OSError if it cannot be written."""
     text = io.StringIO(newline="")
-    csv.writer(text).writerows([heading, *kept])
+    csv.writer(text).writerows([table.heading, *table.rows])
     replace_file(path, text.getvalue().encode())
+
+
+def damaged(path: Path, reason: object) -> CondinstError:
+    """The one line about a file of a run that cannot be continued."""
+    return CondinstError(
+        f"{path}: not the file that this run wrote ({first_line(reason):.120}); restore it, or move it away, and "
+        "--resume begins a new one"
+    )
+
+
+def forget_rows(path: Path, iteration: int) -> int | None:
+    """Drop rows that a resumed run is about to write again, and one that was cut off while it was written.
+
+    Returns the iteration of the last row that is left, 0 if none is, and None without a file. Raises CondinstError for
+    a file that is not such a table.
+    """
+    if not path.exists():
+        return None
+    if not iteration:
+        path.unlink()
+        return 0
+    table = read_table(path)
+    kept = [row for row in table.rows if int(row[0]) <= iteration]
+    if kept:
+        write_table(path, table._replace(rows=kept))
+    else:
+        path.unlink()
+    return int(kept[-1][0]) if kept else 0

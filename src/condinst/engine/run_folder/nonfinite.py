@@ -15,9 +15,9 @@ from torch import Tensor
 from condinst.config import ModelConfig
 from condinst.data.batch import Batch
 from condinst.data.sample import Array8
+from condinst.engine.run_folder.own_files import NON_FINITE
 from condinst.errors import some
 
-FOLDER = "non-finite-{}"
 NAMED = 3  # files in the one line that a user sees
 
 
@@ -34,7 +34,7 @@ def save_parts(
 
     The parts whose own losses are not finite; all where it is only the gradient, or another process's.
     """
-    target = folder / FOLDER.format(iteration)
+    target = folder / NON_FINITE.format(iteration)
     numbers = [{name: float(loss) for name, loss in part.items()} for part in losses]
     bad = [index for index, part in enumerate(numbers) if not all(map(math.isfinite, part.values()))]
     records = []

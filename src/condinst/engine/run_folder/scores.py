@@ -1,49 +1,100 @@
-"""The record of a run's measurements: scores.jsonl has all that was found, scores.csv the numbers alone."""
+"""The record of a run's measurements: scores.jsonl holds all that was found, scores.csv repeats its numbers."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from condinst.engine.run_folder.log import append_row, forget_rows, unwritable
+from condinst.engine.run_folder.log import ITERATION, Table, damaged, unwritable, write_table
+from condinst.engine.run_folder.own_files import SCORE_LINES, SCORE_TABLE
 from condinst.evaluation.evaluate import Scores
 from condinst.files import replace_file
 
-LINES, TABLE = "scores.jsonl", "scores.csv"
+BOX, MASK = "bbox", "segm"  # the parts of a line, as in `Scores`
 
 
 def record_scores(scores: Scores, folder: Path, iteration: int) -> dict[str, float]:
-    """Append to both files; returns the numbers by name. Raises CondinstError if they cannot be written."""
-    numbers = {f"box_{name}": value for name, value in asdict(scores.bbox).items()}
-    numbers |= {f"mask_{name}": value for name, value in asdict(scores.segm).items()}
-    line = json.dumps({"iteration": iteration, **scores.to_dict()}) + "\n"
+    """Add to both files; returns the numbers by name. Raises CondinstError if they cannot be written."""
+    line = {ITERATION: iteration, **scores.to_dict()}
     try:
-        with (folder / LINES).open("a", encoding="utf-8") as file:
-            file.write(line)
+        with (folder / SCORE_LINES).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
     except OSError as error:
-        raise unwritable(folder / LINES, error) from error
-    append_row(folder / TABLE, {"iteration": iteration} | numbers)
-    return numbers
+        raise unwritable(folder / SCORE_LINES, error) from error
+    _write_numbers(folder, read_lines(folder))
+    return _numbers(line)
+
+
+def read_lines(folder: Path) -> list[dict[str, Any]]:
+    """Each measurement in scores.jsonl, oldest first; none without the file. A line that was cut off is left out.
+
+    Raises CondinstError for a file that does not hold measurements.
+    """
+    path = folder / SCORE_LINES
+    if not path.exists():
+        return []
+    try:
+        *whole, _cut_off = path.read_bytes().decode().split("\n")
+        lines = [json.loads(line) for line in whole]
+        for line in lines:
+            _score(line)
+            if not isinstance(line[ITERATION], int) or _numbers(line).keys() != _numbers(lines[0]).keys():
+                raise ValueError("a line lacks numbers that another has")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged(path, error) from None
+    if not lines and _cut_off:
+        raise damaged(path, "it holds no measurement")
+    return lines
+
+
+def recorded_score(folder: Path, iteration: int) -> float | None:
+    """The score of the measurement at `iteration`; None if there is none."""
+    return next((_score(line) for line in read_lines(folder) if line[ITERATION] == iteration), None)
 
 
 def best_iteration(folder: Path) -> int | None:
     """The first with the best mask AP, or box AP where there are no masks; None where nothing was recorded."""
-    path = folder / LINES
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-
-    def score(line: dict[str, Any]) -> float:
-        return float(line["bbox"]["AP"] if line["segm"]["AP"] < 0 else line["segm"]["AP"])
-
-    return int(max(map(json.loads, lines), key=score)["iteration"]) if lines else None
+    lines = read_lines(folder)
+    return int(max(lines, key=_score)[ITERATION]) if lines else None
 
 
 def forget_scores(folder: Path, iteration: int) -> None:
-    """Drop what came after `iteration`, which a resumed run is about to measure again, and lines cut off in writing."""
-    forget_rows(folder / TABLE, iteration)
-    path = folder / LINES
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["iteration"] <= iteration]
-        replace_file(path, "".join(kept).encode())
+    """Drop what came after `iteration`, which a resumed run is about to measure again, and lines cut off in writing.
+
+    Raises CondinstError for a damaged file, OSError where the files cannot be written.
+    """
+    lines, table = folder / SCORE_LINES, folder / SCORE_TABLE
+    if not iteration:
+        lines.unlink(missing_ok=True)
+        table.unlink(missing_ok=True)
+        return
+    if table.exists() and not lines.exists():
+        raise damaged(lines, f"it is missing while {SCORE_TABLE} is there")
+    if lines.exists():
+        kept = [line for line in read_lines(folder) if line[ITERATION] <= iteration]
+        replace_file(lines, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        _write_numbers(folder, kept)
+
+
+def _score(line: dict[str, Any]) -> float:
+    """What decides which model is the best."""
+    return float(line[BOX]["AP"] if line[MASK]["AP"] < 0 else line[MASK]["AP"])
+
+
+def _numbers(line: dict[str, Any]) -> dict[str, float]:
+    boxes = {f"box_{name}": float(value) for name, value in line[BOX].items()}
+    return boxes | {f"mask_{name}": float(value) for name, value in line[MASK].items()}
+
+
+def _write_numbers(folder: Path, lines: list[dict[str, Any]]) -> None:
+    """scores.csv anew, of these measurements; no file for none."""
+    path = folder / SCORE_TABLE
+    try:
+        if not lines:
+            path.unlink(missing_ok=True)
+            return
+        rows = [[f"{line[ITERATION]}", *(f"{value:.6g}" for value in _numbers(line).values())] for line in lines]
+        write_table(path, Table([ITERATION, *_numbers(lines[0])], rows))
+    except OSError as error:
+        raise unwritable(path, error) from error
