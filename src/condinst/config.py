@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -25,6 +26,34 @@ AboveZero = Annotated[float, Field(gt=0)]
 Extent = Annotated[float, Field(allow_inf_nan=True)]  # the one kind of number that may be infinite
 
 SHOWN_SCORE = 0.5  # lowest score shown to people; the best F1 of the nuclei model on its training pictures
+
+
+FULL: Literal["full"] = "full"
+
+
+def check_range(value: object) -> Range:
+    """A range of pixel values as `InputConfig.range` holds it; the text "LOW,HIGH" is one, too. Raises UsageError."""
+    try:
+        return _range(value)
+    except ValueError as error:
+        raise UsageError(f"range: {error}") from None
+
+
+def _range(value: object) -> Range:
+    if value == "full" or value == "auto":
+        return value
+    parts = value.split(",") if isinstance(value, str) else value
+    try:
+        low, high = (float(part) for part in parts)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise ValueError(f"expected full, auto or LOW,HIGH, such as 0,4095, got {show(value)}") from None
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"expected two finite numbers, the lower one first, got {show(value)}")
+    return low, high
+
+
+# Which values of a picture of more than 8 bits become black and white; see `InputConfig`.
+Range = Annotated[Literal["full", "auto"] | tuple[float, float], BeforeValidator(_range)]
 
 
 class Section(BaseModel):
@@ -120,10 +149,16 @@ class DetectConfig(Section):
 
 
 class InputConfig(Section):
-    """Size of the image the network sees, in pixels: `shorter`, or less where the other side would pass `longer`."""
+    """Size of the image the network sees, in pixels: `shorter`, or less where the other side would pass `longer`.
+
+    range: which values in a picture file become black and white.
+    """
 
     shorter: Side = 800
     longer: Side = 1333
+    # Which values become black and white in pictures of 16 or 32 bits and floats; 8-bit pictures stay as they are.
+    # full: 0 and 65535. auto: the 0.1th and 99.9th percentile of each picture. Or two numbers, such as [0, 4095].
+    range: Range = FULL
 
 
 class TargetConfig(Section):

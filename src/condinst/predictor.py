@@ -162,7 +162,7 @@ class Predictor:
         if isinstance(source, bytes):
             return Picture(read_image(source, max_pixels=self.max_pixels), None, name)
         if isinstance(source, Image.Image):
-            return Picture(convert_image(source, max_pixels=self.max_pixels), None, name)
+            return Picture(convert_image(source, max_pixels=self.max_pixels).pixels, None, name)
         return Picture(_checked(source), None, name)
 
 

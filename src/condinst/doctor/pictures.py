@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from condinst.data.decode import SIDEWAYS
 from condinst.data.findings import Finding, Report
 from condinst.data.formats.gather import list_pictures
-from condinst.data.image import MAX_PIXELS, SIDEWAYS, read_image, read_orientation
+from condinst.data.image import MAX_PIXELS, read_image, read_orientation
 from condinst.data.sample import Array8, Sample
 from condinst.doctor.copies import Fingerprint, fingerprint
 from condinst.errors import DataError

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from condinst.data.decode import SIDEWAYS
 from condinst.data.findings import Finding, RecordError, Report
 from condinst.data.formats.records import printable
-from condinst.data.image import SIDEWAYS, SUFFIXES, read_orientation, read_size
+from condinst.data.image import SUFFIXES, read_orientation, read_size
 from condinst.data.listing import AnyCase, entries, list_tree
 from condinst.data.sample import AnnotatedData, Box, Instance, Sample
 from condinst.data.shapes import Shape

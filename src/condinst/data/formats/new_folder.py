@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from condinst.data.embedded import embedded_picture, may_embed
-from condinst.data.image import MAX_PIXELS, SUFFIXES, opened
+from condinst.data.image import MAX_PIXELS, SUFFIXES
+from condinst.data.picture_file import opened
 from condinst.errors import CondinstError, UsageError
 
 BY_FORMAT = {"BMP": ".bmp", "GIF": ".gif", "JPEG": ".jpg", "JPEG2000": ".jp2", "PNG": ".png", "PPM": ".ppm",

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from condinst.data.decode import SIDEWAYS
 from condinst.data.findings import Finding, RecordError, Report, refuse
 from condinst.data.formats.coco.pictures import Pictures
 from condinst.data.formats.coco.shapes import EmptyError, read_box, read_shape
 from condinst.data.formats.records import CORRECT, Record, integer, kind, load_json, numbers, text
-from condinst.data.image import MAX_PIXELS, SIDEWAYS, read_orientation, read_size
+from condinst.data.image import MAX_PIXELS, read_orientation, read_size
 from condinst.data.sample import AnnotatedData, Instance, Sample
 from condinst.data.upright import turn_upright
 from condinst.errors import DataError

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 from condinst.data.findings import RecordError
-from condinst.data.image import opened
+from condinst.data.picture_file import opened
 from condinst.errors import DataError, first_line
 
 SUFFIXES = frozenset({".bmp", ".gif", ".pgm", ".png", ".tif", ".tiff"})  # formats that keep every pixel's value
 SAMPLE_FORMAT = 339  # a tag of TIFF: 1 for numbers without a sign
+WIDEST = 8  # bytes of a pixel: four colours of 16 bits
 AGAIN = "save it again as PNG or TIFF"
 
 
@@ -34,7 +35,7 @@ def read_numbers(source: Path | bytes, name: str, max_pixels: int, colours: bool
     negative or fractional values, stacks of pictures and damaged files.
     """
     try:
-        with opened(source, name, max_pixels) as image:
+        with opened(source, name, max_pixels, bytes_each=WIDEST) as image:
             frames = getattr(image, "n_frames", 1)
             if frames > 1:
                 raise RecordError("bad-labels", f"{name}: holds {frames} pictures", "save the one that is meant")
