@@ -11,6 +11,8 @@ import numpy as np
 
 from condinst.ops.contours import Ring
 
+Point = tuple[float, float]
+
 
 def bridge(rings: Sequence[Ring]) -> Ring:
     """One ring through all vertices of `rings`, each (P, 2); the cuts join vertices that lie near each other."""
@@ -25,16 +27,7 @@ def unbridge(ring: Ring) -> list[Ring]:
     """The rings that cuts join in `ring` (P, 2), which is alone where there are none."""
     if len(set(zip(*ring.T.tolist(), strict=True))) == len(ring):  # a cut passes each of its ends twice
         return [ring]
-    waiting, rings = [[(float(x), float(y)) for x, y in ring]], []
-    while waiting:
-        points = waiting.pop()
-        cut = _cut(points)
-        if cut is None:
-            rings.append(np.array(points, dtype=np.float64))
-        else:
-            first, last = cut
-            waiting += [points[first + 1 : last], points[: first + 1] + points[last + 2 :]]
-    return rings
+    return [np.array(points, dtype=np.float64) for points in reversed(_undo([(float(x), float(y)) for x, y in ring]))]
 
 
 def _nearest(left: Ring, right: Ring) -> tuple[int, int]:
@@ -48,15 +41,28 @@ def _nearest(left: Ring, right: Ring) -> tuple[int, int]:
     return pair
 
 
-def _cut(points: list[tuple[float, float]]) -> tuple[int, int] | None:
-    """(i, k) of an edge i → i + 1 that k → k + 1 runs back, with at least a triangle on either side of it."""
-    seen: dict[tuple[tuple[float, float], tuple[float, float]], int] = {}
-    count = len(points)
-    for index in range(count):
-        edge = points[index], points[(index + 1) % count]
-        first = seen.get(edge[::-1])
-        # what the cut leaves: vertices first + 1 … index − 1 within, …first and index + 2… around
-        if first is not None and index - first - 1 >= 3 and count - (index - first) - 1 >= 3:
-            return first, index
-        seen.setdefault(edge, index)
-    return None
+def _undo(points: list[Point]) -> list[list[Point]]:
+    """Rings cut off one by one, then what is left of `points`.
+
+    `path` grows by a vertex at a time. Where an edge runs back along an earlier one, they are the two ways of a cut,
+    and the vertices between them are a ring. Each vertex enters `path` once and leaves it at most once, so the time is
+    proportional to their number.
+    """
+    rings: list[list[Point]] = []
+    path = points[:1]
+    edges: dict[tuple[Point, Point], int] = {}  # an edge → where in `path` it begins
+    for index, point in enumerate([*points[1:], points[0]], 1):
+        last = path[-1], point
+        first = edges.get(last[::-1])
+        # both the ring and what is left around it are at least triangles
+        if first is None or len(path) - first - 2 < 3 or first + max(len(points) - index, 0) < 3:
+            if index < len(points):
+                edges.setdefault(last, len(path) - 1)
+                path.append(point)
+            continue
+        rings.append(path[first + 1 : -1])
+        for place in range(first, len(path) - 1):
+            if edges.get(edge := (path[place], path[place + 1])) == place:
+                del edges[edge]
+        del path[first + 1 :]
+    return [*rings, path]

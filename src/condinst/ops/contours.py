@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import label
 
 Ring = NDArray[np.float64]  # (P, 2) x, y; not closed
 
@@ -24,16 +25,16 @@ class Polygon(NamedTuple):
 def trace(bitmap: NDArray[np.bool_], x: int = 0, y: int = 0) -> list[Polygon]:
     """The parts of a mask (h, w) whose top-left pixel lies at (x, y); an empty mask has none."""
     rings = [ring for loop in _loops(bitmap) for ring in _simple(loop)]
-    signed = np.array([_area(ring) for ring in rings])
-    outers = [ring for ring, area in zip(rings, signed, strict=True) if area > 0]
-    inside: list[list[Ring]] = [[] for _ in outers]
-    for ring in (ring for ring, area in zip(rings, signed, strict=True) if area < 0):
-        inside[_owner(ring, outers, signed[signed > 0])].append(ring)
+    parts, _ = label(bitmap)  # pixels that touch at a corner only are two parts, as here
+    owners = [int(parts[_pixel(ring)]) for ring in rings]
+    signed = [_area(ring) for ring in rings]
+    outers = [(ring, owner) for ring, owner, area in zip(rings, owners, signed, strict=True) if area > 0]
+    holes: dict[int, list[Ring]] = {owner: [] for _, owner in outers}
+    for ring, owner, area in zip(rings, owners, signed, strict=True):
+        if area < 0:
+            holes[owner].append(ring)
     shift = np.array([x, y], dtype=np.float64)
-    return [
-        Polygon(outer + shift, tuple(hole + shift for hole in holes))
-        for outer, holes in zip(outers, inside, strict=True)
-    ]
+    return [Polygon(outer + shift, tuple(hole + shift for hole in holes[owner])) for outer, owner in outers]
 
 
 def _corners(bitmap: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -118,20 +119,9 @@ def _area(ring: Ring) -> float:
     return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 
 
-def _owner(hole: Ring, outers: list[Ring], sizes: NDArray[np.float64]) -> int:
-    """Index of the smallest outer ring around a hole."""
-    (x0, y0), (x1, y1) = hole[0], hole[1]
-    # the pixel centre inside the hole beside its first edge; the hole runs with its empty side on the left
+def _pixel(ring: Ring) -> tuple[int, int]:
+    """(row, column) of the mask's pixel beside the ring's first edge, on its right hand."""
+    (x0, y0), (x1, y1) = ring[0], ring[1]
     step = np.array([x1 - x0, y1 - y0]) / (abs(x1 - x0) + abs(y1 - y0))
-    inner = np.array([x0, y0]) + step / 2 + np.array([step[1], -step[0]]) / 2
-    around = [index for index, outer in enumerate(outers) if _contains(outer, inner)]
-    return min(around, key=lambda index: sizes[index])
-
-
-def _contains(ring: Ring, point: NDArray[np.float64]) -> bool:
-    """Even–odd test on vertical edges left of the point; the point never lies on a pixel edge."""
-    following = np.roll(ring, -1, axis=0)
-    low = np.minimum(ring[:, 1], following[:, 1])
-    high = np.maximum(ring[:, 1], following[:, 1])
-    crossed = (ring[:, 0] < point[0]) & (low < point[1]) & (point[1] < high)
-    return bool(crossed.sum() % 2)
+    x, y = np.array([x0, y0]) + step / 2 + np.array([-step[1], step[0]]) / 2
+    return int(y), int(x)
