@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
 from condinst.config import Config
+from condinst.engine.checkpoint import save_checkpoint
 from condinst.model.condinst import CondInst
 from condinst.weights.folder import save_model
 
@@ -256,12 +257,8 @@ def runs(folder: Path) -> list[Path]:
     config = tiny_config()
     model = CondInst(config.model)
     save_model(model, config, run)
-    checkpoint = run / "checkpoint-0000002"
-    checkpoint.mkdir()
-    save_file(model.state_dict(), checkpoint / "model.safetensors")
-    torch.save(
-        {"iteration": 2, "log": {"sums": {"loss": 1.5}, "count": 1}, "rng": torch.arange(16)}, checkpoint / "state.pt"
-    )
+    state = {"log": {"sums": {"loss": 1.5}, "count": 1}, "rng": torch.arange(16)}
+    save_checkpoint(run, 2, {"model": model}, state)
     (run / "log.csv").write_text("iteration,loss,lr,images_per_second\n1,2.5,0.01,3\n2,2.25,0.01,3\n")
     (run / "scores.csv").write_text("iteration,mask_AP,box_AP\n1,0.1,0.2\n2,0.3,0.4\n")
     scores = [{"iteration": number, "bbox": {"AP": 0.2}, "segm": {"AP": 0.1 * number}} for number in (1, 2)]

@@ -18,7 +18,7 @@ from condinst.data.truth import draw_truth
 from condinst.doctor.examination import examine
 from condinst.engine.checkpoint import load_checkpoint
 from condinst.engine.run_folder.curves import draw_training
-from condinst.engine.run_folder.log import LOG, forget_rows
+from condinst.engine.run_folder.log import forget_rows
 from condinst.engine.run_folder.scores import best_iteration, forget_scores
 from condinst.engine.stop import list_checkpoints
 from condinst.errors import CondinstError
@@ -62,7 +62,7 @@ def _data(path: Path, scratch: Path) -> list[str]:
 
 def _examine(path: Path, split: str | None, lines: list[str]) -> None:
     found: list[Finding] = []
-    data = open_data(path, split or "train", report=found.append)  # type: ignore[arg-type]
+    data = open_data(path, split or "train", report=found.append)
     examination = examine({split or "all": data}, {split or "all": tuple(found)}, Config(), whole=True)
     lines += [str(finding) for finding in examination.findings] + list(data.notes)
     for sample in data.samples:
@@ -78,7 +78,7 @@ def _weights(path: Path, _: Path) -> list[str]:
 
 def _run(path: Path, _: Path) -> list[str]:
     steps: list[Step] = [lambda: Config.from_yaml(path / "config.yaml"), lambda: draw_training(path)]
-    steps += [lambda: best_iteration(path), lambda: forget_scores(path, 1), lambda: forget_rows(path / LOG, 1)]
+    steps += [lambda: best_iteration(path), lambda: forget_scores(path, 1), lambda: forget_rows(path / "log.csv", 1)]
     model = CondInst(tiny_config().model)
     for checkpoint in list_checkpoints(path):
         steps.append(partial(load_checkpoint, checkpoint, {"model": model}))
