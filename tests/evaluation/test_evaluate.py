@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from condinst.config import Config
 from condinst.data.formats.coco.read import read_coco
-from condinst.data.sample import AnnotatedData
+from condinst.data.sample import AnnotatedData, Instance, Sample
 from condinst.errors import DataError, UsageError
 from condinst.evaluation.evaluate import Scores, evaluate, match_classes
 from condinst.inference.instances.boxes import Boxes
@@ -196,7 +196,9 @@ def test_a_lower_limit_of_the_predictor_is_refused() -> None:
 
 
 def test_classes_match_by_name() -> None:
-    data = AnnotatedData((), (3, 17), ("cat", "dog"), (), Path("val.json"))
+    objects = tuple(Instance(label, (0, 0, 9, 9), None, False, label) for label in (0, 1))
+    samples = (Sample(Path("a.png"), 1, 20, 20, objects),)
+    data = AnnotatedData(samples, (3, 17), ("cat", "dog"), (), Path("val.json"))
     assert match_classes({0: "dog", 1: "cat"}, data) == ({0: 17, 1: 3}, ())
     matched, notes = match_classes({0: "cow", 1: "cat", 2: "dog"}, data)
     assert matched == {1: 3, 2: 17}

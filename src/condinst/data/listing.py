@@ -138,3 +138,10 @@ def _readable(folder: Path) -> list[Path]:
         return entries(folder)
     except OSError:
         return []
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to the same file, or to files of the same bytes."""
+    if one.samefile(other):
+        return True
+    return one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,15 +65,30 @@ class Instance:
     area: float | None = None
 
 
+class Federated(NamedTuple):
+    """Which classes annotators looked for in a picture, as in LVIS. All labels are 0-based.
+
+    Classes that neither occur in the picture nor are in `absent` were not looked for. absent: looked for and not there
+    (`neg_category_ids`). partial: only some of their objects are annotated (`not_exhaustive_category_ids`).
+    """
+
+    absent: frozenset[int]
+    partial: frozenset[int]
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One picture and its objects; `width` and `height` are those after EXIF orientation."""
+    """One picture and its objects; `width` and `height` are those after EXIF orientation.
+
+    federated: None where every object of every class is annotated, as in most data sets.
+    """
 
     path: Path
     image_id: int
     width: int
     height: int
     instances: tuple[Instance, ...]
+    federated: Federated | None = None
 
 
 @dataclass(frozen=True)

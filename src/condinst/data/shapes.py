@@ -14,6 +14,9 @@ from condinst.ops.rle import Region, Rle, decode_region, tighten
 
 Shape = Polygons | RunLengths
 
+STICKS_OUT = 1.0  # pixels; annotation tools round by fractions of one
+BOX_DIFFERS = (2.0, 0.05)  # pixels, and the share of the box's longer side: over both is more than rounding
+
 
 def box_of(shape: Shape) -> Box:
     """The tight box."""
@@ -23,6 +26,56 @@ def box_of(shape: Shape) -> Box:
     points = np.concatenate(shape.parts)
     (left, top), (right, bottom) = points.min(0), points.max(0)
     return float(left), float(top), float(right), float(bottom)
+
+
+def clip_box(box: Box, height: int, width: int) -> Box:
+    """What of the box lies in a picture of (height, width) pixels."""
+    x0, y0, x1, y1 = box
+    return (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+
+
+def box_iou(a: Box, b: Box) -> float:
+    """Of two boxes; 0 where they are empty or apart."""
+    across, down = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if across <= 0 or down <= 0:
+        return 0.0
+    shared = across * down
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def differs(box: Box, other: Box) -> bool:
+    """Whether two boxes differ by more than rounding."""
+    gap = max(abs(a - b) for a, b in zip(box, other, strict=True))
+    pixels, share = BOX_DIFFERS
+    return gap > pixels and gap > share * max(other[2] - other[0], other[3] - other[1])
+
+
+def solid_box(shape: Shape, height: int, width: int) -> Box:
+    """The tight box of a shape that covers pixels of a picture of that size; of these pixels where its vertices lie on
+    a line."""
+    box = box_of(shape)
+    if box[2] > box[0] and box[3] > box[1]:
+        return box
+    x, y, columns, rows = (float(side) for side in coco_mask.toBbox(dict(shape.whole(height, width))))
+    return x, y, x + columns, y + rows
+
+
+def covers_pixels(shape: Shape, height: int, width: int) -> bool:
+    """Whether COCO's rule draws a pixel of the shape in a picture of that size."""
+    if isinstance(shape, RunLengths):
+        return True
+    drawn = coco_mask.frPyObjects([part.ravel().tolist() for part in shape.parts], height, width)
+    return bool(np.any(coco_mask.area(drawn)))
+
+
+def refuse_outside(box: Box, height: int, width: int, covers: bool = True) -> None:
+    """Raise RecordError where a box lies outside the picture altogether, or sticks out of it and its mask `covers` no
+    pixel of the picture."""
+    x0, y0, x1, y1 = box
+    sticks_out = max(-x0, -y0, x1 - width, y1 - height) > STICKS_OUT
+    if x0 >= width or y0 >= height or x1 <= 0 or y1 <= 0 or (sticks_out and not covers):
+        message = f"its box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) lies outside the picture of {width}×{height} pixels"
+        raise RecordError("outside", message, "is it that of another picture, or of another size of this one?")
 
 
 def run_lengths(mask: NDArray[np.bool_], x: int = 0, y: int = 0) -> RunLengths | None:

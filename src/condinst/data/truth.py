@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from condinst.data.sample import Box, Instance, Matrix, Polygons, RunLengths, Sample
+from condinst.data.shapes import clip_box
 from condinst.ops.rle import Region, tighten
 from condinst.structures import MASK_FEATURE_STRIDE, Truth
 
@@ -133,12 +134,6 @@ def tight_box(region: Region) -> Box:
     """The box of a tight region."""
     rows, columns = region.bitmap.shape
     return (region.x, region.y, region.x + columns, region.y + rows)
-
-
-def clip_box(box: Box, height: int, width: int) -> Box:
-    """What of the box lies in a picture of (height, width) pixels."""
-    x0, y0, x1, y1 = box
-    return (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
 
 
 def centroid_of(region: Region) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from condinst.data.class_names import alike, show_names
 from condinst.data.findings import Finding, Severity
 from condinst.data.sample import AnnotatedData
 from condinst.errors import some
@@ -66,15 +67,28 @@ def _check_kinds(data: AnnotatedData) -> Iterator[Finding]:
         message = f"all {found[True]} objects have a box alone, none a mask"
         remedy = "masks are learned from boxes and colours; mask AP measured on boxes means little"
         yield Finding("boxes-only", "info", data.source, None, message, remedy)
+    federated = sum(sample.federated is not None for sample in data.samples)
+    if federated:
+        message = f"{federated} pictures are annotated for some classes only (neg_category_ids, as in LVIS)"
+        remedy = "val measures them by LVIS's rule; training takes objects that are not annotated as background"
+        yield Finding("federated", "info", data.source, None, message, remedy)
 
 
 def _check_names(splits: Splits, counts: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
+    names = list(dict.fromkeys(name for data in splits.values() for name in data.classes))
+    for group in alike(names):
+        message = f"these class names look alike, but are different classes: {show_names(group)}"
+        remedy = "if they are meant as one class, give it one spelling"
+        yield Finding("class-spelling", "warning", next(iter(splits.values())).source, None, message, remedy)
     (first, data), *others = splits.items()
     ids = dict(zip(data.classes, data.category_ids, strict=True))
     for name, other in others:
         if len(other.classes) == len(data.classes) == 1:
             continue  # one class on both sides matches whatever its name
-        for unknown in (it for it in other.classes if it not in ids):
+        for unused in (it for it in other.classes if it not in ids and not counts[name][it]):
+            message, remedy = f"class '{unused}' has no object, and {first} does not know it", "remove the class"
+            yield Finding("unused-category", "warning", other.source, None, message, remedy)
+        for unknown in (it for it in other.classes if it not in ids and counts[name][it]):
             message = f"{name} has a class '{unknown}' that {first} does not know"
             remedy = "name the classes of both alike; the same list in both is best"
             yield Finding("unknown-class", "error", other.source, None, message, remedy)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from condinst.data.findings import Finding
 from condinst.data.sample import Box, Sample
-from condinst.doctor.shapes import Raster, box_iou, box_ious, told
+from condinst.data.shapes import box_iou
+from condinst.doctor.shapes import Raster, box_ious, told
 
 SAME = 0.95  # IoU above which two objects of a class are one
 SAME_BOX = 0.5  # of their boxes below which two masks are not compared

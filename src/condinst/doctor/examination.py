@@ -75,13 +75,15 @@ def examine(
     Holds one picture at a time, and of those seen a kilobyte each. Findings are sorted, errors first.
     """
     notes = _Notes([finding for found in told.values() for finding in found])
-    turned = {finding.id for finding in notes.findings if finding.kind == "exif-rotated"}
+    turned = {(finding.file, finding.id) for finding in notes.findings if finding.kind == "exif-rotated"}
     total, done = sum(len(data.samples) for data in splits.values()), 0
     for name, data in splits.items():
         prints = notes.prints.setdefault(name, [])
         unlike = 0
         for sample in data.samples:
-            print, differing = _examine_one(sample, config, notes, sample.image_id in turned)
+            print, differing = _examine_one(
+                sample, config, notes, not turned.isdisjoint(((data.source, sample.image_id), (sample.path, None)))
+            )
             if print is not None:
                 prints.append((sample, print))
             unlike += differing
@@ -104,7 +106,7 @@ def _examine_one(sample: Sample, config: Config, notes: _Notes, turned: bool) ->
     """The picture's fingerprint, None where it is damaged, and how many of its objects state another area."""
 
     def tell(finding: Finding) -> None:
-        if not (turned and finding.kind == "exif-rotated"):  # told by the reader, before it turned the annotation
+        if not (turned and finding.kind == "exif-rotated"):  # told by the reader
             notes.findings.append(finding)
 
     print = check_picture(sample, tell)

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 
 from condinst.data.findings import Finding
 from condinst.data.image import read_size
-from condinst.data.sample import AnnotatedData, Instance, Polygons, RunLengths, Sample
-from condinst.data.truth import clip_box
+from condinst.data.sample import AnnotatedData, Federated, Instance, Polygons, RunLengths, Sample
+from condinst.data.shapes import STICKS_OUT, clip_box, differs
 from condinst.doctor.duplicates import find_duplicates
-from condinst.doctor.shapes import STICKS_OUT, area_differs, crossing, differs, draw, draw_one, excess
+from condinst.doctor.shapes import area_differs, crossing, draw, draw_one, excess
 from condinst.ops.rle import decode_region
 
 SAME_PIXELS = 0.99  # IoU with the mask before, under which a polygon is not cut but becomes a mask
 UNREADABLE = frozenset({"missing-picture", "damaged-picture"})
 CORRECTED = {"wrong-size": "took the picture's own size", "exif-rotated": "turned the annotations upright"}
+DERIVED = {"box-mismatch": "took the mask's own box", "area-mismatch": "took the mask's own area"}
 RENUMBERED = "duplicate-id"
 
 
@@ -44,10 +45,14 @@ def done_by_reader(told: Iterable[Finding], data: AnnotatedData) -> Iterator[Cha
     for finding in told:
         if finding.kind == "duplicate-class":
             yield Change(finding.kind, finding.file, finding.id, f"merged: {finding.message}")
+        elif finding.kind == "exif-rotated" and finding.severity == "warning":
+            continue  # nobody knows whether the objects are to be turned
         elif finding.kind in CORRECTED and finding.file == data.source and finding.id in kept:
             yield Change(finding.kind, finding.file, finding.id, f"{CORRECTED[finding.kind]}: {finding.message}")
         elif finding.kind == RENUMBERED and finding.message.startswith("annotation"):
             continue  # kept, and given another id further on
+        elif finding.kind in DERIVED:
+            yield Change(finding.kind, finding.file, finding.id, f"{DERIVED[finding.kind]}: {finding.message}")
         elif finding.severity == "error" or finding.kind == "zero-area":
             yield Change(finding.kind, finding.file, finding.id, f"left out: {finding.message}")
 
@@ -102,10 +107,14 @@ def unite_classes(splits: Mapping[str, AnnotatedData], note: Note) -> dict[str, 
 
 def _relabel(data: AnnotatedData, names: list[str], ids: Mapping[str, int]) -> AnnotatedData:
     labels = [names.index(name) for name in data.classes]
-    samples = (
-        replace(sample, instances=tuple(replace(it, label=labels[it.label]) for it in sample.instances))
-        for sample in data.samples
-    )
+    samples = []
+    for sample in data.samples:
+        instances = tuple(replace(it, label=labels[it.label]) for it in sample.instances)
+        federated = sample.federated
+        if federated is not None:
+            absent, partial = (frozenset(labels[label] for label in part) for part in federated)
+            federated = Federated(absent, partial)
+        samples.append(replace(sample, instances=instances, federated=federated))
     return replace(data, samples=tuple(samples), classes=tuple(names), category_ids=tuple(ids[it] for it in names))
 
 

@@ -141,6 +141,10 @@ def usable(data: AnnotatedData, config: Config) -> AnnotatedData:
         raise DataError(f"{data.source}: the training set has no pictures; check the annotation file")
     if not measurable(data):
         raise DataError(f"{data.source}: the training set has no annotated instance; check the annotation file")
+    if federated := sum(sample.federated is not None for sample in data.samples):
+        note = f"{federated} pictures are annotated for some classes only (neg_category_ids, as in LVIS); "
+        note += "training does not heed it: objects that are not annotated count as background"
+        data = replace(data, notes=(*data.notes, f"{data.source}: {note}"))
     if config.targets.supervision == "boxes":
         data = forget_masks(data)
     if config.model.semantic:

@@ -13,7 +13,7 @@ from hotcoco import metrics
 
 from condinst.config import SHOWN_SCORE
 from condinst.data.sample import AnnotatedData
-from condinst.evaluation.evaluate import Predicts, Progress, Scores, count_boxed, evaluate
+from condinst.evaluation.evaluate import Predicts, Progress, Scores, count_boxed, evaluate, renumber
 from condinst.evaluation.judge import IOUS, RIGHT, STRICT, Bools, Floats, Judged, Kind, judge
 from condinst.evaluation.measures import (
     Point,
@@ -158,13 +158,14 @@ def examine(
     """`evaluate`, and from the same predictions what they do right and wrong. No masks are kept."""
     kind: Kind = "bbox" if count_boxed(data) else "segm"
     judged: list[Judged] = []
+    numbers = renumber(data).category_ids
     scores = evaluate(
         data,
         predictor,
         max_detections,
         progress,
         lambda sample, truths, found: judged.append(
-            judge(str(sample.path), truths, found, data.category_ids, kind, max_detections)
+            judge(str(sample.path), truths, found, numbers, kind, max_detections)
         ),
     )
     return scores, analyse(judged, data.classes, kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from hotcoco import Params, StreamingEval
 
 from condinst.config import Config
+from condinst.data.class_names import same_class_name
 from condinst.data.sample import AnnotatedData, Instance, Sample
 from condinst.errors import DataError, UsageError, some
 from condinst.evaluation.judge import Kind, Record
@@ -90,9 +91,10 @@ def evaluate(
 
     Of each class at most `max_detections` per image count, as in COCO, where 100 is the standard; dense images need
     more, and the limit belongs beside the number. The predictor's own limit is per image. `progress` is told (images
-    done, images in all), `see` each picture's records. Classes are matched by name, see `match_classes`. Where an
-    annotation has a box alone, masks are not measured: their numbers are −1, and a note says so. Raises UsageError if
-    the predictor's own limit is lower, DataError for bad images or classes that do not match.
+    done, images in all), `see` each picture's records, in which categories are numbered label + 1. Classes are matched
+    by name, see `match_classes`. Where an annotation has a box alone, masks are not measured: their numbers are −1, and
+    a note says so. Federated annotations (`Sample.federated`) are measured by LVIS's rule. Raises UsageError if the
+    predictor's own limit is lower, DataError for bad images or classes that do not match.
     """
     if not data.samples:
         raise DataError(f"{data.source}: no pictures to measure on; check the annotation file")
@@ -101,6 +103,7 @@ def evaluate(
         raise UsageError(
             f"max_detections is {max_detections}, but the predictor keeps {kept}; raise detect.max_detections"
         )
+    data = renumber(data)
     matched, notes = match_classes(predictor.names, data)
     boxed = count_boxed(data)
     if boxed:
@@ -109,18 +112,49 @@ def evaluate(
         notes += ("no object is annotated, so there is no AP; predictions are counted alone",)
     kinds = KINDS[:1] if boxed else KINDS
     scorers: dict[Kind, StreamingEval] = {kind: _start(kind, data, max_detections) for kind in kinds}
-    detections = 0
+    detections = truth_count = unmeasured = 0
     for done, sample in enumerate(data.samples, start=1):
-        truths = [truth_record(instance, sample, data) for instance in sample.instances]
-        found = predict(predictor, sample, matched, data).to_coco(sample.image_id, dict(enumerate(data.category_ids)))
+        truths = [truth_record(it, sample, data, truth_count + n) for n, it in enumerate(sample.instances, start=1)]
+        truth_count += len(truths)
+        predicted = predict(predictor, sample, matched, data).to_coco(
+            sample.image_id, dict(enumerate(data.category_ids))
+        )
+        found = looked_for(predicted, sample)
         for kind, scorer in scorers.items():
-            scorer.update([_image(sample)], truths, [_only(kind, one) for one in found])
+            scorer.update([_image(sample, data)], truths, [_only(kind, one) for one in found])
         if see is not None:
             see(sample, truths, found)
         detections += len(found)
+        unmeasured += len(predicted) - len(found)
         if progress is not None:
             progress(done, len(data.samples))
+    notes += _federated_notes(data, unmeasured)
     return _sum_up(scorers, data, max_detections, detections, data.notes + notes)
+
+
+def renumber(data: AnnotatedData) -> AnnotatedData:
+    """The same data with category ids and image ids from 1: hotcoco refuses negative ids and those above 64 bits."""
+    samples = (replace(sample, image_id=number) for number, sample in enumerate(data.samples, start=1))
+    return replace(data, samples=tuple(samples), category_ids=tuple(range(1, len(data.classes) + 1)))
+
+
+def looked_for(found: Sequence[Record], sample: Sample) -> list[Record]:
+    """The records of classes that annotators looked for in the picture; their category ids are those of `renumber`."""
+    if sample.federated is None:
+        return list(found)
+    known = {instance.label for instance in sample.instances} | sample.federated.absent
+    return [record for record in found if record["category_id"] - 1 in known]
+
+
+def _federated_notes(data: AnnotatedData, unmeasured: int) -> tuple[str, ...]:
+    pictures = sum(sample.federated is not None for sample in data.samples)
+    if not pictures:
+        return ()
+    return (
+        f"{pictures} pictures are annotated as in LVIS (neg_category_ids, not_exhaustive_category_ids) and measured by "
+        f"its rule: {unmeasured} predictions of classes that nobody looked for in their picture are not counted, nor "
+        "are unmatched ones of classes that are annotated in part",
+    )
 
 
 def count_boxed(data: AnnotatedData) -> int:
@@ -131,24 +165,29 @@ def count_boxed(data: AnnotatedData) -> int:
 def match_classes(names: dict[int, str], data: AnnotatedData) -> tuple[dict[int, int], tuple[str, ...]]:
     """The data set's category id of each of the model's labels, by class name, and notes for the reader.
 
-    One class on both sides matches whatever its name. Classes only the model knows are left out and noted. Raises
-    DataError naming the classes of the data that the model does not know.
+    One class on both sides matches whatever its name. Classes that only the model knows are left out and noted, and so
+    are classes of the data that have no object. Raises DataError naming the other classes of the data that the model
+    does not know.
     """
     if len(names) == len(data.classes) == 1:
         mine, theirs = next(iter(names.values())), data.classes[0]
         note = f"the model's one class '{mine}' is measured as the data set's '{theirs}'"
         return {next(iter(names)): data.category_ids[0]}, () if mine == theirs else (note,)
     ids = dict(zip(data.classes, data.category_ids, strict=True))
-    unknown = [name for name in data.classes if name not in names.values()]
+    used = {instance.label for sample in data.samples for instance in sample.instances}
+    absent = [name for name in data.classes if name not in names.values()]
+    unknown = [name for label, name in enumerate(data.classes) if name in absent and label in used]
     if unknown:
         raise DataError(
             f"{data.source}: the model does not know {_quoted(unknown)}; its classes are {_quoted(names.values())}; "
-            "rename the categories or take another model"
+            f"{_other_spellings(unknown, names.values())}rename the categories or take another model"
         )
     extra = [name for name in names.values() if name not in ids]
-    notes = (
+    notes: tuple[str, ...] = (
         (f"the data set lacks these classes of the model, they are not measured: {_quoted(extra)}",) if extra else ()
     )
+    if absent:
+        notes += (f"these classes have no object and the model does not know them: {_quoted(absent)}",)
     return {label: ids[name] for label, name in names.items() if name in ids}, notes
 
 
@@ -163,14 +202,14 @@ def predict(predictor: Predicts, sample: Sample, matched: dict[int, int], data: 
     return replace(kept, boxes=boxes, names=dict(enumerate(data.classes)))
 
 
-def truth_record(instance: Instance, sample: Sample, data: AnnotatedData) -> Record:
-    """An annotation as COCO files have it. Without an area it gets its mask's, or its box's if it has none.
+def truth_record(instance: Instance, sample: Sample, data: AnnotatedData, number: int) -> Record:
+    """Annotation `number` as COCO files have it. Without an area it gets its mask's, or its box's if it has none.
 
     COCO's size classes go by that area.
     """
     x0, y0, x1, y1 = instance.box
     record: Record = {
-        "id": instance.annotation_id,
+        "id": number,
         "image_id": sample.image_id,
         "category_id": data.category_ids[instance.label],
         "bbox": [x0, y0, x1 - x0, y1 - y0],
@@ -189,15 +228,31 @@ def _quoted(names: Iterable[str]) -> str:
     return some([f"'{name}'" for name in names])
 
 
+def _other_spellings(unknown: Iterable[str], known: Iterable[str]) -> str:
+    """A hint at names of the model that differ in nothing one sees."""
+    known = list(known)
+    pairs = [(one, other) for one in unknown for other in known if same_class_name(one, other)]
+    return "".join(f"'{one}' is spelled '{other}' there; " for one, other in pairs[:1])
+
+
 def _start(kind: Kind, data: AnnotatedData, limit: int) -> StreamingEval:
     categories = [{"id": number, "name": name} for number, name in zip(data.category_ids, data.classes, strict=True)]
     parameters = Params(kind)
     parameters.max_dets = sorted({min(1, limit), min(10, limit), limit})
-    return StreamingEval(categories, kind, params=parameters)
+    federated = any(sample.federated is not None for sample in data.samples)
+    return StreamingEval(categories, kind, lvis_style=federated, params=parameters)
 
 
-def _image(sample: Sample) -> Record:
-    return {"id": sample.image_id, "width": sample.width, "height": sample.height}
+def _image(sample: Sample, data: AnnotatedData) -> Record:
+    """The picture's record. Where annotators looked for all classes, LVIS's rule needs all of them as negative."""
+    absent, partial = sample.federated or (range(len(data.classes)), ())
+    return {
+        "id": sample.image_id,
+        "width": sample.width,
+        "height": sample.height,
+        "neg_category_ids": [data.category_ids[label] for label in sorted(absent)],
+        "not_exhaustive_category_ids": [data.category_ids[label] for label in sorted(partial)],
+    }
 
 
 def _only(kind: Kind, record: Record) -> Record:

@@ -165,11 +165,11 @@ def test_pictures_named_as_on_another_machine(tmp_path: Path, name: str) -> None
 
 def test_what_has_no_area_is_left_out_and_counted(folder: Path) -> None:
     content = document()
-    content["annotations"][0]["bbox"] = [1, 1, 0, 2]
+    content["annotations"][0] |= {"bbox": [1, 1, 0, 2], "segmentation": []}
     content["annotations"][1]["segmentation"]["counts"] = [12]
     data = read(folder, content)
     assert [instance.annotation_id for instance in data.samples[0].instances] == [2]
-    assert data.notes == (f"{folder / 'train.json'}: left out 2 annotations whose box or mask has no area",)
+    assert data.notes == (f"{folder / 'train.json'}: left out 2 annotations whose box or mask covers no pixel",)
 
 
 def test_pictures_without_objects_can_be_left_out(folder: Path) -> None:
@@ -236,8 +236,6 @@ BAD: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (change("images", 1, "file_name", to="a\x00.png"), "control characters"),
     (change("images", 1, "file_name", to="\ud800.png"), "half characters"),
     (change("images", 1, "width", to=5), r"images\[1\] \(id 4\): says 5×5, but a\.png has 6×5 pixels"),
-    (change("images", 1, "height", to="5.5"), r"'height' must be a whole number, got '5\.5'"),
-    (change("images", 1, "height", to=5.5), r"'height' must be a whole number, got 5\.5"),
     (drop("annotations", 1, "id"), r"annotations\[1\]: 'id' must be a whole number, got nothing"),
     (change("annotations", 1, "id", to=0), r"annotations\[1\]: id 0 is used twice"),
     (change("annotations", 1, "category_id", to=5), "annotation 1: category_id 5 is not among the file's categories"),
@@ -245,9 +243,6 @@ BAD: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (change("annotations", 1, "image_id", to=True), "annotation 1: 'image_id' must be a whole number, got True"),
     (change("annotations", 1, "iscrowd", to="no"), "annotation 1: 'iscrowd' must be 0 or 1"),
     (change("annotations", 1, to={"id": 1, "image_id": 9, "category_id": 3}), "annotation 1: 'bbox' must be"),
-    (change("annotations", 1, "bbox", to=[1, 2, 3]), "annotation 1: 'bbox' must be"),
-    (change("annotations", 1, "bbox", 2, to=float("nan")), "annotation 1: 'bbox' must hold finite numbers"),
-    (change("annotations", 1, "bbox", 2, to=10**400), "annotation 1: 'bbox' must hold finite numbers"),
     (change("annotations", 1, "segmentation", "size", to=[4, 3]), r"annotation 1: the RLE's size \[4, 3\] contradicts"),
     (change("annotations", 1, "segmentation", "counts", to=[4, 1, 2, 2, 4]), "annotation 1: not a COCO RLE"),
     (change("annotations", 1, "segmentation", "counts", to=[4, 1, 2, 2]), "annotation 1: the RLE's runs end before"),

@@ -147,7 +147,7 @@ def rle(mask: NDArray[np.uint8]) -> dict[str, Any]:
 
 
 def test_holes_and_islands(tmp_path: Path) -> None:
-    source = coco(tmp_path / "in", [{"segmentation": rle(ring_mask())}])
+    source = coco(tmp_path / "in", [{"segmentation": rle(ring_mask()), "bbox": [5, 5, 33, 23]}])
     for target in TARGETS:
         done = convert_data(source, tmp_path / target, target)
         (mask,) = whole(open_data(tmp_path / target))
@@ -190,12 +190,11 @@ def test_boxes_alone_and_crowds(tmp_path: Path) -> None:
         assert ("marked by the flag 'crowd'" in told) == (target == "labelme")
 
 
-def test_an_object_outside_its_picture_is_told(tmp_path: Path) -> None:
+def test_an_object_outside_its_picture_is_refused(tmp_path: Path) -> None:
     outside = {"segmentation": [[50.0, 40.0, 60.0, 40.0, 60.0, 50.0]]}  # its box is not
     source = coco(tmp_path / "in", [outside, {"segmentation": [SQUARE]}])
-    done = convert_data(source, tmp_path / "out", "yolo")
-    assert "1 objects lie outside their picture and are left out" in done.notes
-    assert len(open_data(tmp_path / "out").samples[0].instances) == 1
+    with pytest.raises(DataError, match=r"annotation 1: its box .* lies outside the picture of 40×30 pixels"):
+        convert_data(source, tmp_path / "out", "yolo")
 
 
 @pytest.mark.parametrize("target", TARGETS)

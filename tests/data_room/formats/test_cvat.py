@@ -124,7 +124,7 @@ def test_what_has_no_area_is_counted(tmp_path: Path) -> None:
     assert data.notes == tuple(
         f"{tmp_path / 'annotations.xml'}: left out {what}"
         for what in (
-            "2 objects whose box or mask has no area",
+            "2 objects whose box or mask covers no pixel",
             "1 shapes of the type points, which have no area",
             "1 shapes of the type polyline, which have no area",
             "1 shapes of the type tag, which have no area",
@@ -207,7 +207,6 @@ LAUGHS = '<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;&x;&x;">]>'
         (lambda text: text.replace("<annotations>", LAUGHS + "<annotations>", 1), "has a document type or entities"),
         (lambda text: text.replace("utf-8", "no-such"), "annotations.xml: "),
         (lambda text: text.replace('width="40"', 'width="41"', 1), "says 41×20, but a.png has 40×20 pixels"),
-        (lambda text: text.replace('width="40"', 'width="x"', 1), "'width' must be a finite number"),
         (lambda text: text.replace('name="a.png"', 'name="b.png"'), "b.png: no such file"),
         (lambda text: text.replace('name="a.png"', ""), "image 1: an <image> has no 'name'; export the task again"),
         (

@@ -184,7 +184,7 @@ def test_pictures_without_objects(tmp_path: Path) -> None:
     save(folder / "a" / "masks" / "empty.png", np.zeros((HEIGHT, WIDTH), dtype=np.uint8))
     data = open_data(folder)
     assert [len(sample.instances) for sample in data.samples] == [3, 0]
-    assert data.notes == (f"{folder}: left out 1 objects whose box or mask has no area",)
+    assert data.notes == (f"{folder}: left out 1 objects whose box or mask covers no pixel",)
     folder = label_images(tmp_path / "two")
     picture(folder / "images" / "b.png")
     save(folder / "labels" / "b.png", np.zeros((HEIGHT, WIDTH), dtype=np.uint8))

@@ -260,7 +260,7 @@ def test_bad_rows_are_one_line_or_left_out(
 def test_rounding_and_no_area(tmp_path: Path) -> None:
     data = open_data(make(tmp_path, "0 -0.001 0 1.002 0 1 1\n1 0.5 0.5 0 0.1\n1 0.1 0.1 0.2 0.1 0.3 0.1"))
     assert [each.label for each in data.samples[0].instances] == [0]
-    assert data.notes == (f"{tmp_path / 'data.yaml'}: left out 2 objects whose box or mask has no area",)
+    assert data.notes == (f"{tmp_path / 'data.yaml'}: left out 2 objects whose box or mask covers no pixel",)
 
 
 BAD_YAML = [

@@ -18,6 +18,7 @@ from condinst.errors import UsageError
 Target = Literal["coco", "yolo", "labelme"]
 Write = Callable[[Mapping[str, AnnotatedData], Path, bool, Counter[str]], None]
 WRITERS: dict[Target, Write] = {"coco": write_coco, "yolo": write_yolo, "labelme": write_labelme}
+UNCHECKED = "pictures lose the list of classes that were looked for in them (neg_category_ids), which only COCO holds"
 
 
 class Written(NamedTuple):
@@ -51,6 +52,8 @@ def convert_data(
     parts: dict[str, AnnotatedData] = {each: open_data(source, each, images) for each in chosen}
     parts = parts or {"all": open_data(source, images=images)}
     told: Counter[str] = Counter()
+    if target != "coco":
+        told[UNCHECKED] = sum(sample.federated is not None for data in parts.values() for sample in data.samples)
     with new_folder(out) as folder:
         WRITERS[target](parts, folder, link, told)
     written = tuple(

@@ -15,7 +15,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
 from condinst.data.findings import RecordError, Report
-from condinst.data.formats.gather import Drawn, Gathering, check_name, measure
+from condinst.data.formats.gather import Drawn, Gathering, check_name
 from condinst.data.formats.records import CORRECT, LARGEST_COORDINATE, printable
 from condinst.data.formats.splits import WHOLE, Part, Parts, name_subsets, split_named
 from condinst.data.listing import AnyCase, files_in
@@ -122,8 +122,7 @@ def _read_image(element: Element, file: Path, images: Path | None, classes: list
     if not name:
         raise RecordError("bad-record", "an <image> has no 'name'", "export the task again")
     path = _picture(name, element.get("subset", ""), file, images, gathering.names)
-    stated = (int(_number(element, "height")), int(_number(element, "width")))
-    height, width = measure(path, stated)
+    height, width = gathering.measure(file, path, element.get("height"), element.get("width"))
     groups: dict[tuple[str, str], list[Shape | Box | None]] = {}
     for index, child in enumerate(element):
         if child.tag in WITHOUT_AREA:

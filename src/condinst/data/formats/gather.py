@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from condinst.data.decode import SIDEWAYS
 from condinst.data.findings import Finding, RecordError, Report
-from condinst.data.formats.records import printable
+from condinst.data.formats.records import integer, printable
 from condinst.data.image import SUFFIXES, read_orientation, read_size
 from condinst.data.listing import AnyCase, entries, list_tree
 from condinst.data.sample import AnnotatedData, Box, Instance, Sample
-from condinst.data.shapes import Shape
+from condinst.data.shapes import Shape, covers_pixels, refuse_outside, solid_box
 from condinst.errors import DataError
 
 
@@ -26,6 +26,16 @@ class Drawn:
     box: Box
     shape: Shape | None
     crowd: bool = False
+
+
+def _covers(drawn: Drawn, height: int, width: int) -> bool:
+    """Whether it covers a pixel of a picture of that size. Raises RecordError where it lies outside."""
+    x0, y0, x1, y1 = drawn.box
+    if drawn.shape is None and (x1 <= x0 or y1 <= y0):
+        return False
+    covers = drawn.shape is None or covers_pixels(drawn.shape, height, width)
+    refuse_outside(drawn.box, height, width, covers)
+    return covers
 
 
 @dataclass(frozen=True)
@@ -40,8 +50,9 @@ class Picture:
 
 @dataclass
 class Gathering:
-    """What reading has brought so far. left_out: how many of which sort of thing. files: annotation files that were
-    read. names: finds files whose names differ in the case of letters."""
+    """What reading has brought so far. left_out: how many of which sort of thing. told: what else the notes say, in
+    words, and how often; {} in the words stands for the number. files: annotation files that were read. names: finds
+    files whose names differ in the case of letters."""
 
     source: Path
     report: Report
@@ -50,6 +61,7 @@ class Gathering:
     notes: list[str] = field(default_factory=list)
     files: set[Path] = field(default_factory=set)
     names: AnyCase = field(default_factory=AnyCase)
+    told: Counter[str] = field(default_factory=Counter)
 
     @contextmanager
     def record(self, file: Path, id: int | str | None = None, where: str = "") -> Iterator[None]:
@@ -69,13 +81,28 @@ class Gathering:
         kept = []
         for number, drawn in enumerate(objects, 1):
             with self.record(file, number, f"object {number}"):
-                if drawn is not None and drawn.box[2] > drawn.box[0] and drawn.box[3] > drawn.box[1]:
-                    kept.append(_inside(drawn, *size))
+                if drawn is not None and _covers(drawn, *size):
+                    box = drawn.box if drawn.shape is None else solid_box(drawn.shape, *size)
+                    kept.append(replace(drawn, box=box))
                     continue
-                self.left_out["objects whose box or mask has no area"] += 1
-                message, remedy = f"object {number} has no area", "it is left out; draw it again or remove it"
+                self.left_out["objects whose box or mask covers no pixel"] += 1
+                message, remedy = f"object {number} covers no pixel", "it is left out; draw it again or remove it"
                 self.report(Finding("zero-area", "warning", file, number, message, remedy))
         self.pictures.append(Picture(path, *size, tuple(kept)))
+
+    def measure(self, file: Path, path: Path, height: object = None, width: object = None) -> tuple[int, int]:
+        """`measure` by the height and width that `file` states. Values that are no size are told, and the picture's own
+        is taken; where no size is stated, a picture that its EXIF orientation turns is told and counted."""
+        stated = stated_size(height, width)
+        size = measure(path, stated)
+        if stated is None and (height is not None or width is not None):
+            message, remedy = no_size(height, width)
+            self.told[NO_SIZES] += 1
+            self.report(Finding("wrong-size", "warning", file, path.name, f"{path.name}: {message}", remedy))
+        if stated is None and (orientation := read_orientation(path)) != 1:
+            self.told[UNSURE] += 1
+            self.report(unsure_which_way_up(path, None, "", orientation))
+        return size
 
     def alone(self, files: Iterable[Path], pictures: Path) -> None:
         """Report annotation files that belong to no picture: of objects that vanish, nobody would hear otherwise."""
@@ -102,18 +129,10 @@ class Gathering:
                 instances.append(Instance(labels[drawn.name], drawn.box, drawn.shape, drawn.crowd, number))
             samples.append(Sample(picture.path, image_id, picture.width, picture.height, tuple(instances)))
         left_out = [f"{self.source}: left out {count} {what}" for what, count in sorted(self.left_out.items())]
+        left_out += [f"{self.source}: {words.replace('{}', str(count), 1)}" for words, count in self.told.items()]
         category_ids = tuple(range(first_id, first_id + len(classes)))
         notes, files = (*self.notes, *left_out), frozenset(self.files)
         return AnnotatedData(tuple(samples), category_ids, tuple(classes), notes, self.source, files)
-
-
-def _inside(drawn: Drawn, height: int, width: int) -> Drawn:
-    """The same. Raises RecordError where nothing of it can show."""
-    x0, y0, x1, y1 = drawn.box
-    if x0 >= width or y0 >= height or x1 <= 0 or y1 <= 0:
-        message = f"its box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) lies outside the picture of {width}×{height} pixels"
-        raise RecordError("outside", message, "is it that of another picture, or of another size of this one?")
-    return drawn
 
 
 def list_pictures(folder: Path, deep: bool = False) -> list[Path]:
@@ -123,6 +142,20 @@ def list_pictures(folder: Path, deep: bool = False) -> list[Path]:
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
     return [path for path in found if path.suffix.lower() in SUFFIXES]
+
+
+def stated_size(height: object, width: object) -> tuple[int, int] | None:
+    """(height, width) as an annotation states them; None where one of them is no size, since the picture's is sure."""
+    try:
+        rows, columns = integer({"height": height}, "height"), integer({"width": width}, "width")
+    except RecordError:
+        return None
+    return (rows, columns) if rows > 0 and columns > 0 else None
+
+
+def no_size(height: object, width: object) -> tuple[str, str]:
+    """The message and the remedy of a stated size that is none."""
+    return f"{width!a:.20}×{height!a:.20} is no size of a picture", "the picture's own is taken; write it into the file"
 
 
 def measure(path: Path, stated: tuple[int, int] | None = None) -> tuple[int, int]:
@@ -147,6 +180,17 @@ def measure(path: Path, stated: tuple[int, int] | None = None) -> tuple[int, int
         )
     says += " (upright by its EXIF orientation)" if orientation > 1 else ""
     raise RecordError("wrong-size", says, "correct the record or the file")
+
+
+NO_SIZES = "{} sizes are no sizes of pictures; the pictures' own are taken"
+UNSURE = "{} pictures are turned upright by their EXIF orientation; no stated size tells whether their objects are, too"
+
+
+def unsure_which_way_up(file: Path, id: int | str | None, where: str, orientation: int) -> Finding:
+    """The warning of a picture with an EXIF orientation whose annotation states no size."""
+    message = f"is turned upright by its EXIF orientation {orientation}; no stated size tells whether its objects are"
+    remedy = "see that the objects lie where they should, then save the picture upright"
+    return Finding("exif-rotated", "warning", file, id, f"{where}: {message}" if where else message, remedy)
 
 
 def read_lines(file: Path) -> list[str]:

@@ -15,7 +15,8 @@ from condinst.data.picture_file import opened
 from condinst.errors import CondinstError, UsageError
 
 BY_FORMAT = {"BMP": ".bmp", "GIF": ".gif", "JPEG": ".jpg", "JPEG2000": ".jp2", "PNG": ".png", "PPM": ".ppm",
-             "TIFF": ".tif", "WEBP": ".webp"}  # fmt: skip
+             "TIFF": ".tif", "WEBP": ".webp",
+             "MPO": ".jpg"}  # two views of a phone or a drone, read as the JPEG of the first  # fmt: skip
 
 
 def check_new(out: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from condinst.data.class_names import alike, show_names
 from condinst.data.findings import Report, refuse
 from condinst.data.formats import cvat, voc
 from condinst.data.formats.coco import folders as coco
@@ -52,7 +54,16 @@ def open_data(data: Path, split: str = "train", images: Path | None = None, repo
         present = some(list(parts))
         raise DataError(f"{data}: has {present} but no {split} split; name the file or folder to use instead")
     with _told(data):
-        return part.read(images, report)
+        return _with_spellings(part.read(images, report))
+
+
+def _with_spellings(data: AnnotatedData) -> AnnotatedData:
+    """`data` with a note for each group of class names that look alike."""
+    notes = [
+        f"{data.source}: these class names look alike, but are different classes: {show_names(group)}"
+        for group in alike(data.classes)
+    ]
+    return replace(data, notes=(*data.notes, *notes)) if notes else data
 
 
 def list_splits(data: Path) -> tuple[str, ...]:

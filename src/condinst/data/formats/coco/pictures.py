@@ -10,29 +10,47 @@ from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from condinst.data.listing import AnyCase, same_case, same_file
+
 FILE_NAME = re.compile(rb'"file_name"\s*:\s*"((?:[^"\\]|\\.)*)"')
 
 
 class Pictures:
-    """Finds the files of the records of `annotations` in the folder `images`."""
+    """Finds the files of the records of `annotations` in the folder `images`.
+
+    elsewhere: how many were found there although their path leads to another file, out of the folder.
+    """
 
     def __init__(self, annotations: Path, images: Path, records: Iterable[Any]) -> None:
         self.images = images
         self.beside = annotations.parent
+        self.elsewhere = 0
+        self._names = AnyCase()
         stated = [record.get("file_name") for record in records if isinstance(record, dict)]
         self._last = Counter(_last(name) for name in stated if isinstance(name, str))
 
     def find(self, name: str) -> Path:
         """The file of that name in the folder; where there is none, from the annotation file's folder on, or that of
-        the last part of the path, if no other record ends alike. As the name says where it is nowhere."""
+        the last part of the path, if no other record ends alike. As the name says where it is nowhere.
+
+        A path that leads out of the folder (`..`) is read as its last part where the folder has such a file: it may
+        have come from another machine, and lead to another data set on this one.
+        """
         expected = self.images / name
-        if expected.is_file():
-            return expected
         # written on Windows, a path has its strokes
-        path = PureWindowsPath(name).as_posix()
-        places = [self.images / path, self.beside / path]
-        places += [self.images / _last(name)] if self._last[_last(name)] == 1 else []
-        return next((place for place in places if place.is_file()), expected)
+        path = PureWindowsPath(name)
+        own = [self.images / path.name] if self._last[_last(name)] == 1 else []
+        places = [expected, self.images / path.as_posix(), self.beside / path.as_posix(), *own]
+        if ".." not in path.parts:
+            return self._first(places) or expected
+        inside, outside = self._first(own), self._first(places)
+        if inside and outside and not same_file(inside, outside):
+            self.elsewhere += 1
+        return inside or outside or expected
+
+    def _first(self, places: Iterable[Path]) -> Path | None:
+        found = (self._names.find(place) for place in places)
+        return next((path for path in found if path is not None and path.is_file()), None)
 
 
 def listed_pictures(annotations: Path, images: Path) -> list[Path]:
@@ -54,4 +72,4 @@ def _unescaped(name: bytes) -> str:
 
 
 def _last(name: str) -> str:
-    return PureWindowsPath(name).name
+    return same_case(PureWindowsPath(name).name)

@@ -1,8 +1,11 @@
-"""The box and the mask of one COCO record. Raises RecordError where malformed, EmptyError where without area."""
+"""The box, the mask and the area of one COCO record. The mask decides where the record contradicts itself.
+
+Raises RecordError for a malformed mask, or a malformed box without a mask; EmptyError for an object without area.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import hotcoco.mask as coco_mask
 import numpy as np
@@ -10,22 +13,84 @@ import numpy as np
 from condinst.data.findings import RecordError
 from condinst.data.formats.records import CORRECT, Record, kind, numbers
 from condinst.data.sample import Box, Polygons, RunLengths
-from condinst.data.shapes import Shape, box_of
+from condinst.data.shapes import Shape, box_iou, box_of, clip_box, covers_pixels, differs, refuse_outside, solid_box
+
+OTHER_BOX = 0.5  # IoU of a box with that of its mask under which they mean different things
+CORNERS = 0.9  # IoU above which a box was written as its corners
+AREA_MARGIN = 1.05  # of the picture's area; the stated area of a polygon that sticks out may be a little larger
 
 
 class EmptyError(Exception):
     """The box or the mask has no area."""
 
 
-def read_box(record: Record, shape: Shape | None) -> Box:
-    """xywh → xyxy; that of the shape where none is stated."""
+class Derived(NamedTuple):
+    """A value that follows from the mask. wrong: what is wrong with the stated one, if the mask's own was taken."""
+
+    box: Box
+    wrong: str | None = None
+
+
+def read_box(record: Record, shape: Shape | None, height: int, width: int) -> Derived:
+    """xyxy of the record's xywh, in a picture of that size; that of the mask where the record has none or a wrong one.
+
+    A stated box is wrong if it is no box, or if it and the mask's have less than half in common.
+    """
+    if shape is None:
+        return Derived(_box_alone(record, height, width))
+    own = solid_box(shape, height, width)
+    if record.get("bbox") in (None, []):
+        return Derived(own)
+    try:
+        box = _stated_box(record)
+    except RecordError as fault:
+        return Derived(own, fault.message)
+    if box[2] <= box[0] or box[3] <= box[1]:
+        return Derived(own, f"the 'bbox' {record['bbox']!a:.60} has no area, though the mask has one")
+    iou = box_iou(clip_box(box, height, width), clip_box(own, height, width))
+    if iou < OTHER_BOX and differs(box, own):
+        return Derived(
+            own, f"the 'bbox' {record['bbox']!a:.60} is not that of the mask (IoU {iou:.2f}){_hint(box, own)}"
+        )
+    return Derived(box)
+
+
+def _box_alone(record: Record, height: int, width: int) -> Box:
+    """The box of an object that has no mask."""
+    box = _stated_box(record)
+    if box[2] < box[0] or box[3] < box[1]:
+        message = f"'bbox' must be [x, y, width, height], got {record['bbox']!a:.60}, of negative size"
+        raise RecordError("bad-box", message, CORRECT)
+    if box[2] == box[0] or box[3] == box[1]:
+        raise EmptyError("the box has no area")
+    refuse_outside(box, height, width)
+    return box
+
+
+def _stated_box(record: Record) -> Box:
     values = record.get("bbox")
-    if shape is not None and values in (None, []):
-        return box_of(shape)
     if not isinstance(values, list) or len(values) != 4:
         raise RecordError("bad-box", f"'bbox' must be [x, y, width, height], got {values!a:.60}", CORRECT)
     x, y, width, height = numbers(values, "bbox", "bad-box")
     return x, y, x + width, y + height
+
+
+def _hint(box: Box, own: Box) -> str:
+    """What a frequent mistake would explain."""
+    corners = (box[0], box[1], box[2] - box[0], box[3] - box[1])
+    explained = box_iou(corners, own) > CORNERS
+    return ": its last two numbers seem to be a corner, where width and height are due" if explained else ""
+
+
+def read_area(record: Record, height: int, width: int) -> tuple[float | None, str | None]:
+    """(area in pixels, what is wrong with the stated one); no area where the record has none or a wrong one."""
+    value = record.get("area")
+    if value is None:
+        return None, None
+    most = AREA_MARGIN * height * width
+    if type(value) in (int, float) and 0 < value <= most:
+        return float(value), None
+    return None, f"'area' must be a number of pixels above 0 and within the picture's, got {value!a:.40}"
 
 
 def read_shape(record: Record, height: int, width: int) -> Polygons | RunLengths | None:
@@ -33,7 +98,11 @@ def read_shape(record: Record, height: int, width: int) -> Polygons | RunLengths
     segmentation = record.get("segmentation")
     if isinstance(segmentation, dict):
         return _read_rle(segmentation, height, width)
-    return _read_polygons(segmentation)
+    polygons = _read_polygons(segmentation)
+    if polygons is not None and not covers_pixels(polygons, height, width):
+        refuse_outside(box_of(polygons), height, width, covers=False)
+        raise EmptyError("the mask covers no pixel")
+    return polygons
 
 
 def _read_polygons(parts: Any) -> Polygons | None:
@@ -57,7 +126,7 @@ def _read_polygons(parts: Any) -> Polygons | None:
 def _read_rle(rle: Record, height: int, width: int) -> RunLengths:
     """Compressed (text) or uncompressed (list) run lengths → those of the tight box."""
     expected = [height, width]
-    if rle.get("size") != expected:
+    if rle.get("size") not in (None, [], expected):  # without a size, the sum of the runs must be the picture's
         message = f"the RLE's size {rle.get('size')!a:.40} contradicts its image's [height, width] {expected}"
         raise RecordError("mask-size", message, "correct one of them")
     whole = {"size": expected, "counts": rle.get("counts")}

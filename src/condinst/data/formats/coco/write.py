@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from condinst.data.formats.coco.images import NEGATIVE, PARTIAL
 from condinst.data.formats.new_folder import RENAMED, PictureNames, own_name, put
 from condinst.data.sample import AnnotatedData, Instance, Polygons, Sample
 from condinst.ops.rle import areas
@@ -22,7 +23,7 @@ def write_coco(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, tol
         images, annotations = [], []
         for sample, name in zip(data.samples, names[split], strict=True):
             put(sample.path, folder / "images" / name, link)
-            images.append({"id": sample.image_id, "file_name": name, "width": sample.width, "height": sample.height})
+            images.append(_image(sample, name, data))
             annotations += [_record(instance, sample, data) for instance in sample.instances]
         categories = [
             {"id": number, "name": name} for number, name in zip(data.category_ids, data.classes, strict=True)
@@ -38,6 +39,14 @@ def new_names(parts: Mapping[str, AnnotatedData]) -> dict[str, list[str]]:
     """What the picture of each sample is called in the new folder, by split."""
     names = PictureNames()
     return {split: [names.new(sample.path) for sample in data.samples] for split, data in parts.items()}
+
+
+def _image(sample: Sample, name: str, data: AnnotatedData) -> dict[str, Any]:
+    record: dict[str, Any] = {"id": sample.image_id, "file_name": name, "width": sample.width, "height": sample.height}
+    if sample.federated is not None:
+        absent, partial = ([data.category_ids[label] for label in sorted(part)] for part in sample.federated)
+        record |= {NEGATIVE: absent, PARTIAL: partial}
+    return record
 
 
 def _record(instance: Instance, sample: Sample, data: AnnotatedData) -> dict[str, Any]:

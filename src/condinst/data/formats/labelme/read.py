@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from condinst.data.embedded import may_embed
 from condinst.data.findings import RecordError, Report
-from condinst.data.formats.gather import Drawn, Gathering, check_name, measure
+from condinst.data.formats.gather import Drawn, Gathering, check_name
 from condinst.data.formats.masks.label_picture import read_numbers
-from condinst.data.formats.records import CORRECT, Record, integer, kind, load_json, numbers, text
+from condinst.data.formats.records import CORRECT, Record, kind, load_json, numbers, text
 from condinst.data.formats.splits import WHOLE, Part, Parts, contains, split_named
 from condinst.data.image import SUFFIXES
 from condinst.data.listing import AnyCase, files_in, list_tree, subfolders
@@ -75,7 +75,7 @@ def _read_file(file: Path, images: Path | None, gathering: Gathering) -> None:
     gathering.files.add(file)
     document = _load(file)
     path = _picture(document, file, images, gathering.names)
-    height, width = measure(path, _stated_size(document))
+    height, width = gathering.measure(file, path, document.get("imageHeight"), document.get("imageWidth"))
     shapes = document.get("shapes")
     if not isinstance(shapes, list):
         raise RecordError("bad-record", f"'shapes' must be a list, got {kind(shapes)}", "write it again in labelme")
@@ -118,12 +118,6 @@ def _picture(document: Record, file: Path, images: Path | None, names: AnyCase) 
         message, remedy = f"its picture {places[0]}: no such file", "put it there or say --images"
         raise RecordError("missing-picture", message, remedy)
     return found
-
-
-def _stated_size(document: Record) -> tuple[int, int] | None:
-    if document.get("imageHeight") is None or document.get("imageWidth") is None:
-        return None
-    return integer(document, "imageHeight"), integer(document, "imageWidth")
 
 
 def _group(record: Record, index: int, name: str) -> tuple[str, str]:

@@ -257,7 +257,7 @@ def _read_list(file: Path, roots: list[Path], gathering: Gathering) -> list[Path
 
 
 def _read_picture(path: Path, label: Path, names: dict[int, str], gathering: Gathering) -> None:
-    height, width = measure(path)
+    height, width = gathering.measure(label, path) if label.is_file() else measure(path)
     objects = []
     for number, row in enumerate(read_lines(label) if label.is_file() else [], 1):
         with gathering.record(label, number, f"row {number}"):

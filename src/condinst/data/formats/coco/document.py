@@ -1,0 +1,67 @@
+"""A COCO file as it was parsed: its lists of records, and who is told of what is wrong with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from condinst.data.findings import Finding, RecordError, Report, Severity
+from condinst.data.formats.records import CORRECT, Record, kind, load_json
+
+
+class File(NamedTuple):
+    """What is read, and who is told.
+
+    told: what was left out or replaced, in words for the notes, and how often; {} in the words stands for the number.
+    """
+
+    path: Path
+    images: Path
+    max_pixels: int
+    report: Report
+    told: Counter[str]
+
+    def tell(self, words: str, finding: Finding) -> None:
+        """Report what the reader leaves out or replaces, and count it under `words`."""
+        self.told[words] += 1
+        self.report(finding)
+
+    def notes(self) -> tuple[str, ...]:
+        """What was told, a line each."""
+        return tuple(f"{self.path}: {words.replace('{}', str(count), 1)}" for words, count in self.told.items())
+
+    def finding(self, kind: str, severity: Severity, id: int | None, message: str, remedy: str) -> Finding:
+        """Of the record `id` of this file."""
+        return Finding(kind, severity, self.path, id, message, remedy)
+
+
+def load_document(path: Path) -> Record:
+    """The file's object. Raises RecordError where it is none."""
+    document = load_json(path, "give a COCO JSON file")
+    if not isinstance(document, dict):
+        message = f"expected an object of images, annotations and categories, got {kind(document)}"
+        raise RecordError("bad-file", message, "give a COCO JSON file")
+    return document
+
+
+def list_records(document: Record, key: str) -> list[Any]:
+    """The list of that name. Raises RecordError where there is none."""
+    if key not in document:
+        raise RecordError("bad-file", f"no '{key}'", "a COCO instance file has images, annotations and categories")
+    records = document[key]
+    if not isinstance(records, list):
+        raise RecordError("bad-file", f"'{key}' must be a list, got {kind(records)}", "write the file again")
+    return records
+
+
+def as_object(record: Any) -> Record:
+    """The same. Raises RecordError where it is no object."""
+    if not isinstance(record, dict):
+        raise RecordError("bad-record", f"must be an object, got {kind(record)}", CORRECT)
+    return record
+
+
+def repeated_id(value: int) -> RecordError:
+    """The error of an id that stands for two records."""
+    return RecordError("duplicate-id", f"id {value} is used twice", "make ids unique")
