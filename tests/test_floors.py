@@ -21,6 +21,7 @@ FLOORS = {
     "ops": (1, "ops"),
     "model": (2, "model"),
     "data": (2, "data"),
+    "sources": (2, "data"),
     "inference": (3, "inference"),
     "training": (3, "training"),
     "weights": (3, "weights"),

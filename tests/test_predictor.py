@@ -16,7 +16,8 @@ from condinst.errors import CondinstError, DataError, UsageError
 from condinst.inference.pipeline import Pipeline, Prepared
 from condinst.inference.result import Result
 from condinst.model.condinst import CondInst
-from condinst.predictor import Fetch, Predictor, Source
+from condinst.predictor import Predictor
+from condinst.sources.expand import Fetch, Source
 from condinst.weights.folder import load_model, save_model
 
 SHAPE = (90, 130)
@@ -135,11 +136,100 @@ def test_bad_settings(folder: Path, settings: dict[str, object], words: str) -> 
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8), None]
+    "source",
+    [np.zeros((0, 4, 3), np.uint8), np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4), complex), None, 5, {"a": 1}],
 )
-def test_bad_arrays(predictor: Predictor, array: np.ndarray) -> None:
+def test_wrong_types_and_shapes(predictor: Predictor, source: Any) -> None:
+    with pytest.raises(UsageError, match="expected") as told:
+        predictor(source)
+    assert "\n" not in str(told.value)
     with pytest.raises(UsageError, match="expected"):
-        predictor(array)
+        predictor([source])
+
+
+def test_one_picture_gives_a_result_and_many_a_list(predictor: Predictor, picture: np.ndarray, tmp_path: Path) -> None:
+    for name in ("b.png", "a.png"):
+        Image.fromarray(picture).save(tmp_path / name)
+    expected, paths = predictor(picture), [tmp_path / "a.png", tmp_path / "b.png"]
+    tensor = torch.from_numpy(picture).permute(2, 0, 1)
+    singles = [io.BytesIO(paths[0].read_bytes()), tensor, tensor / 255, bytearray(paths[0].read_bytes())]
+    assert all(same(predictor(single), expected) for single in singles)
+    with paths[0].open("rb") as file:
+        assert same(predictor(file), expected)
+    assert same(predictor(lambda: picture), expected)
+    many = (tmp_path, str(tmp_path), f"{tmp_path}/*.png", tmp_path / "[ab].png", paths, tuple(paths), iter(paths))
+    for source in (*many, [tmp_path], [str(paths[0]), f"{tmp_path}/b*"]):
+        found = predictor(source)
+        assert isinstance(found, list)
+        assert [result.path for result in found] == paths
+        assert all(same(result, expected) for result in found)
+    for batch in (np.stack([picture] * 2), torch.stack([tensor] * 2)):
+        assert [same(result, expected) for result in predictor(batch)] == [True, True]
+    assert [result.path for result in predictor.stream(tmp_path)] == paths
+    assert len(list(predictor.stream(paths[0]))) == 1
+    assert predictor([]) == predictor(()) == []
+
+
+def test_a_list_may_leave_bad_pictures_out(predictor: Predictor, picture: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"missing\.png: no such file"):
+        predictor([picture, tmp_path / "missing.png"])
+    with pytest.warns(UserWarning, match=r"left out: .*missing\.png: no such file"):
+        assert len(predictor([picture, tmp_path / "missing.png"], on_error="skip")) == 1
+    told: list[tuple[object, CondinstError]] = []
+    sources = [tmp_path, f"{tmp_path}/*.tif", picture]
+    assert len(predictor(sources, batch=2, on_error=lambda *what: told.append(what))) == 1
+    assert [source for source, _ in told] == [tmp_path, Path(f"{tmp_path}/*.tif")]
+    assert "the folder has no pictures" in str(told[0][1])
+    assert "the pattern has no pictures" in str(told[1][1])
+
+
+def test_settings_of_one_call(predictor: Predictor, picture: np.ndarray) -> None:
+    """`test_settings_of_one_stream` has the values."""
+    for settings in ({"conf": 0.3}, {"max_detections": 3}, {"classes": "dog"}, {"size": 32}, {"size": (96, 160)}):
+        expected = next(predictor.stream([picture], **settings))
+        assert same(predictor(picture, **settings), expected)
+        assert same(predictor([picture], **settings)[0], expected)
+    wide = picture.astype(np.uint16) * 16
+    assert same(predictor(wide, range=(0, 255 * 16)), predictor(picture))
+
+
+def test_the_range_of_a_predictor(folder: Path, picture: np.ndarray) -> None:
+    predictor = Predictor(folder, "cpu", conf=None, range=(0, 510))
+    assert same(predictor(picture.astype(np.uint16) * 2), predictor(picture))
+    assert predictor.config.input.range == (0, 510)
+    with pytest.raises(UsageError, match="range"):
+        predictor(picture, range=(5, 1))
+
+
+def test_what_is_odd_in_a_picture_is_told(predictor: Predictor, picture: np.ndarray) -> None:
+    dark = picture.astype(np.uint16)
+    with pytest.warns(
+        UserWarning, match=r"array \(90, 130, 3\) uint16: values .* use a small part of the range"
+    ) as told:
+        result = predictor(dark)
+    assert told[0].filename == __file__
+    assert len(result.notes) == 1
+    with pytest.warns(UserWarning, match="use a small part"):
+        assert next(predictor.stream([dark])).notes == result.notes
+    assert predictor(picture).notes == ()
+
+
+def test_results_say_what_they_are_of(predictor: Predictor, picture: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    assert predictor(picture).name == "array (90, 130, 3) uint8"
+    assert predictor(str(tmp_path / "a.png")).name == str(tmp_path / "a.png")
+    assert predictor(Image.fromarray(picture)).name == "PIL image"
+
+
+def test_text_of_a_predictor(folder: Path, predictor: Predictor) -> None:
+    assert repr(predictor) == f"Predictor('{folder}', 2 classes: cat, dog, device=cpu, mode=exact)"
+    model, config = load_model(folder)
+    assert repr(Predictor.from_model(model, config, "cpu")).startswith("Predictor('a model in memory', 2 classes")
+
+
+def test_a_model_of_a_wrong_type() -> None:
+    with pytest.raises(UsageError, match=r"model: expected a name, folder or file, got list"):
+        Predictor([])  # type: ignore[arg-type]
 
 
 def test_bad_pictures(folder: Path, predictor: Predictor, tmp_path: Path) -> None:
@@ -159,7 +249,7 @@ def test_bad_pictures(folder: Path, predictor: Predictor, tmp_path: Path) -> Non
 def test_extreme_shapes(predictor: Predictor, shape: tuple[int, int]) -> None:
     result = predictor(np.full((*shape, 3), 200, dtype=np.uint8))
     assert result.masks.data.shape == (len(result), *shape)
-    assert result.plot().shape == (*shape, 3)
+    assert result.plot(scale=1, legend=False).shape == (*shape, 3)
 
 
 def test_stream_gives_what_single_calls_give(predictor: Predictor, picture: np.ndarray, tmp_path: Path) -> None:
@@ -208,18 +298,25 @@ def test_a_stream_that_skips_warns_of_each_source(predictor: Predictor, picture:
     ],
 )
 def test_whatever_a_source_raises_costs_that_source(
-    predictor: Predictor, picture: np.ndarray, error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
+    predictor: Predictor,
+    picture: np.ndarray,
+    error: Exception,
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*_: object, **__: object) -> np.ndarray:
         raise error
 
     told: list[CondinstError] = []
     assert len(list(predictor.stream([picture, fail, picture], 2, lambda _, error: told.append(error)))) == 2
-    monkeypatch.setattr("condinst.predictor.read_image", fail)
-    assert len(list(predictor.stream(["a.png", picture], 2, lambda _, error: told.append(error)))) == 1
+    monkeypatch.setattr("condinst.sources.read.read_picture", fail)
+    path = tmp_path / "a.png"
+    path.touch()
+    assert len(list(predictor.stream([path, picture], 2, lambda _, error: told.append(error)))) == 1
     assert [type(error) for error in told] == [DataError] * 2
     assert str(told[0]) == f"source function: cannot be used ({reason})"
-    assert str(told[1]) == f"a.png: cannot be used ({reason})"
+    assert str(told[1]) == f"{path}: cannot be used ({reason})"
 
 
 @pytest.mark.parametrize("stage", ["prepare", "forward", "assemble"])
@@ -242,7 +339,9 @@ def test_a_picture_too_large_for_the_memory_costs_that_picture(
     found = list(predictor.stream([picture, huge, picture, picture], 3, lambda _, error: told.append(error)))
     assert len(found) == 3
     assert all(alike(result, expected) for result in found)
-    assert [str(error).split(";")[0] for error in told] == ["image array: not enough memory for 30×401 pixels"]
+    assert [str(error).split(";")[0] for error in told] == [
+        "array (401, 30, 3) uint8: not enough memory for 30×401 pixels"
+    ]
 
 
 def test_sources_that_break_off_give_their_results_first(predictor: Predictor, picture: np.ndarray) -> None:
@@ -320,8 +419,8 @@ def test_stream_is_lazy(predictor: Predictor, picture: np.ndarray) -> None:
 
 def test_a_bad_setting_stops_the_stream(predictor: Predictor, picture: np.ndarray) -> None:
     """A wrong type is the caller's mistake, not a picture that cannot be used."""
-    stream = predictor.stream([picture, picture.astype(np.float32)])
-    with pytest.raises(UsageError, match="uint8"):
+    stream = predictor.stream([picture, picture.astype(np.int64)])
+    with pytest.raises(UsageError, match="int64 has no range of its own"):
         list(stream)
 
 

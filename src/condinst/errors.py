@@ -32,6 +32,10 @@ class ModelError(CondinstError):
     exit_code = 4
 
 
+class PictureWarning(UserWarning):
+    """A picture was left out, or was read in a way that its user should know of."""
+
+
 def first_line(said: object) -> str:
     """What an exception, or the reason in one, says, without the lines that follow; its type's name if nothing."""
     return (str(said) or type(said).__name__).splitlines()[0]

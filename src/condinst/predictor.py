@@ -1,36 +1,54 @@
-"""A picture in, its instances out: the one composition of model, detection and assembly that every command uses."""
+"""Pictures in, their instances out: the one composition of reading, network and assembly that every command uses."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from numbers import Real
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, Self, TypedDict, Unpack, overload
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 
-from condinst.config import SHOWN_SCORE, Config
-from condinst.data.image import MAX_PIXELS, convert_image, read_image
-from condinst.errors import CondinstError, DataError, UsageError, first_line, out_of_memory
+from condinst.config import SHOWN_SCORE, Config, Range, check_range
+from condinst.data.image import MAX_PIXELS
+from condinst.errors import UsageError, first_line, some
 from condinst.inference.instances.classes import choose_labels
 from condinst.inference.network import Mode, make_network
-from condinst.inference.pipeline import Picture, Pipeline
+from condinst.inference.pipeline import Pipeline
 from condinst.inference.result import Result
-from condinst.inference.stream import OnError, Stream, check_stream
+from condinst.inference.stream import OnError, Stream, check_stream, tell_remarks
 from condinst.model.condinst import CondInst
+from condinst.sources.expand import Fetch, Source, expand, is_single
+from condinst.sources.read import Picture, read_source
 from condinst.weights.folder import load_model
 
-Source = str | Path | bytes | NDArray[np.uint8] | Image.Image
-Fetch = Callable[[], Source]
 Classes = str | int | Iterable[str | int]
+Size = int | tuple[int, int]
+SHOWN_CLASSES = 5  # in the text of a predictor
+
+
+class CallSettings(TypedDict, total=False):
+    """What a call may change: `Predictor.__call__` describes each."""
+
+    conf: float | None
+    max_detections: int | None
+    classes: Classes | None
+    size: Size | None
+    range: Range | str | None
 
 
 class Predictor:
-    """Loads a model once and segments pictures with it. `config` holds every setting in force, overrides included."""
+    """Loads a model once and segments pictures with it.
+
+        predictor = Predictor("nuclei")
+        result = predictor("photo.jpg")
+        results = predictor(["a.jpg", "b.jpg"], conf=0.7)
+
+    config: every setting in force, those of the constructor included. device, mode, conf and max_pixels are as given.
+    """
 
     def __init__(
         self,
@@ -43,6 +61,7 @@ class Predictor:
         nms: str | None = None,
         max_pixels: int = MAX_PIXELS,
         mode: Mode = "exact",
+        range: Range | str | None = None,
     ) -> None:
         """model: a shipped or published name, a folder, a file, or owner/name on the Hugging Face hub.
 
@@ -50,11 +69,16 @@ class Predictor:
         own threshold lets through, as evaluation wants. The rest replaces the model's own settings. shorter, longer:
         pixels, the size the network sees. nms: "box", "mask" or "matrix". max_pixels: larger files are refused before
         decoding. mode: "exact" computes in float32 what was trained; "fast" in 16 bit where the hardware does so, at
-        slightly other scores and borders; "compiled" is fast with compiled code, for many images of few sizes.
-        Raises ModelError for a model that cannot be loaded, UsageError for a setting out of range.
+        slightly other scores and borders; "compiled" is fast with compiled code, for many images of few sizes. range:
+        which values become black and white in pictures of more than 8 bits, "full", "auto" or (low, high); see
+        `InputConfig`. Raises ModelError for a model that cannot be loaded, UsageError for a setting out of range.
         """
+        if not isinstance(model, str | os.PathLike):
+            kind = type(model).__name__
+            raise UsageError(f"model: expected a name, folder or file, got {kind}; Predictor.from_model takes a module")
         network, config = load_model(model)
-        self._set_up(network, _with_settings(config, conf, shorter, longer, max_detections, nms), device, mode)
+        config = _with_settings(config, conf, shorter, longer, max_detections, nms, range)
+        self._set_up(network, config, device, mode, str(model))
         self.conf = conf
         self.max_pixels = max_pixels
 
@@ -62,12 +86,12 @@ class Predictor:
     def from_model(cls, model: CondInst, config: Config, device: str | None = None, mode: Mode = "exact") -> Self:
         """Around a copy of a model already in memory, as it is now."""
         predictor = cls.__new__(cls)
-        predictor._set_up(model, config, device, mode)
+        predictor._set_up(model, config, device, mode, "a model in memory")
         predictor.conf, predictor.max_pixels = None, MAX_PIXELS
         return predictor
 
-    def _set_up(self, model: CondInst, config: Config, device: str | None, mode: str) -> None:
-        self.config = config
+    def _set_up(self, model: CondInst, config: Config, device: str | None, mode: Mode, name: str) -> None:
+        self.config, self.mode, self.model = config, mode, name
         self.device = _device(device)
         self.network = make_network(model, mode, self.device, config.model.size_divisor)
 
@@ -76,104 +100,133 @@ class Predictor:
         """Class names by label."""
         return dict(enumerate(self.config.model.classes))
 
+    def __repr__(self) -> str:
+        names = self.config.model.classes
+        kinds = f"{len(names)} class{'es' * (len(names) != 1)}: {some(names, SHOWN_CLASSES)}"
+        return f"Predictor({self.model!r}, {kinds}, device={self.device}, mode={self.mode})"
+
+    # A text is typed as one picture; of a folder or pattern the call returns a list, see the docstring.
     @overload
-    def __call__(self, source: Source) -> Result: ...
+    def __call__(  # type: ignore[overload-overlap]  # a text is an iterable, too
+        self, source: Source | Fetch, batch: int = ..., on_error: OnError = ..., **settings: Unpack[CallSettings]
+    ) -> Result: ...
     @overload
-    def __call__(self, source: list[Source]) -> list[Result]: ...
-    def __call__(self, source: Source | list[Source]) -> Result | list[Result]:
-        """Segment a path, encoded bytes, (H, W, 3) uint8 RGB array or PIL image; for a list, one after the other.
-
-        Raises DataError for what is not a usable image, UsageError for an array of another shape or type.
-        """
-        if isinstance(source, list):
-            return list(self.stream(source))
-        return self.predict_batch([source])[0]
-
-    def predict_batch(self, sources: list[Source]) -> list[Result]:
-        """Segment several pictures in one pass through the network, padded to a common size.
-
-        Norms over whole maps count the padding: of pictures that get more of it than alone, scores and masks differ.
-        """
-        if not sources:
-            return []
-        start = time.perf_counter()
-        pictures = [self._read(source) for source in sources]
-        return self._pipeline()(pictures, time.perf_counter() - start)
-
-    def stream(
+    def __call__(
+        self, source: Iterable[object], batch: int = ..., on_error: OnError = ..., **settings: Unpack[CallSettings]
+    ) -> list[Result]: ...
+    def __call__(
         self,
-        sources: Iterable[Source | Fetch],
+        source: Source | Fetch | Iterable[object],
         batch: int = 1,
-        on_error: OnError[Source | Fetch] = "raise",
+        on_error: OnError = "raise",
         *,
         conf: float | None = None,
         max_detections: int | None = None,
         classes: Classes | None = None,
-        size: int | tuple[int, int] | None = None,
+        size: Size | None = None,
+        range: Range | str | None = None,
+    ) -> Result | list[Result]:
+        """Segment one picture, which gives a `Result`, or many, which give a list.
+
+            result = predictor("photo.jpg")
+            results = predictor(["a.jpg", "b.jpg"], classes="nucleus", conf=0.7)
+            results = predictor("folder_of_pictures")
+
+        One picture: the path of a file, an http(s) address, encoded bytes, an open file or BytesIO, a PIL image, an
+        array (H, W) or (H, W, 1, 3 or 4) in RGB order, a tensor (C, H, W), or a function that returns one of these.
+        Many: a folder, a pattern such as "*.png", a list, tuple, generator, a batch (N, H, W, C) or tensor
+        (N, C, H, W). For type checkers a text is one picture; `stream` is typed for folders. Arrays and tensors: uint8
+        is taken as it is, bool is black and white, uint16 is 0 to 65 535, floats are 0 to 1, and `range` states
+        another range.
+
+        conf: lowest score kept. max_detections: instances kept in a picture. classes: names or labels; others take no
+        place among the detections. size: the shorter side that the network sees, or (shorter, longer), in pixels.
+        range: the values that become black and white, for pictures of more than 8 bits. Each replaces the predictor's
+        setting for this call; None leaves the setting as it is. batch, on_error: for many pictures, see `stream`.
+
+        Raises DataError for a picture that cannot be used, UsageError for a source of a wrong type or shape and for a
+        setting out of range. What is odd in a picture, such as unused range, gives a Python warning.
+        """
+        if not is_single(source):
+            return list(
+                self.stream(
+                    source,
+                    batch,
+                    on_error,
+                    conf=conf,
+                    max_detections=max_detections,
+                    classes=classes,
+                    size=size,
+                    range=range,
+                )
+            )
+        check_stream(batch, on_error)
+        return self._together([source], self._pipeline(conf, max_detections, classes, size, range))[0]
+
+    def predict_batch(self, sources: Sequence[Source | Fetch]) -> list[Result]:
+        """Segment several pictures in one pass through the network, padded to a common size.
+
+        Norms over whole maps count the padding: of pictures that get more of it than alone, scores and masks differ.
+        """
+        return self._together(sources, self._pipeline()) if sources else []
+
+    def stream(
+        self,
+        sources: Source | Fetch | Iterable[object],
+        batch: int = 1,
+        on_error: OnError = "raise",
+        *,
+        conf: float | None = None,
+        max_detections: int | None = None,
+        classes: Classes | None = None,
+        size: Size | None = None,
+        range: Range | str | None = None,
     ) -> Iterator[Result]:
         """Segment any number of pictures: while the network works on one batch, others are read and assembled.
 
-            for result in predictor.stream(paths, on_error="skip"):
+            for result in predictor.stream("folder_of_pictures", on_error="skip"):
                 print(result.path, len(result))
 
-        sources: as for a call, or functions that return such a source; the reading thread calls them. The results come
-        in the order of the sources. A stream holds a few batches at a time. The pictures of one batch are padded to a
-        common size (see `predict_batch`).
+        sources: whatever a call takes, folders and patterns inside a list too. The reading thread calls functions. The
+        results come in the order of the sources. A stream holds a few batches at a time. The pictures of one batch are
+        padded to a common size (see `predict_batch`).
 
         on_error: what happens to a source that cannot be used. "raise" ends the stream with the error, after the
         results of the sources before it. "skip" leaves the source out and gives a Python warning. A function is called
         with the source and the error, in the order of the sources. Any exception of a source becomes the DataError of
         that source: a missing or damaged file, a function that raises, a picture that the memory does not suffice for.
 
-        conf, max_detections, classes (names or labels) and size (shorter side, or shorter and longer side, in pixels)
-        replace the predictor's settings for this stream. Raises UsageError for a setting out of range.
+        The other settings are those of a call. Raises UsageError for a setting out of range.
         """
         check_stream(batch, on_error)
-        pipeline = self._pipeline(conf, max_detections, classes, size)
-        return Stream(pipeline, self._read, batch, on_error)(sources)
+        pipeline = self._pipeline(conf, max_detections, classes, size, range)
+        return Stream(pipeline, self._reader(pipeline), batch, on_error)(expand(sources))
 
     def _pipeline(
         self,
         conf: float | None = None,
         max_detections: int | None = None,
         classes: Classes | None = None,
-        size: int | tuple[int, int] | None = None,
+        size: Size | None = None,
+        range: Range | str | None = None,
     ) -> Pipeline:
         """The network with the predictor's settings, replaced by those that are given. Raises UsageError."""
         shorter, longer = size if isinstance(size, tuple) else (size, None)
-        config = _with_settings(self.config, conf, shorter, longer, max_detections, None)
+        config = _with_settings(self.config, conf, shorter, longer, max_detections, None, range)
         labels = None if classes is None else choose_labels(classes, self.names)
         return Pipeline(self.network, self.device, config, self.conf if conf is None else conf, labels)
 
-    def _read(self, source: Source | Fetch) -> Picture:
-        """Raises DataError for a source that cannot be used, UsageError for one of a wrong type."""
-        try:
-            return self._decode(source() if callable(source) else source)
-        except CondinstError:
-            raise
-        except Exception as error:  # a function may raise anything, as may a library that reads a damaged file
-            reason = "not enough memory" if out_of_memory(error) else first_line(error)
-            raise DataError(f"{_name(source)}: cannot be used ({reason})") from error
+    def _together(self, sources: Sequence[Any], pipeline: Pipeline) -> list[Result]:
+        start = time.perf_counter()
+        read = self._reader(pipeline)
+        pictures = [read(source) for source in sources]
+        results = pipeline(pictures, time.perf_counter() - start)
+        for picture in pictures:
+            tell_remarks(picture, stacklevel=4)  # the line that calls the predictor
+        return results
 
-    def _decode(self, source: Source) -> Picture:
-        name = _name(source)
-        if isinstance(source, str | Path):
-            return Picture(read_image(Path(source), max_pixels=self.max_pixels), Path(source), name)
-        if isinstance(source, bytes):
-            return Picture(read_image(source, max_pixels=self.max_pixels), None, name)
-        if isinstance(source, Image.Image):
-            return Picture(convert_image(source, max_pixels=self.max_pixels).pixels, None, name)
-        return Picture(_checked(source), None, name)
-
-
-def _name(source: object) -> str:
-    """How errors call a source."""
-    if isinstance(source, str | Path):
-        return str(source)
-    kinds = {bytes: "image bytes", np.ndarray: "image array"}
-    if type(source) in kinds:
-        return kinds[type(source)]
-    return "PIL image" if isinstance(source, Image.Image) else "source function"
+    def _reader(self, pipeline: Pipeline) -> Callable[[Any], Picture]:
+        return partial(read_source, max_pixels=self.max_pixels, range=pipeline.config.input.range)
 
 
 def _with_settings(
@@ -183,6 +236,7 @@ def _with_settings(
     longer: int | None,
     max_detections: int | None,
     nms: str | None,
+    range: Range | str | None,
 ) -> Config:
     """The model's configuration with the caller's numbers; those that are None stay. Raises UsageError."""
     threshold = None
@@ -197,9 +251,14 @@ def _with_settings(
         "input.longer": longer,
         "detect.max_detections": max_detections,
         "detect.nms": nms,
+        "input.range": None if range is None else _as_yaml(check_range(range)),
     }
     overrides = [f"{key}={value}" for key, value in settings.items() if value is not None]
     return config.with_overrides(overrides) if overrides else config
+
+
+def _as_yaml(range: Range) -> str:
+    return range if isinstance(range, str) else str(list(range))
 
 
 def _device(name: str | None) -> torch.device:
@@ -212,11 +271,3 @@ def _device(name: str | None) -> torch.device:
         reason = first_line(error).rstrip(".")
         raise UsageError(f"device '{name}' cannot be used ({reason}); try cpu, or leave it out") from None
     return device
-
-
-def _checked(array: Any) -> NDArray[np.uint8]:
-    if not isinstance(array, np.ndarray):
-        raise UsageError(f"image: expected a path, bytes, array or PIL image, got {type(array).__name__}")
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
-        raise UsageError(f"image array: expected (H, W, 3) uint8 RGB, got {array.shape} {array.dtype}")
-    return array

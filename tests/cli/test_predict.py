@@ -263,3 +263,13 @@ def test_bad_addresses(go: Run, site: str, tmp_path: Path, monkeypatch: Any) -> 
     outcome = go(f"{site}/a%20cell.png?size=1", "--json")
     assert one_line(outcome, 3)
     assert "download it and give the file" in outcome.stderr
+
+
+def test_what_is_odd_in_a_picture_is_a_note(go: Run, tmp_path: Path) -> None:
+    dark = np.random.default_rng(0).integers(0, 256, (60, 60), dtype=np.uint16)
+    Image.fromarray(dark).save(tmp_path / "dark.png")
+    outcome = go(tmp_path / "dark.png", "--out", tmp_path / "out")
+    assert outcome.exit_code == 0
+    assert "dark.png: values from 0 to 255 use a small part of the range 0 to 65535" in outcome.stderr
+    assert outcome.stderr.startswith("note: ")
+    assert "PictureWarning" not in outcome.stderr

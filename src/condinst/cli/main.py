@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +23,7 @@ from condinst.cli.say import say
 from condinst.cli.train import train
 from condinst.cli.usage import plain_usage_errors
 from condinst.cli.val import val
-from condinst.errors import CondinstError
+from condinst.errors import CondinstError, PictureWarning
 
 INTERRUPTED = 130
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a user's share of it, a file
@@ -35,7 +38,7 @@ class Verbs(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            with plain_usage_errors():
+            with plain_usage_errors(), _warnings_as_notes():
                 done = super().invoke(ctx)
             sys.stdout.flush()  # here, where it can be told, and not at the interpreter's end
             return done
@@ -51,6 +54,23 @@ class Verbs(TyperGroup):
             _drop_output()
             say(f"error: standard output: cannot be written ({error.strerror}); free some space", err=True)
             raise typer.Exit(1) from None
+
+
+@contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """What is odd in a picture is a line on standard error; other warnings look as Python shows them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PictureWarning)
+        other = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *more: Any) -> None:
+            if issubclass(category, PictureWarning):
+                say(f"note: {message}", err=True)
+            else:
+                other(message, category, filename, lineno, *more)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 def _drop_output() -> None:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from condinst.config import Config
@@ -20,18 +17,8 @@ from condinst.inference.assemble import assemble
 from condinst.inference.detect import detect
 from condinst.inference.network import Network
 from condinst.inference.result import Result
+from condinst.sources.read import Picture
 from condinst.structures import Detections, Images, NetworkOutput
-
-
-class Picture(NamedTuple):
-    """A decoded source. array: (H, W, 3) uint8 RGB. path: where it can be read again, if it came from a file.
-
-    name: what errors call it.
-    """
-
-    array: NDArray[np.uint8]
-    path: Path | None
-    name: str
 
 
 class Prepared(NamedTuple):
@@ -114,7 +101,8 @@ class Pipeline:
         shown = result if self.conf is None else result[result.boxes.conf >= self.conf]
         if self.labels is not None:  # a threshold of zero lets scores of zero through in matrix NMS
             shown = shown[torch.isin(shown.boxes.cls, torch.tensor(self.labels, dtype=torch.int64))]
-        return shown.of(picture.path, picture.array if picture.path is None else None, speed)
+        image = picture.array if picture.path is None else None
+        return shown.of(picture.path, image, speed, picture.name, tuple(str(remark) for remark in picture.remarks))
 
 
 def _only(class_logits: Tensor, labels: tuple[int, ...]) -> Tensor:

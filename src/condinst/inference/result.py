@@ -38,7 +38,8 @@ class Result(Generic[Array]):
             print(one.boxes.xyxy, one.masks.areas)
 
     names: class names by label. orig_shape: (height, width). path: the file; None for a picture from memory or the web.
-    speed: milliseconds by stage, preprocess, inference and postprocess.
+    speed: milliseconds by stage, preprocess, inference and postprocess. name: how messages call the picture: the path,
+    the address, or what it was. notes: what a user should know of how the picture was read.
     """
 
     boxes: Boxes[Array]
@@ -48,6 +49,8 @@ class Result(Generic[Array]):
     path: Path | None = None
     speed: dict[str, float] = field(default_factory=dict)
     image: NDArray[np.uint8] | None = None
+    name: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def conf(self) -> Array:
@@ -104,12 +107,19 @@ class Result(Generic[Array]):
 
     def numpy(self) -> Result[NDArray[Any]]:
         """The result with NumPy arrays in place of tensors."""
-        numbers = (self.names, self.orig_shape, self.path, self.speed, self.image)
-        return Result(self.boxes.numpy(), self.masks.numpy(), *numbers)
+        rest = (self.names, self.orig_shape, self.path, self.speed, self.image, self.name, self.notes)
+        return Result(self.boxes.numpy(), self.masks.numpy(), *rest)
 
-    def of(self, path: Path | None, image: NDArray[np.uint8] | None, speed: dict[str, float]) -> Result[Array]:
+    def of(
+        self,
+        path: Path | None,
+        image: NDArray[np.uint8] | None,
+        speed: dict[str, float],
+        name: str = "",
+        notes: tuple[str, ...] = (),
+    ) -> Result[Array]:
         """The same instances, knowing where their picture came from and how long it took."""
-        return replace(self, path=path, image=image, speed=speed)
+        return replace(self, path=path, image=image, speed=speed, name=name, notes=notes)
 
     def plot(
         self,

@@ -9,15 +9,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from condinst.errors import CondinstError, DataError, UsageError, out_of_memory
-from condinst.inference.pipeline import Picture, Pipeline, Prepared, Seen
+from condinst.errors import CondinstError, DataError, PictureWarning, UsageError, out_of_memory
+from condinst.inference.pipeline import Pipeline, Prepared, Seen
 from condinst.inference.result import Result
+from condinst.sources.read import Picture
 
 Source = TypeVar("Source")
 Outcome = TypeVar("Outcome")
-OnError = Literal["raise", "skip"] | Callable[[Source, CondinstError], object]
+OnError = Literal["raise", "skip"] | Callable[[Any, CondinstError], object]
 AHEAD = 2  # batches read or assembled while the network works on another
 
 
@@ -48,7 +49,7 @@ class Stream(Generic[Source]):
     pipeline: Pipeline
     read: Callable[[Source], Picture]
     batch: int
-    on_error: OnError[Source]
+    on_error: OnError
 
     def __call__(self, sources: Iterable[Source]) -> Iterator[Result]:
         """The results in the order of the sources; errors are told in that order, too."""
@@ -101,12 +102,14 @@ class Stream(Generic[Source]):
                 found = outcome
             else:
                 found = self._alone(outcome) if waiting is None else next(waiting)
+            if isinstance(outcome, Picture):
+                tell_remarks(outcome, stacklevel=4)
             if isinstance(found, Result):
                 yield found
             elif self.on_error == "raise":
                 raise found
             elif self.on_error == "skip":
-                warnings.warn(f"left out: {found}", stacklevel=3)  # the line that asks for the next result
+                warnings.warn(f"left out: {found}", PictureWarning, stacklevel=3)  # where the next result is asked for
             else:
                 self.on_error(source, found)
 
@@ -118,6 +121,12 @@ class Stream(Generic[Source]):
         height, width = picture.array.shape[:2]
         size = f"{width}×{height} pixels"
         return DataError(f"{picture.name}: not enough memory for {size}; scale the picture down or cut it into tiles")
+
+
+def tell_remarks(picture: Picture, stacklevel: int) -> None:
+    """A Python warning for each thing that a user should know of a picture."""
+    for remark in picture.remarks:
+        warnings.warn(f"{picture.name}: {remark}", PictureWarning, stacklevel)
 
 
 class _Batches(Generic[Source]):

@@ -1,0 +1,1 @@
+"""Pictures as Python users have them: paths, folders, patterns, addresses, files, arrays, images, tensors."""

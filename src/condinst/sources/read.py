@@ -1,0 +1,121 @@
+"""A single source → its picture."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from condinst.config import FULL, Range
+from condinst.data.image import MAX_PIXELS, Reading, convert_image, list_images, read_picture
+from condinst.data.sample import Array8
+from condinst.data.values import Remark
+from condinst.errors import CondinstError, DataError, UsageError, first_line, hide_secrets, out_of_memory
+from condinst.sources.arrays import show_array, show_tensor
+from condinst.sources.expand import WANTED, is_file
+from condinst.web import is_address, read_address
+
+SCHEME = re.compile("[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+
+class Picture(NamedTuple):
+    """A decoded source. array: (H, W, 3) uint8 RGB. path: where it can be read again, if it came from a file.
+
+    name: how messages call it. remarks: what a user should know of how it was read.
+    """
+
+    array: Array8
+    path: Path | None
+    name: str
+    remarks: tuple[Remark, ...] = ()
+
+
+def read_source(source: Any, max_pixels: int = MAX_PIXELS, range: Range = FULL) -> Picture:
+    """Decode a source; a function is called for the source it returns. range: see `InputConfig.range`.
+
+    Raises UsageError for a wrong type or shape, and DataError for everything else that can go wrong with a source.
+    """
+    try:
+        return _read(source() if callable(source) else source, max_pixels, range)
+    except CondinstError:
+        raise
+    except Exception as error:  # a function may raise anything, as may a library that reads a damaged file
+        reason = "not enough memory" if out_of_memory(error) else first_line(error)
+        raise DataError(f"{name_of(source)}: cannot be used ({reason})") from error
+
+
+def name_of(source: object) -> str:
+    """How messages call a source: a path, an address without its password, or what it is."""
+    if isinstance(source, str):
+        return hide_secrets(source)
+    if isinstance(source, os.PathLike):
+        return os.fsdecode(source)
+    if isinstance(source, np.ndarray | Tensor):
+        kind = "array" if isinstance(source, np.ndarray) else "tensor"
+        return f"{kind} {tuple(source.shape)} {source.dtype}"
+    if isinstance(source, Image.Image):
+        return "PIL image"
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "image bytes"
+    if is_file(source):
+        name = getattr(source, "name", None)
+        return name if isinstance(name, str) else "open file"
+    return "source function" if callable(source) else type(source).__name__
+
+
+def _read(source: Any, max_pixels: int, range: Range) -> Picture:
+    name = name_of(source)
+    if isinstance(source, str) and SCHEME.match(source):
+        return _encoded(_fetch(source, name), name, max_pixels, range)
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if not path.is_file():
+            _complain(os.fspath(source))
+        decoded = read_picture(path, name, max_pixels, Reading(range=range))
+        return Picture(decoded.pixels, path, name, decoded.remarks)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _encoded(bytes(source), name, max_pixels, range)
+    if is_file(source):
+        return _encoded(_content(source, name), name, max_pixels, range)
+    if isinstance(source, Image.Image):
+        decoded = convert_image(source, name, max_pixels, range)
+        return Picture(decoded.pixels, None, name, decoded.remarks)
+    if isinstance(source, np.ndarray | Tensor):
+        shown = show_array(source, name, range) if isinstance(source, np.ndarray) else show_tensor(source, name, range)
+        return Picture(shown.pixels, None, name, shown.remarks)
+    raise UsageError(f"picture: expected {WANTED}, got {name}")
+
+
+def _complain(place: str) -> None:
+    """Raise DataError for what is no file."""
+    if not place:
+        raise DataError("picture: the path is empty")
+    if not os.path.exists(place) and re.fullmatch(r"[\w-]+", place):  # as the names of models are
+        raise DataError(f"{place}: no such file or folder; if it is a model, give a picture and model='{place}'")
+    list_images([place])
+
+
+def _encoded(content: bytes, name: str, max_pixels: int, range: Range) -> Picture:
+    decoded = read_picture(content, name, max_pixels, Reading(range=range))
+    return Picture(decoded.pixels, None, name, decoded.remarks)
+
+
+def _fetch(address: str, name: str) -> bytes:
+    if not is_address(address):
+        raise DataError(f"{name}: condinst fetches http and https addresses only; download it and give the file")
+    return read_address(address)
+
+
+def _content(file: Any, name: str) -> bytes:
+    """All of an open file, from its beginning where it can go back there, as Pillow does."""
+    if getattr(file, "seekable", lambda: False)():
+        file.seek(0)
+    content = file.read()
+    if not isinstance(content, bytes):
+        raise UsageError(f"{name}: is open as text; open it with mode 'rb'")
+    return content
