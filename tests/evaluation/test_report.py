@@ -24,7 +24,7 @@ from condinst.engine.run_folder.curves import POINTS, draw_training, read_column
 from condinst.errors import CondinstError
 from condinst.evaluation.cases import truth_of
 from condinst.evaluation.evaluate import evaluate
-from condinst.evaluation.report import WORST, measure, write_report
+from condinst.evaluation.report import SHOWN, WORST, measure, write_report
 from condinst.inference.result import Result
 from condinst.ops.drawing.chart import shown
 
@@ -119,9 +119,21 @@ def test_what_was_measured(name: str, tmp_path: Path) -> None:
     for class_name, numbers in scores.segm_per_class.items():
         if len(data.classes) > 1 and numbers.AP > 0:
             assert {class_name, shown(numbers.AP)} <= set(page.words)
-    for title in ("By size", "Precision and recall", "Confusion", "Causes of errors", "Calibration", "Worst pictures"):
+    for title in (
+        "By size",
+        "Precision and recall",
+        "Confusion",
+        "Causes of errors",
+        "Calibration",
+        "Worst pictures in detail",
+    ):
         assert title in page.words
-    assert len(page.pictures) == 3 * min(WORST, sum(len(sample.instances) > 1 for sample in data.samples))
+    assert page.text.index("mask AP") < page.text.index("Worst pictures") < page.text.index("Precision and recall")
+    assert page.text.rindex("Settings") > page.text.index("Worst pictures in detail")
+    small = page.text[: page.text.index("Accuracy")].count("objects found,")
+    wrong = min(WORST, sum(len(sample.instances) > 1 for sample in data.samples))
+    assert len(page.pictures) == small + 3 * wrong
+    assert min(SHOWN, wrong) <= small <= 2 * SHOWN
 
 
 def test_the_worst_show_red_where_they_are_wrong(tmp_path: Path) -> None:
@@ -132,7 +144,7 @@ def test_the_worst_show_red_where_they_are_wrong(tmp_path: Path) -> None:
         pixels = np.asarray(picture).astype(int)
         return float(((pixels[..., 0] > 150) & (pixels[..., 1:] < 100).all(axis=-1)).mean())
 
-    plain, truth, predicted = page.pictures[:3]
+    plain, truth, predicted = page.pictures[-3:]
     assert red(truth) > red(plain) + 0.003  # every second is missed
     assert red(predicted) == pytest.approx(red(plain), abs=0.001)  # none is false
 
@@ -141,7 +153,7 @@ def test_nothing_wrong_and_nothing_found(tmp_path: Path) -> None:
     data = opened("nuclei")
     perfect = written(tmp_path, data, Half(data, 1))
     assert "No picture has an error." in perfect.words
-    assert not perfect.pictures
+    assert len(perfect.pictures) == SHOWN  # the best ones
     blind = Half(data)
     blind.samples = {path: replace(sample, instances=()) for path, sample in blind.samples.items()}
     nothing = written(tmp_path, data, blind)

@@ -15,7 +15,7 @@ from condinst.doctor.examination import Examination
 from condinst.doctor.page_pictures import show_object, show_picture
 from condinst.doctor.reach import NOWHERE
 from condinst.doctor.summary import by_kind, shorten, summarise
-from condinst.ops.drawing.page import Html, bars, marked, page, picture, pictures, section, table
+from condinst.ops.drawing.page import Html, bars, cards, marked, page, picture, pictures, section, table
 from condinst.structures import STRIDES
 
 MOST_PICTURES = 36  # on the page
@@ -35,14 +35,21 @@ def make_page(examination: Examination, config: Config, data: Path) -> str:
         if examination.healthy
         else marked("error", "Training on this would fail or be wrong.")
     )
-    counts = f"Errors: {summary['errors']}, warnings: {summary['warnings']}, remarks: {summary['infos']}."
+    counted = [
+        (str(summary["pictures"]), "pictures", ""),
+        (str(summary["instances"]), "annotated objects", f"of {len(summary['classes'])} classes"),
+        (str(summary["errors"]), "errors", "training would fail or be wrong"),
+        (str(summary["warnings"]), "warnings", "training works, but look at them"),
+        (str(summary["infos"]), "remarks", "good to know"),
+    ]
     parts = [
-        Html(f"<p>{verdict} {counts}</p>"),
-        _splits(examination, summary["splits"]),
+        Html(f"<p>{verdict}</p>"),
+        cards(counted),
         section("Findings", [_kinds(examination)] if examination.findings else ["None."]),
+        *_worst(examination, data),
+        section("Splits", [_splits(examination, summary["splits"])]),
         _sizes(examination, config),
         *_classes(examination, summary["splits"]),
-        *_worst(examination, data),
         *_list(examination, data),
     ]
     return page(f"Data check: {data.name or data}", parts)
@@ -53,7 +60,7 @@ def _splits(examination: Examination, splits: dict[str, dict[str, object]]) -> H
         (name, part["pictures"], part["instances"], len(examination.splits[name].classes))
         for name, part in splits.items()
     ]
-    return table(("", "pictures", "objects", "classes"), rows, numbers_from=1)
+    return table(("split", "pictures", "objects", "classes"), rows, numbers_from=1)
 
 
 def _kinds(examination: Examination) -> Html:

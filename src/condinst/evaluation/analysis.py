@@ -147,6 +147,11 @@ class Analysis:
         """The worst pictures, those left out where all is right."""
         return tuple(one for one in self.pictures if one.objects + one.predicted and one.score < 1)[:most]
 
+    def best_pictures(self, most: int) -> tuple[Fit, ...]:
+        """The pictures that came out best, best first. Only pictures with objects, most of them found, take part."""
+        good = (one for one in reversed(self.pictures) if one.objects and one.score >= 0.5)
+        return tuple(sorted(good, key=lambda one: (-one.score, -one.objects)))[:most]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for JSON."""
         return asdict(self)

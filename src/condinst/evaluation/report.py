@@ -10,15 +10,18 @@ from typing import NamedTuple
 from condinst.config import Config
 from condinst.data.sample import AnnotatedData
 from condinst.errors import CondinstError
-from condinst.evaluation.analysis import Analysis, examine
+from condinst.evaluation.analysis import Analysis, Fit, examine
 from condinst.evaluation.cases import Case, describe, draw_panels, predict_case
 from condinst.evaluation.evaluate import Predicts, Progress, Scores
 from condinst.evaluation.report_parts import analysis_parts, headline, score_tables
+from condinst.evaluation.report_summary import describe_model, summary
 from condinst.files import replace_file
-from condinst.ops.drawing.page import Html, Part, page, picture, section, table
+from condinst.ops.drawing.page import Html, Part, columns, page, picture, section, small_pictures, table
 from condinst.ops.drawing.sheet import to_jpeg
 
-WORST = 8  # pictures shown
+WORST = 8  # pictures shown in detail
+SHOWN = 3  # of the worst and of the best pictures, on the first screen
+SMALL, SMALL_JPEG = 300, 40_000  # pixels and bytes of those
 PANEL, LARGEST_JPEG = 520, 110_000  # pixels of a panel's longer side, bytes of each: all together stay below 4 MB
 SIDE_BY_SIDE = "display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 1rem"
 
@@ -43,25 +46,31 @@ TRAINING_SETTINGS = (
 
 
 class Measured(NamedTuple):
-    """What was found on held-out pictures. worst: those that came out worst."""
+    """What was found on held-out pictures. worst, best: single pictures, the most telling first."""
 
     scores: Scores
     analysis: Analysis
     worst: tuple[Case, ...]
+    best: tuple[Case, ...] = ()
 
 
 def measure(
     data: AnnotatedData, predictor: Predicts, max_detections: int = 100, progress: Progress | None = None
 ) -> Measured:
-    """Evaluate and analyse `data`, which the model must not have been trained on; see `examine` for what it raises.
+    """Evaluate and analyse `data`, which the model must not have been trained on; see `examine` for errors raised.
 
-    The worst pictures are predicted once more: what was seen of the others is not kept.
+    The worst and the best pictures are predicted a second time, because `examine` keeps no masks.
     """
     scores, analysis = examine(data, predictor, max_detections, progress)
     samples = {str(sample.path): sample for sample in data.samples}
+    worst = analysis.worst(WORST)
+    best = [fit for fit in analysis.best_pictures(SHOWN + len(worst)) if fit not in worst[:SHOWN]][:SHOWN]
     score = analysis.confusion.score
-    worst = (predict_case(samples[fit.file], predictor, data, score, max_detections) for fit in analysis.worst(WORST))
-    return Measured(scores, analysis, tuple(worst))
+
+    def cases(fits: Sequence[Fit]) -> tuple[Case, ...]:
+        return tuple(predict_case(samples[fit.file], predictor, data, score, max_detections) for fit in fits)
+
+    return Measured(scores, analysis, cases(worst), cases(best))
 
 
 def write_report(
@@ -74,22 +83,24 @@ def write_report(
 ) -> None:
     """Write the page to `path`, whole or not at all; raises CondinstError if it cannot be written.
 
-    measured: None where there are no held-out pictures; the page then says so. training: the
-    curves of the run, if the page is about one. facts: what else a reader should know, by name: the model, the data.
+    The page begins with the model, the data, the numbers that matter and the worst and best pictures. Curves and
+    tables follow. The settings come last. measured: None where there are no held-out pictures; the page then says so.
+    training: curves and pictures of a run. facts: further facts by name, such as the data.
     """
-    parts: list[Part] = [". ".join(f"{name}: {value}" for name, value in facts.items()) + "."] if facts else []
+    parts: list[Part] = [describe_model(config)]
+    parts += [". ".join(f"{name}: {value}" for name, value in facts.items()) + "."] if facts else []
     if measured is None:
         parts.append("No validation data was given, so nothing was measured: training pictures do not tell accuracy.")
     else:
-        parts += [headline(measured.scores, measured.analysis), *(f"Note: {note}." for note in measured.scores.notes)]
-    parts.append(
-        section("Settings", [table(("setting", "value"), _key_settings(config, training is not None)), _whole(config)])
-    )
+        parts += [*summary(measured.scores, measured.analysis), _worst_and_best(measured)]
+        parts += [f"Note: {note}." for note in measured.scores.notes]
     if training:
         parts.append(section("Training", training))
     if measured is not None:
-        parts += [*score_tables(measured.scores, measured.analysis), *analysis_parts(measured.analysis)]
-        parts.append(section("Worst pictures", _worst(measured)))
+        parts += [headline(measured.scores, measured.analysis), *score_tables(measured.scores, measured.analysis)]
+        parts += [*analysis_parts(measured.analysis), section("Worst pictures in detail", _worst(measured))]
+    settings = table(("setting", "value"), _key_settings(config, training is not None))
+    parts.append(section("Settings", [settings, _whole(config)]))
     try:
         replace_file(path, page(title, parts).encode())
     except OSError as error:
@@ -108,6 +119,21 @@ def _key_settings(config: Config, training: bool) -> list[tuple[str, str]]:
 
 def _whole(config: Config) -> Html:
     return Html(f"<details><summary>All settings</summary><pre>{escape(config.to_yaml())}</pre></details>")
+
+
+def _worst_and_best(measured: Measured) -> Html:
+    """A few of both, with the predictions drawn in, side by side."""
+    sides = []
+    for title, cases in (("Worst pictures", measured.worst[:SHOWN]), ("Best pictures", measured.best)):
+        figures = [_thumbnail(case) for case in cases]
+        sides.append(section(title, [small_pictures(figures)] if figures else ["None."]))
+    return columns(sides)
+
+
+def _thumbnail(case: Case) -> Html:
+    fit = case.fit
+    caption = f"{case.path.name}: {fit.matched50} of {fit.objects} objects found, {fit.predicted - fit.matched50} false"
+    return picture(to_jpeg(draw_panels(case, SMALL)[2], SMALL_JPEG), caption, caption)
 
 
 def _worst(measured: Measured) -> Sequence[Part]:

@@ -11,8 +11,8 @@ from condinst.data.sample import AnnotatedData
 from condinst.engine.run_folder.curves import draw_training
 from condinst.engine.run_folder.environment import record_environment
 from condinst.engine.run_folder.log import unwritable
-from condinst.engine.run_folder.own_files import LABELS, PREDICTIONS, REPORT, check_places, find_partial
-from condinst.engine.run_folder.pictures import draw_labels, draw_predictions
+from condinst.engine.run_folder.own_files import BATCH, LABELS, PREDICTIONS, REPORT, check_places, find_partial
+from condinst.engine.run_folder.pictures import draw_labels, draw_predictions, show_training
 from condinst.engine.run_folder.scores import best_iteration, forget_scores, record_scores
 from condinst.evaluation.evaluate import Progress
 from condinst.evaluation.report import Measured, measure, write_report
@@ -58,7 +58,8 @@ def finish_folder(
     model = str(folder) if best is None else f"{folder}, the best of those measured on the way (iteration {best})"
     facts = {"Model": model, "Trained on": str(data.source)}
     facts |= {"Measured on": str(val.source)} if val is not None else {}
-    write_report(folder / REPORT, f"{folder.name}: training", config, measured, draw_training(folder), facts)
+    training = [*draw_training(folder), *show_training(folder / BATCH.format(1), folder / LABELS)]
+    write_report(folder / REPORT, f"{folder.name}: training", config, measured, training, facts)
     return measured
 
 

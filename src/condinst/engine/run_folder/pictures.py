@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -16,6 +18,7 @@ from condinst.evaluation.cases import describe, draw_panels, predict_case
 from condinst.evaluation.evaluate import Predicts
 from condinst.ops.drawing.chart import Bar, bars, below, scatter
 from condinst.ops.drawing.draw import draw_instances
+from condinst.ops.drawing.page import Part, drawing, picture
 from condinst.ops.drawing.palette import class_colours, spread_colours
 from condinst.ops.drawing.sheet import fit_within, join, stack, to_jpeg
 from condinst.ops.rle import Region, encode
@@ -61,6 +64,17 @@ def draw_predictions(data: AnnotatedData, predictor: Predicts, count: int = 6, s
     places = np.unique(np.linspace(0, len(data.samples) - 1, min(count, len(data.samples))).round().astype(int))
     cases = (predict_case(data.samples[place], predictor, data, score) for place in places)
     return to_jpeg(stack([join(draw_panels(case, PANEL), describe(case)) for case in cases]), LARGEST_JPEG)
+
+
+def show_training(batch: Path, labels: Path) -> list[Part]:
+    """What a run was trained on, for its report, as far as these files of its folder are there."""
+    parts: list[Part] = []
+    with suppress(OSError, ValueError):
+        seen = "The first pictures as the network saw them, with the objects they teach"
+        parts.append(picture(batch.read_bytes(), seen, f"{seen}."))
+    with suppress(OSError, UnicodeDecodeError):
+        parts.append(drawing(labels.read_text(encoding="utf-8"), "The annotated objects of the training data."))
+    return parts
 
 
 def _draw_truth(image: Array8, truth: Truth, settings: ModelConfig) -> Array8:

@@ -32,6 +32,14 @@ table.bars { width: 100%; max-width: 44rem; } table.bars td { border: 0; padding
 .bars i { display: block; height: .95rem; background: var(--bar); border-radius: 2px; }
 .error { color: var(--error); font-weight: 600; } .warning { color: var(--warning); font-weight: 600; }
 .info { color: var(--info); } .dim { color: var(--dim); }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .75rem; margin: 1rem 0; }
+.cards div { background: var(--soft); border-radius: 8px; padding: .6rem .9rem; font-size: .88rem; color: var(--dim);
+  line-height: 1.35; } .cards b { display: block; font-size: 1.7rem; line-height: 1.2; color: var(--ink); }
+.cards b + span { color: var(--ink); display: block; }
+.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 0 1.5rem; }
+.columns h2 { margin-top: 1rem; } .small { display: grid; grid-template-columns: repeat(3, 1fr); gap: .6rem; }
+.small figcaption { font-size: .78rem; line-height: 1.3; }
+@media (max-width: 40rem) { .cards { grid-template-columns: 1fr 1fr; } h1 { font-size: 1.35rem; } }
 @media print { body { max-width: none; } figure, tr { break-inside: avoid; } }
 """
 
@@ -94,6 +102,24 @@ def drawing(svg: str, caption: str = "") -> Html:
 def pictures(parts: Iterable[Html]) -> Html:
     """Pictures and drawings side by side as far as the width allows."""
     return Html(f'<div class="pictures">\n{_joined(parts)}\n</div>')
+
+
+def small_pictures(parts: Iterable[Html]) -> Html:
+    """Three pictures in each row, as wide as the place they stand in allows."""
+    return Html(f'<div class="small">\n{_joined(parts)}\n</div>')
+
+
+def columns(parts: Iterable[Html]) -> Html:
+    """Sections side by side on a wide screen, below each other on a narrow one."""
+    return Html(f'<div class="columns">\n{_joined(parts)}\n</div>')
+
+
+def cards(rows: Iterable[tuple[str, str, str]]) -> Html:
+    """The numbers that matter, large: (value, what it is, a note in small letters) each."""
+    inside = "\n".join(
+        f"<div><b>{_text(value)}</b><span>{_text(name)}</span> {_text(note)}</div>" for value, name, note in rows
+    )
+    return Html(f'<div class="cards">\n{inside}\n</div>')
 
 
 def bars(rows: Sequence[tuple[str, float]], shown: Sequence[str] | None = None) -> Html:
