@@ -13,15 +13,15 @@ from PIL import Image
 
 from condinst.config import Config
 from condinst.data.formats.coco.read import read_coco
+from condinst.data.sample import AnnotatedData
 from condinst.doctor.examination import examine
 from condinst.doctor.page import make_page
 from condinst.evaluation.cases import truth_of
 from condinst.evaluation.report import measure, write_report
+from condinst.inference.result import Result
 
 DATA = Path(__file__).parent.parent / "data"
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # what the page measures of itself, as text that --dump-dom prints
 SCRIPT = """<script>
 const wide = [...document.querySelectorAll("h1, p, .cards, .columns, figure, td")].filter(one => !one.closest(".wide")
@@ -42,42 +42,36 @@ def browse(page: Path, width: int, height: int) -> tuple[dict[str, int], Image.I
     assert CHROMIUM is not None
     page.with_suffix(".tried.html").write_text(page.read_text(encoding="utf-8").replace("</body>", SCRIPT + "</body>"))
     shot = page.with_suffix(f".{width}.png")
-    plain = [
-        CHROMIUM,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--hide-scrollbars",
-        f"--window-size={width},{height}",
-    ]
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=3000"]
+    plain = [CHROMIUM, *flags, f"--window-size={width},{height}"]
     for target, option in ((page, f"--screenshot={shot}"), (page.with_suffix(".tried.html"), "--dump-dom")):
-        done = subprocess.run(
-            [*plain, "--virtual-time-budget=3000", option, target.as_uri()],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        )
+        command = [*plain, option, target.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     found = re.search(r'data-found="wide (\d+) broken (\d+) last (-?\d+|-Infinity)"', done.stdout)
     assert found is not None
     wide, broken, last = found.groups()
     return {"wide": int(wide), "broken": int(broken), "last": -1 if "I" in last else int(last)}, Image.open(shot)
 
 
+class Half:
+    """Finds every second object of a data set."""
+
+    def __init__(self, data: AnnotatedData) -> None:
+        self.config = Config.from_dict({"model": {"classes": data.classes}})
+        self.names = dict(enumerate(data.classes))
+        self.samples = {sample.path: sample for sample in data.samples}
+        self.classes = data.classes
+
+    def __call__(self, source: Path) -> Result:
+        return truth_of(self.samples[source], self.classes)[::2]
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = read_coco(DATA / "facade" / "val.json", DATA / "facade" / "images")
-    samples = {sample.path: sample for sample in data.samples}
-
-    class Half:
-        config = Config.from_dict({"model": {"classes": data.classes}})
-        names = dict(enumerate(data.classes))
-
-        def __call__(self, source: Path):  # type: ignore[no-untyped-def]
-            return truth_of(samples[source], data.classes)[::2]
-
+    predictor = Half(data)
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(path, "facade on val.json", Half.config, measure(data, Half()), facts={"Data": "facade"})
+    write_report(path, "facade on val.json", predictor.config, measure(data, predictor), facts={"Data": "facade"})
     return path
 
 
