@@ -11,7 +11,7 @@ import typer
 from condinst.cli.check import check
 from condinst.cli.say import say
 
-data = typer.Typer(name="data", help="Check and convert annotated images.", no_args_is_help=True)
+data = typer.Typer(name="data", help="Check, convert and divide annotated images.", no_args_is_help=True)
 data.command()(check)
 
 
@@ -32,7 +32,7 @@ class Pictures(StrEnum):
 
 @data.callback()
 def about() -> None:
-    """Check and convert annotated images."""
+    """Check, convert and divide annotated images."""
 
 
 @data.command()
@@ -58,6 +58,40 @@ def convert(
 
     wanted = None if split == WHOLE else split
     done = convert_data(source, out, format.value, wanted, images, pictures is Pictures.link)
+    for note in done.notes:
+        say(f"note: {note}", err=True)
+    for name, images_written, instances in done.written:
+        say(f"{name}: {images_written} pictures, {instances} instances")
+
+
+@data.command()
+def split(
+    source: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Annotated images in any format that --data of `train` takes.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New or empty folder to write.")],
+    val: Annotated[float, typer.Option(help="Share of the pictures to measure on while training.")] = 0.2,
+    test: Annotated[float, typer.Option(help="Share of the pictures to keep for a last test.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Another number divides them otherwise.")] = 0,
+    format: Annotated[FormatOption, typer.Option(help="What to write.")] = FormatOption.coco,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images; default: where the format puts them.")
+    ] = None,
+    pictures: Annotated[
+        Pictures, typer.Option(help="Copy the picture files, or make symbolic links to them.")
+    ] = Pictures.copy,
+) -> None:
+    """Divide annotated images into train, val and test, written as a copy.
+
+    Copies of a picture, and pictures much alike, are in the same part, so that the val and test pictures are new to a
+    model. Each class is in every part if enough pictures show it.
+    """
+    from condinst.cli.output import show_progress
+    from condinst.doctor.write_split import split_data
+
+    shares = {"val": val, "test": test}
+    link = pictures is Pictures.link
+    done = split_data(source, out, format.value, shares, seed, images, link, show_progress("compared"))
     for note in done.notes:
         say(f"note: {note}", err=True)
     for name, images_written, instances in done.written:

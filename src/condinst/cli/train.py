@@ -13,9 +13,11 @@ from condinst.cli.say import say
 if TYPE_CHECKING:
     from condinst.config import Config
     from condinst.data.sample import AnnotatedData
+    from condinst.engine.planning.hold_out import Held
     from condinst.weights.folder import Stored
 
 INTERRUPTED, TERMINATED = 130, 143
+NOTHING = "none"  # as --val: there is nothing to measure on
 
 
 def train(
@@ -50,7 +52,12 @@ def train(
         Path | None, typer.Option(help="Folder of the images; default: where the format puts them.")
     ] = None,
     val: Annotated[
-        Path | None, typer.Option(help="Data to measure on; default: the val part of --data, if it has one.")
+        str | None,
+        typer.Option(
+            metavar="DATA|none",
+            help="Data to measure on; default: the val part of --data, else a tenth to a fifth of its pictures, which "
+            "are then not trained on. none: measure on nothing.",
+        ),
     ] = None,
     val_images: Annotated[Path | None, typer.Option(help="Its images; default: as for --images.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
@@ -79,7 +86,10 @@ def train(
     make_folder(out)
     try:
         with terminable():
-            _run(config, None if recipe or earlier else overrides, annotated, measured_on, out, resume, stored)
+            undivided = measured_on is None and val != NOTHING
+            _run(
+                config, None if recipe or earlier else overrides, annotated, measured_on, undivided, out, resume, stored
+            )
     except KeyboardInterrupt as stop:
         say(_words_on_interruption(out), err=True)
         raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
@@ -102,12 +112,14 @@ def _read_start(name: str | None) -> Stored | None:
     return read_model(name)
 
 
-def _validation(data: Path, images: Path | None, val: Path | None, val_images: Path | None) -> AnnotatedData | None:
+def _validation(data: Path, images: Path | None, val: str | None, val_images: Path | None) -> AnnotatedData | None:
     from condinst.data.formats.open import list_splits, open_data
     from condinst.errors import UsageError
 
-    if val is not None:
-        return open_data(val, "val", val_images)
+    if val is not None and val != NOTHING:
+        return open_data(Path(val), "val", val_images)
+    if val == NOTHING and val_images is None:
+        return None
     if "val" in list_splits(data):
         return open_data(data, "val", val_images or images)
     if val_images is not None:
@@ -144,21 +156,27 @@ def _run(
     planned: list[str] | None,
     data: AnnotatedData,
     measured_on: AnnotatedData | None,
+    undivided: bool,
     out: Path,
     resume: bool,
     start: Stored | None,
 ) -> None:
-    """planned: settings that the user gave where the data decides the others."""
+    """planned: settings that the user gave where the data decides the others. undivided: `data` may be divided."""
     from condinst.engine.planning.choose import plan_settings
+    from condinst.engine.planning.hold_out import record_held_out
     from condinst.engine.processes import join_processes
     from condinst.engine.run_folder.lock import locked
-    from condinst.engine.run_folder.own_files import refuse_overwriting
+    from condinst.engine.run_folder.own_files import emptied_on_failure, refuse_overwriting
     from condinst.engine.train import measurable
     from condinst.engine.train import train as train_model
     from condinst.evaluation.evaluate import match_classes
 
     lines: list[str] = []
     state = join_processes()
+    held = None
+    if undivided:
+        data, held, told = _hold_out(data, config, out, resume)
+        measured_on, lines = held, [*told]
     if measured_on and not measurable(measured_on):
         lines.append(f"note: {measured_on.source}: no object is annotated, so nothing is measured on it")
         measured_on = None
@@ -173,9 +191,23 @@ def _run(
     with locked(out) if state.is_main_process else nullcontext():
         if state.is_main_process and not resume:
             refuse_overwriting(out)  # once more: another run may have ended since
-        config = train_model(config, data, out, resume, measured_on, start)
+        with emptied_on_failure(out, state.is_main_process):
+            if state.is_main_process:
+                record_held_out(out, held, resume)
+            config = train_model(config, data, out, resume, measured_on, start)
         if state.is_main_process:
             _finish(config, data, measured_on, out)
+
+
+def _hold_out(data: AnnotatedData, config: Config, out: Path, resume: bool) -> Held:
+    """Divide data that has no validation part; a resumed run keeps the division that it began with."""
+    from condinst.cli.output import show_progress
+    from condinst.engine.planning.hold_out import Held, hold_out, hold_out_again
+    from condinst.engine.stop import list_checkpoints
+
+    if resume and list_checkpoints(out):
+        return hold_out_again(data, out) or Held(data, None, ())
+    return hold_out(data, config.train.seed, show_progress("compared"))
 
 
 def _shared_pictures(data: AnnotatedData, measured_on: AnnotatedData) -> list[str]:

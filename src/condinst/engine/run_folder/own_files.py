@@ -14,6 +14,7 @@ from condinst.weights.names import CONFIG_FILE, WEIGHTS_FILE
 LAST = "last"  # holds the last weights where the folder itself holds the best ones
 LABELS, PREDICTIONS, REPORT = "labels.svg", "predictions.jpg", "report.html"
 LOG, SCORE_LINES, SCORE_TABLE, ENVIRONMENT = "log.csv", "scores.jsonl", "scores.csv", "environment.json"
+HELD_OUT = "held-out.json"  # pictures that are measured on instead of trained on
 NON_FINITE = "non-finite-{}"
 DRAWN = 3  # first batches that are kept as pictures
 BATCH = "batch-{}.jpg"
@@ -21,6 +22,7 @@ BATCH = "batch-{}.jpg"
 FILES = (
     *(ENVIRONMENT, CONFIG_FILE, LABELS, LOG, SCORE_LINES, SCORE_TABLE, WEIGHTS_FILE, PREDICTIONS, REPORT),
     *(BATCH.format(number) for number in range(1, DRAWN + 1)),
+    HELD_OUT,
 )
 IN_LAST = (CONFIG_FILE, WEIGHTS_FILE)
 # what a killed process leaves of a file that it was writing, and TensorBoard's files
@@ -49,7 +51,7 @@ def refuse_overwriting(folder: Path) -> None:
     """
     if list_checkpoints(folder) or (folder / WEIGHTS_FILE).exists():
         raise UsageError(f"{folder}: holds a training run already; add --resume to go on, or choose another --out")
-    held = [name for name in FILES if (folder / name).exists()]
+    held = [name for name in FILES if (folder / name).exists() and name != HELD_OUT]
     if held and not (folder / ENVIRONMENT).is_file():  # the first file that a run writes
         raise UsageError(f"{folder}: holds {some(held)}, which training would overwrite; choose another --out")
 
