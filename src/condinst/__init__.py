@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from condinst.config import Config
+    from condinst.data.image import Page, read_image
     from condinst.errors import CondinstError, DataError, ModelError, UsageError
     from condinst.hub import CondInst
     from condinst.inference.result import Result
@@ -14,7 +15,18 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["CondInst", "CondinstError", "Config", "DataError", "ModelError", "Predictor", "Result", "UsageError"]
+__all__ = [
+    "CondInst",
+    "CondinstError",
+    "Config",
+    "DataError",
+    "ModelError",
+    "Page",
+    "Predictor",
+    "Result",
+    "UsageError",
+    "read_image",
+]
 
 _HOMES = {
     "CondInst": "condinst.hub",
@@ -22,9 +34,11 @@ _HOMES = {
     "Config": "condinst.config",
     "DataError": "condinst.errors",
     "ModelError": "condinst.errors",
+    "Page": "condinst.data.image",
     "Predictor": "condinst.predictor",
     "Result": "condinst.inference.result",
     "UsageError": "condinst.errors",
+    "read_image": "condinst.data.image",
 }
 
 

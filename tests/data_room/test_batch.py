@@ -95,6 +95,6 @@ def test_examples_are_what_the_structures_promise() -> None:
 
 
 def test_a_file_that_changed_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("condinst.data.dataset.read_image", lambda path: np.zeros((3, 4, 3), dtype=np.uint8))
+    monkeypatch.setattr("condinst.data.dataset.read_image", lambda path, **_: np.zeros((3, 4, 3), dtype=np.uint8))
     with pytest.raises(DataError, match="changed size"):
         training_set()[(0, 0)]

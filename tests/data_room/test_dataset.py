@@ -195,7 +195,7 @@ def test_whatever_the_pictures_are(
     data = TrainingSet(AnnotatedData(samples, (1, 2, 3), ("a", "b", "c"), (), Path()), config, stride, seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "condinst.data.dataset.read_image", lambda path: np.zeros((*sizes[int(str(path))], 3), dtype=np.uint8)
+            "condinst.data.dataset.read_image", lambda path, **_: np.zeros((*sizes[int(str(path))], 3), dtype=np.uint8)
         )
         example = data[(0, seed % len(sizes))]
     height, width = example.image.shape[:2]

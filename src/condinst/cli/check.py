@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from condinst.cli.options import Json, MaxSize, Size
+from condinst.cli.options import Json, MaxSize, RangeOption, Size
 from condinst.cli.say import say
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def check(
     ] = None,
     size: Size = None,
     max_size: MaxSize = None,
+    range: RangeOption = None,
     json: Json = False,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page with histograms and pictures of the worst.")
@@ -50,7 +51,7 @@ def check(
     from condinst.cli.output import refuse_page, show_progress
     from condinst.doctor.examination import examine
 
-    wanted = _wanted(size, max_size)
+    wanted = _wanted(size, max_size, range)
     config = _settings(recipe, wanted)
     if report is not None:
         refuse_page(report)
@@ -73,22 +74,22 @@ def check(
         raise typer.Exit(3)
 
 
-def _wanted(size: int | None, max_size: int | None) -> dict[str, int]:
+def _wanted(size: int | None, max_size: int | None, range: str | None) -> dict[str, int | str]:
     """The settings that the user gave; none where there is no option."""
-    wanted = {"input.shorter": size, "input.longer": max_size}
+    wanted = {"input.shorter": size, "input.longer": max_size, "input.range": range}
     return {key: value for key, value in wanted.items() if value is not None}
 
 
-def _settings(recipe: str | None, wanted: dict[str, int]) -> Config:
+def _settings(recipe: str | None, wanted: dict[str, int | str]) -> Config:
     from condinst.engine.planning.settings import base_settings
 
     config = base_settings(recipe, None, [])
     if "input.shorter" in wanted and "input.longer" not in wanted:
-        wanted = wanted | {"input.longer": max(wanted["input.shorter"], config.input.longer)}
+        wanted = wanted | {"input.longer": max(int(wanted["input.shorter"]), config.input.longer)}
     return config.with_overrides([f"{key}={value}" for key, value in wanted.items()])
 
 
-def _suited(config: Config, wanted: dict[str, int], splits: dict[str, AnnotatedData]) -> Config:
+def _suited(config: Config, wanted: dict[str, int | str], splits: dict[str, AnnotatedData]) -> Config:
     """With the size of the input and the limits that training would choose for its split."""
     from condinst.engine.planning.plan import suit_data
     from condinst.engine.planning.statistics import measure_data

@@ -49,6 +49,15 @@ ModeOption = Annotated[
         "compiling for each image size. Default: exact."
     ),
 ]
+RangeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--range",
+        metavar="full|auto|LOW,HIGH",
+        help="Values that become black and white in images of more than 8 bits, such as 0,4095 for 12 bits; "
+        "auto: of each image, but for the outermost thousandths. Default: the model's own, mostly full (0 to 65535).",
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
 ]
@@ -64,6 +73,7 @@ def make_predictor(
     conf: float | None = None,
     max_pixels: int | None = None,
     mode: Mode | None = None,
+    range: str | None = None,
 ) -> Predictor:
     """The predictor that the options describe; options left out keep what the model's own settings say.
 
@@ -75,5 +85,5 @@ def make_predictor(
     method = None if nms is None else nms.value
     pixels = max_pixels or MAX_PIXELS
     return Predictor(
-        model, device, conf, size, max_size, max_detections, method, pixels, mode.value if mode else "exact"
+        model, device, conf, size, max_size, max_detections, method, pixels, mode.value if mode else "exact", range
     )

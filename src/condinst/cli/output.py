@@ -42,9 +42,11 @@ class CocoDocument:
         """Category id of each label."""
         return {label: label + 1 for label in self.names}
 
-    def add(self, name: str, height: int, width: int, found: list[Record]) -> None:
-        """Append one image and its records, which must carry the id `next_image`."""
-        self.images.append({"id": self.next_image, "file_name": name, "width": width, "height": height})
+    def add(self, name: str, page: int | None, height: int, width: int, found: list[Record]) -> None:
+        """Append one image, or one page of a file, and its records, which must carry the id `next_image`."""
+        of_file = {} if page is None else {"page": page}
+        size = {"width": width, "height": height}
+        self.images.append({"id": self.next_image, "file_name": name, **of_file, **size})
         first = len(self.annotations) + 1
         self.annotations += [{"id": number, "iscrowd": 0, **record} for number, record in enumerate(found, first)]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from condinst.cli.options import Device, Json, MaxSize, Model, ModeOption, NmsOption, Size, make_predictor
+from condinst.cli.options import Device, Json, MaxSize, Model, ModeOption, NmsOption, RangeOption, Size, make_predictor
 from condinst.cli.say import say
 
 if TYPE_CHECKING:
@@ -45,6 +45,14 @@ def predict(
     ] = None,
     device: Device = None,
     mode: ModeOption = None,
+    range: RangeOption = None,
+    pages: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|first|1,3,5-9",
+            help="Pages of files that hold several. Default: all of a TIFF, the first of animations and photos.",
+        ),
+    ] = None,
     batch: Annotated[
         int,
         typer.Option(
@@ -60,18 +68,21 @@ def predict(
     from condinst.cli.output import CocoDocument, make_folder
     from condinst.cli.sources import expand_sources
     from condinst.config import SHOWN_SCORE
+    from condinst.data.pages import parse_pages
     from condinst.errors import DataError
 
     lowest = SHOWN_SCORE if conf is None else conf
     folder = out or (None if json else DEFAULT_OUT)
-    sources, failures = expand_sources(source)
+    sources, failures, notes = expand_sources(source, None if pages is None else parse_pages(pages))
     for line in failures:
         say(f"left out: {line}", err=True)
+    for line in notes:
+        say(f"note: {line}", err=True)
     if not sources:
         raise DataError(f"nothing to predict: {len(failures)} of {len(failures)} sources could not be used")
     if folder:
         make_folder(folder)
-    predictor = make_predictor(model, device, size, max_size, max_detections, nms, lowest, max_pixels, mode)
+    predictor = make_predictor(model, device, size, max_size, max_detections, nms, lowest, max_pixels, mode, range)
     document = CocoDocument(predictor.names, {"description": f"predictions of the CondInst model '{model}'"})
     bad = len(failures) + _predict_all(predictor, sources, folder, document, batch)
     if document.images:
@@ -108,7 +119,12 @@ def _predict_all(
         except DataError as error:
             tell(source, error)
             continue
-        document.add(source.name, *result.orig_shape, result.to_coco(document.next_image, document.category_ids))
+        document.add(
+            source.file_name,
+            source.page,
+            *result.orig_shape,
+            result.to_coco(document.next_image, document.category_ids),
+        )
     next(places, None)  # the progress bar ends when nothing is left
     return left_out
 
@@ -122,7 +138,7 @@ def _report(document: CocoDocument, folder: Path | None, json: bool) -> None:
     if json:
         sys.stdout.write(text + "\n")
         return
-    names = {image["id"]: image["file_name"] for image in document.images}
+    names = {image["id"]: _name(image) for image in document.images}
     classes = dict(zip(document.category_ids.values(), document.names.values(), strict=True))
     by_image: dict[int, list[Record]] = {number: [] for number in names}
     for record in document.annotations:
@@ -144,3 +160,7 @@ def _rows(name: str, found: list[Record], classes: dict[int, str]) -> list[tuple
     if len(found) > ROWS:
         rows.append((name, f"… and {len(found) - ROWS} more", "", "", ""))
     return rows
+
+
+def _name(image: Record) -> str:
+    return f"{image['file_name']} page {image['page']}" if "page" in image else str(image["file_name"])

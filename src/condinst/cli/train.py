@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from condinst.cli.options import RangeOption
 from condinst.cli.say import say
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def train(
         Path | None,
         typer.Option(help="Folder for the model and all that the run writes; default: runs/RECIPE or runs/DATA."),
     ] = None,
+    range: RangeOption = None,
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change: train.lr=0.01")
     ] = None,
@@ -73,7 +75,7 @@ def train(
     from condinst.engine.run_folder.own_files import refuse_overwriting
     from condinst.engine.stop import Terminated, terminable
 
-    overrides = settings or []
+    overrides = [*(settings or []), *([] if range is None else [f"input.range={range}"])]
     out = out or Path("runs") / (Path(recipe).stem if recipe else data.resolve().stem)
     if not resume:
         refuse_overwriting(out)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from condinst.cli.options import Device, Json, MaxSize, Model, ModeOption, NmsOption, Size, make_predictor
+from condinst.cli.options import Device, Json, MaxSize, Model, ModeOption, NmsOption, RangeOption, Size, make_predictor
 from condinst.cli.say import say
 from condinst.ops.drawing.chart import shown
 
@@ -43,6 +43,7 @@ def val(
     nms: NmsOption = None,
     device: Device = None,
     mode: ModeOption = None,
+    range: RangeOption = None,
     json: Json = False,
     analysis: Annotated[
         bool, typer.Option("--analysis", help="Add what is wrong with what is not found right; with --json, as a key.")
@@ -60,7 +61,7 @@ def val(
     if report is not None:
         refuse_page(report)
     annotated = open_data(data, "val", images)
-    predictor = make_predictor(model, device, size, max_size, max_detections, nms, mode=mode)
+    predictor = make_predictor(model, device, size, max_size, max_detections, nms, mode=mode, range=range)
     if report is not None:
         found = _write_page(report, model, annotated, predictor, max_detections)
         print_scores(*found, json=json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch.utils.data import Dataset
 
-from condinst.config import AugmentConfig
+from condinst.config import FULL, AugmentConfig, Range
 from condinst.data.batch import Example
 from condinst.data.compose import Scene, make_mosaic, paste_objects
 from condinst.data.image import read_image
@@ -18,11 +18,14 @@ from condinst.errors import DataError
 class TrainingSet(Dataset[Example]):
     """Augmented examples: the same seed, epoch and index give the same one in any process, so resuming is exact."""
 
-    def __init__(self, data: AnnotatedData, augment: AugmentConfig, mask_out_stride: int, seed: int) -> None:
+    def __init__(
+        self, data: AnnotatedData, augment: AugmentConfig, mask_out_stride: int, seed: int, range: Range = FULL
+    ) -> None:
         self.data = data
         self.augment = augment
         self.mask_out_stride = mask_out_stride
         self.seed = seed
+        self.range = range
 
     def __len__(self) -> int:
         return len(self.data.samples)
@@ -44,7 +47,7 @@ class TrainingSet(Dataset[Example]):
     def _scene(self, index: int, rng: np.random.Generator) -> tuple[Scene, tuple[int, int]]:
         """A picture, augmented, and the (height, width) of its file."""
         sample = self.data.samples[index]
-        image = read_image(sample.path)
+        image = read_image(sample.path, range=self.range)
         original_size = image.shape[0], image.shape[1]
         if original_size != (sample.height, sample.width):
             raise DataError(f"{sample.path}: the file has changed size since its annotation was read; start again")

@@ -17,7 +17,7 @@ from PIL import Image, TiffImagePlugin
 
 from condinst.config import FULL, Range, check_range
 from condinst.data.decode import SIDEWAYS, decode, needs_twin, orientation_of
-from condinst.data.picture_file import check_size, count_pages, opened
+from condinst.data.picture_file import ANIMATED, MAX_PAGES, channels_of, check_size, count_pages, opened
 from condinst.data.sample import Array8
 from condinst.data.values import Remark
 from condinst.errors import DataError, first_line
@@ -29,19 +29,33 @@ SUFFIXES = frozenset(
 )
 
 
-class Reading(NamedTuple):
-    """How a picture file is read. page: counted from 1. range: see `InputConfig.range`."""
+class Page(NamedTuple):
+    """One page of a TIFF stack, an animation or a file of several pictures, counted from 1."""
 
-    page: int = 1
+    path: Path
+    number: int
+
+
+class Reading(NamedTuple):
+    """How a picture file is read. page: counted from 1; None reads the first and counts the others.
+
+    range: see `condinst.config.InputConfig`. max_pixels: see `read_image`.
+    """
+
+    page: int | None = None
     range: Range = FULL
+    max_pixels: int = MAX_PIXELS
+
+
+FIRST_PAGE = Reading()
 
 
 class Decoded(NamedTuple):
-    """A picture as it was read. pages: how many its file has; 1 for a picture from memory."""
+    """A picture as it was read. remarks: what a user should know of it. pages: of its file, where they were counted."""
 
     pixels: Array8
-    remarks: tuple[Remark, ...]
-    pages: int
+    remarks: tuple[Remark, ...] = ()
+    pages: int = 1
 
 
 def read_image(
@@ -64,20 +78,34 @@ def read_image(
     range "full", or if its header, read before decoding, announces more than `max_pixels` (see `check_size`).
     """
     source = Path(source) if isinstance(source, str) else source
-    return read_picture(source, name, max_pixels, Reading(page, check_range(range))).pixels
+    return read_picture(source, name, Reading(page, check_range(range), max_pixels)).pixels
 
 
-def read_picture(
-    source: Path | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS, reading: Reading | None = None
-) -> Decoded:
+def read_picture(source: Path | bytes, name: str | None = None, reading: Reading = FIRST_PAGE) -> Decoded:
     """As `read_image`, with what a user should know of the picture."""
-    name, reading = name or _name(source), reading or Reading()
-    with opened(source, name, max_pixels, reading.page) as image:
-        pages = count_pages(image)
-        if not needs_twin(image, reading.range):
-            return Decoded(*decode(image, name, reading.range), pages)
-        with opened(source, name, max_pixels, reading.page) as twin:
-            return Decoded(*decode(image, name, reading.range, twin), pages)
+    name = name or _name(source)
+    page, range, max_pixels = reading
+    with opened(source, name, max_pixels, page or 1) as image:
+        pages = 1 if page else count_pages(image)
+        told = (_several_pages(image, pages),) if pages > 1 else ()
+        if not needs_twin(image, range):
+            shown = decode(image, name, range)
+        else:
+            with opened(source, name, max_pixels, page or 1) as twin:
+                shown = decode(image, name, range, twin)
+    return Decoded(shown.pixels, (*told, *shown.remarks), pages)
+
+
+def _several_pages(image: Image.Image, pages: int) -> Remark:
+    if image.format == "MPO":
+        message = f"holds {pages} pictures, such as previews and depth maps of a photo; the first is read"
+        return Remark("further-pictures", message, "nothing to do, unless another is meant: see --pages and page=")
+    count = f"more than {MAX_PAGES:,}" if pages > MAX_PAGES else str(pages)
+    channels = channels_of(image)
+    what = f" (OME-TIFF of {channels})" if channels else ""
+    message = f"holds {count} {'frames' if image.format in ANIMATED else 'pages'}{what}; the first is read"
+    remedy = "name another with page=, in predict with --pages, or save the one that is meant"
+    return Remark("several-pages", message, remedy)
 
 
 def convert_image(
@@ -88,7 +116,7 @@ def convert_image(
     Of 16-bit colours Pillow keeps the upper byte, so a range does not apply to them.
     """
     check_size(image, name, max_pixels)
-    return Decoded(*decode(image, name, range), 1)
+    return Decoded(*decode(image, name, range))
 
 
 def read_size(source: Path | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,13 +17,15 @@ from condinst.errors import DataError, first_line
 
 # Not all formats that Pillow knows: opening EPS, for example, would run a program.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")  # their pages are frames of a film
 MAX_PAGES = 10_000
 COLOUR_BYTES = 3  # of one pixel of an 8-bit colour picture, the measure of `max_pixels`
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SAMPLE_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 2, "PA": 2, "I;16": 2, "I": 4, "F": 4, "RGBA": 4, "CMYK": 4, "RGBX": 4}
-_BITS_PER_SAMPLE = 258  # tag of TIFF
+_BITS_PER_SAMPLE, _DESCRIPTION = 258, 270  # tags of TIFF
+_LONGEST_DESCRIPTION = 100_000  # characters looked at
 _open_lock = threading.Lock()
 
 
@@ -89,6 +92,16 @@ def count_pages(image: Image.Image) -> int:
     image.seek(min(page, max(found - 1, 0)))
     _mend_planes(image)
     return max(found, 1)
+
+
+def channels_of(image: Image.Image) -> str:
+    """What the pages of an OME-TIFF are, such as "3 channels and 5 slices"; empty for other files."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return ""
+    said = str(image.tag_v2.get(_DESCRIPTION, ""))[:_LONGEST_DESCRIPTION]
+    sizes = {axis: int(size) for axis, size in re.findall(r'Size([CZT])="([0-9]{1,6})"', said)} if "OME" in said else {}
+    words = {"C": "channels", "Z": "slices", "T": "times"}
+    return " and ".join(f"{sizes[axis]} {word}" for axis, word in words.items() if sizes.get(axis, 1) > 1)
 
 
 def check_size(image: Image.Image, name: str, max_pixels: int, bytes_each: int = COLOUR_BYTES) -> None:
@@ -172,6 +185,14 @@ def _start(source: Path | bytes) -> bytes:
         return source[:64]
     with source.open("rb") as file:
         return file.read(64)
+
+
+def is_tiff(path: Path) -> bool:
+    """Whether a file begins as a TIFF does; False where it cannot be read."""
+    try:
+        return _start(path).startswith(_TIFF_STARTS)
+    except OSError:
+        return False
 
 
 def _is_heif(start: bytes) -> bool:

@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from condinst.config import Config
+from condinst.config import Config, Range
 from condinst.data.findings import Finding, Severity
 from condinst.data.image import read_image
 from condinst.data.sample import AnnotatedData, Sample
@@ -95,7 +95,7 @@ def examine(
         notes.findings += check_set(splits, config.detect.max_detections)
     if whole:
         notes.findings += find_unlisted([sample.path for data in splits.values() for sample in data.samples])
-    twins = tuple(_find_twins(notes.prints))
+    twins = tuple(_find_twins(notes.prints, config.input.range))
     notes.findings += [pair.finding for pair in twins]
     order = {severity: place for place, severity in enumerate(ORDER)}
     findings = sorted(notes.findings, key=lambda finding: order[finding.severity])
@@ -109,7 +109,7 @@ def _examine_one(sample: Sample, config: Config, notes: _Notes, turned: bool) ->
         if not (turned and finding.kind == "exif-rotated"):  # told by the reader
             notes.findings.append(finding)
 
-    print = check_picture(sample, tell)
+    print = check_picture(sample, tell, range=config.input.range)
     drawn = draw(sample)
     notes.findings += check_shapes(sample, drawn)
     notes.findings += check_duplicates(sample, drawn)
@@ -124,12 +124,12 @@ def _areas(data: AnnotatedData, unlike: int) -> Iterator[Finding]:
         yield Finding("area-mismatch", "info", data.source, None, message, remedy)
 
 
-def _find_twins(prints: Mapping[str, list[tuple[Sample, Fingerprint]]]) -> Iterator[Twins]:
+def _find_twins(prints: Mapping[str, list[tuple[Sample, Fingerprint]]], range: Range) -> Iterator[Twins]:
     """Copies across two splits, then those within each."""
     for (name, ours), (other, theirs) in combinations(prints.items(), 2):
         for copy in copies_between([it for _, it in ours], [it for _, it in theirs]):
             first, second = ours[copy.first][0], theirs[copy.second][0]
-            sure = copy.exact or sure_copy(read_image(first.path), read_image(second.path))
+            sure = copy.exact or sure_copy(*(read_image(it.path, range=range) for it in (first, second)))
             finding = _both_splits(copy, sure, first, second, (name, other))
             yield Twins(finding, first, second, (name, other), sure)
     for name, own in prints.items():

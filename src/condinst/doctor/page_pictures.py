@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from PIL import Image, ImageDraw
 from condinst.data.image import read_image
 from condinst.data.sample import Array8, Box, Instance, Polygons, Sample
 from condinst.data.shapes import filled
+from condinst.data.values import NoRangeError
 from condinst.errors import DataError
 from condinst.ops.contours import trace
 from condinst.ops.drawing.palette import PALETTE
@@ -50,9 +52,17 @@ def show_picture(sample: Sample) -> bytes | None:
     return _show(sample, window, sample.instances[:MOST_OUTLINES], [])
 
 
+def _read(path: Path) -> Array8:
+    """For people: floats, which have no range of their own, from the darkest to the brightest."""
+    try:
+        return read_image(path)
+    except NoRangeError:
+        return read_image(path, range="auto")
+
+
 def _show(sample: Sample, window: Box, instances: Sequence[Instance], boxes: Sequence[Box]) -> bytes | None:
     try:
-        image = read_image(sample.path)
+        image = _read(sample.path)
     except DataError:
         return None
     left, top, right, bottom = (round(side) for side in window)

@@ -5,20 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from condinst.config import FULL, Range
 from condinst.data.decode import SIDEWAYS
-from condinst.data.findings import Finding, Report
+from condinst.data.findings import Finding, Report, Severity
 from condinst.data.formats.gather import list_pictures
-from condinst.data.image import MAX_PIXELS, read_image, read_orientation
+from condinst.data.image import MAX_PIXELS, Reading, read_orientation, read_picture
 from condinst.data.sample import Array8, Sample
+from condinst.data.values import NoRangeError
 from condinst.doctor.copies import Fingerprint, fingerprint
 from condinst.errors import DataError
 
 
-def check_picture(sample: Sample, tell: Report, max_pixels: int = MAX_PIXELS) -> Fingerprint | None:
+def check_picture(
+    sample: Sample, tell: Report, max_pixels: int = MAX_PIXELS, range: Range = FULL
+) -> Fingerprint | None:
     """Decode the file, upright, and tell what is wrong with it; None where it cannot be decoded."""
     try:
-        image = read_image(sample.path, max_pixels=max_pixels)
+        decoded = read_picture(sample.path, reading=Reading(None, range, max_pixels))
         orientation = read_orientation(sample.path, max_pixels=max_pixels)
+    except NoRangeError as error:
+        message, _, remedy = str(error).removeprefix(f"{sample.path}: ").partition("; ")
+        tell(Finding("no-range", "error", sample.path, sample.image_id, message, remedy))
+        return None
     except DataError as error:
         message = str(error).removeprefix(f"{sample.path}: ").partition("; ")[0]
         gone = not sample.path.is_file()
@@ -27,6 +35,10 @@ def check_picture(sample: Sample, tell: Report, max_pixels: int = MAX_PIXELS) ->
         )
         tell(Finding(kind, "error", sample.path, sample.image_id, message, remedy))
         return None
+    image = decoded.pixels
+    for remark in decoded.remarks:
+        severity: Severity = "info" if remark.kind == "further-pictures" else "warning"
+        tell(Finding(remark.kind, severity, sample.path, sample.image_id, remark.message, remark.remedy))
     _check_size(sample, image, tell)
     if orientation > 1:
         _tell_turned(sample, orientation, tell)

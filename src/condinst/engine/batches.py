@@ -63,7 +63,7 @@ class BatchKeys(Sampler[list[Key]]):
 def make_steps(start: int, config: Config, data: AnnotatedData, accelerator: Accelerator) -> Iterator[list[Batch]]:
     """From iteration `start` on, the batches that make this process's step, on its device."""
     model, run = config.model, config.train
-    dataset = TrainingSet(data, config.augment, model.mask_head.mask_out_stride, run.seed)
+    dataset = TrainingSet(data, config.augment, model.mask_head.mask_out_stride, run.seed, config.input.range)
     keys = BatchKeys(
         len(dataset),
         run.batch_size,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from condinst.config import SHOWN_SCORE
-from condinst.data.image import read_image
+from condinst.data.image import FIRST_PAGE, Reading, read_picture
 from condinst.data.sample import AnnotatedData, Instance, Sample
 from condinst.evaluation import judge
 from condinst.evaluation.analysis import Fit
@@ -119,7 +119,7 @@ def draw_panels(case: Case, side: int) -> list[Image.Image]:
     """Picture, truth and prediction, none longer than `side` pixels; missed and false red, the others in colours that
     an object and its prediction share.
     """
-    image, zoom = enlarge(case.path, side)
+    image, zoom = enlarge(case.path, side, case.predicted.reading)
     # taken from the true objects so that neighbours mostly differ
     kinds = [RIGHT[index % len(RIGHT)] for index in spread(case.truth.boxes.xyxy.numpy())]
     truth = [kind if found >= 0 else WRONG for kind, found in zip(kinds, case.matched.found_by, strict=True)]
@@ -153,9 +153,9 @@ def words_of(shown: Result, zoom: int) -> tuple[NDArray[np.float32], list[str]]:
     return boxes, [shown.names[label] for label in shown.boxes.cls.tolist()]
 
 
-def enlarge(path: Path, side: int) -> tuple[Picture, int]:
+def enlarge(path: Path, side: int, reading: Reading = FIRST_PAGE) -> tuple[Picture, int]:
     """The picture, a whole number of times as large, so that it has at least `side` pixels; and that number."""
-    image = read_image(path)
+    image = read_picture(path, reading=reading).pixels
     zoom = math.ceil(side / max(image.shape[:2]))
     larger = Image.fromarray(image).resize((image.shape[1] * zoom, image.shape[0] * zoom), Image.Resampling.BICUBIC)
     return np.asarray(larger), zoom

@@ -102,7 +102,8 @@ class Pipeline:
         if self.labels is not None:  # a threshold of zero lets scores of zero through in matrix NMS
             shown = shown[torch.isin(shown.boxes.cls, torch.tensor(self.labels, dtype=torch.int64))]
         image = picture.array if picture.path is None else None
-        return shown.of(picture.path, image, speed, picture.name, tuple(str(remark) for remark in picture.remarks))
+        notes = tuple(str(remark) for remark in picture.remarks)
+        return shown.of(picture.path, image, speed, picture.name, notes, picture.reading)
 
 
 def _only(class_logits: Tensor, labels: tuple[int, ...]) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from condinst.data.image import read_image
+from condinst.data.image import FIRST_PAGE, Reading, read_picture
 from condinst.errors import CondinstError, UsageError
 from condinst.files import replace_file
 from condinst.inference.instances import annotation_files, libraries, records, tables, views
@@ -39,7 +39,8 @@ class Result(Generic[Array]):
 
     names: class names by label. orig_shape: (height, width). path: the file; None for a picture from memory or the web.
     speed: milliseconds by stage, preprocess, inference and postprocess. name: how messages call the picture: the path,
-    the address, or what it was. notes: what a user should know of how the picture was read.
+    the address, or what it was. notes: what a user should know of how the picture was read. reading: its page, and the
+    range of its values.
     """
 
     boxes: Boxes[Array]
@@ -51,6 +52,7 @@ class Result(Generic[Array]):
     image: NDArray[np.uint8] | None = None
     name: str = ""
     notes: tuple[str, ...] = ()
+    reading: Reading = FIRST_PAGE
 
     @property
     def conf(self) -> Array:
@@ -107,8 +109,13 @@ class Result(Generic[Array]):
 
     def numpy(self) -> Result[NDArray[Any]]:
         """The result with NumPy arrays in place of tensors."""
-        rest = (self.names, self.orig_shape, self.path, self.speed, self.image, self.name, self.notes)
+        rest = (self.names, self.orig_shape, self.path, self.speed, self.image, self.name, self.notes, self.reading)
         return Result(self.boxes.numpy(), self.masks.numpy(), *rest)
+
+    @property
+    def page(self) -> int | None:
+        """The page of the file, counted from 1, where one was named."""
+        return self.reading.page
 
     def of(
         self,
@@ -117,9 +124,10 @@ class Result(Generic[Array]):
         speed: dict[str, float],
         name: str = "",
         notes: tuple[str, ...] = (),
+        reading: Reading = FIRST_PAGE,
     ) -> Result[Array]:
         """The same instances, knowing where their picture came from and how long it took."""
-        return replace(self, path=path, image=image, speed=speed, name=name, notes=notes)
+        return replace(self, path=path, image=image, speed=speed, name=name, notes=notes, reading=reading)
 
     def plot(
         self,
@@ -266,4 +274,4 @@ class Result(Generic[Array]):
             return self.image
         if self.path is None:
             raise UsageError("plot: this result has neither path nor image; pass the image it was made from")
-        return read_image(self.path)
+        return read_picture(self.path, reading=self.reading).pixels

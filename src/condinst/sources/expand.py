@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from condinst.data.image import list_images
+from condinst.data.image import Page, list_images
 from condinst.errors import DataError, UsageError
 from condinst.web import is_address
 
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | NDArray[Any] | Image.Image | Tensor
+Source = (
+    str | os.PathLike[str] | Page | bytes | bytearray | memoryview | IO[bytes] | NDArray[Any] | Image.Image | Tensor
+)
 Fetch = Callable[[], Source]
 WANTED = "a path, folder, pattern, address, open file, bytes, array, PIL image or tensor, or a list of these"
 
@@ -28,7 +30,11 @@ def is_single(sources: object) -> bool:
         return not _is_many(sources)
     if isinstance(sources, np.ndarray | Tensor):
         return sources.ndim < 4
-    if isinstance(sources, bytes | bytearray | memoryview | Image.Image) or is_file(sources) or callable(sources):
+    if (
+        isinstance(sources, Page | bytes | bytearray | memoryview | Image.Image)
+        or is_file(sources)
+        or callable(sources)
+    ):
         return True
     if isinstance(sources, Iterable) and not isinstance(sources, Mapping):
         return False

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from condinst.config import FULL, Range
-from condinst.data.image import MAX_PIXELS, Reading, convert_image, list_images, read_picture
+from condinst.data.image import FIRST_PAGE, MAX_PIXELS, Page, Reading, convert_image, list_images, read_picture
 from condinst.data.sample import Array8
 from condinst.data.values import Remark
 from condinst.errors import CondinstError, DataError, UsageError, first_line, hide_secrets, out_of_memory
@@ -26,13 +26,14 @@ SCHEME = re.compile("[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 class Picture(NamedTuple):
     """A decoded source. array: (H, W, 3) uint8 RGB. path: where it can be read again, if it came from a file.
 
-    name: how messages call it. remarks: what a user should know of how it was read.
+    name: how messages call it. remarks: what a user should know of how it was read. reading: how that was.
     """
 
     array: Array8
     path: Path | None
     name: str
     remarks: tuple[Remark, ...] = ()
+    reading: Reading = FIRST_PAGE
 
 
 def read_source(source: Any, max_pixels: int = MAX_PIXELS, range: Range = FULL) -> Picture:
@@ -51,6 +52,8 @@ def read_source(source: Any, max_pixels: int = MAX_PIXELS, range: Range = FULL) 
 
 def name_of(source: object) -> str:
     """How messages call a source: a path, an address without its password, or what it is."""
+    if isinstance(source, Page):
+        return f"{source.path} page {source.number}"
     if isinstance(source, str):
         return hide_secrets(source)
     if isinstance(source, os.PathLike):
@@ -76,8 +79,9 @@ def _read(source: Any, max_pixels: int, range: Range) -> Picture:
         path = Path(source)
         if not path.is_file():
             _complain(os.fspath(source))
-        decoded = read_picture(path, name, max_pixels, Reading(range=range))
-        return Picture(decoded.pixels, path, name, decoded.remarks)
+        return _file(path, name, Reading(None, range, max_pixels))
+    if isinstance(source, Page):
+        return _file(Path(source.path), name, Reading(source.number, range, max_pixels))
     if isinstance(source, bytes | bytearray | memoryview):
         return _encoded(bytes(source), name, max_pixels, range)
     if is_file(source):
@@ -100,8 +104,13 @@ def _complain(place: str) -> None:
     list_images([place])
 
 
+def _file(path: Path, name: str, reading: Reading) -> Picture:
+    decoded = read_picture(path, name, reading)
+    return Picture(decoded.pixels, path, name, decoded.remarks, reading)
+
+
 def _encoded(content: bytes, name: str, max_pixels: int, range: Range) -> Picture:
-    decoded = read_picture(content, name, max_pixels, Reading(range=range))
+    decoded = read_picture(content, name, Reading(None, range, max_pixels))
     return Picture(decoded.pixels, None, name, decoded.remarks)
 
 

@@ -17,6 +17,7 @@ from condinst.data.formats.masks import label_images, mask_folder
 from condinst.data.formats.splits import WHOLE, Part, Parts, name_subsets, split_named
 from condinst.data.formats.yolo import read as yolo
 from condinst.data.listing import subfolders
+from condinst.data.pages import note_pages
 from condinst.data.sample import AnnotatedData
 from condinst.errors import DataError, some
 
@@ -54,7 +55,13 @@ def open_data(data: Path, split: str = "train", images: Path | None = None, repo
         present = some(list(parts))
         raise DataError(f"{data}: has {present} but no {split} split; name the file or folder to use instead")
     with _told(data):
-        return _with_spellings(part.read(images, report))
+        return _with_spellings(_with_pages(part.read(images, report), report))
+
+
+def _with_pages(data: AnnotatedData, report: Report) -> AnnotatedData:
+    """`data` with a note on files of several pages. `condinst data check` opens every picture and finds them itself."""
+    note = note_pages({sample.path: None for sample in data.samples}) if report is refuse else None
+    return data if note is None else replace(data, notes=(*data.notes, f"{data.source}: {note}"))
 
 
 def _with_spellings(data: AnnotatedData) -> AnnotatedData:

@@ -66,7 +66,8 @@ def weigh_picture(config: Config, data: AnnotatedData, device: torch.device) -> 
     config = config.model_copy(update={"model": config.model.model_copy(update={"classes": data.classes})})
     settings, run = config.model, config.train
     fullest = max(range(len(data.samples)), key=lambda index: len(data.samples[index].instances))
-    example = TrainingSet(data, config.augment, settings.mask_head.mask_out_stride, run.seed)[(0, fullest)]
+    stride = settings.mask_head.mask_out_stride
+    example = TrainingSet(data, config.augment, stride, run.seed, config.input.range)[(0, fullest)]
     collate = Collate(settings.pixel_mean, settings.pixel_std, settings.channel_order, settings.size_divisor)
     # batch norms refuse a level of a single pixel, which two such pictures are not
     copies = 2 if max(collate([example]).images.tensor.shape[-2:]) <= STRIDES[-1] else 1
