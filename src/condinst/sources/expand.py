@@ -17,9 +17,8 @@ from condinst.data.image import Page, list_images
 from condinst.errors import DataError, UsageError
 from condinst.web import is_address
 
-Source = (
-    str | os.PathLike[str] | Page | bytes | bytearray | memoryview | IO[bytes] | NDArray[Any] | Image.Image | Tensor
-)
+Encoded = bytes | bytearray | memoryview | IO[bytes]
+Source = str | os.PathLike[str] | Page | Encoded | NDArray[Any] | Image.Image | Tensor
 Fetch = Callable[[], Source]
 WANTED = "a path, folder, pattern, address, open file, bytes, array, PIL image or tensor, or a list of these"
 
