@@ -30,6 +30,7 @@ FLOORS = {
     "engine": (5, "composition"),
     "predictor": (5, "composition"),
     "hub": (5, "composition"),
+    "api": (5, "composition"),
     "export": (5, "composition"),
     "cli": (6, "cli"),
     "serve": (6, "serve"),

@@ -6,9 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from condinst.api import load_data, predict, val
     from condinst.config import Config
     from condinst.data.image import Page, read_image
-    from condinst.errors import CondinstError, DataError, ModelError, UsageError
+    from condinst.errors import CondinstError, DataError, ModelError, PictureWarning, UsageError
     from condinst.hub import CondInst
     from condinst.inference.result import Result
     from condinst.predictor import Predictor
@@ -22,10 +23,14 @@ __all__ = [
     "DataError",
     "ModelError",
     "Page",
+    "PictureWarning",
     "Predictor",
     "Result",
     "UsageError",
+    "load_data",
+    "predict",
     "read_image",
+    "val",
 ]
 
 _HOMES = {
@@ -35,10 +40,14 @@ _HOMES = {
     "DataError": "condinst.errors",
     "ModelError": "condinst.errors",
     "Page": "condinst.data.image",
+    "PictureWarning": "condinst.errors",
     "Predictor": "condinst.predictor",
     "Result": "condinst.inference.result",
     "UsageError": "condinst.errors",
+    "load_data": "condinst.api",
+    "predict": "condinst.api",
     "read_image": "condinst.data.image",
+    "val": "condinst.api",
 }
 
 
