@@ -62,7 +62,7 @@ def check(
     splits, told = _read(data, images)
     if recipe is None:
         config = _suited(config, wanted, splits)
-    examination = examine(splits, told, config, whole=data.is_dir(), progress=show_progress("looked at"))
+    examination = examine(splits, told, config, progress=show_progress("looked at"))
     if not json:
         _print(examination, data)
     if report is not None:
@@ -101,9 +101,12 @@ def _suited(config: Config, wanted: dict[str, int | str], splits: dict[str, Anno
 
 
 def _read(data: Path, images: Path | None) -> tuple[dict[str, AnnotatedData], Told]:
-    """Each split as far as it can be read, and what its reader found; what cannot be read at all is a finding."""
-    from condinst.data.formats.open import list_splits, open_data
-    from condinst.data.formats.splits import split_named
+    """Each subset as far as it can be read, and what its reader found; what cannot be read at all is a finding, and
+    what no subset uses."""
+    from dataclasses import replace
+
+    from condinst.data.formats.open import count_unread, list_splits, open_part
+    from condinst.data.formats.splits import split_named, without_repeats
     from condinst.errors import DataError
 
     splits: dict[str, AnnotatedData] = {}
@@ -115,11 +118,17 @@ def _read(data: Path, images: Path | None) -> tuple[dict[str, AnnotatedData], To
     for name in names or (split_named(data.stem) or "train",):
         found: list[Finding] = []
         try:
-            splits[name] = open_data(data, name, images, found.append)
+            splits[name] = open_part(data, name, images, found.append)
         except DataError as error:
             unreadable = _unreadable(data, error)
             found += [] if any(unreadable in earlier for earlier in told.values()) else [unreadable]
         told[name] = tuple(found)
+    left: list[Finding] = []
+    unread = count_unread(data, splits, images, left.append)
+    told[""] = tuple(left)  # of no split
+    splits, repeated = without_repeats(splits)
+    if (first := next(iter(splits), None)) is not None:
+        splits[first] = replace(splits[first], notes=(*splits[first].notes, *repeated, *unread))
     return splits, told
 
 

@@ -66,6 +66,7 @@ def predict(
     An image that cannot be used is named and left out; the others are still processed, and the exit code is then 3.
     """
     from condinst.cli.output import CocoDocument, make_folder
+    from condinst.cli.skipped import skipped
     from condinst.cli.sources import expand_sources
     from condinst.config import SHOWN_SCORE
     from condinst.data.pages import parse_pages
@@ -74,6 +75,7 @@ def predict(
     lowest = SHOWN_SCORE if conf is None else conf
     folder = out or (None if json else DEFAULT_OUT)
     sources, failures, notes = expand_sources(source, None if pages is None else parse_pages(pages))
+    notes = [*skipped(source), *notes]
     for line in failures:
         say(f"left out: {line}", err=True)
     for line in notes:

@@ -17,6 +17,7 @@ from PIL import Image, TiffImagePlugin
 
 from condinst.config import FULL, Range, check_range
 from condinst.data.decode import SIDEWAYS, decode, needs_twin, orientation_of
+from condinst.data.listing import entries, is_system
 from condinst.data.picture_file import ANIMATED, MAX_PAGES, channels_of, check_size, count_pages, opened
 from condinst.data.sample import Array8
 from condinst.data.values import Remark
@@ -135,7 +136,7 @@ def read_orientation(source: Path | bytes, name: str | None = None, max_pixels: 
 
 
 def list_images(sources: list[str]) -> list[Path]:
-    """Files, folders (their own pictures by name, not their folders') and glob patterns → paths, each once.
+    """Files, folders (their own pictures by name, not those of their sub-folders) and glob patterns → paths, each once.
 
     A file named itself is taken whatever its suffix. Raises DataError for a missing file and for a folder or pattern
     without pictures.
@@ -152,9 +153,10 @@ def _list_one(source: str) -> list[Path]:
         if path.is_file():
             return [path]
         if path.is_dir():
-            found, kind = list(path.iterdir()), "folder"
+            found, kind = entries(path), "folder"
         elif glob.has_magic(source):
-            found, kind = [Path(match) for match in glob.glob(source, recursive=True)], "pattern"
+            matches = map(Path, glob.glob(source, recursive=True))
+            found, kind = [match for match in matches if not is_system(match.name)], "pattern"
         else:
             raise DataError(f"{source}: no such file or folder")
         pictures = sorted(match for match in found if match.suffix.lower() in SUFFIXES and match.is_file())

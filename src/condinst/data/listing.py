@@ -50,12 +50,13 @@ def files_in(folder: Path, *endings: str) -> list[Path]:
 
 
 def list_tree(folder: Path) -> Tree:
-    """All files below `folder`, at any depth. Links to folders are followed; a link that leads back to a folder above
-    itself is not, as all that it leads to is listed already. Raises OSError if `folder` itself cannot be read."""
+    """All files below `folder`, at any depth. Links to folders are followed; a link that leads back to a folder around
+    itself or around `folder` is not. Raises OSError if `folder` itself cannot be read."""
     tree: tuple[list[Path], list[Path], list[Path], list[Path]] = ([], [], [], [])
     files, closed, broken, unfollowed = tree
     os.listdir(folder)
-    waiting: list[tuple[Path, frozenset[tuple[int, int]], int]] = [(folder, frozenset(), 0)]
+    around = {*folder.absolute().parents, *folder.resolve().parents}
+    waiting = [(folder, frozenset(_identity(path) for path in around if path.exists()), 0)]
     while waiting:
         place, above, links = waiting.pop()
         try:

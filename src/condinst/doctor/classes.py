@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from condinst.data.class_names import alike, show_names
 from condinst.data.findings import Finding, Severity
+from condinst.data.formats.splits import SPLITS
 from condinst.data.sample import AnnotatedData
 from condinst.errors import some
 
@@ -19,6 +20,7 @@ Splits = Mapping[str, AnnotatedData]  # by name; the first is trained on
 def check_set(splits: Splits, max_detections: int) -> Iterator[Finding]:
     """What shows of all annotations together; the class names are those of the first split, as in training."""
     trained_on = next(iter(splits))
+    yield from _check_subsets(splits)
     for name, data in splits.items():
         yield from _check_amount(name, data, "error" if name == trained_on else "warning")
         yield from _check_pictures(data, max_detections)
@@ -27,6 +29,18 @@ def check_set(splits: Splits, max_detections: int) -> Iterator[Finding]:
     if splits[trained_on].classes:
         yield from _check_names(splits, counts)
         yield from _check_balance(splits[trained_on], counts[trained_on])
+
+
+def _check_subsets(splits: Splits) -> Iterator[Finding]:
+    """Subsets that no command uses unless they are named: all but train, val and test."""
+    if not any(name in SPLITS for name in splits):
+        message, remedy = f"no subset is called train, among {some(list(splits))}", "name the one to train on in --data"
+        yield Finding("unused-subset", "warning", splits[next(iter(splits))].source, None, message, remedy)
+        return
+    for name, data in splits.items():
+        if name not in SPLITS:
+            message = f"train and val use none of the {len(data.samples)} pictures of the subset {name}"
+            yield Finding("unused-subset", "info", data.source, None, message, "name its file or folder to use it")
 
 
 def count_classes(data: AnnotatedData) -> dict[str, int]:
@@ -91,7 +105,8 @@ def _check_names(splits: Splits, counts: Mapping[str, Mapping[str, int]]) -> Ite
         for unknown in (it for it in other.classes if it not in ids and counts[name][it]):
             message = f"{name} has a class '{unknown}' that {first} does not know"
             remedy = "name the classes of both alike; the same list in both is best"
-            yield Finding("unknown-class", "error", other.source, None, message, remedy)
+            severity: Severity = "error" if name in SPLITS else "warning"
+            yield Finding("unknown-class", severity, other.source, None, message, remedy)
     for label, number in ids.items():
         if counts[first][label]:
             continue

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from condinst.config import Config, Range
 from condinst.data.findings import Finding, Severity
+from condinst.data.formats.splits import SPLITS
 from condinst.data.image import read_image
 from condinst.data.sample import AnnotatedData, Sample
 from condinst.doctor.classes import check_set
 from condinst.doctor.copies import Copy, Fingerprint, copies_between, copies_within, sure_copy
 from condinst.doctor.duplicates import check_duplicates
-from condinst.doctor.pictures import check_picture, find_unlisted
+from condinst.doctor.pictures import check_picture
 from condinst.doctor.reach import check_reach
 from condinst.doctor.shapes import area_differs, check_shapes, draw
 
@@ -66,12 +67,10 @@ def examine(
     splits: Mapping[str, AnnotatedData],
     told: Mapping[str, tuple[Finding, ...]],
     config: Config,
-    whole: bool = False,
     progress: Progress | None = None,
 ) -> Examination:
     """Look at every picture and object of the splits, read before; `told` is what the reader of each found.
 
-    whole: the splits are all there are, so that other pictures beside theirs are told of.
     Holds one picture at a time, and of those seen a kilobyte each. Findings are sorted, errors first.
     """
     notes = _Notes([finding for found in told.values() for finding in found])
@@ -93,8 +92,6 @@ def examine(
         notes.findings += _areas(data, unlike)
     if splits:
         notes.findings += check_set(splits, config.detect.max_detections)
-    if whole:
-        notes.findings += find_unlisted([sample.path for data in splits.values() for sample in data.samples])
     twins = tuple(_find_twins(notes.prints, config.input.range))
     notes.findings += [pair.finding for pair in twins]
     order = {severity: place for place, severity in enumerate(ORDER)}
@@ -130,6 +127,7 @@ def _find_twins(prints: Mapping[str, list[tuple[Sample, Fingerprint]]], range: R
         for copy in copies_between([it for _, it in ours], [it for _, it in theirs]):
             first, second = ours[copy.first][0], theirs[copy.second][0]
             sure = copy.exact or sure_copy(*(read_image(it.path, range=range) for it in (first, second)))
+            sure = sure and name in SPLITS and other in SPLITS  # nothing is measured on other subsets
             finding = _both_splits(copy, sure, first, second, (name, other))
             yield Twins(finding, first, second, (name, other), sure)
     for name, own in prints.items():

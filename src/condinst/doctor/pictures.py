@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-
 from condinst.config import FULL, Range
 from condinst.data.decode import SIDEWAYS
 from condinst.data.findings import Finding, Report, Severity
-from condinst.data.formats.gather import list_pictures
 from condinst.data.image import MAX_PIXELS, Reading, read_orientation, read_picture
 from condinst.data.sample import Array8, Sample
 from condinst.data.values import NoRangeError
@@ -48,17 +44,6 @@ def check_picture(
             Finding("blank-picture", "warning", sample.path, sample.image_id, message, "was it saved as it should be?")
         )
     return fingerprint(image)
-
-
-def find_unlisted(paths: Sequence[Path]) -> Iterator[Finding]:
-    """For each folder of these pictures that holds others, too, how many."""
-    listed = set(paths)
-    for folder in sorted({path.parent for path in paths}):
-        others = [path for path in list_pictures(folder) if path not in listed]
-        if others:
-            message = f"{len(others)} pictures here are in no split, the first is {others[0].name}"
-            remedy = "they are not used; annotate them or take them away"
-            yield Finding("unlisted-picture", "info", folder, None, message, remedy)
 
 
 def _check_size(sample: Sample, image: Array8, tell: Report) -> None:

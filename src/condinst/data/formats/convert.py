@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 from condinst.data.formats.coco.write import write_coco
 from condinst.data.formats.labelme.write import write_labelme
 from condinst.data.formats.new_folder import new_folder
-from condinst.data.formats.open import list_splits, open_data
+from condinst.data.formats.open import count_unread, list_splits, open_part
+from condinst.data.formats.splits import WHOLE, without_repeats
 from condinst.data.formats.yolo.write import write_yolo
 from condinst.data.sample import AnnotatedData
 from condinst.errors import UsageError
@@ -48,9 +49,10 @@ def convert_data(
     splits = list_splits(source)
     if split and not splits:
         raise UsageError(f"{source}: is not split into train and val; leave --split out")
-    chosen: tuple[str, ...] = (split,) if split else splits
-    parts: dict[str, AnnotatedData] = {each: open_data(source, each, images) for each in chosen}
-    parts = parts or {"all": open_data(source, images=images)}
+    chosen = (split,) if split else splits or (WHOLE,)
+    read = {each: open_part(source, each, images) for each in chosen}
+    unread = count_unread(source, read, images)
+    parts, repeated = without_repeats(read)
     told: Counter[str] = Counter()
     if target != "coco":
         told[UNCHECKED] = sum(sample.federated is not None for data in parts.values() for sample in data.samples)
@@ -60,5 +62,5 @@ def convert_data(
         Written(name, len(data.samples), sum(len(sample.instances) for sample in data.samples))
         for name, data in parts.items()
     )
-    notes = [note for data in parts.values() for note in data.notes]
+    notes = [*(note for data in parts.values() for note in data.notes), *repeated, *unread]
     return Converted(written, (*notes, *(f"{count} {what}" for what, count in told.items() if count)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +12,17 @@ from condinst.data.class_names import alike, show_names
 from condinst.data.findings import Report, refuse
 from condinst.data.formats import cvat, voc
 from condinst.data.formats.coco import folders as coco
+from condinst.data.formats.gather import list_pictures
 from condinst.data.formats.labelme import read as labelme
 from condinst.data.formats.masks import label_images, mask_folder
-from condinst.data.formats.splits import WHOLE, Part, Parts, name_subsets, split_named
+from condinst.data.formats.splits import SPLITS, WHOLE, Part, Parts, name_subsets, split_named
+from condinst.data.formats.unread import ARCHIVES, find_unread, tell_unread
 from condinst.data.formats.yolo import read as yolo
-from condinst.data.listing import subfolders
+from condinst.data.image import SUFFIXES
+from condinst.data.listing import Tree, list_tree, subfolders
 from condinst.data.pages import note_pages
 from condinst.data.sample import AnnotatedData
 from condinst.errors import DataError, some
-
-ARCHIVES = frozenset({".7z", ".gz", ".rar", ".tar", ".tgz", ".zip"})
 
 
 class Format(NamedTuple):
@@ -46,9 +47,18 @@ FORMATS = (
 def open_data(data: Path, split: str = "train", images: Path | None = None, report: Report = refuse) -> AnnotatedData:
     """Read the annotations of `split` at `data`, a file or folder in any of FORMATS; all of it where it is not split.
 
-    images: folder of the pictures, where they lie elsewhere. Raises DataError for what is no data set, or two, for a
-    split that is missing, and whatever `report` raises about the records.
+    images: folder of the pictures, where they lie elsewhere. Notes count what lies there and no subset uses, and name
+    the subsets besides train, val and test. Raises DataError for what is no data set, or two, for a split that is
+    missing, and whatever `report` raises about the records.
     """
+    read = open_part(data, split, images, report)
+    others = [name for name in list_splits(data) if name not in (*SPLITS, split)]
+    notes = [f"{data}: {split} uses no picture of {some(others)}; name its file or folder to use it"] if others else []
+    return replace(read, notes=(*read.notes, *notes, *count_unread(data, {split: read}, images, report)))
+
+
+def open_part(data: Path, split: str, images: Path | None = None, report: Report = refuse) -> AnnotatedData:
+    """The same, but nothing is said of what else lies at `data`."""
     parts = find_parts(data)
     part = parts[WHOLE] if set(parts) == {WHOLE} else parts.get(split)
     if part is None:
@@ -71,6 +81,48 @@ def _with_spellings(data: AnnotatedData) -> AnnotatedData:
         for group in alike(data.classes)
     ]
     return replace(data, notes=(*data.notes, *notes)) if notes else data
+
+
+def count_unread(
+    data: Path, read: Mapping[str, AnnotatedData], images: Path | None = None, report: Report = refuse
+) -> list[str]:
+    """Notes that count the pictures, annotation files and archives at `data` which no subset uses; each is reported as
+    a Finding, too. read: subsets that were read; of the others, only the names of their files are looked up."""
+    parts = find_parts(data)
+    used = {path for each in read.values() for path in (*each.files, *(sample.path for sample in each.samples))}
+
+    def claims() -> Iterator[Path]:
+        for name, part in parts.items():
+            unread = name not in read and name != WHOLE
+            yield from (path for path in part.claims(images) if unread or not path.is_dir())
+        if data.is_file():
+            yield from coco.claims_beside(data, images)
+
+    with _told(data):
+        root = data if data.is_dir() else data.parent
+        return tell_unread(find_unread(_searched(data, parts, images, used), used, claims), root, report)
+
+
+def _searched(data: Path, parts: Parts, images: Path | None, used: set[Path]) -> Tree:
+    """What is there to be used: all in the folder, or of a COCO or CVAT file the pictures beside those it names."""
+    roots = [part.root for part in parts.values() if part.root is not None]
+    if data.is_file() and not roots:
+        folders = {path.parent for path in used if path.suffix.lower() in SUFFIXES}
+        beside = [] if labelme.is_labelme(data) else [path for folder in folders for path in list_pictures(folder)]
+        return Tree(tuple(sorted(beside)), (), (), ())
+    searched = [data if data.is_dir() else data.parent, *([images] if images else []), *roots]
+    trees = [list_tree(folder) for folder in _outermost(searched) if folder.is_dir()]
+    return Tree(*(tuple(sorted({path for tree in trees for path in tree[part]})) for part in range(4)))
+
+
+def _outermost(folders: Iterable[Path]) -> list[Path]:
+    """Without those that lie in another one."""
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        place = folder.resolve()
+        if not any(place.is_relative_to(other) for other in found):
+            found[place] = folder
+    return list(found.values())
 
 
 def list_splits(data: Path) -> tuple[str, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
 from condinst.data.findings import Report
-from condinst.data.sample import AnnotatedData
+from condinst.data.sample import AnnotatedData, Box
 
 SPLITS = ("train", "val", "test")
 SPELLINGS = {  # names of files and folders, in any case; where two mean the same split, the first is taken for it
@@ -27,10 +27,12 @@ Reader = Callable[[Path | None, Report], AnnotatedData]  # (folder of the pictur
 
 class Part(NamedTuple):
     """A part of a data set. read: reads it. claims: given the folder of the pictures where the user names one, files
-    that `read` would use and folders that belong to the part as a whole, found without checking any record."""
+    that `read` would use and folders that belong to the part as a whole, found without checking any record. root: the
+    folder of the data set, where the format states one."""
 
     read: Reader
     claims: Callable[[Path | None], Iterable[Path]]
+    root: Path | None = None
 
 
 Parts = dict[str, Part]  # WHOLE alone; or train, val, test, then other subsets by their own names, whichever are there
@@ -61,6 +63,33 @@ def name_subsets(names: Iterable[str]) -> dict[str, str]:
         key = next(key for key in numbered if key.casefold() not in taken)
         taken.add(key.casefold())
         found[key] = name
+    return found
+
+
+def without_repeats(parts: Mapping[str, AnnotatedData]) -> tuple[dict[str, AnnotatedData], list[str]]:
+    """The same without subsets of which train, val and test hold every picture and object, as a list of all pictures
+    does; and a note for each of them."""
+    kept = {name: data for name, data in parts.items() if name in SPLITS}
+    known = [_contents(data) for data in kept.values()]
+    notes = []
+    for name, data in parts.items():
+        if name in kept:
+            continue
+        if kept and all(any(it in one for one in known) for it in _contents(data)):
+            held = f"{' and '.join(kept)} hold all of its {len(data.samples)} pictures and their objects"
+            notes.append(f"{data.source}: left out, as {held}")
+        else:
+            kept[name] = data
+    return kept, notes
+
+
+def _contents(data: AnnotatedData) -> set[tuple[Path, str, Box]]:
+    """What tells the objects of a data set apart; a picture without objects has an empty name."""
+    found: set[tuple[Path, str, Box]] = set()
+    for sample in data.samples:
+        path = sample.path.resolve()
+        found.add((path, "", (0.0, 0.0, 0.0, 0.0)))
+        found.update((path, data.classes[instance.label], instance.box) for instance in sample.instances)
     return found
 
 

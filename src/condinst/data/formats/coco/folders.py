@@ -53,6 +53,12 @@ def find_lone(data: Path) -> Parts:
     return {WHOLE: _part(files[0])} if len(files) == 1 else _named({_subset(file): file for file in reversed(files)})
 
 
+def claims_beside(file: Path, images: Path | None) -> list[Path]:
+    """The pictures of the other COCO files in the folder of `file`."""
+    others = (other for other in files_in(file.parent, ".json") if other != file and is_coco(other))
+    return [path for other in others for path in _claims(other, images)]
+
+
 def is_coco(file: Path) -> bool:
     """Whether a JSON file of any size looks like COCO's."""
     return sum(contains(file, *KEYS)) > 1 and not is_labelme(file)

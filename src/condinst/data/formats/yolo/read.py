@@ -47,8 +47,10 @@ def find(data: Path) -> Parts:
         return {}
     document = _load(file)
     subsets = name_subsets(key for key in document if isinstance(key, str) and _is_subset(document, key, file))
+    root = _roots(document, file)[0]
     return {
-        name: Part(partial(_read, file, key), partial(_claims, document, key, file)) for name, key in subsets.items()
+        name: Part(partial(_read, file, key), partial(_claims, document, key, file), root)
+        for name, key in subsets.items()
     }
 
 
