@@ -124,7 +124,7 @@ def _read(data: Path, images: Path | None) -> tuple[dict[str, AnnotatedData], To
             found += [] if any(unreadable in earlier for earlier in told.values()) else [unreadable]
         told[name] = tuple(found)
     left: list[Finding] = []
-    unread = count_unread(data, splits, images, left.append)
+    unread = count_unread(data, splits, images, left.append) if len(splits) == len(told) else []
     told[""] = tuple(left)  # of no split
     splits, repeated = without_repeats(splits)
     if (first := next(iter(splits), None)) is not None:
