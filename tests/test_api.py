@@ -81,6 +81,36 @@ def test_load_data_as_its_docstring_says(desk: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == f"('nucleus',) {len(data.samples)} {objects}\n"
 
 
+TINY = {
+    "model.backbone.name": "mobilenetv2_035",
+    "model.fpn_channels": 32,
+    "model.head": {"convs": 1, "channels": 64},
+    "model.mask_branch": {"convs": 1, "channels": 16},
+    "input": {"shorter": 64, "longer": 96},
+    "augment": {"shorter": [64], "longer": 96},
+    "train": {"init": "none", "iterations": 2, "batch_size": 2, "workers": 0, "warmup_iterations": 0},
+}
+
+
+@pytest.mark.usefixtures("fresh_accelerator")
+def test_train_returns_what_is_needed_next(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The docstring's example, with a tiny model."""
+    code = example(condinst.train).replace('{"train.iterations": 1000}', repr(TINY))
+    space: dict[str, Any] = {}
+    exec(compile(code, "example", "exec"), space)
+    trained = space["trained"]
+    assert trained.folder == Path("runs/my_model")
+    assert trained.report.is_file()
+    assert trained.scores.images == len(condinst.load_data("my_data", "val").samples)
+    assert repr(trained).startswith(f"Trained('{trained.folder}', box AP ")
+    assert space["result"].names == {0: "nucleus"}
+    assert trained.config.train.iterations == 2
+    captured = capsys.readouterr()
+    assert str(trained.report) in captured.out
+    with pytest.raises(UsageError, match="holds a training run already"):
+        condinst.train("my_data", "runs/my_model")
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
@@ -91,6 +121,11 @@ def test_load_data_as_its_docstring_says(desk: Path, capsys: pytest.CaptureFixtu
         (lambda: condinst.load_data("no/such/data"), DataError, "no/such/data: no such file or folder"),
         (lambda: condinst.load_data(["a"]), UsageError, "data: expected a path, got list"),
         (lambda: condinst.load_data(NUCLEI, "holiday"), DataError, "no holiday split"),
+        (lambda: condinst.train(5), UsageError, "data: expected a path, got int"),
+        (lambda: condinst.train("no/such/data"), DataError, "no/such/data: no such file or folder"),
+        (lambda: condinst.train(NUCLEI, settings="train.lr=1"), UsageError, "settings: expected a dict"),
+        (lambda: condinst.train(NUCLEI, settings={"train.speed": 1}), UsageError, "train.speed"),
+        (lambda: condinst.train(NUCLEI, settings={"train.lr": object()}), UsageError, "settings: expected numbers"),
         (lambda: condinst.val(np.zeros(3)), UsageError, "data: expected a path, got ndarray"),
     ],
 )

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from condinst.api import load_data, predict, val
+    from condinst.api import load_data, predict, train, val
     from condinst.config import Config
     from condinst.data.image import Page, read_image
     from condinst.errors import CondinstError, DataError, ModelError, PictureWarning, UsageError
@@ -30,6 +30,7 @@ __all__ = [
     "load_data",
     "predict",
     "read_image",
+    "train",
     "val",
 ]
 
@@ -47,6 +48,7 @@ _HOMES = {
     "load_data": "condinst.api",
     "predict": "condinst.api",
     "read_image": "condinst.data.image",
+    "train": "condinst.api",
     "val": "condinst.api",
 }
 

@@ -1,9 +1,10 @@
-"""The package in functions: `condinst.predict`, `condinst.val` and `condinst.load_data`."""
+"""The package in four functions: `condinst.predict`, `condinst.val`, `condinst.train` and `condinst.load_data`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack, overload
 
@@ -11,6 +12,7 @@ from condinst.config import SHOWN_SCORE, Range
 from condinst.data.formats.open import open_data
 from condinst.data.image import MAX_PIXELS
 from condinst.data.sample import AnnotatedData
+from condinst.engine.run import Request, Trained, run
 from condinst.errors import UsageError
 from condinst.evaluation.evaluate import Scores, evaluate
 from condinst.inference.network import Mode
@@ -117,6 +119,54 @@ def val(
     return evaluate(annotated, predictor, max_detections)
 
 
+def train(
+    data: Place,
+    out: Place | None = None,
+    *,
+    recipe: str | None = None,
+    start: str | None = None,
+    settings: Mapping[str, object] | Sequence[str] = (),
+    images: Place | None = None,
+    val: Place | None = None,
+    val_images: Place | None = None,
+    measure: bool = True,
+    resume: bool = False,
+) -> Trained:
+    """Train a model on annotated pictures; the folder `out` then holds the model and a report.
+
+        import condinst
+
+        trained = condinst.train("my_data", "runs/my_model", settings={"train.iterations": 1000})
+        print(trained.scores, trained.report)
+        result = trained.predictor()("photo.jpg")
+
+    data: a folder or file in any annotation format; the classes are the data set's. out: by default runs/RECIPE or
+    runs/DATA. recipe: a shipped recipe or a YAML file; without one, the data decides the settings. start: a trained
+    model to begin with. settings: `{"train.lr": 0.01}` or `["train.lr=0.01"]`. images: the folder of the pictures,
+    where they lie elsewhere. val, val_images: the same of the data to measure on; by default the validation part of
+    `data`, else some of its pictures, which are then not trained on. measure: False trains on all and measures nothing.
+    resume: go on from the last checkpoint in `out`. Progress is printed on standard error.
+
+    Returns the folder, the scores on the validation data and a predictor of the model. Raises UsageError, DataError or
+    ModelError for what cannot be used, CondinstError for what goes wrong on the way.
+    """
+    place = _path(data, "data")
+    folder = Path("runs") / (Path(recipe).stem if recipe else place.resolve().stem) if out is None else Path(out)
+    request = Request(
+        place,
+        folder,
+        recipe,
+        start,
+        _overrides(settings),
+        _maybe(images),
+        _maybe(val),
+        _maybe(val_images),
+        measure,
+        resume,
+    )
+    return run(request, lambda line: print(line, file=sys.stderr), lambda _: None)
+
+
 def load_data(data: Place, split: str = "train", *, images: Place | None = None) -> AnnotatedData:
     """Read annotated pictures in any format; no pixel is decoded yet.
 
@@ -140,3 +190,22 @@ def _path(place: object, name: str) -> Path:
 
 def _maybe(place: Place | None) -> Path | None:
     return None if place is None else Path(place)
+
+
+def _overrides(settings: Mapping[str, object] | Sequence[str]) -> tuple[str, ...]:
+    """section.key=value texts. Raises UsageError for another type."""
+    if isinstance(settings, Mapping):
+        return tuple(f"{key}={_yaml(value)}" for key, value in settings.items())
+    if isinstance(settings, str) or not all(isinstance(text, str) for text in settings):
+        raise UsageError("settings: expected a dict such as {'train.lr': 0.01}, or a list such as ['train.lr=0.01']")
+    return tuple(settings)
+
+
+def _yaml(value: object) -> str:
+    """A setting as YAML on one line; tuples are lists."""
+    import json
+
+    try:
+        return json.dumps(value)
+    except TypeError:
+        raise UsageError(f"settings: expected numbers, texts and lists, got {type(value).__name__}") from None

@@ -105,6 +105,7 @@ def test_refusals(run: Run, recipe: Path, tmp_path: Path) -> None:
 def test_classes_that_do_not_match_show_before_training(run: Run, recipe: Path, tmp_path: Path) -> None:
     document = json.loads((NUCLEI / "val.json").read_text())
     document["categories"].append({"id": 1000, "name": "fibre"})
+    document["annotations"][0]["category_id"] = 1000  # a class without objects is only noted
     (tmp_path / "val.json").write_text(json.dumps(document))
     words = ("--data", NUCLEI, "--val", tmp_path / "val.json", "--val-images", NUCLEI / "images", "--recipe", recipe)
     assert "does not know 'fibre'" in error_of(run("train", *words, "--out", tmp_path / "run"), 3)

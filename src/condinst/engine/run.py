@@ -1,0 +1,209 @@
+"""A whole training run: data opened, settings chosen, the model trained, measured and reported in a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import PartialState
+
+from condinst.config import Config
+from condinst.data.formats.open import list_splits, open_data
+from condinst.data.sample import AnnotatedData
+from condinst.engine.planning.choose import plan_settings
+from condinst.engine.planning.hold_out import Held, hold_out, hold_out_again, record_held_out
+from condinst.engine.planning.settings import base_settings
+from condinst.engine.processes import join_processes
+from condinst.engine.run_folder.folder import finish_folder
+from condinst.engine.run_folder.lock import locked
+from condinst.engine.run_folder.own_files import REPORT, emptied_on_failure, refuse_overwriting
+from condinst.engine.stop import list_checkpoints
+from condinst.engine.train import measurable, told_failure, train
+from condinst.errors import CondinstError, UsageError
+from condinst.evaluation.evaluate import Progress, Scores, match_classes
+from condinst.evaluation.report import Measured
+from condinst.predictor import Predictor
+from condinst.weights.folder import Stored, read_model
+from condinst.weights.names import CONFIG_FILE
+
+Tell = Callable[[str], None]
+Show = Callable[[str], Progress | None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run is asked for. out: the folder it writes. start: the model to begin with.
+
+    data, val: any annotation format; images, val_images: where their pictures lie elsewhere. Without `val`, the
+    validation part of `data` is measured on, else some of its pictures are held out; with `measure` False, nothing.
+    """
+
+    data: Path
+    out: Path
+    recipe: str | None = None
+    start: str | None = None
+    settings: tuple[str, ...] = ()
+    images: Path | None = None
+    val: Path | None = None
+    val_images: Path | None = None
+    measure: bool = True
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run. folder: holds the model and the report. measured: None without validation data.
+
+    main_process: whether this process is the one that measured and writes; of several processes it is one.
+    """
+
+    folder: Path
+    config: Config
+    measured: Measured | None
+    main_process: bool = True
+
+    @property
+    def scores(self) -> Scores | None:
+        """The numbers on the validation data; None without any."""
+        return None if self.measured is None else self.measured.scores
+
+    @property
+    def report(self) -> Path:
+        """The page about the run."""
+        return self.folder / REPORT
+
+    def predictor(self, device: str | None = None) -> Predictor:
+        """A predictor of the trained model."""
+        return Predictor(self.folder, device)
+
+    def __repr__(self) -> str:
+        scores = self.scores
+        numbers = "" if scores is None else f", box AP {scores.bbox.AP:.3f}, mask AP {scores.segm.AP:.3f}"
+        return f"Trained({str(self.folder)!r}{numbers})"
+
+
+def run(request: Request, tell: Tell, show: Show) -> Trained:
+    """Train as requested. tell: takes lines for people. show: what is done to pictures → a progress counter.
+
+    A folder that was made for a run that fails at once is removed. Raises UsageError, DataError or ModelError for what
+    cannot be used, CondinstError for what goes wrong on the way.
+    """
+    out, overrides = request.out, list(request.settings)
+    if not request.resume:
+        refuse_overwriting(out)
+    start = None if request.start is None else read_model(request.start)
+    earlier = _earlier_settings(out, overrides) if request.resume and request.recipe is None else None
+    config = earlier or base_settings(request.recipe, start, overrides)
+    data = open_data(request.data, "train", request.images)
+    val = _validation(request)
+    fresh = not out.exists()
+    _make_folder(out)
+    try:
+        return _run(config, request.recipe is None and earlier is None, data, val, start, request, tell, show)
+    finally:
+        if fresh:
+            with suppress(OSError):  # it holds something
+                out.rmdir()
+
+
+def _make_folder(folder: Path) -> None:
+    """Create `folder` and see that it takes files; raises CondinstError if not."""
+    probe = folder / f".condinst.{os.getpid()}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CondinstError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
+
+
+def _validation(request: Request) -> AnnotatedData | None:
+    if request.val is not None:
+        return open_data(request.val, "val", request.val_images)
+    if not request.measure and request.val_images is None:
+        return None
+    if "val" in list_splits(request.data):
+        return open_data(request.data, "val", request.val_images or request.images)
+    if request.val_images is not None:
+        raise UsageError("--val-images without --val: name the annotation file too")
+    return None
+
+
+def _earlier_settings(out: Path, overrides: list[str]) -> Config | None:
+    """The settings that the run was started with; None where no run was. Raises UsageError if they are lost."""
+    path = out / CONFIG_FILE
+    if path.exists():
+        return Config.from_yaml(path).with_overrides(overrides)
+    if list_checkpoints(out):
+        raise UsageError(f"{path}: is missing, and --resume reads the settings from it; put it back, or give --recipe")
+    return None
+
+
+def _run(
+    config: Config,
+    planned: bool,
+    data: AnnotatedData,
+    val: AnnotatedData | None,
+    start: Stored | None,
+    request: Request,
+    tell: Tell,
+    show: Show,
+) -> Trained:
+    """planned: whether the data decides the settings that the user did not give."""
+    lines: list[str] = []
+    state, out, held = join_processes(), request.out, None
+    if val is None and request.measure:
+        data, held, told = _hold_out(data, config, request, show)
+        val, lines = held, [*told]
+    if val and not measurable(val):
+        lines.append(f"note: {val.source}: no object is annotated, so nothing is measured on it")
+        val = None
+    if val:  # classes that do not match must show now, not after hours of training
+        lines += [f"note: {note}" for note in match_classes(dict(enumerate(data.classes)), val)[1]]
+        lines += _shared_pictures(data, val)
+    if planned:
+        plan = plan_settings(config, list(request.settings), data, state, val is not None, start is not None)
+        config, lines = plan.config, [*plan.lines, *lines]
+    for line in lines if state.is_main_process else ():
+        tell(line)
+    with locked(out) if state.is_main_process else nullcontext():
+        if state.is_main_process and not request.resume:
+            refuse_overwriting(out)  # once more: another run may have ended since
+        with emptied_on_failure(out, state.is_main_process):
+            if state.is_main_process:
+                record_held_out(out, held, request.resume)
+            config = train(config, data, out, request.resume, val, start)
+        measured = _measure(config, data, val, out, state, show)
+        return Trained(out, config, measured, state.is_main_process)
+
+
+def _hold_out(data: AnnotatedData, config: Config, request: Request, show: Show) -> Held:
+    """Divide data that has no validation part; a resumed run keeps the division that it began with."""
+    if request.resume and list_checkpoints(request.out):
+        return hold_out_again(data, request.out) or Held(data, None, ())
+    return hold_out(data, config.train.seed, show("compared"))
+
+
+def _shared_pictures(data: AnnotatedData, val: AnnotatedData) -> list[str]:
+    """A warning, if the same files are learnt from and measured on."""
+    seen = {sample.path.resolve() for sample in data.samples}
+    shared = sum(sample.path.resolve() in seen for sample in val.samples)
+    if not shared:
+        return []
+    return [
+        f"warning: {shared} of the {len(val.samples)} pictures to measure on are trained on too: their numbers "
+        "tell nothing of new pictures; 'condinst data check' names them"
+    ]
+
+
+def _measure(
+    config: Config, data: AnnotatedData, val: AnnotatedData | None, out: Path, state: PartialState, show: Show
+) -> Measured | None:
+    """Measure the model as it lies in its folder, and write the report; the main process does."""
+    if not state.is_main_process:
+        return None
+    with told_failure(f"the model is in {out}", "--resume measures it again"):
+        return finish_folder(out, config, data, val, show("measured"))
