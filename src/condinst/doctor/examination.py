@@ -94,6 +94,9 @@ def examine(
         notes.findings += check_set(splits, config.detect.max_detections)
     twins = tuple(_find_twins(notes.prints, config.input.range))
     notes.findings += [pair.finding for pair in twins]
+    if any(finding.kind == "interpolated-labels" for finding in notes.findings):
+        # the rims of objects are no objects: what is said of their size would lead astray
+        notes.findings = [finding for finding in notes.findings if finding.kind not in ("no-location", "too-small")]
     order = {severity: place for place, severity in enumerate(ORDER)}
     findings = sorted(notes.findings, key=lambda finding: order[finding.severity])
     return Examination(tuple(findings), splits, told, notes.levels, twins)

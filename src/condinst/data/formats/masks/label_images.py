@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from condinst.data.findings import Finding, RecordError, Report
+from condinst.data.findings import RecordError, Report
 from condinst.data.formats.gather import Drawn, Gathering, list_pictures, measure
 from condinst.data.formats.masks.label_picture import SUFFIXES, cut_pieces, read_numbers
 from condinst.data.formats.masks.paired import (
@@ -21,12 +21,12 @@ from condinst.data.formats.masks.paired import (
     refuse_images,
     whole_folders,
 )
+from condinst.data.formats.masks.signs import LabelSigns
 from condinst.data.formats.splits import WHOLE, Part, Parts
 from condinst.data.listing import list_tree, same_case
 from condinst.data.sample import AnnotatedData, RunLengths
 from condinst.data.shapes import box_of
 from condinst.errors import DataError
-from condinst.ops.contours import trace
 
 FOLDERS = ("labels", "masks")
 ENDINGS = ("", "_mask", "_masks", "_label", "_labels")  # what the name of a label image may have behind the picture's
@@ -64,7 +64,7 @@ def _read(pictures: Path, labels: Path, root: Path, images: Path | None, report:
         )
     label_files = _label_files(pictures, labels)
     by_name = ByName(label_files, labels)
-    binary = 0
+    signs = LabelSigns()
     for path in list_pictures(pictures, deep=True):
         files = [file for ending in ENDINGS for file in by_name.find(name_in(path, pictures) + ending)]
         gathering.files.update(files)
@@ -72,19 +72,15 @@ def _read(pictures: Path, labels: Path, root: Path, images: Path | None, report:
             if not files:
                 remedy = "add one, all 0 where there is no object, or remove the picture"
                 raise RecordError("missing-masks", f"no label image in {labels}", remedy)
-            binary += _read_picture(path, one_of(files, "label image"), classes[0], gathering)
+            _read_picture(path, one_of(files, "label image"), classes[0], gathering, signs)
     gathering.alone((file for file in label_files if file not in gathering.files), pictures)
-    numbered = sum(bool(picture.objects) for picture in gathering.pictures)
-    if binary and binary == numbered:
-        message = f"each label image holds a single number, {binary} of them in several parts: are objects told apart?"
-        remedy = "every object needs a number of its own"
-        report(Finding("binary-labels", "warning", labels, None, message, remedy))
-        gathering.notes.append(f"{labels}: {message} {remedy}")
+    for finding in signs.findings(labels):
+        report(finding)
+        gathering.notes.append(str(finding))
     return gathering.finish(classes)
 
 
-def _read_picture(path: Path, file: Path, name: str, gathering: Gathering) -> bool:
-    """Whether all objects may have been given one number."""
+def _read_picture(path: Path, file: Path, name: str, gathering: Gathering, signs: LabelSigns) -> None:
     height, width = measure(path)
     numbers = read_numbers(file, file.name, height * width)
     if numbers.shape != (height, width):
@@ -93,4 +89,4 @@ def _read_picture(path: Path, file: Path, name: str, gathering: Gathering) -> bo
     pieces = cut_pieces(numbers)
     shapes = [RunLengths.of(piece.mask, piece.x, piece.y) for piece in pieces]
     gathering.add(file, path, (height, width), [Drawn(name, box_of(shape), shape) for shape in shapes])
-    return len(pieces) == 1 and len(trace(pieces[0].mask)) > 1
+    signs.look(numbers, pieces)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 from condinst.data.findings import RecordError
-from condinst.data.picture_file import opened
+from condinst.data.picture_file import count_pages, opened
 from condinst.errors import DataError, first_line
 
 SUFFIXES = frozenset({".bmp", ".gif", ".pgm", ".png", ".tif", ".tiff"})  # formats that keep every pixel's value
@@ -36,7 +36,7 @@ def read_numbers(source: Path | bytes, name: str, max_pixels: int, colours: bool
     """
     try:
         with opened(source, name, max_pixels, bytes_each=WIDEST) as image:
-            frames = getattr(image, "n_frames", 1)
+            frames = count_pages(image)
             if frames > 1:
                 raise RecordError("bad-labels", f"{name}: holds {frames} pictures", "save the one that is meant")
             return _numbers(image, name, colours)
@@ -50,6 +50,8 @@ def read_numbers(source: Path | bytes, name: str, max_pixels: int, colours: bool
 
 def _numbers(image: Image.Image, name: str, colours: bool) -> NDArray[np.int64]:
     pixels = np.asarray(image)
+    if image.mode in {"LA", "RGBA"}:
+        pixels = _without_transparent(pixels)
     if pixels.ndim == 3:
         pixels = pixels[..., : 1 if image.mode in {"LA", "PA"} else 3].astype(np.int64)
         if not colours and (pixels != pixels[..., :1]).any():
@@ -67,6 +69,16 @@ def _numbers(image: Image.Image, name: str, colours: bool) -> NDArray[np.int64]:
             "bad-labels", f"{name}: holds negative numbers", "number the objects from 1, the background 0"
         )
     return numbers
+
+
+def _without_transparent(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, C), its last channel the alpha: 0 where it is transparent; the alpha itself where nothing is drawn but
+    black, so that the alpha alone is the mask."""
+    alpha = pixels[..., -1:]
+    if (alpha == 255).all():
+        return pixels
+    drawn = pixels if pixels[..., :-1].any() else np.broadcast_to(alpha, pixels.shape)
+    return np.where(alpha > 0, drawn, 0).astype(np.uint8)
 
 
 def _is_unsigned(image: Image.Image) -> bool:

@@ -13,6 +13,7 @@ from condinst.data.findings import RecordError, Report
 from condinst.data.formats.gather import Drawn, Gathering, list_pictures, measure
 from condinst.data.formats.masks.label_picture import AGAIN, SUFFIXES, read_numbers
 from condinst.data.formats.masks.paired import class_names, name_in, one_of, pairs, refuse_images, whole_folders
+from condinst.data.formats.masks.signs import MaskSigns
 from condinst.data.formats.splits import WHOLE, Part, Parts, split_named
 from condinst.data.listing import AnyCase, child, list_tree, subfolders
 from condinst.data.sample import AnnotatedData
@@ -49,16 +50,17 @@ def _read_plain(pictures: Path, masks: Path, root: Path, images: Path | None, re
     refuse_images(images, root)
     gathering = Gathering(root, report)
     classes = class_names(root)
-    any_case = AnyCase()
+    any_case, signs = AnyCase(), MaskSigns()
     wanted = {path: masks / name_in(path, pictures) for path in list_pictures(pictures, deep=True)}
     own = {path: any_case.find(folder) or folder for path, folder in wanted.items()}
     folders = set(own.values())
     for path, folder in own.items():
         with gathering.record(path):
             files = [file for file in _mask_files(folder) if _nearest(file, folders) == folder]
-            _read_picture(path, folder, files, classes, gathering)
+            _read_picture(path, folder, files, classes, gathering, signs)
     left = (file for file in list_tree(masks).files if file not in gathering.files and file.suffix.lower() in SUFFIXES)
     gathering.alone(dict.fromkeys(_without_picture(file, masks, pictures) for file in left), pictures)
+    _tell(signs, masks, gathering)
     return gathering.finish(classes)
 
 
@@ -81,20 +83,30 @@ def _read_own(data: Path, images: Path | None, report: Report) -> AnnotatedData:
     refuse_images(images, data)
     gathering = Gathering(data, report)
     classes = class_names(data)
+    signs = MaskSigns()
     for folder in (path for path in subfolders(data) if split_named(path.name) is None):
         if (pictures := child(folder, "images")).is_dir():
             with gathering.record(folder):
                 path = one_of(list_pictures(pictures, deep=True), "picture in images/")
                 masks = child(folder, "masks")
-                _read_picture(path, masks, _mask_files(masks), classes, gathering)
+                _read_picture(path, masks, _mask_files(masks), classes, gathering, signs)
+    _tell(signs, data, gathering)
     return gathering.finish(classes)
+
+
+def _tell(signs: MaskSigns, masks: Path, gathering: Gathering) -> None:
+    for finding in signs.findings(masks):
+        gathering.report(finding)
+        gathering.notes.append(str(finding))
 
 
 def _mask_files(folder: Path) -> list[Path]:
     return list(list_tree(folder).files) if folder.is_dir() else []
 
 
-def _read_picture(path: Path, masks: Path, files: list[Path], classes: list[str], gathering: Gathering) -> None:
+def _read_picture(
+    path: Path, masks: Path, files: list[Path], classes: list[str], gathering: Gathering, signs: MaskSigns
+) -> None:
     gathering.files.update(files)
     size = measure(path)
     if not masks.is_dir():
@@ -103,7 +115,7 @@ def _read_picture(path: Path, masks: Path, files: list[Path], classes: list[str]
     objects = []
     for file in files:
         with gathering.record(file):
-            objects.append(_read_mask(file, _class(file, masks, classes), size))
+            objects.append(_read_mask(file, _class(file, masks, classes), size, signs))
     gathering.add(masks, path, size, objects)
 
 
@@ -120,7 +132,7 @@ def _class(file: Path, masks: Path, classes: list[str]) -> str:
     return classes[0]
 
 
-def _read_mask(file: Path, name: str, size: tuple[int, int]) -> Drawn | None:
+def _read_mask(file: Path, name: str, size: tuple[int, int], signs: MaskSigns) -> Drawn | None:
     """None where it is empty."""
     if file.suffix.lower() not in SUFFIXES:
         raise RecordError("bad-labels", "not a picture that keeps every pixel's value", AGAIN)
@@ -128,5 +140,6 @@ def _read_mask(file: Path, name: str, size: tuple[int, int]) -> Drawn | None:
     if numbers.shape != size:
         message = f"has {numbers.shape[1]}×{numbers.shape[0]} pixels, its picture {size[1]}×{size[0]} (upright)"
         raise RecordError("wrong-size", message, "save the mask of the upright picture")
+    signs.look(numbers)
     shape = run_lengths(numbers > 0)
     return None if shape is None else Drawn(name, box_of(shape), shape)

@@ -1,0 +1,120 @@
+"""Signs, in the masks of a whole data set, that they do not say which pixels belong to which object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from condinst.data.findings import Finding
+from condinst.data.formats.masks.label_picture import Piece
+
+PICTURES = 100  # label images looked at
+PIECES = 100  # numbers looked at in each
+PART = 0.05  # share of a number's pixels from which a separate part of it counts
+SPREAD = 0.4  # share of the numbers in several parts above which numbers are classes; a tenth of real objects are cut
+BETWEEN = (
+    0.2  # share of the changes at which a number lies between its neighbours: real objects 0.03, interpolation 0.5
+)
+GREY = 0.01  # share of a mask's pixels with another value than its greatest
+MOST_OF_EDGE = 0.75  # share of a picture's edge that a background covers
+HALF = 0.5
+_EVERY_SIDE = np.ones((3, 3), dtype=np.bool_)
+
+
+@dataclass
+class LabelSigns:
+    """What the label images looked at so far have in common."""
+
+    looked_at: int = 0
+    binary: int = 0  # with a single number, in several parts
+    numbers: int = 0
+    spread: int = 0  # numbers in several parts
+    changes: int = 0  # neighbouring pixels with different numbers
+    between: int = 0
+    inverted: int = 0
+
+    def look(self, numbers: NDArray[np.int64], pieces: Sequence[Piece]) -> None:
+        """Take in a label image (H, W) and the pieces cut from it; one without objects says nothing."""
+        if not pieces or self.looked_at == PICTURES:
+            return
+        self.looked_at += 1
+        spread = sum(_in_parts(piece.mask) for piece in pieces[:PIECES])
+        self.spread += spread
+        self.numbers += min(len(pieces), PIECES)
+        self.binary += len(pieces) == 1 and spread
+        for lines in (numbers, numbers.T):
+            before, here, after = lines[:-2], lines[1:-1], lines[2:]
+            self.between += int(((before < here) & (here < after) | (before > here) & (here > after)).sum())
+            self.changes += int((lines[1:] != lines[:-1]).sum())
+        largest = max(pieces, key=lambda piece: int(piece.mask.sum()))
+        self.inverted += _is_background(numbers == largest.number)
+
+    def findings(self, labels: Path) -> Iterator[Finding]:
+        """What all of it together says about the folder."""
+        if self.changes and self.between > BETWEEN * self.changes:
+            message = "the numbers look interpolated: between two objects lie rims with numbers between theirs"
+            remedy = "scale them with nearest neighbour and save them as PNG or TIFF; each rim counts as an object"
+            yield Finding("interpolated-labels", "warning", labels, None, message, remedy)
+        elif self.looked_at and self.binary == self.looked_at:
+            message = f"each label image holds a single number, {self.binary} of them in several parts"
+            remedy = "are objects told apart? Every object needs a number of its own"
+            yield Finding("binary-labels", "warning", labels, None, message, remedy)
+        elif self.numbers > 1 and self.spread > SPREAD * self.numbers:
+            message = f"{self.spread} of {self.numbers} numbers looked at are in several parts of a label image"
+            remedy = "do they number classes? Every object needs a number of its own; here a number is one object"
+            yield Finding("class-labels", "warning", labels, None, message, remedy)
+        yield from _inverted(self.inverted, self.looked_at, labels, "label images")
+
+
+@dataclass
+class MaskSigns:
+    """What the masks of single objects looked at so far have in common."""
+
+    looked_at: int = 0
+    grey: int = 0
+    inverted: int = 0
+
+    def look(self, numbers: NDArray[np.int64]) -> None:
+        """Take in the pixel values (H, W) of a mask."""
+        inside = numbers > 0
+        values = numbers[inside]
+        if not len(values):
+            return
+        self.looked_at += 1
+        self.grey += int((values != values.max()).sum()) > GREY * len(values)
+        self.inverted += _is_background(inside)
+
+    def findings(self, masks: Path) -> Iterator[Finding]:
+        """What all of it together says about the folder."""
+        if self.grey:
+            message = f"{self.grey} of {self.looked_at} masks hold several values besides 0"
+            remedy = "every pixel but 0 counts as the object: if JPEG or smooth scaling left them, save 0 and 255 alone"
+            yield Finding("grey-masks", "warning", masks, None, message, remedy)
+        yield from _inverted(self.inverted, self.looked_at, masks, "masks")
+
+
+def _inverted(count: int, total: int, folder: Path, what: str) -> Iterator[Finding]:
+    if total and count > HALF * total:
+        message = f"in {count} of {total} {what} one object covers most of the picture and of its edge"
+        remedy = "are they inverted? The background must be 0"
+        yield Finding("inverted-masks", "warning", folder, None, message, remedy)
+
+
+def _in_parts(mask: NDArray[np.bool_]) -> bool:
+    """Whether it has two parts or more that are worth naming."""
+    parts, count = ndimage.label(mask, structure=_EVERY_SIDE)
+    if count < 2:
+        return False
+    sizes = np.bincount(parts.reshape(-1))[1:]
+    return bool((sizes >= PART * sizes.sum()).sum() > 1)
+
+
+def _is_background(mask: NDArray[np.bool_]) -> bool:
+    """Whether (H, W) covers more than half of the picture and most of its edge, but not all."""
+    edge = np.concatenate((mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]))
+    return bool(edge.mean() >= MOST_OF_EDGE and HALF < mask.mean() < 1)
