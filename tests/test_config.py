@@ -86,7 +86,7 @@ def test_overrides() -> None:
         ("train.lr", "'train.lr': expected key=value"),
         ("train.lrr=1", "'train.lrr': there is no setting 'lrr'; did you mean 'lr'?"),
         ("trein.lr=1", "there is no setting 'trein'; did you mean 'train'?"),
-        ("lr=1", "there is no setting 'lr'; known here: about, augment"),
+        ("lr=1", "there is no setting 'lr'; did you mean train.lr?"),
         ("train.lr.x=1", "there is no setting 'x'; known here: nothing"),
         ("=1", "there is no setting ''"),
         ("train.lr=[", "the value is not valid YAML"),

@@ -234,6 +234,8 @@ class TrainConfig(Section):
     # which batch norms share their statistics over processes (on GPUs only); BiFPN was published with "pyramid"
     sync_norms: Literal["none", "pyramid", "all"] = "none"
     iterations: Positive = 90_000
+    # times that each training picture is seen; the iterations follow from it. None: `iterations` decides
+    epochs: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 16  # over all processes
     accumulate: Annotated[int, Field(ge=1, le=65_536)] = 1  # batches whose gradients make one step
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -318,6 +320,37 @@ class Config(Section):
         return self.from_dict(values, "overrides")
 
 
+# names of settings in other programs → the setting here
+ELSEWHERE = {
+    "epochs": "train.epochs",
+    "imgsz": "input.shorter",
+    "img_size": "input.shorter",
+    "image_size": "input.shorter",
+    "size": "input.shorter",
+    "batch": "train.batch_size",
+    "batch_size": "train.batch_size",
+    "lr": "train.lr",
+    "lr0": "train.lr",
+    "learning_rate": "train.lr",
+    "iterations": "train.iterations",
+    "max_iter": "train.iterations",
+    "patience": "train.patience",
+    "workers": "train.workers",
+    "seed": "train.seed",
+    "optimizer": "train.optimizer",
+    "weight_decay": "train.weight_decay",
+    "momentum": "train.momentum",
+    "amp": "train.precision",
+    "iou": "detect.nms_threshold",
+    "conf": "detect.score_threshold",
+    "max_det": "detect.max_detections",
+    "classes": "model.classes",
+    "pretrained": "--from",
+    "weights": "--from",
+    "name": "--out",
+    "project": "--out",
+}
+
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -345,6 +378,8 @@ def _child(place: Any, name: str, key: str) -> Any:
         known = sorted(place) if isinstance(place, dict) else []
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known) or 'nothing'}"
+        if name in ELSEWHERE:
+            hint = f"did you mean {ELSEWHERE[name]}?"
         raise UsageError(f"override '{key}': there is no setting '{name}'; {hint}")
     return place[name]
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
+from condinst.cli.elsewhere import ELSEWHERE
 from condinst.errors import one_line
 
 ALIKE = 0.75  # of difflib's ratio: --colour and --color, not --colour and --out
@@ -32,8 +33,14 @@ def _mend(error: Any) -> None:
     if getattr(error, "possibilities", None) is not None or option:
         context = getattr(error, "ctx", None)
         known = [name for param in context.command.params for name in param.opts] if context else []
-        alike = get_close_matches(str(option), known, 1, ALIKE)
+        meant = ELSEWHERE.get(context.command.name or "", {}).get(str(option)) if context else None
+        alike = [meant] if meant else get_close_matches(str(option), known, 1, ALIKE)
         if hasattr(error, "possibilities"):
             error.possibilities = None
-            message = message.rstrip(".") + (f"; did you mean {alike[0]}?" if alike else "")
+            message = message.rstrip(".") + (f"; {_hint(alike[0])}" if alike else "")
     error.message = message
+
+
+def _hint(meant: str) -> str:
+    """An option or a setting is a question, other words are what to know."""
+    return f"did you mean {meant}?" if " " not in meant else f"here it is {meant}"

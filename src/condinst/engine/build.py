@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 
+import timm
 import torch
 from accelerate import Accelerator
+from huggingface_hub import constants, get_session, try_to_load_from_cache
 from timm.layers.norm_act import convert_sync_batchnorm
 
 from condinst.config import Config
@@ -18,6 +21,8 @@ from condinst.weights.backbone import IMAGENET, differences, load_first_weights
 from condinst.weights.folder import Stored
 from condinst.weights.transfer import fill_from
 
+SECONDS = 10  # for the server of the weights to answer
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # as timm names them on the hub
 # a start that needs no network
 OFFLINE = "without a network, start from a shipped model: --from nuclei"
 
@@ -49,6 +54,9 @@ def _build(config: Config) -> CondInst:
     with torch.device("meta"):  # whatever is wrong with the settings shows without fetching anything
         CondInst(config.model)
     name = config.model.backbone.name
+    reason = _unreachable(name)
+    if reason:
+        raise ModelError(f"the ImageNet weights of {name} cannot be fetched ({reason:.150}); {OFFLINE}")
     print(f"fetching the ImageNet weights of {name}, unless they are here already", file=sys.stderr)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each of its ten attempts
     try:
@@ -56,6 +64,30 @@ def _build(config: Config) -> CondInst:
     except Exception as error:  # which errors of its transport the hub's client lets through differs by version
         reason = first_line(error).partition(". ")[0]
         raise ModelError(f"the ImageNet weights of {name} cannot be fetched ({reason:.150}); {OFFLINE}") from error
+
+
+def _unreachable(name: str) -> str:
+    """Why the server with the backbone's ImageNet weights does not answer; empty if it does or if they are here.
+
+    timm and the hub's client would try for minutes.
+    """
+    settings = timm.get_pretrained_cfg(name)
+    repository = getattr(settings, "hf_hub_id", None)
+    if not repository or any(isinstance(try_to_load_from_cache(repository, file), str) for file in WEIGHTS):
+        return ""
+    found: list[str] = []
+
+    def ask() -> None:
+        try:
+            get_session().head(f"{constants.ENDPOINT}/{repository}/resolve/main/config.json", timeout=SECONDS)
+            found.append("")
+        except Exception as error:  # the client's transport differs by version, and so do its errors
+            found.append(first_line(error).partition(". ")[0])
+
+    thread = threading.Thread(target=ask, daemon=True)  # looking a name up has no time limit of its own
+    thread.start()
+    thread.join(SECONDS)
+    return found[0] if found else f"no answer in {SECONDS} seconds"
 
 
 def synchronise_norms(model: CondInst, which: str, accelerator: Accelerator) -> None:

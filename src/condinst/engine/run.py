@@ -15,7 +15,7 @@ from condinst.data.formats.open import list_splits, open_data
 from condinst.data.sample import AnnotatedData
 from condinst.engine.planning.choose import plan_settings
 from condinst.engine.planning.hold_out import Held, hold_out, hold_out_again, record_held_out
-from condinst.engine.planning.settings import base_settings
+from condinst.engine.planning.settings import base_settings, override
 from condinst.engine.processes import join_processes
 from condinst.engine.run_folder.folder import finish_folder
 from condinst.engine.run_folder.lock import locked
@@ -136,7 +136,7 @@ def _earlier_settings(out: Path, overrides: list[str]) -> Config | None:
     """The settings that the run was started with; None where no run was. Raises UsageError if they are lost."""
     path = out / CONFIG_FILE
     if path.exists():
-        return Config.from_yaml(path).with_overrides(overrides)
+        return override(Config.from_yaml(path), overrides)
     if list_checkpoints(out):
         raise UsageError(f"{path}: is missing, and --resume reads the settings from it; put it back, or give --recipe")
     return None

@@ -20,6 +20,7 @@ from condinst.engine.build import build_model
 from condinst.engine.fit import Measure, Terms, fit
 from condinst.engine.losses import Part, condinst_losses, prepare
 from condinst.engine.planning.changes import compare_settings
+from condinst.engine.planning.settings import count_iterations
 from condinst.engine.processes import make_accelerator
 from condinst.engine.run_folder.folder import start_folder, write_picture
 from condinst.engine.run_folder.lock import locked
@@ -63,6 +64,7 @@ def train(
         raise DataError(f"{val.source}: no object is annotated, so nothing can be measured on it; leave it out")
     data = usable(data, config)
     config = config.model_copy(update={"model": config.model.model_copy(update={"classes": data.classes})})
+    planned, config = config.train.iterations, count_iterations(config, len(data.samples))
     accelerator = make_accelerator(config, folder)
     with emptied_on_failure(folder, accelerator.is_main_process), _locked(folder, accelerator.is_main_process):
         iteration = last_iteration(folder) if resume else 0
@@ -72,6 +74,8 @@ def train(
             lines = [f"going on from iteration {iteration} of {config.train.iterations}", *changes]
         elif resume:
             lines.append(f"note: {folder} holds no checkpoint to resume from, so training starts at the beginning")
+        if config.train.iterations != planned:
+            lines.append(f"length: {config.train.iterations} iterations, as train.epochs={config.train.epochs:g} asks")
         if accelerator.is_main_process:
             lines += start_folder(folder, config, data, accelerator, iteration)
         for line in (*lines, *(f"note: {note}" for note in data.notes)):

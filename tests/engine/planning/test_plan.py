@@ -243,6 +243,11 @@ def test_weighing_sees_size_and_classes() -> None:
 
 
 def test_given_keys() -> None:
-    assert given_keys(["train.lr=1", " input = {shorter: 3}"]) == {"train.lr", "input.shorter", "input.longer"}
+    assert given_keys(["train.lr=1", " input = {shorter: 3}"]) == {
+        "train.lr",
+        "input.shorter",
+        "input.longer",
+        "input.range",
+    }
     assert given_keys([]) == frozenset()
     assert json.dumps(sorted(given_keys(["model.head.prior=0.1"]))) == '["model.head.prior"]'

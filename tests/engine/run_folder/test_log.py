@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from condinst.engine.run_folder import log as module
-from condinst.engine.run_folder.log import TrainingLog, append_row, forget_rows
+from condinst.engine.run_folder.log import TrainingLog, append_row, duration, forget_rows
 from condinst.errors import CondinstError
 
 
@@ -51,9 +51,33 @@ def test_a_bar_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     shown = screen.getvalue()
     for words in ("training", "3/4", "classification 0.25", "total 12346", "lr 0.5", "images_per_second", "memory_mb"):
         assert words in shown
-    assert "0:00:0" in shown  # left
+    assert "left 0 s" in shown
     assert "iteration 2: mask AP 0.5" in shown
     assert "[bold]as it stands" in shown
+
+
+def test_the_time_left_shows_from_the_second_step_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slow the steps are; what is no training does not count."""
+    clock = [1000.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
+    with TrainingLog(tmp_path / "log.csv", 10, 20, 100, 1) as log:
+        for iteration, seconds in ((11, 500.0), (12, 90.0), (13, 90.0)):
+            clock[0] += seconds
+            log.step(iteration, {"mask": 1.0})
+            with log.paused():
+                clock[0] += 10_000
+        assert log.progress.tasks[0].fields["left"] == "left 10 min"  # 7 steps of 90 s
+    assert capsys.readouterr().err.splitlines() == ["12/20  left 12 min"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "1 h 0 min"), (12_000, "3 h 20 min"), (190_800, "2 d 5 h")],
+)
+def test_a_duration(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
 
 
 def test_the_mean_goes_on(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from condinst.config import Config
+from condinst.engine.planning.settings import count_iterations
 from condinst.engine.planning.statistics import Statistics, share_of_levels
 
 SMALLEST = 16  # pixels, two cells of the finest level: an object has room for positives
@@ -117,7 +118,9 @@ def _choose_batch(config: Config, given: frozenset[str], machine: Machine, each:
 def _choose_length(config: Config, given: frozenset[str], data: Statistics, measured: bool) -> Config:
     """Iterations from the number of pictures, and what else counts in iterations."""
     seen = min(max(SEEN * data.pictures, SEEN_AT_LEAST), max(SEEN_AT_MOST, EPOCHS_AT_LEAST * data.pictures))
-    config = _set(config, given, {"train.iterations": math.ceil(seen / pictures_in_step(config))})
+    if config.train.epochs is None:
+        config = _set(config, given, {"train.iterations": math.ceil(seen / pictures_in_step(config))})
+    config = count_iterations(config, data.pictures)
     total = config.train.iterations
     often = max(total // 10, 1)
     return _set(
@@ -177,6 +180,7 @@ def _words(config: Config, data: Statistics, machine: Machine, each: int, fine_t
     half = f", × {FINE_TUNED} as training begins with a trained model" if fine_tuned else ""
     yield f"learning rate: {train.lr:g}, in proportion to {rule}{half}"
     seen = train.iterations * pictures_in_step(config) / data.pictures
-    yield f"length: {train.iterations} iterations, in which each picture is seen {seen:.0f} times"
+    asked = f", as train.epochs={train.epochs:g} asks" if train.epochs is not None else ""
+    yield f"length: {train.iterations} iterations, in which each picture is seen {seen:.3g} times{asked}"
     why = "which it computes in at speed" if train.precision != "no" else "as it is no faster in 16 bit"
     yield f"precision: {train.precision if train.precision != 'no' else 'float32'}, {why}"

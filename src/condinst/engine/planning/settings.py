@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from condinst.recipes import load_recipe
 if TYPE_CHECKING:  # so that a slip in the command shows at once, not after seconds of loading torch
     from condinst.weights.folder import Stored
 
+EPOCHS, ITERATIONS = "train.epochs", "train.iterations"
 DEFAULT = "small"  # the recipe whose numbers the data may change
 # a trained model has outgrown them
 FIRST_ONLY = {"model.head.prior", "model.head.distance_prior", "model.head.tower_std", "model.classes"}
@@ -30,7 +32,28 @@ def base_settings(recipe: str | None, start: Stored | None, overrides: list[str]
         if recipe is not None:
             _refuse_contradiction(config, start, recipe)
         config = _begin_with(start, config, brings=("model",) if recipe else ("model", "detect", "loss"))
-    return config.with_overrides(overrides)
+    return override(config, overrides)
+
+
+def override(config: Config, overrides: list[str]) -> Config:
+    """`config` with the user's `section.key=value` settings. Raises UsageError for a bad one.
+
+    Either of train.epochs and train.iterations decides how long training takes: the one that the user gives.
+    """
+    given = {text.partition("=")[0].strip() for text in overrides}
+    if {EPOCHS, ITERATIONS} <= given:
+        raise UsageError(f"{EPOCHS} and {ITERATIONS} both say how long to train; give one of them")
+    config = config.with_overrides(overrides)
+    return config.with_overrides([f"{EPOCHS}=null"]) if ITERATIONS in given else config
+
+
+def count_iterations(config: Config, pictures: int) -> Config:
+    """`config` with the iterations that train.epochs makes of a training set of `pictures`, if it is set."""
+    if config.train.epochs is None:
+        return config
+    step = config.train.batch_size * config.train.accumulate
+    iterations = max(math.ceil(config.train.epochs * pictures / step), 1)
+    return config.with_overrides([f"{ITERATIONS}={iterations}"])
 
 
 def given_keys(overrides: list[str]) -> frozenset[str]:

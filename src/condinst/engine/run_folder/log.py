@@ -14,7 +14,7 @@ import psutil
 import torch
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from condinst.engine.stop import remedy
@@ -39,8 +39,10 @@ class TrainingLog:
         self.count = 0  # of the iterations in `sums`
         self.timed = 0  # of those since `since`
         self.since = time.perf_counter()
-        self.progress = Progress(TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.task = self.progress.add_task("", total=stop, completed=start)
+        self.first: float | None = None  # when the first step ended, moved on by pauses
+        left = TextColumn("{task.fields[left]}")
+        self.progress = Progress(TextColumn("training"), BarColumn(), MofNCompleteColumn(), left)
+        self.task = self.progress.add_task("", total=stop, completed=start, left="")
         self.words = Text()  # below the bar
         self.live: Live | None = None
         self.last = forget_rows(path, start)  # iteration of the last row in the file; None without a file
@@ -72,22 +74,36 @@ class TrainingLog:
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.count += 1
         self.timed += 1
-        self.progress.update(self.task, completed=iteration)
+        left = self._left(iteration)
+        self.progress.update(self.task, completed=iteration, left=left)
         if iteration % self.every == 0 or iteration == self.stop:
-            self._write(iteration)
+            self._write(iteration, left)
+        elif iteration == self.start + 2 and self.live is None:  # the next line may be hours away
+            self.say(f"{iteration}/{self.stop}  {left}")
+
+    def _left(self, iteration: int) -> str:
+        """The time left, from the second step on: the first one takes longer, and no number is known before."""
+        now = time.perf_counter()
+        if self.first is None:
+            self.first = now
+            return ""
+        return "left " + duration((self.stop - iteration) * (now - self.first) / (iteration - self.start - 1))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """What happens within is no training: its time does not count."""
         started = time.perf_counter()
         yield
-        self.since += time.perf_counter() - started
+        paused = time.perf_counter() - started
+        self.since += paused
+        if self.first is not None:
+            self.first += paused
 
     def say(self, line: str) -> None:
         """A line for people, above the progress bar where there is one."""
         self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
-    def _write(self, iteration: int) -> None:
+    def _write(self, iteration: int, left: str) -> None:
         seconds = time.perf_counter() - self.since
         means = {name: total / self.count for name, total in self.sums.items()}
         row = {ITERATION: float(iteration)} | means | {SPEED: self.images * self.timed / seconds} | _memory()
@@ -100,9 +116,20 @@ class TrainingLog:
         if self.live is not None:
             self.words.plain = words
         else:
-            left = (self.stop - iteration) * seconds / self.timed / 60
-            self.say(f"{iteration}/{self.stop}  {words}  left {left:.0f} min")
+            self.say(f"{iteration}/{self.stop}  {words}  {left}".rstrip())
         self.sums, self.count, self.timed, self.since = {}, 0, 0, time.perf_counter()
+
+
+def duration(seconds: float) -> str:
+    """As people say it: 40 s, 12 min, 3 h 20 min, 2 d 5 h."""
+    minutes = round(seconds / 60)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // (24 * 60)} d {minutes // 60 % 24} h"
 
 
 def _short(value: float) -> str:

@@ -1,0 +1,93 @@
+"""Options and settings as other programs call them: the error names what is meant here, and it exists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import Result
+
+from condinst.cli.elsewhere import ELSEWHERE as OPTIONS
+from condinst.cli.main import app
+from condinst.config import ELSEWHERE as SETTINGS
+from condinst.config import Config
+from condinst.engine.planning.settings import base_settings, count_iterations, leaves, override
+from condinst.errors import UsageError
+
+Run = Callable[..., Result]
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("train", "--data", "x", "--epochs", "5"), "did you mean train.epochs=N?"),
+        (("train", "--data", "x", "--imgsz", "640"), "did you mean input.shorter=PIXELS?"),
+        (("train", "--data", "x", "--batch", "4"), "did you mean train.batch_size=N?"),
+        (("train", "--data", "x", "--lr", "0.1"), "did you mean train.lr=NUMBER?"),
+        (("train", "--data", "x", "--classes", "3"), "the classes are those of the data"),
+        (("predict", "x.png", "--imgsz", "640"), "did you mean --size?"),
+        (("predict", "x.png", "--iou", "0.5"), "detect.nms_threshold"),
+        (("predict", "x.png", "--save-txt"), "here it is --out"),
+        (("val", "--data", "x", "--weights", "y"), "did you mean --model?"),
+    ],
+)
+def test_options(run: Run, words: tuple[str, ...], meant: str) -> None:
+    outcome = run(*words)
+    assert outcome.exit_code == 2
+    assert meant in re.sub(r"[\s│]+", " ", outcome.output)
+
+
+def test_what_is_meant_exists() -> None:
+    settings = {key for key, _ in leaves(Config().model_dump())}
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    for verb, names in OPTIONS.items():
+        known = {name for param in commands[verb].params for name in param.opts}
+        for name, meant in names.items():
+            if meant.startswith("--"):
+                assert re.split("[ ,]", meant)[0] in known, (verb, name)
+            elif "=" in meant and " " not in meant:
+                assert meant.partition("=")[0] in settings, (verb, name)
+    train = {name for param in commands["train"].params for name in param.opts}
+    for meant in SETTINGS.values():
+        assert meant in settings | train
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("epochs=5", "train.epochs"),
+        ("imgsz=640", "input.shorter"),
+        ("train.imgsz=640", "input.shorter"),
+        ("batch=4", "train.batch_size"),
+        ("lr0=0.1", "train.lr"),
+        ("iou=0.5", "detect.nms_threshold"),
+    ],
+)
+def test_settings(text: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f"did you mean {re.escape(meant)}\\?"):
+        Config().with_overrides([text])
+
+
+@pytest.mark.parametrize(
+    ("epochs", "pictures", "batch", "accumulate", "iterations"),
+    [(3, 100, 8, 1, 38), (3, 100, 4, 2, 38), (0.5, 100, 8, 1, 7), (0.001, 10, 8, 1, 1), (10, 8, 8, 1, 10)],
+)
+def test_epochs(epochs: float, pictures: int, batch: int, accumulate: int, iterations: int) -> None:
+    words = [f"train.epochs={epochs}", f"train.batch_size={batch}", f"train.accumulate={accumulate}"]
+    config = override(Config(), words)
+    assert count_iterations(config, pictures).train.iterations == iterations
+    assert count_iterations(Config(), pictures).train.iterations == Config().train.iterations
+
+
+def test_the_length_that_is_given_wins(tmp_path: Path) -> None:
+    """A recipe's epochs give way to the iterations of the command line; both in one command contradict each other."""
+    (tmp_path / "mine.yaml").write_text("train: {epochs: 5}")
+    recipe = str(tmp_path / "mine.yaml")
+    assert base_settings(recipe, None, []).train.epochs == 5
+    config = base_settings(recipe, None, ["train.iterations=7"])
+    assert (config.train.epochs, config.train.iterations) == (None, 7)
+    with pytest.raises(UsageError, match=r"train.epochs and train.iterations both say how long to train"):
+        base_settings(recipe, None, ["train.iterations=7", "train.epochs=2"])
