@@ -286,6 +286,19 @@ def test_pages_of_a_stack_are_counted(tmp_path: Path) -> None:
     assert note.endswith("2 picture files hold several pages (a.tif has 3); only the first of each is read")
 
 
+def test_two_pictures_of_one_name_share_a_label_file(tmp_path: Path) -> None:
+    for kind in ("yolo", "numbers"):
+        picture(tmp_path / kind / "images" / "a.png", tmp_path / kind / "images" / "a.jpg")
+    yolo(tmp_path / "yolo" / "labels" / "a.txt")
+    (tmp_path / "yolo" / "data.yaml").write_text("train: images\nnames: [cell]")
+    numbers(tmp_path / "numbers" / "labels" / "a.png")
+    for kind in ("yolo", "numbers"):
+        found: list[Finding] = []
+        data = open_data(tmp_path / kind, report=found.append)
+        assert [finding.kind for finding in found] == ["shared-labels"]
+        assert "1 pictures have the label file of another picture of their name" in data.notes[0]
+
+
 def nested_label_images(root: Path) -> None:
     for name in ("a", "p2/b", "p2/deep/c"):
         picture(root / "images" / f"{name}.png")

@@ -104,6 +104,15 @@ class Gathering:
             self.report(unsure_which_way_up(path, None, "", orientation))
         return size
 
+    def use(self, file: Path, picture: Path) -> None:
+        """The annotation file of one picture is read. It is told where another picture has the same."""
+        if file in self.files:
+            self.told["{} pictures have the label file of another picture of their name"] += 1
+            message = f"{file.name} is the label file of another picture, too, as both have this name"
+            remedy = "give one of them another name, with a label file of its own"
+            self.report(Finding("shared-labels", "warning", picture, None, message, remedy))
+        self.files.add(file)
+
     def alone(self, files: Iterable[Path], pictures: Path) -> None:
         """Report annotation files that belong to no picture: of objects that vanish, nobody would hear otherwise."""
         for file in files:

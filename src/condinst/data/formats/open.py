@@ -51,15 +51,19 @@ def open_data(data: Path, split: str = "train", images: Path | None = None, repo
     the subsets besides train, val and test. Raises DataError for what is no data set, or two, for a split that is
     missing, and whatever `report` raises about the records.
     """
-    read = open_part(data, split, images, report)
-    others = [name for name in list_splits(data) if name not in (*SPLITS, split)]
+    parts = find_parts(data)
+    read = _read(data, parts, split, images, report)
+    others = [name for name in parts if name not in (*SPLITS, WHOLE, split)]
     notes = [f"{data}: {split} uses no picture of {some(others)}; name its file or folder to use it"] if others else []
-    return replace(read, notes=(*read.notes, *notes, *count_unread(data, {split: read}, images, report)))
+    return replace(read, notes=(*read.notes, *notes, *_count_unread(data, parts, {split: read}, images, report)))
 
 
 def open_part(data: Path, split: str, images: Path | None = None, report: Report = refuse) -> AnnotatedData:
     """The same, but nothing is said of what else lies at `data`."""
-    parts = find_parts(data)
+    return _read(data, find_parts(data), split, images, report)
+
+
+def _read(data: Path, parts: Parts, split: str, images: Path | None, report: Report) -> AnnotatedData:
     part = parts[WHOLE] if set(parts) == {WHOLE} else parts.get(split)
     if part is None:
         present = some(list(parts))
@@ -88,7 +92,12 @@ def count_unread(
 ) -> list[str]:
     """Notes that count the pictures, annotation files and archives at `data` which no subset uses; each is reported as
     a Finding, too. read: subsets that were read; of the others, only the names of their files are looked up."""
-    parts = find_parts(data)
+    return _count_unread(data, find_parts(data), read, images, report)
+
+
+def _count_unread(
+    data: Path, parts: Parts, read: Mapping[str, AnnotatedData], images: Path | None, report: Report
+) -> list[str]:
     used = {path for each in read.values() for path in (*each.files, *(sample.path for sample in each.samples))}
 
     def claims() -> Iterator[Path]:

@@ -67,7 +67,8 @@ def _read(pictures: Path, labels: Path, root: Path, images: Path | None, report:
     signs = LabelSigns()
     for path in list_pictures(pictures, deep=True):
         files = [file for ending in ENDINGS for file in by_name.find(name_in(path, pictures) + ending)]
-        gathering.files.update(files)
+        for file in files:
+            gathering.use(file, path)
         with gathering.record(path):
             if not files:
                 remedy = "add one, all 0 where there is no object, or remove the picture"

@@ -264,7 +264,8 @@ def _read_picture(path: Path, label: Path, names: dict[int, str], gathering: Gat
     for number, row in enumerate(read_lines(label) if label.is_file() else [], 1):
         with gathering.record(label, number, f"row {number}"):
             objects.append(_read_row(row.split(), names, height, width))
-    gathering.files.add(label)
+    if label.is_file():
+        gathering.use(label, path)
     gathering.add(label, path, (height, width), objects)
 
 
