@@ -85,7 +85,7 @@ def _decode(image: Image.Image, range: Range, twin: Image.Image | None) -> Shown
         raise DataError("16-bit colours in compressed planes take no range; save the picture with interleaved colours")
     image.load()
     if wide:
-        shown = show_values(_upright_values(image), range, largest)
+        shown = show_values(upright_values(image), range, largest)
         return Shown(255 - shown.pixels, shown.remarks) if inverted else shown
     if twin is not None:
         return _wide_colours(image, twin, range)
@@ -95,7 +95,8 @@ def _decode(image: Image.Image, range: Range, twin: Image.Image | None) -> Shown
     return Shown(pixels, tuple(remarks))
 
 
-def _upright_values(image: Image.Image) -> Values:
+def upright_values(image: Image.Image) -> Values:
+    """(H, W) values of a loaded wide grey picture, turned by its EXIF orientation."""
     values = grey_values(image)
     step = orientation_of(image)
     if step in SIDEWAYS:

@@ -47,6 +47,8 @@ def opened(
             if isinstance(source, Path) and may_embed(source):
                 source = embedded_picture(source, max_pixels)
             image = stack.enter_context(_open(source, name))
+            if isinstance(image, TiffImagePlugin.TiffImageFile):
+                image.filename = ""  # Pillow would map the file into memory and mix up rows of turned pictures
         except DataError:
             raise
         except UnidentifiedImageError:

@@ -10,12 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
+from condinst.data.decode import upright_values
 from condinst.data.formats.coco.write import new_names, write_coco
 from condinst.data.formats.new_folder import new_folder, own_name
-from condinst.data.image import read_image, read_orientation
+from condinst.data.image import MAX_PIXELS, read_image, read_orientation
+from condinst.data.picture_file import opened
 from condinst.data.sample import AnnotatedData
+from condinst.data.values import is_wide
 from condinst.doctor.repair import Change
 
 CHANGES = "changes.json"
@@ -33,9 +37,10 @@ def write_copy(splits: Mapping[str, AnnotatedData], changes: list[Change], sourc
         for path in {sample.path: None for data in splits.values() for sample in data.samples}:
             if (orientation := read_orientation(path)) != 1:
                 turned[path] = aside / str(len(turned)) / f"{path.stem}.png"
-                what = f"turned upright from EXIF orientation {orientation} and saved as PNG"
+                turned[path] = _save_upright(path, turned[path])
+                kind = turned[path].suffix[1:].upper()
+                what = f"turned upright from EXIF orientation {orientation} and saved as {kind}"
                 changes = [*changes, Change("exif-rotated", path, None, what)]
-                _save_upright(path, turned[path])
         moved = {name: _moved(data, turned) for name, data in splits.items()}
         changes = [*changes, *_renamed(splits, moved)]
         write_coco(moved, folder, False, Counter())
@@ -64,10 +69,20 @@ def listed(change: Change, source: Path) -> dict[str, Any]:
     return {"kind": change.kind, "file": file.as_posix(), "id": change.id, "change": change.what}
 
 
-def _save_upright(path: Path, target: Path) -> None:
-    """Without loss, whatever the format was."""
+def _save_upright(path: Path, target: Path) -> Path:
+    """Without loss, whatever the format was: grey pictures of more than 8 bits as TIFF. Returns where it is."""
     target.parent.mkdir(parents=True)
+    with opened(path, str(path), MAX_PIXELS) as image:
+        if is_wide(image):
+            image.load()
+            values = upright_values(image)
+            values = values.astype(values.dtype.newbyteorder("="))
+            if values.dtype in (np.uint16, np.int32, np.float32):
+                target = target.with_suffix(".tif")
+                Image.fromarray(values).save(target)
+                return target
     Image.fromarray(read_image(path)).save(target)
+    return target
 
 
 def _moved(data: AnnotatedData, places: Mapping[Path, Path]) -> AnnotatedData:
