@@ -23,7 +23,7 @@ from condinst.weights.catalogue import ADELAIDET, PROGRAMS, PUBLISHED, Checkpoin
 from condinst.weights.published import read_published
 
 KEYS = Path(__file__).parents[2] / "shared" / "reference" / "keys"
-DOCUMENT = Path(__file__).parents[1] / "docs" / "how-to" / "train.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "how-to" / "published.md"
 OTHER_KEYS = KEYS.parent / "mmdetection" / "keys.txt"
 CHECKPOINTS = {checkpoint.recipe: checkpoint for checkpoint in PUBLISHED}
 AUTHORS = {name: checkpoint for name, checkpoint in CHECKPOINTS.items() if checkpoint.program == ADELAIDET}

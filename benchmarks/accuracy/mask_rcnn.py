@@ -1,7 +1,7 @@
 """The rival in the models' tables: torchvision's Mask R-CNN on the same backbone, trained by the same engine.
 
     python -m benchmarks.accuracy.mask_rcnn benchmarks/accuracy/recipes/nuclei.yaml \
-        ../shared/data/nuclei runs/nuclei-beside-0
+        datasets/nuclei runs/nuclei-beside-0
 
 Trains both with one recipe: the same data, augmentation, resolution, optimizer and schedule; CondInst once on as many
 images, and once for as long, because a step of Mask R-CNN takes about twice the time. Mask R-CNN's

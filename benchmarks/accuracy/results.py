@@ -46,7 +46,7 @@ def read_cards(root: Path) -> list[Card]:
 
 def fill(page: str, cards: Sequence[Card], results: Path, path: Path) -> str:
     """`page` with what stands between its markers replaced; raises DataError for a marker that is missing."""
-    by_card = {"models": models, "training": training, "failures": failures}
+    by_card = {"first": first, "models": models, "training": training, "failures": failures}
     sections = {name: write(cards) if cards else NONE for name, write in by_card.items()}
     sections |= {"rival": pair_table(read_pairs(results)), "supervision": supervision_table(results)}
     for name, text in sections.items():
@@ -60,11 +60,37 @@ def fill(page: str, cards: Sequence[Card], results: Path, path: Path) -> str:
     return page
 
 
+def first(cards: Sequence[Card]) -> str:
+    """What a user wants to know first: how many objects a model finds, and how large it is."""
+    rows = []
+    for card in cards:
+        objects, predicted, right = (
+            sum(getattr(fit, name) for fit in card.fits) for name in ("objects", "predicted", "matched50")
+        )
+        found, false = (
+            f"{right / objects:.0%} of {objects:,}",
+            f"{(predicted - right) / predicted:.0%} of {predicted:,}",
+        )
+        best = max(card.scores)
+        rows.append(
+            (
+                f"`{card.name}`",
+                card.segments,
+                found,
+                false,
+                f"{card.scores[best].segm.AP:.3f}",
+                f"{megabytes(card.file_bytes)}",
+            )
+        )
+    head = ("model", "segments", "objects found", "predictions that are false", "mask AP", "file")
+    return table(head, rows, words=2)
+
+
 def models(cards: Sequence[Card]) -> str:
     """Masks and boxes of every model at every limit, and the commands that measure them."""
     rows = [
         (
-            f"[{card.name}](../../src/condinst/zoo/{card.name}/README.md)",
+            f"`{card.name}`",
             str(limit),
             *(number(getattr(scores.segm, part)) for part in NUMBERS),
             *(number(getattr(scores.bbox, part)) for part in ("AP", "AP50")),
@@ -103,7 +129,7 @@ def failures(cards: Sequence[Card]) -> str:
     for card in cards:
         worst = list(reversed(card.fits))[:WORST]
         limits = "\n".join(f"- {line}" for line in card.limits_of_use)
-        pictures = shown(card, "failure", "images")
+        pictures = shown(card, "failure", "../images")
         parts.append(
             f"### {card.name}\n\n{misses(card)} {comparison(card)}\n\n{fit_table(worst)}\n\n{pictures}\n\n{limits}"
         )

@@ -1,7 +1,7 @@
 """What masks are worth: the same training from masks, from boxes alone, and from a fifth of masks and boxes else.
 
-    python -m benchmarks.accuracy.supervision nuclei ../shared/data/nuclei runs/supervision \
-        train.init=../shared/weights/mobilenet_v2_imagenet.npz train.iterations=300
+    python -m benchmarks.accuracy.supervision nuclei datasets/nuclei runs/supervision \
+        train.init=weights/mobilenet_v2_imagenet.npz train.iterations=300
 
 Same pictures, same order, same settings; only what is known of each training object differs. Measured on the held-out
 masks. Writes OUT/scores.json after each run.

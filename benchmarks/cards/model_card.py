@@ -1,6 +1,6 @@
 """Ship a trained model: measure it on held-out images and write its folder, card and pictures.
 
-    python -m benchmarks.cards.model_card nuclei --data ../shared/data/nuclei --run runs/nuclei --limits 100,500 \
+    python -m benchmarks.cards.model_card nuclei --data datasets/nuclei --run runs/nuclei --limits 100,500 \
         --rival runs/nuclei-mask-rcnn/scores.json --hardware "2 CPU cores"
 
 Writes src/condinst/zoo/NAME/{config.yaml, model.safetensors, README.md, scores.json} and docs/images/NAME*.

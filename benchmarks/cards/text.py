@@ -91,7 +91,8 @@ def comparison(card: Card) -> str:
     if not known:
         return f"{WHO_RIVAL} was not measured beside it."
     words = [f"at {limit} detections {mask:+.3f} mask AP and {box:+.3f} box AP" for limit, mask, box in known]
-    return f"CondInst less {WHO_RIVAL}, both of the same budget: {'; '.join(words)}."
+    seen = f"{card.rival.images_seen:,}" if card.rival else ""
+    return f"CondInst less {WHO_RIVAL}, after a training on {seen} images each: {'; '.join(words)}."
 
 
 def misses(card: Card) -> str:

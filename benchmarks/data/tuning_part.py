@@ -1,6 +1,6 @@
 """Set part of a training set apart to choose settings on, so that the held-out pictures choose nothing.
 
-    python -m benchmarks.data.tuning_part ../shared/data/mushrooms runs/tuning/mushrooms --photos 7
+    python -m benchmarks.data.tuning_part datasets/mushrooms runs/tuning/mushrooms --photos 7
 
 Writes OUT/train.json and OUT/val.json from DATA/train.json alone; OUT/images leads to DATA/images. Pictures that one
 photo was turned into (Roboflow's names, PHOTO.rf.HASH.jpg) stay together, and of a photo set apart the first one is

@@ -15,6 +15,7 @@ from condinst.ops.drawing.chart import plain
 Records = Mapping[str, Record]
 NOTHING = "*Not measured yet.*"
 MODES = (EXACT, FAST, COMPILED)
+FIRST = (("640×640", "condinst, shipped nuclei model, {}"), ("800×1333", "condinst, ResNet-50-FPN, {}"))
 ORIGINALS = ("640×384", "4000×3000")
 # as the benchmarks name them, and in words
 INSIDE = {
@@ -150,6 +151,21 @@ def training(records: Records) -> str:
         rows.append(_compared(record, what, f"{what}, {unit}", names)[: len(names) + 2])  # no floors of a step
     said = "; ".join(f"{name}: {words}" for name, words in record.settings.items())
     return f"{table(('', REFERENCE, *names), rows)}\n\n{said}."
+
+
+def first(records: Records) -> str:
+    """What a picture takes on the machine that measured, beside other programs: the first table of the page."""
+    record = records.get("rivals-cpu")
+    if record is None:
+        return NOTHING
+    rows = []
+    for what, model in FIRST:
+        for who in dict.fromkeys(one.who for one in record.measurements if one.what == what):
+            name = model.format(who) if who in MODES else who
+            memory = find(record, f"{what}, peak memory", who)
+            rows.append((name, what, number(find(record, what, who)), number(memory)))
+    head = ("program", "size of the input", "milliseconds", "memory above the model, MB")
+    return f"On {record.machine.cpu}, {record.machine.threads} threads:\n\n{table(head, rows, words=2)}"
 
 
 def rivals(records: Records) -> str:

@@ -16,7 +16,7 @@ import typer
 from benchmarks.facts import ROOT, run_command
 from benchmarks.speed.measure import Record, file_name, load
 from benchmarks.speed.page.plots import plots
-from benchmarks.speed.page.tables import gpu, machine, memory, rivals, scaling, stages, startup, training
+from benchmarks.speed.page.tables import first, gpu, machine, memory, rivals, scaling, stages, startup, training
 from benchmarks.speed.page.targets import targets
 from condinst.errors import DataError
 from condinst.files import replace_file
@@ -24,6 +24,7 @@ from condinst.files import replace_file
 BENCHMARKS = ("stages", "scaling", "training_step", "rivals", "startup")
 DEVICES = ("cpu", "cuda")
 SECTIONS: dict[str, Callable[[Mapping[str, Record]], str]] = {
+    "first": first,
     "targets": targets,
     "stages": stages,
     "scaling": scaling,
