@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO_MODELS ?= nuclei mushrooms
+# TORCH=cpu: PyTorch without CUDA, about 1 GB in place of 6; the address is the one that pytorch.org names
+TORCH ?= default
+CPU_WHEELS := https://download.pytorch.org/whl/cpu
 KILLS ?= 200
 
 BIN := $(VENV)/bin
@@ -10,8 +13,14 @@ PACKAGE := $(VENV)/.condinst-package
 DEVELOPER := $(VENV)/.condinst-developer
 RIVALS := $(VENV)/.condinst-bench
 
+ifeq ($(TORCH),cpu)
+TORCH_FIRST = $(PIP) install --index-url $(CPU_WHEELS) $$(grep -E '^torch(vision)?==' constraints.txt)
+else
+TORCH_FIRST = @:
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint kill format bench constraints clean
+.PHONY: help demo test check lint kill format docs bench constraints clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +49,10 @@ format: $(DEVELOPER)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(DEVELOPER)  ## build the documentation site into site/
+	$(BIN)/python -m tools.reference
+	$(BIN)/python -m zensical build --clean --strict
+
 bench: $(RIVALS)  ## time and memory beside the published way and other programs; writes benchmarks/results/ and docs/explanation/speed.md
 	@set -e; for name in stages scaling training_step rivals startup; do $(BIN)/python -m benchmarks.speed.$$name; done; \
 		for name in stages training_step rivals; do $(BIN)/python -m benchmarks.speed.$$name --keep-pages; done
@@ -50,7 +63,7 @@ constraints: $(DEVELOPER)  ## write the versions of this environment to constrai
 	@mv constraints.txt.new constraints.txt
 
 clean:  ## remove the environment, the demo's pictures and the caches
-	rm -rf $(VENV) demo dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo dist build site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -exec rm -rf {} +
 
 $(BIN)/python:
@@ -60,13 +73,16 @@ $(BIN)/python:
 
 # The stamps are what lets a second run start at once: pip runs again only after these two files change.
 $(PACKAGE): pyproject.toml constraints.txt | $(BIN)/python
+	$(TORCH_FIRST)
 	$(PIP) install -c constraints.txt -e .
 	@touch $@
 
 $(DEVELOPER): pyproject.toml constraints.txt | $(BIN)/python
+	$(TORCH_FIRST)
 	$(PIP) install -c constraints.txt -e '.[dev]'
 	@touch $(PACKAGE) $@
 
 $(RIVALS): pyproject.toml constraints.txt | $(BIN)/python
+	$(TORCH_FIRST)
 	$(PIP) install -c constraints.txt -e '.[bench]'
 	@touch $(PACKAGE) $@
