@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
+import condinst.cli.predict as command
 from condinst.cli.main import app
 from condinst.config import Config
 from condinst.model.condinst import CondInst
@@ -50,3 +52,11 @@ def run() -> Run:
         return CliRunner().invoke(app, [str(word) for word in words], **options)
 
     return invoke
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loaded_once() -> Iterator[None]:
+    """All calls of `predict` share their predictors: loading one takes longer than most of what is tested here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "make_predictor", functools.cache(command.make_predictor))
+        yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -45,7 +46,9 @@ def test_overlays_and_document(go: Run, model_folder: Path, tmp_path: Path) -> N
     out = tmp_path / "deep" / "out"
     outcome = go(*FILES, "--out", out)
     assert outcome.exit_code == 0, outcome.output
-    assert sorted(path.name for path in out.iterdir()) == sorted([*(file.name for file in FILES), "results.json"])
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        [*(file.name for file in FILES), "results.json", "results.jsonl"]
+    )
     document = json.loads((out / "results.json").read_text())
     assert [image["file_name"] for image in document["images"]] == [str(file) for file in FILES]
     assert document["categories"] == [{"id": 1, "name": "nucleus"}]
@@ -53,7 +56,11 @@ def test_overlays_and_document(go: Run, model_folder: Path, tmp_path: Path) -> N
     found = [record for record in document["annotations"] if record["image_id"] == 1]
     assert len(found) == len(result) > 0
     assert [record["segmentation"] for record in found] == [dict(rle) for rle in result.masks.rle]
-    np.testing.assert_allclose([record["score"] for record in found], result.boxes.conf, atol=1e-6)
+    np.testing.assert_allclose([record["score"] for record in found], result.boxes.conf, atol=5.1e-5)
+    assert all(record["score"] == round(record["score"], 4) for record in found)
+    boxes = np.array([record["bbox"] for record in found])
+    np.testing.assert_allclose(boxes[:, :2] + boxes[:, 2:], result.boxes.xyxy[:, 2:], atol=0.0101)
+    assert (boxes == boxes.round(2)).all()
     for file, image in zip(FILES, document["images"], strict=True):
         with Image.open(file) as source, Image.open(out / file.name) as overlay:
             assert overlay.size == source.size == (image["width"], image["height"])
@@ -68,12 +75,20 @@ def test_the_document_is_one_pycocotools_reads(go: Run, tmp_path: Path) -> None:
     assert all(coco.annToMask(record).sum() == record["area"] for record in records)
 
 
-def test_the_table_names_files_classes_and_the_folder(go: Run, tmp_path: Path) -> None:
-    outcome = go(FILES[0], "--out", tmp_path / "out")
-    for word in ("file", "class", "score", "box", "area", "nucleus", "more"):
-        assert word in outcome.stdout
-    assert str(tmp_path / "out") in outcome.stdout.replace("\n", "")
+def test_a_line_for_each_picture_and_a_total(go: Run, tmp_path: Path) -> None:
+    outcome = go(*FILES, "--out", tmp_path / "out")
+    lines = outcome.stdout.splitlines()
+    assert len(lines) == len(FILES) + 1
+    for line, file in zip(lines, FILES, strict=False):
+        assert re.fullmatch(rf"{re.escape(str(file))}: 20 nucleus, \d+ ms", line)
+    assert re.fullmatch(r"3 images, 60 instances, \d+\.\d s; overlays and results.json are in .*/out", lines[-1])
     assert outcome.stderr == ""
+
+
+def test_verbose_adds_the_table(go: Run, tmp_path: Path) -> None:
+    printed = go(FILES[0], "--out", tmp_path / "out", "--verbose").stdout
+    for word in ("class", "score", "box", "area", "nucleus", "10 more"):
+        assert word in printed
 
 
 def test_json_prints_the_document_alone_and_writes_nothing(go: Run, tmp_path: Path, monkeypatch: Any) -> None:
@@ -101,7 +116,8 @@ def test_conf_and_limit_and_size(go: Run) -> None:
 
     everything = scores()
     middle = sorted(everything)[len(everything) // 2]
-    assert scores("--conf", middle) == [score for score in everything if score >= middle]
+    lowest = middle - 6e-5  # scores are rounded to 4 digits
+    assert scores("--conf", lowest) == [score for score in everything if score >= lowest]
     assert len(scores("--max-detections", 3)) == 3
     assert scores("--size", 96, "--max-size", 96) != everything
     assert scores("--nms", "matrix") != everything
@@ -197,7 +213,7 @@ def test_unwritable_output(go: Run, tmp_path: Path) -> None:
     assert "cannot be written" in one_line(outcome, 1)
     (tmp_path / "out" / "results.json").mkdir(parents=True)
     outcome = go(FILES[0], "--out", tmp_path / "out")
-    assert "results.json" in one_line(outcome, 1)
+    assert "results.json" in one_line(outcome, 2)
 
 
 def test_model_errors(run: Run, model_folder: Path, tmp_path: Path) -> None:

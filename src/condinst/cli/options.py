@@ -74,6 +74,7 @@ def make_predictor(
     max_pixels: int | None = None,
     mode: Mode | None = None,
     range: str | None = None,
+    iou: float | None = None,
 ) -> Predictor:
     """The predictor that the options describe; options left out keep what the model's own settings say.
 
@@ -84,6 +85,9 @@ def make_predictor(
 
     method = None if nms is None else nms.value
     pixels = max_pixels or MAX_PIXELS
-    return Predictor(
+    predictor = Predictor(
         model, device, conf, size, max_size, max_detections, method, pixels, mode.value if mode else "exact", range
     )
+    if iou is not None:
+        predictor.config = predictor.config.with_overrides([f"detect.nms_threshold={iou}"])
+    return predictor

@@ -2,64 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from condinst.cli.sources import Source
 from condinst.errors import CondinstError, UsageError, one_line
 from condinst.files import replace_file
 
-RESULTS = "results.json"
 PLAIN_WIDTH = 120  # columns where there is no terminal to ask
-
-Record = dict[str, Any]  # one COCO record
-Item = TypeVar("Item")
-
-
-@dataclass
-class CocoDocument:
-    """Predictions growing image by image into one COCO document. Category id = label + 1, as COCO counts from one."""
-
-    names: dict[int, str]
-    info: Record
-    images: list[Record] = field(default_factory=list)
-    annotations: list[Record] = field(default_factory=list)
-
-    @property
-    def category_ids(self) -> dict[int, int]:
-        """Category id of each label."""
-        return {label: label + 1 for label in self.names}
-
-    def add(self, name: str, page: int | None, height: int, width: int, found: list[Record]) -> None:
-        """Append one image, or one page of a file, and its records, which must carry the id `next_image`."""
-        of_file = {} if page is None else {"page": page}
-        size = {"width": width, "height": height}
-        self.images.append({"id": self.next_image, "file_name": name, **of_file, **size})
-        first = len(self.annotations) + 1
-        self.annotations += [{"id": number, "iscrowd": 0, **record} for number, record in enumerate(found, first)]
-
-    @property
-    def next_image(self) -> int:
-        """Id of the image to be added next."""
-        return len(self.images) + 1
-
-    def to_json(self) -> str:
-        """The document on one line."""
-        categories = [{"id": self.category_ids[label], "name": name} for label, name in self.names.items()]
-        body = {"info": self.info, "images": self.images, "categories": categories, "annotations": self.annotations}
-        return json.dumps(body, allow_nan=False)
 
 
 def make_folder(folder: Path) -> None:
@@ -71,22 +28,6 @@ def make_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise CondinstError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
-
-
-def overlay_paths(folder: Path, sources: Sequence[Source]) -> list[Path]:
-    """A PNG in `folder` for each source: no two the same, none that is itself a source."""
-    inside = folder.resolve()
-    files = [source.path.resolve() for source in sources if source.path is not None]
-    taken = {file.name.casefold() for file in files if file.parent == inside}
-    paths = []
-    for source in sources:
-        name, number = f"{source.stem}.png", 1
-        while name.casefold() in taken:  # some file systems do not tell A.png from a.png
-            number += 1
-            name = f"{source.stem}-{number}.png"
-        taken.add(name.casefold())
-        paths.append(folder / name)
-    return paths
 
 
 def write_text(path: Path, text: str) -> None:
@@ -132,9 +73,3 @@ def print_table(columns: Iterable[str], rows: Iterable[Sequence[str]], numbers_f
         table.add_row(*(Text(one_line(cell)) for cell in row))  # Text: a bracket in a file name is no markup
     width = None if sys.stdout.isatty() else PLAIN_WIDTH
     Console(width=width).print(table)
-
-
-def with_progress(items: Sequence[Item], words: str) -> Iterable[Item]:
-    """`items`, with a bar on standard error where that is a terminal."""
-    console = Console(stderr=True)
-    return track(items, words, console=console, transient=True, disable=not console.is_terminal)

@@ -1,24 +1,31 @@
-"""`condinst predict`: images in, pictures and a COCO document out."""
+"""`condinst predict`: images in; overlays and a COCO document out."""
 
 from __future__ import annotations
 
 import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from condinst.cli import overlay_options as draw
 from condinst.cli.options import Device, Json, MaxSize, Model, ModeOption, NmsOption, RangeOption, Size, make_predictor
-from condinst.cli.say import say
+from condinst.cli.say import say, warnings_as_notes
 
 if TYPE_CHECKING:
-    from condinst.cli.output import CocoDocument, Record
+    from condinst.cli.printed import Printer
+    from condinst.cli.results.formats import Saved
+    from condinst.cli.results.run import Run
     from condinst.cli.sources import Source
     from condinst.errors import CondinstError
     from condinst.predictor import Predictor
 
 DEFAULT_OUT = Path("condinst-out")
-ROWS = 10  # shown per image; results.json has all
+INTERRUPTED, TERMINATED = 130, 143
 
 
 def predict(
@@ -33,13 +40,32 @@ def predict(
         Path | None,
         typer.Option(help=f"Folder for overlays and results.json; default {DEFAULT_OUT}, or nowhere with --json."),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out that ended early; retry what was left out.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove what an earlier run wrote into --out, and nothing else.")
+    ] = False,
+    save: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FORMAT,...",
+            help="Also write json, labelme, yolo, csv, label-image, masks, crops. results.json (coco) is always there.",
+        ),
+    ] = None,
     conf: Annotated[
         float | None, typer.Option(min=0, max=1, help="Leave out instances that score lower; default 0.5.")
+    ] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option(metavar="CLASS,...", help="Keep these classes only: names, or numbers from 0.")
     ] = None,
     size: Size = None,
     max_size: MaxSize = None,
     max_detections: Annotated[int | None, typer.Option(min=1, help="Instances kept per image.")] = None,
     nms: NmsOption = None,
+    iou: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Overlap from which the lower of two detections is dropped.")
+    ] = None,
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Refuse images with more pixels before decoding.")
     ] = None,
@@ -59,110 +85,208 @@ def predict(
             min=1, help="Images seen at a time; the smaller are padded, which changes what is found in them a little."
         ),
     ] = 1,
+    overlay: draw.Overlay = True,
+    overlay_format: draw.Ending = draw.OverlayFormat.png,
+    boxes: draw.Boxes = None,
+    masks: draw.Masks = None,
+    labels: draw.Labels = None,
+    conf_labels: draw.ConfLabels = None,
+    legend: draw.Legend = None,
+    color_by: draw.Color = None,
+    alpha: draw.Alpha = None,
+    line_width: draw.LineWidth = None,
+    font_size: draw.FontSize = None,
+    scale: draw.Scale = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print a table of each image's instances.")] = False,
     json: Json = False,
 ) -> None:
     """Segment images: an overlay each and results.json, a COCO document with scores, boxes and masks.
 
+    Example: condinst predict photos/ --model nuclei --out my_results
+
     An image that cannot be used is named and left out; the others are still processed, and the exit code is then 3.
     """
-    from condinst.cli.output import CocoDocument, make_folder
+    from condinst.cli.printed import Printer
+    from condinst.cli.results.formats import Saved, read_formats
+    from condinst.config import SHOWN_SCORE
+
+    style = {
+        "boxes": boxes, "masks": masks, "labels": labels, "conf": conf_labels, "legend": legend, "alpha": alpha,
+        "color_by": color_by and color_by.value, "line_width": line_width, "font_size": font_size, "scale": scale,
+    }  # fmt: skip
+    folder = out or (None if json else DEFAULT_OUT)
+    ending = overlay_format.value if overlay and folder else ""
+    saved = Saved(read_formats(save or []), ending, {name: value for name, value in style.items() if value is not None})
+    sources, unusable = _expand(source, pages)
+    with _results_folder(folder, resume, overwrite, saved) as (place, old):
+        lowest = SHOWN_SCORE if conf is None else conf
+        predictor = make_predictor(
+            model, device, size, max_size, max_detections, nms, lowest, max_pixels, mode, range, iou
+        )
+        wanted = _classes(classes, predictor)
+        header = _header(predictor, model, wanted, batch) | saved.describe()
+        run = _open_run(place, header, sources, saved, old and resume)
+        printer = Printer(json, verbose)
+        unwritten = _fill(run, predictor, printer, batch, wanted, json)
+        printer.total(folder, bool(ending))
+        _complain(run, unusable, unwritten)
+
+
+def _expand(source: list[str], pages: str | None) -> tuple[list[Source], int]:
+    """The sources, and how many words mean none, each named on standard error."""
     from condinst.cli.skipped import skipped
     from condinst.cli.sources import expand_sources
-    from condinst.config import SHOWN_SCORE
     from condinst.data.pages import parse_pages
     from condinst.errors import DataError
 
-    lowest = SHOWN_SCORE if conf is None else conf
-    folder = out or (None if json else DEFAULT_OUT)
     sources, failures, notes = expand_sources(source, None if pages is None else parse_pages(pages))
-    notes = [*skipped(source), *notes]
+    for line in (*skipped(source), *notes):
+        say(f"note: {line}", err=True)
     for line in failures:
         say(f"left out: {line}", err=True)
-    for line in notes:
-        say(f"note: {line}", err=True)
     if not sources:
         raise DataError(f"nothing to predict: {len(failures)} of {len(failures)} sources could not be used")
-    if folder:
-        make_folder(folder)
-    predictor = make_predictor(model, device, size, max_size, max_detections, nms, lowest, max_pixels, mode, range)
-    document = CocoDocument(predictor.names, {"description": f"predictions of the CondInst model '{model}'"})
-    bad = len(failures) + _predict_all(predictor, sources, folder, document, batch)
-    if document.images:
-        _report(document, folder, json)
-    if bad:
-        raise DataError(f"{bad} of {bad + len(document.images)} sources could not be used, named above")
+    return sources, len(failures)
 
 
-def _predict_all(
-    predictor: Predictor, sources: list[Source], folder: Path | None, document: CocoDocument, batch: int
-) -> int:
-    """Fill `document` and `folder`; returns how many sources were left out, each named on standard error."""
-    from condinst.cli.output import overlay_paths, with_progress
-    from condinst.errors import DataError
+@contextmanager
+def _results_folder(folder: Path | None, resume: bool, overwrite: bool, saved: Saved) -> Iterator[tuple[Path, bool]]:
+    """The folder for results, kept for this run alone, and whether it holds an earlier run."""
+    from condinst.cli.results.folder import has_run, locked
+    from condinst.errors import UsageError
 
-    left_out = 0
-    overlays = overlay_paths(folder, sources) if folder else [None] * len(sources)
-    places = iter(with_progress(list(zip(sources, overlays, strict=True)), "predicting"))
+    if resume and overwrite:
+        raise UsageError("--resume goes on with a run, --overwrite replaces it; give one of them")
+    if folder is None:
+        if resume or overwrite or saved.formats:
+            raise UsageError("--json alone keeps no files; give --out FOLDER for --resume, --overwrite and --save")
+        with TemporaryDirectory() as place:
+            yield Path(place), False
+        return
+    with locked(folder):
+        old = has_run(folder, resume, overwrite, saved.run_files)
+        if resume and not old:
+            say(f"note: nothing to resume in {folder}; this run starts anew", err=True)
+        yield folder, old
+
+
+def _open_run(place: Path, header: dict[str, Any], sources: list[Source], saved: Saved, go_on: bool) -> Run:
+    from condinst.cli.results.run import Run
+
+    if not go_on:
+        return Run.begin(place, header, sources, saved)
+    run = Run.go_on(place, header, sources, saved)
+    say(f"note: {run.finished} of {len(sources)} images were predicted before", err=True)
+    return run
+
+
+def _header(predictor: Predictor, model: str, classes: list[int] | None, batch: int) -> dict[str, Any]:
+    """What decides the results: --resume goes on only where all of it is the same."""
+    from hashlib import sha256
+
+    from condinst.cli.results.folder import DESCRIPTION
+    from condinst.errors import hide_secrets
+    from condinst.weights.fetch import digest
+    from condinst.weights.names import resolve
+
+    place, config = resolve(model), predictor.config
+    return {
+        "description": f"{DESCRIPTION} '{hide_secrets(model)}'",
+        "model": hide_secrets(model),
+        "weights": digest(place)[:16] if isinstance(place, Path) else "",
+        "size": f"{config.input.shorter}, {config.input.longer}",
+        "conf": predictor.conf,
+        "nms": f"{config.detect.nms}, {config.detect.nms_threshold}",
+        "max_detections": config.detect.max_detections,
+        "classes": classes,
+        "batch": batch,
+        "settings": sha256(config.model_dump_json().encode()).hexdigest()[:16],
+        "categories": [{"id": label + 1, "name": name} for label, name in predictor.names.items()],
+    }
+
+
+def _classes(words: list[str] | None, predictor: Predictor) -> list[int] | None:
+    """The labels that --classes means. Raises UsageError for a class that the model lacks."""
+    from condinst.inference.instances.classes import choose_labels
+
+    if words is None:
+        return None
+    names = set(predictor.names.values())
+    chosen = [part.strip() for word in words for part in ([word] if word in names else word.split(","))]
+    numbered = [int(word) if word.isdecimal() and word not in names else word for word in chosen]
+    return sorted(choose_labels(numbered, predictor.names))
+
+
+def _fill(run: Run, predictor: Predictor, printer: Printer, batch: int, classes: list[int] | None, json: bool) -> int:
+    """Predict what is waiting and close the results, however it ends; returns how many files were not written."""
+    from condinst.engine.stop import Terminated, terminable
+
+    try:
+        with terminable(), warnings_as_notes():
+            unwritten = _predict_all(run, predictor, printer, batch, classes)
+    except BaseException as stop:
+        _close(run, json, stop)
+        if not isinstance(stop, KeyboardInterrupt):
+            raise
+        done, total = run.finished, len(run.sources)
+        say(f"stopped after {done} of {total} images; the same command with --resume goes on", err=True)
+        raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
+    _close(run, json)
+    return unwritten
+
+
+def _predict_all(run: Run, predictor: Predictor, printer: Printer, batch: int, classes: list[int] | None) -> int:
+    from condinst.cli.printed import left_out
+    from condinst.cli.results.run import failure
+
+    unwritten = 0
+    ids = {label: label + 1 for label in predictor.names}
+    waiting: deque[int] = deque()  # sources that were read and have no outcome yet
+
+    def read() -> Iterator[Any]:
+        for index, source in run.work(batch):
+            waiting.append(index)
+            yield source.open
 
     def leave_out(_: object, error: CondinstError) -> None:
-        tell(next(places)[0], error)
+        index = waiting.popleft()
+        run.leave_out(index, str(error))
+        left_out(run.sources[index].name, str(error))
 
-    def tell(source: Source, error: CondinstError) -> None:
-        nonlocal left_out
-        left_out += 1
-        place = "" if source.name in str(error) else f"{source.name}: "
-        say(f"left out: {place}{error}", err=True)
-
-    for result in predictor.stream((source.open for source in sources), batch, leave_out):
-        source, overlay = next(places)
-        try:
-            if overlay:
-                result.save(overlay)
-        except DataError as error:
-            tell(source, error)
+    for result in predictor.stream(read(), batch, leave_out, classes=classes):
+        index = waiting.popleft()
+        if run.is_done(index):
             continue
-        document.add(
-            source.file_name,
-            source.page,
-            *result.orig_shape,
-            result.to_coco(document.next_image, document.category_ids),
-        )
-    next(places, None)  # the progress bar ends when nothing is left
-    return left_out
+        failed = run.add(index, result, result.to_coco(1, ids))
+        printer.picture(run.sources[index].name, result)
+        if failed:
+            unwritten += len(failed)
+            say(failure(run.folder, failed), err=True)
+    return unwritten
 
 
-def _report(document: CocoDocument, folder: Path | None, json: bool) -> None:
-    from condinst.cli.output import RESULTS, print_table, write_text
+def _close(run: Run, json: bool, stop: BaseException | None = None) -> None:
+    """Write results.json. Where the run ended early, a failure of that is only told: the reason comes first."""
+    from condinst.cli.results.document import document
+    from condinst.errors import CondinstError
 
-    text = document.to_json()
-    if folder:
-        write_text(folder / RESULTS, text + "\n")
-    if json:
-        sys.stdout.write(text + "\n")
-        return
-    names = {image["id"]: _name(image) for image in document.images}
-    classes = dict(zip(document.category_ids.values(), document.names.values(), strict=True))
-    by_image: dict[int, list[Record]] = {number: [] for number in names}
-    for record in document.annotations:
-        by_image[record["image_id"]].append(record)
-    rows = [row for number, found in by_image.items() for row in _rows(names[number], found, classes)]
-    print_table(("file", "class", "score", "box (x1 y1 x2 y2)", "area (px)"), rows, numbers_from=2)
-    say(f"images: {len(names)}, instances: {len(document.annotations)}; overlays and {RESULTS} are in {folder}")
+    try:
+        run.close()
+    except CondinstError as error:
+        if stop is None:
+            raise
+        say(f"error: {error}", err=True)
+    if json and run.has_results:
+        sys.stdout.writelines(document(run.journal))
 
 
-def _rows(name: str, found: list[Record], classes: dict[int, str]) -> list[tuple[str, ...]]:
-    """Table rows of one image: the best few, and how many more there are."""
-    if not found:
-        return [(name, "nothing found", "", "", "")]
-    rows: list[tuple[str, ...]] = []
-    for record in sorted(found, key=lambda record: -record["score"])[:ROWS]:
-        x, y, width, height = record["bbox"]
-        box = " ".join(f"{edge:.0f}" for edge in (x, y, x + width, y + height))
-        rows.append((name, classes[record["category_id"]], f"{record['score']:.2f}", box, str(record["area"])))
-    if len(found) > ROWS:
-        rows.append((name, f"… and {len(found) - ROWS} more", "", "", ""))
-    return rows
+def _complain(run: Run, unusable: int, unwritten: int) -> None:
+    """Raise DataError or CondinstError where something was left out or not written."""
+    from condinst.errors import CondinstError, DataError
 
-
-def _name(image: Record) -> str:
-    return f"{image['file_name']} page {image['page']}" if "page" in image else str(image["file_name"])
+    bad, total = run.left_out + unusable, len(run.sources) + unusable
+    files = f"{unwritten} files could not be written" if unwritten else ""
+    if bad:
+        raise DataError(f"{bad} of {total} sources could not be used{f' and {files}' * bool(files)}, named above")
+    if files:
+        raise CondinstError(f"{files}, named above; the same command with --resume tries again")

@@ -1,0 +1,1 @@
+"""What `condinst predict` writes into --out, so that no result is lost however the run ends."""

@@ -1,0 +1,126 @@
+"""Whose folder --out is: one run at a time, nothing of the user's replaced, earlier results only by --overwrite."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from condinst.cli.results.journal import JOURNAL, files_of, parse_line, read_header
+from condinst.cli.results.staging import remove_temporary
+from condinst.errors import CondinstError, UsageError
+
+RESULTS = "results.json"
+LOCK = ".condinst.lock"
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)  # some network drives have none
+DESCRIPTION = "predictions of the CondInst model"  # how the description in results.json begins
+OURS = f'{{"info": {{"description": "{DESCRIPTION}'
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out of the folder, which is made if need be. Raises CondinstError, UsageError.
+
+    The operating system holds the lock and lets it go when the process ends, however it ends.
+    """
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise UsageError(f"{folder}: another run is writing here; wait for its end, or choose another --out") from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise CondinstError(
+                f"{folder}: cannot be written ({error.strerror or error}); choose another --out"
+            ) from None
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            with suppress(OSError):  # Windows removes no file that is open
+                (folder / LOCK).unlink()
+            lock.release()
+        for each in made:  # an error before the first result leaves no empty folders
+            with suppress(OSError):
+                each.rmdir()
+
+
+def has_run(folder: Path, resume: bool, overwrite: bool, run_files: Sequence[str]) -> bool:
+    """Whether the folder holds a run of `condinst predict`, to go on with or to be replaced.
+
+    run_files: what the new run writes for all pictures together, beside results.json.
+    Raises UsageError where that is not allowed, or where files of our names are the user's.
+    """
+    journal, results = folder / JOURNAL, folder / RESULTS
+    ours = os.path.lexists(journal)
+    old_files = read_header(journal).get("run_files", []) if ours else []
+    foreign = [results] if os.path.lexists(results) and not _is_ours(results) else []
+    foreign += [folder / name for name in run_files if name not in old_files and os.path.lexists(folder / name)]
+    if foreign:
+        raise UsageError(
+            f"{foreign[0]}: not written by `condinst predict`; --resume and --overwrite leave it alone, "
+            "so move it away or choose another --out"
+        )
+    if not ours and not results.exists():
+        return False
+    if overwrite:
+        return True
+    if not resume:
+        raise UsageError(
+            f"{folder}: holds the results of another run; --resume goes on with it, --overwrite replaces it, "
+            "or choose another --out"
+        )
+    if not ours:
+        raise UsageError(f"{folder}: {RESULTS} has no {JOURNAL} beside it to go on from; --overwrite replaces it")
+    return True
+
+
+def remove_run(folder: Path) -> None:
+    """Remove what an earlier run wrote, and nothing else."""
+    journal = folder / JOURNAL
+    try:
+        if journal.exists():
+            folders: set[str] = set()
+            run_files = [name for name in read_header(journal).get("run_files", []) if inside(folder, name)]
+            for name in itertools.chain(_listed(journal), run_files):
+                (folder / name).unlink(missing_ok=True)
+                folders.update(str(parent) for parent in Path(name).parents)
+            for name in sorted(folders - {"."}, key=len, reverse=True):
+                with suppress(OSError):  # what holds other files stays
+                    (folder / name).rmdir()
+        remove_temporary(folder)
+        for path in (folder / RESULTS, journal):  # the journal last: until then --overwrite can be tried again
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise CondinstError(f"{error.filename or folder}: cannot be removed ({error.strerror or error})") from None
+
+
+def inside(folder: Path, name: str) -> bool:
+    """Whether a name from a journal stays within the folder; links to elsewhere do not."""
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        return False
+    return (folder / name).parent.resolve().is_relative_to(folder.resolve())
+
+
+def _listed(journal: Path) -> Iterator[str]:
+    with journal.open("rb") as lines:
+        for line in lines:
+            for name in files_of(parse_line(line) or {}):
+                if inside(journal.parent, name):
+                    yield name
+
+
+def _is_ours(results: Path) -> bool:
+    try:
+        with results.open(encoding="utf-8", errors="replace") as file:
+            return file.read(len(OURS)) == OURS
+    except OSError:
+        return False
