@@ -11,6 +11,7 @@ import pytest
 from typer.testing import Result
 
 from condinst.cli.output import print_table
+from condinst.cli.usage import MEANT, _as_meant
 
 FILE = next((Path(__file__).parent.parent / "data" / "nuclei" / "images").glob("*.png"))
 EVIL = "\x1b[2J\x1b]0;owned\x07\n[red]error: all is lost[/red]\u202e\x9b31m"
@@ -75,3 +76,32 @@ def test_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
 def test_suggestions_are_alike(run: Run) -> None:
     assert "--max-size" in run("predict", "x.png", "--max-sise", "3").output
     assert "did you mean" not in run("predict", "x.png", "--colour", "red").output
+
+
+def test_a_call_without_arguments_shows_an_example(run: Run) -> None:
+    for verb in ("predict", "info", "convert", "val"):
+        outcome = run(verb)
+        assert outcome.exit_code == 2
+        assert f"for example: condinst {verb}" in outcome.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (["--imgsz", "64"], ["--size", "64"]),
+        (["--imgsz=64"], ["--size=64"]),
+        (["--save-txt"], ["--save", "yolo"]),
+        (["--iou", "0.5", "--classes", "cat"], ["--iou", "0.5", "--classes", "cat"]),
+        (["x.png", "--max-det=3"], ["x.png", "--max-detections=3"]),
+        (["--imgsz64"], ["--imgsz64"]),
+    ],
+)
+def test_options_as_ultralytics_spells_them(given: list[str], meant: list[str]) -> None:
+    assert [word for each in given for word in _as_meant(each, MEANT)] == meant
+
+
+def test_these_spellings_reach_the_settings(run: Run, model_folder: Path) -> None:
+    words = ("predict", FILE, "--model", model_folder, "--device", "cpu", "--json")
+    as_ultralytics = run(*words, "--imgsz", 48, "--max-det", 2, "--iou", 0.3)
+    assert as_ultralytics.stdout == run(*words, "--size", 48, "--max-detections", 2, "--iou", 0.3).stdout
+    assert as_ultralytics.exit_code == 0

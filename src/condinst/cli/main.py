@@ -21,7 +21,7 @@ from condinst.cli.models import models
 from condinst.cli.predict import predict
 from condinst.cli.say import say
 from condinst.cli.train import train
-from condinst.cli.usage import plain_usage_errors
+from condinst.cli.usage import Verb, plain_usage_errors
 from condinst.cli.val import val
 from condinst.errors import CondinstError, PictureWarning
 
@@ -84,12 +84,12 @@ app = typer.Typer(
     help="CondInst instance segmentation: predict, measure and train.",
     epilog="Exit codes: 0 ok, 1 failed while running, 2 wrong usage, 3 bad data, 4 bad model, 130 interrupted.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verb in (predict, val, train, models, info, convert):
-    app.command()(verb)
+    app.command(cls=Verb)(verb)
 app.add_typer(data)
 
 

@@ -31,9 +31,7 @@ INTERRUPTED, TERMINATED = 130, 143
 def predict(
     source: Annotated[
         list[str],
-        typer.Argument(
-            metavar="SOURCE...", help="Files, folders, patterns, http(s) addresses, or - for standard input."
-        ),
+        typer.Argument(metavar="SOURCE", help="Files, folders, patterns, http(s) addresses, or - for standard input."),
     ],
     model: Model = "nuclei",
     out: Annotated[

@@ -7,10 +7,54 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
-from condinst.cli.elsewhere import ELSEWHERE
-from condinst.errors import one_line
+from typer.core import TyperCommand
 
+from condinst.cli.elsewhere import ELSEWHERE
+from condinst.errors import UsageError, one_line
+
+MEANT = {  # predict's options as ultralytics and detectron2 spell them
+    "--imgsz": ("--size",),
+    "--img-size": ("--size",),
+    "--max-det": ("--max-detections",),
+    "--max_det": ("--max-detections",),
+    "--weights": ("--model",),
+    "--confidence-threshold": ("--conf",),
+    "--save-txt": ("--save", "yolo"),
+    "--save_txt": ("--save", "yolo"),
+    "--save-crop": ("--save", "crops"),
+    "--show-boxes": ("--boxes",),
+    "--show-labels": ("--labels",),
+    "--show-conf": ("--conf-labels",),
+    "--line-thickness": ("--line-width",),
+    "--output": ("--out",),
+}
+EXAMPLES = {  # for a call that lacks an argument
+    "predict": "condinst predict photo.jpg --model nuclei",
+    "info": "condinst info nuclei",
+    "convert": "condinst convert model.pth my_model",
+    "check": "condinst data check my_data",
+    "val": "condinst val --data my_data --model runs/my_model",
+    "train": "condinst train --data my_data",
+}
 ALIKE = 0.75  # of difflib's ratio: --colour and --color, not --colour and --out
+
+
+class Verb(TyperCommand):
+    """A command that takes options as other programs spell them, too, and answers a missing argument by an example."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        own = {name for param in self.params for name in (*param.opts, *param.secondary_opts)}
+        meant = {name: words for name, words in MEANT.items() if name not in own and words[0] in own}
+        return super().parse_args(ctx, [word for given in args for word in _as_meant(given, meant)])
+
+
+def _as_meant(given: str, meant: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """`--imgsz=640` → `--size=640`; any other word as it is."""
+    name, equals, value = given.partition("=")
+    words = meant.get(name)
+    if words is None:
+        return (given,)
+    return (*words[:-1], f"{words[-1]}={value}") if equals and len(words) == 1 else words
 
 
 @contextmanager
@@ -22,9 +66,21 @@ def plain_usage_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if hasattr(error, "format_message") and hasattr(error, "message"):
-            _mend(error)
+        if not (hasattr(error, "format_message") and hasattr(error, "message")):
+            raise
+        example = _example(error)
+        if example:
+            raise UsageError(example) from None
+        _mend(error)
         raise
+
+
+def _example(error: Any) -> str:
+    """The line for an argument or option that is missing; empty for another error."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ != "MissingParameter" or context is None or context.info_name not in EXAMPLES:
+        return ""
+    return f"{one_line(error.format_message()).rstrip('.')}; for example: {EXAMPLES[context.info_name]}"
 
 
 def _mend(error: Any) -> None:
