@@ -13,7 +13,7 @@ import torch
 from typer.testing import Result
 
 from condinst.weights import adelaidet
-from condinst.weights.catalogue import CATALOGUE
+from condinst.weights.catalogue import CATALOGUE, commercial_use
 from condinst.weights.fetch import torch_cache
 
 Run = Callable[..., Result]
@@ -104,3 +104,30 @@ def test_unusable_models(run: Run, model_folder: Path, tmp_path: Path) -> None:
     outcome = run("info", "adelaidet/CondInst_MS_R_50_3")
     assert outcome.exit_code == 4
     assert "did you mean 'adelaidet/CondInst_MS_R_50_3x'?" in outcome.stderr
+
+
+def test_commercial_use_and_where_it_was_measured(run: Run) -> None:
+    document = json.loads(run("models", "--json").stdout)
+    uses = {name: row["commercial use"] for name, row in document.items()}
+    assert uses["nuclei"] == uses["mushrooms"] == "yes"
+    assert {use for name, use in uses.items() if name.startswith("adelaidet/")} == {"no"}
+    assert {use for name, use in uses.items() if name.startswith("mmdetection/")} == {"yes"}
+    assert document["nuclei"]["measured on"].startswith("67 held-out images with 2,621 objects, of nuclei")
+    printed = run("models").stdout
+    for words in ("commercial use", "67 held-out images", "can be fetched"):
+        assert words in printed
+
+
+@pytest.mark.parametrize(
+    ("licence", "use"),
+    [
+        ("Apache-2.0", "yes"),
+        ("CC BY 4.0", "yes"),
+        ("non-commercial use only", "no"),
+        ("CC-BY-NC 4.0", "no"),
+        ("", "unknown"),
+        ("mine", "unknown"),
+    ],
+)
+def test_commercial_use(licence: str, use: str) -> None:
+    assert commercial_use(licence) == use

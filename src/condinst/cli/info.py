@@ -37,7 +37,7 @@ def info(
     known = _find(model)
     document: dict[str, Any] = {
         "model": model,
-        "about": known.config.about,
+        "about": known.config.about | _use_and_measure(model, known.config),
         **outline(known.config)._asdict(),
         "classes": list(known.config.model.classes),
         "file": known.file,
@@ -47,6 +47,16 @@ def info(
         typer.echo(dumps(document))
     else:
         _print(document)
+
+
+def _use_and_measure(model: str, config: Config) -> dict[str, str]:
+    """Whether the model is free to use commercially, and where a shipped one was measured."""
+    from condinst.weights.catalogue import commercial_use
+    from condinst.weights.names import measured_on, shipped_names
+
+    place = measured_on(model) if model in shipped_names() else ""
+    told = {"commercial use": commercial_use(config.about.get("licence", ""))}
+    return told | ({"measured on": place} if place else {})
 
 
 def _find(model: str) -> Known:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import typer
 
 from condinst.cli.options import Json
+from condinst.cli.say import say
 
-SHOWN = ("licence", "box AP", "mask AP")
+SHOWN = ("commercial use", "licence", "box AP", "mask AP")
 
 
 def models(json: Json = False) -> None:
@@ -19,21 +20,27 @@ def models(json: Json = False) -> None:
 
     from condinst.cli.output import print_table
     from condinst.config import Config
-    from condinst.weights.catalogue import PUBLISHED
-    from condinst.weights.names import CONFIG_FILE, ZOO, shipped_names
+    from condinst.weights.catalogue import PUBLISHED, commercial_use
+    from condinst.weights.names import CONFIG_FILE, ZOO, measured_on, shipped_names
 
     shipped = {}
     for name in shipped_names():
         config = Config.from_yaml(ZOO / name / CONFIG_FILE)
-        shipped[name] = {"classes": ", ".join(config.model.classes), **config.about}
+        shipped[name] = {"classes": ", ".join(config.model.classes), **config.about, "measured on": measured_on(name)}
     published = {checkpoint.name: {"classes": "the 80 of COCO", **checkpoint.about} for checkpoint in PUBLISHED}
+    for row in (*shipped.values(), *published.values()):
+        row["commercial use"] = commercial_use(row.get("licence", ""))
     if json:
         typer.echo(dumps(shipped | published))
         return
-    print_table(("shipped", "classes", *SHOWN), _rows(shipped, ("classes", *SHOWN)), numbers_from=3)
-    print_table(("published, for COCO's 80 classes", *SHOWN), _rows(published, SHOWN), numbers_from=2)
+    columns = ("classes", *SHOWN)
+    print_table(("shipped", *columns), _rows(shipped, columns), numbers_from=4)
+    for name, row in shipped.items():
+        say(f"{name}: measured on {row['measured on']}; with 100 and with 500 detections an image")
+    print_table(("published, for COCO's 80 classes", *SHOWN), _rows(published, SHOWN), numbers_from=3)
+    say("All published models can be fetched; the first use does so. Measured on COCO val2017 by their publishers.")
 
 
 def _rows(models: dict[str, dict[str, str]], columns: tuple[str, ...]) -> list[tuple[str, ...]]:
-    # the second table's heading and the help say whose images and reports the accuracy is of
+    # the lines below the tables say whose images and reports the accuracy is of
     return [(name, *(row.get(key, "–").partition(" on COCO")[0] for key in columns)) for name, row in models.items()]

@@ -8,9 +8,17 @@ from typing import NamedTuple
 ADELAIDET, MMDETECTION = "adelaidet", "mmdetection"
 PROGRAMS = {ADELAIDET: "AdelaiDet", MMDETECTION: "mmdetection"}
 LICENCES = {ADELAIDET: "non-commercial use only", MMDETECTION: "Apache-2.0"}
+FREE = ("Apache-2.0", "MIT", "BSD", "CC0", "CC BY 4.0")  # licences that allow commercial use
 HUB = "https://huggingface.co"
 CONDINST_HUB, BOXINST_HUB = "tianzhi/AdelaiDet-CondInst", "tianzhi/AdelaiDet-BoxInst"
 OPENMMLAB = "https://download.openmmlab.com/mmdetection/v3.0"
+
+
+def commercial_use(licence: str) -> str:
+    """Whether a licence, as models state theirs, allows commercial use: yes, no or unknown."""
+    if "non-commercial" in licence.lower() or "-nc" in licence.lower():
+        return "no"
+    return "yes" if licence.startswith(FREE) else "unknown"
 
 
 class Checkpoint(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from condinst.weights.catalogue import CATALOGUE, PROGRAMS, Checkpoint, find_che
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.yaml"
 CARD_FILE = "README.md"
+SCORES_FILE = "scores.json"  # of a shipped model
 FOREIGN_SUFFIXES = (".pth", ".pt")  # files of the published programs
 ZOO = Path(__file__).parent.parent / "zoo"
 LONGEST = 200  # letters of a name in an error
@@ -30,6 +32,15 @@ Place = Path | Checkpoint | Repository
 def shipped_names(zoo: Path = ZOO) -> tuple[str, ...]:
     """Names of the models that come with the package, sorted."""
     return tuple(sorted(path.parent.name for path in zoo.glob(f"*/{WEIGHTS_FILE}")))
+
+
+def measured_on(name: str, zoo: Path = ZOO) -> str:
+    """The pictures that a shipped model's accuracy was measured on; empty if it does not say."""
+    try:
+        data = json.loads((zoo / name / SCORES_FILE).read_text(encoding="utf-8"))["data"]
+        return f"{data['val_images']} held-out images with {data['val_objects']:,} objects, of {data['title']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def resolve(source: str | Path, zoo: Path = ZOO) -> Place:
