@@ -165,6 +165,17 @@ def test_resume_takes_new_pictures_of_a_folder(go: Run, tmp_path: Path) -> None:
     assert [Path(image["file_name"]).name for image in document["images"]] == [file.name for file in FILES[:3]]
 
 
+def test_pictures_and_results_in_one_folder(go: Run, tmp_path: Path) -> None:
+    for file in FILES[:2]:
+        shutil.copy(file, tmp_path)
+    assert go(tmp_path, "--out", tmp_path).exit_code == 0
+    whole = contents(tmp_path)
+    assert len(json.loads(whole["results.json"])["images"]) == 2
+    for words in (("--resume",), ("--overwrite",)):
+        assert go(tmp_path, "--out", tmp_path, *words).exit_code == 0
+        assert contents(tmp_path) == whole
+
+
 def test_resume_of_nothing_says_so(go: Run, tmp_path: Path) -> None:
     outcome = go(FILES[0], "--out", tmp_path / "out", "--resume")
     assert outcome.exit_code == 0

@@ -169,8 +169,10 @@ def _results_folder(folder: Path | None, resume: bool, overwrite: bool, saved: S
 
 
 def _open_run(place: Path, header: dict[str, Any], sources: list[Source], saved: Saved, go_on: bool) -> Run:
+    from condinst.cli.results.folder import not_written_here
     from condinst.cli.results.run import Run
 
+    sources = not_written_here(place, sources)
     if not go_on:
         return Run.begin(place, header, sources, saved)
     run = Run.go_on(place, header, sources, saved)

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from condinst.cli.results.journal import JOURNAL, files_of, parse_line, read_header
 from condinst.cli.results.staging import remove_temporary
+from condinst.cli.sources import Source
 from condinst.errors import CondinstError, UsageError
 
 RESULTS = "results.json"
@@ -100,6 +101,20 @@ def remove_run(folder: Path) -> None:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise CondinstError(f"{error.filename or folder}: cannot be removed ({error.strerror or error})") from None
+
+
+def not_written_here(folder: Path, sources: Sequence[Source]) -> list[Source]:
+    """The sources without what an earlier run wrote into the folder: its overlays are no pictures to predict."""
+    parents = {source.path.parent for source in sources if source.path is not None}
+    within = {parent for parent in parents if parent.resolve().is_relative_to(folder.resolve())}
+    if not within or not (folder / JOURNAL).is_file():
+        return list(sources)
+    written = {(folder / name).resolve() for name in _listed(folder / JOURNAL)}
+
+    def is_ours(source: Source) -> bool:
+        return source.path is not None and source.path.parent in within and source.path.resolve() in written
+
+    return [source for source in sources if not is_ours(source)]
 
 
 def inside(folder: Path, name: str) -> bool:
