@@ -38,7 +38,7 @@ def show(sample: Sample, matrix: Matrix, height: int, width: int) -> list[Shown]
     Crowds and what the image does not show are left out. A box the image cuts becomes its mask's tight box, or what
     the image shows of it if there is no mask; the others stay as annotated.
     """
-    shown = (_show(instance, matrix, height, width) for instance in sample.instances if not instance.crowd)
+    shown = (show_instance(instance, matrix, height, width) for instance in sample.instances if not instance.crowd)
     return [thing for thing in shown if thing is not None]
 
 
@@ -56,8 +56,8 @@ def make_truth(things: Sequence[Shown], height: int, width: int, stride: int) ->
     )
 
 
-def _show(instance: Instance, matrix: Matrix, height: int, width: int) -> Shown | None:
-    """None if nothing of the instance shows."""
+def show_instance(instance: Instance, matrix: Matrix, height: int, width: int) -> Shown | None:
+    """What an image of (height, width) pixels shows of an instance that is moved by `matrix`; None if nothing."""
     box = _move_box(instance.box, matrix)
     if instance.shape is None:
         return show_box(instance.label, box, height, width)
@@ -147,9 +147,9 @@ def centroid_of(region: Region) -> tuple[float, float]:
 
 def _pack(regions: Sequence[Region], stride: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """The masks at [stride/2::stride], as ops/packed_masks.py describes: (P,) and (M, 4)."""
-    sampled = [_sampled(region, stride) for region in regions]
-    places = [(x, y, part.shape[1], part.shape[0]) for x, y, part in sampled]
-    pixels = [np.zeros(0, dtype=np.bool_), *(part.ravel() for _, _, part in sampled)]
+    taken = [sampled(region, stride) for region in regions]
+    places = [(x, y, part.shape[1], part.shape[0]) for x, y, part in taken]
+    pixels = [np.zeros(0, dtype=np.bool_), *(part.ravel() for _, _, part in taken)]
     return np.concatenate(pixels), np.array(places, dtype=np.int64).reshape(-1, 4)
 
 
@@ -157,12 +157,12 @@ def _sample_labels(things: list[Shown], size: tuple[int, int]) -> NDArray[np.int
     """(ceil(H / 8), ceil(W / 8)): the label of the smallest mask at the pixels [4::8], −1 where there is none."""
     semantic = np.full([math.ceil(side / MASK_FEATURE_STRIDE) for side in size], -1, dtype=np.int64)
     for thing in sorted(things, key=lambda thing: -int(thing.region.bitmap.sum(dtype=np.int64))):
-        x, y, part = _sampled(thing.region, MASK_FEATURE_STRIDE)
+        x, y, part = sampled(thing.region, MASK_FEATURE_STRIDE)
         semantic[y : y + part.shape[0], x : x + part.shape[1]][part] = thing.label
     return semantic
 
 
-def _sampled(region: Region, stride: int) -> tuple[int, int, NDArray[np.bool_]]:
+def sampled(region: Region, stride: int) -> tuple[int, int, NDArray[np.bool_]]:
     """The region's pixels among [stride/2::stride] of the whole image, after the (x, y) of the first in that grid."""
     first_row = math.ceil(max(region.y - stride // 2, 0) / stride)
     first_column = math.ceil(max(region.x - stride // 2, 0) / stride)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,7 +10,7 @@ from condinst.config import Config
 from condinst.data.findings import Finding, Report
 from condinst.data.sample import Instance, Sample
 from condinst.data.transforms import resize_shape
-from condinst.data.truth import Shown, make_truth, show
+from condinst.data.truth import Shown, sampled, show_instance
 from condinst.doctor.shapes import told
 from condinst.ops.locations import level_sizes
 from condinst.training.targets import Grid, assign_image, make_grid
@@ -39,7 +37,7 @@ def check_reach(sample: Sample, config: Config, tell: Report) -> list[int]:
     boxes = torch.tensor([thing.box for thing in things], dtype=torch.float32)
     centroids = torch.tensor([thing.centroid for thing in things], dtype=torch.float32)
     levels = _levels(grid, assign_image(grid, boxes, centroids, config.targets.center_radius), len(seen))
-    vanished = _vanished(things, size, config.model.mask_head.mask_out_stride)
+    vanished = [not sampled(thing.region, config.model.mask_head.mask_out_stride)[2].any() for thing in things]
     for index, (instance, thing) in enumerate(seen):
         if levels[index] == NOWHERE:
             one = slice(index, index + 1)
@@ -55,7 +53,8 @@ def _seen(sample: Sample, height: int, width: int) -> list[Seen]:
     matrix = np.array([[width / sample.width, 0, 0], [0, height / sample.height, 0]], dtype=np.float64)
     found: list[Seen] = []
     for instance in sample.instances:
-        found += [(instance, thing) for thing in show(replace(sample, instances=(instance,)), matrix, height, width)]
+        thing = None if instance.crowd else show_instance(instance, matrix, height, width)
+        found += [] if thing is None else [(instance, thing)]
     return found
 
 
@@ -73,12 +72,6 @@ def _levels(grid: Grid, chosen: Tensor, count: int) -> list[int]:
     most, which = votes.reshape(len(grid.sizes), count).max(0)
     levels: list[int] = torch.where(most > 0, which, NOWHERE).tolist()
     return levels
-
-
-def _vanished(things: list[Shown], size: tuple[int, int], stride: int) -> list[bool]:
-    truth = make_truth(things, *size, stride)
-    counts = (truth.mask_places[:, 2] * truth.mask_places[:, 3]).tolist()
-    return [not bool(pixels.any()) for pixels in torch.split(truth.mask_pixels, counts)]
 
 
 def _extent(thing: Shown, size: tuple[int, int]) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from condinst.data.findings import Finding, Severity
 from condinst.data.sample import Box, Instance, Polygons, Sample
-from condinst.data.shapes import STICKS_OUT, box_iou, clip_box, differs
+from condinst.data.shapes import STICKS_OUT, box_iou, box_of, clip_box, differs
 from condinst.ops.rle import Rle, areas
 
 AREA_DIFFERS = (16.0, 0.2)  # pixels, and the share of the mask's
@@ -28,8 +28,26 @@ class Raster(NamedTuple):
 
 
 def draw(sample: Sample) -> list[Raster]:
-    """Every instance of `sample`, each kept as its run lengths."""
-    return [draw_one(instance, sample.height, sample.width) for instance in sample.instances]
+    """Every instance of `sample`, each kept as its run lengths; those of one polygon are drawn together."""
+    height, width = sample.height, sample.width
+    single = [number for number, instance in enumerate(sample.instances) if len(_parts(instance)) == 1]
+    if not single:
+        return [draw_one(instance, height, width) for instance in sample.instances]
+    rings = [_parts(sample.instances[number])[0].ravel().tolist() for number in single]
+    rles = coco_mask.frPyObjects(rings, height, width)
+    sizes = np.asarray(coco_mask.area(rles), dtype=np.float64).reshape(-1).tolist()
+    boxes = np.asarray(coco_mask.toBbox(rles), dtype=np.float64).reshape(-1, 4).tolist()
+    drawn = {
+        number: Raster(
+            Rle(size=[height, width], counts=rle["counts"].decode("ascii")), (x, y, x + columns, y + rows), size
+        )
+        for number, rle, size, (x, y, columns, rows) in zip(single, rles, sizes, boxes, strict=True)
+    }
+    return [drawn.get(number) or draw_one(it, height, width) for number, it in enumerate(sample.instances)]
+
+
+def _parts(instance: Instance) -> tuple[NDArray[np.float64], ...]:
+    return instance.shape.parts if isinstance(instance.shape, Polygons) else ()
 
 
 def draw_one(instance: Instance, height: int, width: int) -> Raster:
@@ -44,7 +62,8 @@ def draw_one(instance: Instance, height: int, width: int) -> Raster:
 
 def check_shapes(sample: Sample, drawn: list[Raster]) -> Iterator[Finding]:
     """What is wrong with each instance by itself; `drawn` is what `draw` made of them."""
-    for instance, as_drawn in zip(sample.instances, drawn, strict=True):
+    crossed = _crossed(sample)
+    for number, (instance, as_drawn) in enumerate(zip(sample.instances, drawn, strict=True)):
         outside = _find_outside(sample, instance, as_drawn)
         if outside is not None:
             yield outside
@@ -52,7 +71,8 @@ def check_shapes(sample: Sample, drawn: list[Raster]) -> Iterator[Finding]:
             if outside is None or outside.severity != "error":
                 yield told(sample, instance, "zero-area", "warning", "covers no pixel", "draw it again or remove it")
             continue
-        yield from _find_crossings(sample, instance)
+        if number in crossed:
+            yield from _find_crossings(sample, instance)
         yield from _find_inner_rings(sample, instance)
         mismatch = _compare_boxes(sample, instance, as_drawn)
         if mismatch is not None:
@@ -68,12 +88,8 @@ def told(sample: Sample, instance: Instance, kind: str, severity: Severity, mess
 
 def excess(sample: Sample, instance: Instance) -> float:
     """By how many pixels the box or the polygons stick out of the picture; ≤ 0 if they do not."""
-    corners = [np.array(instance.box, dtype=np.float64).reshape(2, 2)]
-    if isinstance(instance.shape, Polygons):
-        corners += instance.shape.parts
-    low = min(float(points.min()) for points in corners)
-    over = max(float((points.max(0) - (sample.width, sample.height)).max()) for points in corners)
-    return max(-low, over)
+    boxes = [instance.box] if instance.shape is None else [instance.box, box_of(instance.shape)]
+    return max(max(-x0, -y0, x1 - sample.width, y1 - sample.height) for x0, y0, x1, y1 in boxes)
 
 
 def crossing(part: NDArray[np.float64]) -> tuple[str, str] | None:
@@ -115,9 +131,19 @@ def _find_outside(sample: Sample, instance: Instance, drawn: Raster) -> Finding 
     return told(sample, instance, "outside", "warning", message, "cut it at the picture's edge")
 
 
+def _crossed(sample: Sample) -> set[int]:
+    """The places of the instances with a polygon that meets itself."""
+    parts = [(number, part) for number, instance in enumerate(sample.instances) for part in _parts(instance)]
+    if not parts:
+        return set()
+    points = np.concatenate([part for _, part in parts])
+    rings = shapely.linearrings(points, indices=np.repeat(np.arange(len(parts)), [len(part) for _, part in parts]))
+    broken = np.flatnonzero(~shapely.is_valid(shapely.polygons(rings)))
+    return {parts[index][0] for index in broken.tolist()}
+
+
 def _find_crossings(sample: Sample, instance: Instance) -> Iterator[Finding]:
-    parts = instance.shape.parts if isinstance(instance.shape, Polygons) else ()
-    for index, part in enumerate(parts):
+    for index, part in enumerate(_parts(instance)):
         if (found := crossing(part)) is None:
             continue
         what, where = found
@@ -132,7 +158,7 @@ def _find_crossings(sample: Sample, instance: Instance) -> Iterator[Finding]:
 
 def _find_inner_rings(sample: Sample, instance: Instance) -> Iterator[Finding]:
     """A polygon that lies inside another of the same object, where a hole may have been meant."""
-    parts = instance.shape.parts if isinstance(instance.shape, Polygons) else ()
+    parts = _parts(instance)
     found = inner_ring(parts) if len(parts) > 1 else None
     if found is None:
         return

@@ -15,8 +15,9 @@ from condinst.data.picture_file import opened
 from condinst.errors import CondinstError, UsageError
 
 BY_FORMAT = {"BMP": ".bmp", "GIF": ".gif", "JPEG": ".jpg", "JPEG2000": ".jp2", "PNG": ".png", "PPM": ".ppm",
-             "TIFF": ".tif", "WEBP": ".webp",
-             "MPO": ".jpg"}  # two views of a phone or a drone, read as the JPEG of the first  # fmt: skip
+             "TIFF": ".tif", "WEBP": ".webp", "AVIF": ".avif", "HEIF": ".heic",
+             "MPO": ".jpg"}  # MPO: the JPEGs of two views by a phone or a drone, read as the first  # fmt: skip
+KEPT = SUFFIXES - {".mpo"}  # endings of pictures that other programs know as such, too
 
 
 def check_new(out: Path) -> None:
@@ -65,7 +66,7 @@ class PictureNames:
     def new(self, path: Path) -> str:
         """A name for the picture, with an ending that says that it is one."""
         path = own_name(path)
-        ending = path.suffix if path.suffix.lower() in SUFFIXES else _ending(path)
+        ending = path.suffix if path.suffix.lower() in KEPT else _ending(path)
         stem = _writable(path.stem if path.suffix.lower() in SUFFIXES else path.name)
         name, number = stem, 1
         while name.casefold() in self._taken:

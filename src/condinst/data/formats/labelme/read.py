@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from condinst.data.embedded import may_embed
 from condinst.data.findings import RecordError, Report
 from condinst.data.formats.gather import Drawn, Gathering, check_name
+from condinst.data.formats.labelme.picture import find_picture
 from condinst.data.formats.masks.label_picture import read_numbers
-from condinst.data.formats.records import CORRECT, Record, kind, load_json, numbers, text
+from condinst.data.formats.records import CORRECT, Record, kind, load_json, numbers
 from condinst.data.formats.splits import WHOLE, Part, Parts, contains, split_named
-from condinst.data.image import SUFFIXES
-from condinst.data.listing import AnyCase, files_in, list_tree, subfolders
+from condinst.data.listing import files_in, list_tree, subfolders
 from condinst.data.sample import AnnotatedData, Box, Polygons
 from condinst.data.shapes import Shape, box_of, ellipse, join, polygon, run_lengths
 
@@ -74,7 +74,7 @@ def _read(data: Path, images: Path | None, report: Report) -> AnnotatedData:
 def _read_file(file: Path, images: Path | None, gathering: Gathering) -> None:
     gathering.files.add(file)
     document = _load(file)
-    path = _picture(document, file, images, gathering.names)
+    path = find_picture(document, file, images, gathering)
     height, width = gathering.measure(file, path, document.get("imageHeight"), document.get("imageWidth"))
     shapes = document.get("shapes")
     if not isinstance(shapes, list):
@@ -100,24 +100,6 @@ def _load(file: Path) -> Record:
     if not isinstance(document, dict) or "shapes" not in document:
         raise RecordError("bad-file", "no labelme file: it has no 'shapes'", "move it out of the folder")
     return document
-
-
-def _picture(document: Record, file: Path, images: Path | None, names: AnyCase) -> Path:
-    """The file that imagePath names, else one of the name of the JSON file, else that file if the picture is in it."""
-    # written on Windows, the path has its strokes; its last part is the name on any system
-    name = PureWindowsPath(text(document, "imagePath"))
-    folder = images or file.parent
-    places = [folder / name.as_posix(), folder / name.name]
-    found = next((place for path in places if (place := names.find(path)) and place.is_file()), None)
-    if found is None:
-        twins = (folder / f"{file.stem}{suffix}" for suffix in sorted(SUFFIXES))
-        found = next((place for path in twins if (place := names.find(path)) and place.is_file()), None)
-    if found is None and document.get("imageData"):
-        return file
-    if found is None:
-        message, remedy = f"its picture {places[0]}: no such file", "put it there or say --images"
-        raise RecordError("missing-picture", message, remedy)
-    return found
 
 
 def _group(record: Record, index: int, name: str) -> tuple[str, str]:

@@ -7,10 +7,11 @@ size. Several rings that cuts join into one, as converters write objects of seve
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ import numpy as np
 from condinst.data.findings import RecordError, Report
 from condinst.data.formats.gather import Drawn, Gathering, check_name, list_pictures, measure, read_lines
 from condinst.data.formats.splits import Part, Parts, name_subsets
+from condinst.data.formats.yolo.places import leads_out, locate, roots
+from condinst.data.formats.yolo.places import place as find_place
 from condinst.data.image import SUFFIXES
 from condinst.data.listing import AnyCase, child, files_in, same_case
 from condinst.data.sample import AnnotatedData, Polygons
@@ -47,7 +50,7 @@ def find(data: Path) -> Parts:
         return {}
     document = _load(file)
     subsets = name_subsets(key for key in document if isinstance(key, str) and _is_subset(document, key, file))
-    root = _roots(document, file)[0]
+    root = roots(document, file)[0]
     return {
         name: Part(partial(_read, file, key), partial(_claims, document, key, file), root)
         for name, key in subsets.items()
@@ -77,8 +80,7 @@ def _is_subset(document: dict[str, Any], key: str, file: Path) -> bool:
         return True
     listed = document[key] if isinstance(document[key], list) else [document[key]]
     entries = [entry for entry in listed if isinstance(entry, str)]
-    roots = _roots(document, file)
-    places = [_place(entry, roots, AnyCase()) for entry in entries]
+    places = [locate(entry, document, file, AnyCase()) for entry in entries]
     return any(place is not None and (place.is_dir() or place.suffix.lower() in LISTED) for place in places)
 
 
@@ -188,15 +190,27 @@ def _pictures(document: dict[str, Any], split: str, file: Path, gathering: Gathe
     """The pictures of a split: of folders, of lists (.txt), or of several of these."""
     pictures: dict[Path, None] = {}
     for entry in _entries(document, split, file):
-        place = _place(entry, _roots(document, file), gathering.names)
+        starts = roots(document, file)
+        place = locate(entry, document, file, gathering.names)
         if place is None:
-            looked = ", ".join(str(root / entry) for root in _roots(document, file))
+            looked = ", ".join(str(start / entry) for start in starts)
             remedy = f"correct it or put it there; looked for {looked}"
             raise DataError(f"{file}: '{split}' names {entry}, which is not there; {remedy}")
-        pictures.update(dict.fromkeys(_expand(place, _roots(document, file), f"{file}: '{split}'", gathering)))
+        gathering.notes += _told_place(entry, split, place, file, starts, gathering.names)
+        pictures.update(dict.fromkeys(_expand(place, starts, f"{file}: '{split}'", gathering)))
     if not pictures:
         raise DataError(f"{file}: '{split}' has no pictures in {document[split]!a:.80}; put some there or correct it")
     return sorted(pictures)
+
+
+def _told_place(entry: str, split: str, place: Path, file: Path, starts: Sequence[Path], names: AnyCase) -> list[str]:
+    """A note where a subset is read from another place than its path says, or from outside the file's folder."""
+    if leads_out(entry, place, file.parent):
+        return [f"{file}: '{split}' is read from {os.path.abspath(place)}, which is outside the folder of {file.name}"]
+    stated = next((found for start in starts if (found := names.find(start / entry))), None)
+    if stated is None or stated.samefile(place):
+        return []
+    return [f"{file}: '{split}' is read from {place}, not from {os.path.abspath(stated)}, which is there, too"]
 
 
 def _entries(document: dict[str, Any], split: str, file: Path) -> list[str]:
@@ -208,48 +222,25 @@ def _entries(document: dict[str, Any], split: str, file: Path) -> list[str]:
     return entries
 
 
-def _roots(document: dict[str, Any], file: Path) -> list[Path]:
-    """The folders that entries may start from. A `path` that is not here is that of the machine it was written on."""
-    beside, stated = file.parent, document.get("path")
-    if stated is not None and not isinstance(stated, str):
-        raise DataError(f"{file}: 'path' must be the folder of the data set, got {stated!a:.60}; correct it")
-    stated_roots = [beside / stated, beside.parent / stated] if stated else []
-    return list(dict.fromkeys([*(root for root in stated_roots if root.is_dir()), beside]))
-
-
-def _place(entry: str, roots: Sequence[Path], names: AnyCase) -> Path | None:
-    """What an entry means: as it says, else as on the machine it was written on; None where neither is there."""
-    spellings = (entry, *_tails(entry))
-    return next((place for spelling in spellings for root in roots if (place := names.find(root / spelling))), None)
-
-
-def _tails(entry: str) -> list[str]:
-    """A path without its root, drive and `..`, and its ends of two parts or more, longest first: ../train/images (of
-    Roboflow), data/images/a.jpg (of CVAT), /content/set/images/a.jpg and set\\images are each found beside the file."""
-    path = PureWindowsPath(entry) if "/" not in entry else PurePosixPath(entry)
-    parts = [part for part in path.parts if part not in (path.anchor, "..", ".")]
-    return ["/".join(parts[first:]) for first in range(len(parts)) if first == 0 or len(parts) - first > 1]
-
-
-def _expand(place: Path, roots: list[Path], where: str, gathering: Gathering) -> list[Path]:
+def _expand(place: Path, starts: list[Path], where: str, gathering: Gathering) -> list[Path]:
     if place.is_dir():
         return list_pictures(place, deep=True)
     if place.suffix.lower() == ".txt":
-        return _read_list(place, [place.parent, *roots], gathering)
+        return _read_list(place, [place.parent, *starts], gathering)
     if place.suffix.lower() in SUFFIXES:
         return [place]
     message = "which is neither a folder, a list of pictures (.txt) nor a picture"
     raise DataError(f"{where} names {place}, {message}; name one of these")
 
 
-def _read_list(file: Path, roots: list[Path], gathering: Gathering) -> list[Path]:
+def _read_list(file: Path, starts: list[Path], gathering: Gathering) -> list[Path]:
     """The pictures that a list names, a line each."""
     found: dict[Path, str] = {}
     gathering.files.add(file)
     with gathering.record(file):
         for number, line in enumerate(read_lines(file), 1):
             with gathering.record(file, number, f"line {number}"):
-                path = _place(line, roots, gathering.names)
+                path = find_place(line, starts, gathering.names)
                 if path is None or not path.is_file():
                     raise RecordError("missing-picture", f"lists {line:.200}, which is not there", "put it there")
                 if found.setdefault(path, line) != line:

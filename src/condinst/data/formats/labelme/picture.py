@@ -1,0 +1,72 @@
+"""Which picture a labelme file is about: that which imagePath names, that of its own name, or that inside it."""
+
+from __future__ import annotations
+
+from pathlib import Path, PureWindowsPath
+
+import numpy as np
+
+from condinst.data.findings import Finding, RecordError
+from condinst.data.formats.gather import Gathering
+from condinst.data.formats.records import Record, text
+from condinst.data.image import SUFFIXES, read_image
+from condinst.data.listing import same_case, same_file
+from condinst.errors import DataError
+
+RENAMED = "{} files name another picture than the one inside them; that inside them decides"
+
+
+def find_picture(document: Record, file: Path, images: Path | None, gathering: Gathering) -> Path:
+    """The picture of `file`, whose content is `document`; `file` itself where the picture is inside it alone.
+
+    After files were renamed, imagePath may name the picture of another file. If both it and the picture of the file's
+    own name are there, the picture inside the file decides. Raises RecordError where nothing decides, and where there
+    is no picture.
+    """
+    # written on Windows, the path has its strokes; its last part is the name on any system
+    name = PureWindowsPath(text(document, "imagePath"))
+    folder = images or file.parent
+    named = _first([folder / name.as_posix(), folder / name.name], gathering)
+    own = _first([folder / f"{file.stem}{suffix}" for suffix in sorted(SUFFIXES)], gathering)
+    if named and own and not _agree(named, own):
+        return _decide(named, own, document, file, gathering)
+    if found := named or own:
+        return found
+    if document.get("imageData"):
+        return file
+    message, remedy = f"its picture {folder / name.as_posix()}: no such file", "put it there or say --images"
+    raise RecordError("missing-picture", message, remedy)
+
+
+def _first(places: list[Path], gathering: Gathering) -> Path | None:
+    found = (gathering.names.find(place) for place in places)
+    return next((path for path in found if path is not None and path.is_file()), None)
+
+
+def _agree(named: Path, own: Path) -> bool:
+    """Whether both are called alike in one folder, or are the same picture."""
+    if named.parent == own.parent and same_case(named.stem) == same_case(own.stem):
+        return True
+    return same_file(named, own)
+
+
+def _decide(named: Path, own: Path, document: Record, file: Path, gathering: Gathering) -> Path:
+    """The one of two pictures that is inside the file, too; told where it is not the one that imagePath names."""
+    inside = [path for path in (named, own) if document.get("imageData") and _same_pixels(file, path)]
+    if len(inside) != 1:
+        message = f"imagePath names {named}, but {own.name}, of the file's own name, is there, too: which is meant?"
+        raise RecordError("picture-mismatch", message, "correct imagePath, or rename the JSON file like its picture")
+    if inside == [own]:
+        message = f"imagePath names {named.name}, but the picture inside the file is {own.name}"
+        gathering.told[RENAMED] += 1
+        gathering.report(
+            Finding("picture-mismatch", "warning", file, None, message, f"{own.name} is taken; correct imagePath")
+        )
+    return inside[0]
+
+
+def _same_pixels(file: Path, path: Path) -> bool:
+    try:
+        return np.array_equal(read_image(file), read_image(path))
+    except DataError:
+        return False
