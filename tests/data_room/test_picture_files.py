@@ -63,9 +63,9 @@ def test_a_damaged_heic_is_one_line() -> None:
 def test_each_page_is_read_by_its_number(kind: str) -> None:
     options = {"TIFF": {}, "WEBP": {"lossless": True}, "PNG": {}, "GIF": {}}.get(kind, {"quality": 95})
     content = encoded(kind, 3, **options)
+    assert read_picture(content).pages == 3
     for page in (1, 2, 3):
         picture = read_picture(content, reading=Reading(page))
-        assert picture.pages == 3
         assert abs(int(picture.pixels.min()) - max(40 * (page - 1), int(SMOOTH.min()))) <= 24
     for page in (4, 0, -1):
         with pytest.raises(DataError, match=f"has no page {page}; its last page is 3"):
@@ -76,7 +76,7 @@ def test_pages_of_other_sizes_and_kinds_are_checked_one_by_one() -> None:
     small, large = np.zeros((5, 6), dtype=np.uint8), np.ones((40, 50), dtype=np.uint16)
     half = np.ones((5, 6), dtype=np.float16)
     content = tiff([grey_page(small, 8, 1), grey_page(large, 16, 1), grey_page(half, 16, 3), grey_page(small, 8, 1)])
-    assert read_picture(content, max_pixels=100).pages == 4
+    assert read_picture(content, reading=Reading(max_pixels=100)).pages == 4
     with pytest.raises(DataError, match="50×40 = 2,000 pixels is over the limit of 100"):
         read_image(content, max_pixels=100, page=2)
     assert read_image(content, page=2).shape == (40, 50, 3)
