@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from math import isclose
+from math import isclose, prod
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from condinst.config import ModelConfig
-from condinst.errors import ModelError, first_line
+from condinst.errors import ModelError, first_line, one_line
 from condinst.weights.adelaidet import FPN_MODEL
 from condinst.weights.caffe import read_caffe
 from condinst.weights.fetch import fetch_url, torch_cache
@@ -26,6 +26,7 @@ IMAGENET, MSRA, NONE = "imagenet", "msra", "none"  # values of train.init; any o
 MSRA_FOLDER = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA"
 MSRA_FILES = {"resnet50": "R-50.pkl", "resnet101": "R-101.pkl"}
 PICKLE = ".pkl"
+NUMBERS_IN_FILE = 32  # bytes for each number of a backbone: float64, and a classifier besides
 
 
 def load_first_weights(body: nn.Module, init: str, backbone: str) -> None:
@@ -134,7 +135,8 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _load_folded(body: nn.Module, path: Path) -> None:
-    folded = _read_folded(path)
+    most = NUMBERS_IN_FILE * sum(tensor.numel() for tensor in body.state_dict().values())
+    folded = _read_folded(path, most)
     modules = list(body.modules())
     convs = [module for module in modules if isinstance(module, nn.Conv2d)]
     norms = [module for module in modules if isinstance(module, nn.BatchNorm2d)]
@@ -149,17 +151,35 @@ def _load_folded(body: nn.Module, path: Path) -> None:
         _fill(conv, norm, weight, bias)
 
 
-def _read_folded(path: Path) -> list[tuple[Tensor, Tensor]]:
-    """Weight and bias of every convolution, in the file's order."""
+def _read_folded(path: Path, most: int) -> list[tuple[Tensor, Tensor]]:
+    """Weight and bias of every convolution, in the file's order; `most`: bytes that all arrays together may have."""
     try:
+        with ZipFile(path) as archive:
+            # numpy makes an array as large as it says, and a few packed bytes may be many
+            if sum(entry.file_size for entry in archive.infolist()) > most:
+                raise ValueError("it unpacks to more than a network of this backbone has")
+            for entry in archive.infolist():
+                _check_array(archive, entry)
         with np.load(path, allow_pickle=False) as arrays:
+            held = {name: arrays[name] for name in arrays.files}
             return [
-                (torch.from_numpy(arrays[name]), torch.from_numpy(arrays[name.removesuffix("weight") + "bias"]))
-                for name in arrays.files
-                if arrays[name].ndim == 4
+                (torch.from_numpy(array), torch.from_numpy(held[name.removesuffix("weight") + "bias"]))
+                for name, array in held.items()
+                if array.ndim == 4
             ]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise ModelError(f"{path}: not readable as weights ({first_line(error):.100})") from error
+    except Exception as error:  # numpy and zipfile raise almost anything on a damaged file
+        reason = one_line(first_line(error))
+        raise ModelError(f"{path}: not readable as weights ({reason:.100}); give another file") from error
+
+
+def _check_array(archive: ZipFile, entry: ZipInfo) -> None:
+    """Raise ValueError unless an entry is an array of numbers, as large as it says."""
+    with archive.open(entry) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+        if dtype.kind not in "fiub" or prod(shape) * dtype.itemsize != entry.file_size - stream.tell():
+            raise ValueError(f"{entry.filename} holds no numbers, or not as many as it says")
 
 
 def _fill(conv: nn.Conv2d, norm: nn.BatchNorm2d, weight: Tensor, bias: Tensor) -> None:

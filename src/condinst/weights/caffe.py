@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Size, Tensor
 
 from condinst.errors import ModelError
+from condinst.weights.pickles import survey
 from condinst.weights.tensors import misfits, not_finite
 
 ENTRIES = ("model", "blobs")  # where the arrays may lie, if not at the top
@@ -94,6 +95,8 @@ def _read_arrays(path: Path) -> dict[str, Tensor]:
 def _unpickle(path: Path) -> Any:
     try:
         with path.open("rb") as file:
+            survey(file, [f"{module}.{name}" for module, name in STAND_INS])
+            file.seek(0)
             return _Unpickler(file, encoding="latin1").load()  # so that Python 2's bytes come through
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
@@ -147,11 +150,18 @@ def _start_array(*_: object) -> _Array:
     return _Array()
 
 
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    """Other encodings than that of a pickle take n² steps for n letters."""
+    if encoding not in {"latin1", "latin-1"}:
+        raise pickle.UnpicklingError(f"encoding {encoding!a:.20}")
+    return text.encode("latin1")
+
+
 STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): _Kind,
     ("numpy", "ndarray"): _Array,
     ("numpy.core.multiarray", "_reconstruct"): _start_array,
     ("numpy._core.multiarray", "_reconstruct"): _start_array,
     ("collections", "OrderedDict"): OrderedDict,
-    ("_codecs", "encode"): str.encode,  # Python 3 writes bytes so where it writes for Python 2
+    ("_codecs", "encode"): _encode,  # Python 3 writes bytes so where it writes for Python 2
 }

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.serialization import safe_globals
 
-from condinst.errors import ModelError
+from condinst.errors import ModelError, one_line
+from condinst.weights.pickles import Refused, check_torch_file
 from condinst.weights.published import Published, read_published
 from condinst.weights.tensors import some
 
@@ -58,13 +59,22 @@ def no_state_dict(content: Mapping[Any, Any]) -> str:
 
 
 def unpickle(path: Path) -> Any:
-    """Tensors, numbers, words and plain containers of a .pth file, on the CPU; raises ModelError for any other."""
+    """Tensors, numbers, words and plain containers of a .pth file, on the CPU.
+
+    Raises ModelError for any other, and for a file that states more than it holds (see `check_torch_file`).
+    """
     try:
+        check_torch_file(path, NOTES)
         with warnings.catch_warnings(), safe_globals([(Note, name) for name in NOTES]):
             warnings.simplefilter("ignore")  # about old ways of writing a pickle
             return torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+    except Refused as error:
+        raise ModelError(
+            f"{path}: damaged, or holds more than tensors and plain containers ({one_line(str(error))}); refused, and "
+            "nothing in it was run"
+        ) from None
     except Exception:  # a cut file raises almost anything
         raise ModelError(
             f"{path}: damaged, or holds more than tensors and plain containers; refused, and nothing in it was run"
