@@ -58,6 +58,9 @@ bench: $(RIVALS)  ## time and memory beside the published way and other programs
 		for name in stages training_step rivals; do $(BIN)/python -m benchmarks.speed.$$name --keep-pages; done
 	$(BIN)/python -m benchmarks.speed.page.write
 
+fuzz: $(DEVELOPER)  ## try 10,000 damaged files, each within 10 s and 1 GB; those at fault go to fuzz-faults/
+	$(BIN)/python -m benchmarks.fuzz --count 10000
+
 constraints: $(DEVELOPER)  ## write the versions of this environment to constraints.txt
 	@{ sed -n '/^#/p' constraints.txt; $(PIP) freeze --all --exclude pip --exclude-editable; } > constraints.txt.new
 	@mv constraints.txt.new constraints.txt

@@ -9,6 +9,7 @@ from typing import Literal
 
 from condinst.errors import DataError, one_line
 
+LONGEST = 1000  # characters of a message
 Severity = Literal["error", "warning", "info"]  # error: training on it would fail or be wrong
 
 
@@ -40,7 +41,7 @@ class RecordError(Exception):
     def at(self, file: Path, id: int | str | None, where: str = "") -> Finding:
         """The error of the record `id` of `file`; `where` leads the message to it."""
         message = one_line(f"{where}: {self.message}" if where else self.message)
-        return Finding(self.kind, "error", file, id, message, one_line(self.remedy))
+        return Finding(self.kind, "error", file, id, message[:LONGEST], one_line(self.remedy)[:LONGEST])
 
 
 # A reader tells what it finds and, where it is let go on, leaves the record out.

@@ -12,6 +12,7 @@ from condinst.data.findings import RecordError
 from condinst.data.sample import Box, Polygons, RunLengths
 from condinst.ops.rle import Region, Rle, decode_region, tighten
 
+SHORTEST_LIMIT, LONGEST_OUTLINE = 100_000, 5_000_000  # pixels that an outline runs through
 Shape = Polygons | RunLengths
 
 STICKS_OUT = 1.0  # pixels; annotation tools round by fractions of one
@@ -61,11 +62,32 @@ def solid_box(shape: Shape, height: int, width: int) -> Box:
 
 
 def covers_pixels(shape: Shape, height: int, width: int) -> bool:
-    """Whether COCO's rule draws a pixel of the shape in a picture of that size."""
+    """Whether COCO's rule draws a pixel of the shape in a picture of that size.
+
+    Raises RecordError for an outline too long to draw (see `bound_outline`).
+    """
     if isinstance(shape, RunLengths):
         return True
+    bound_outline(shape.parts, height, width)
     drawn = coco_mask.frPyObjects([part.ravel().tolist() for part in shape.parts], height, width)
     return bool(np.any(coco_mask.area(drawn)))
+
+
+def bound_outline(parts: Sequence[NDArray[np.float64]], height: int, width: int) -> None:
+    """Raise RecordError where polygons, each (P, 2), run through the picture for more pixels than an outline can.
+
+    COCO's rule makes five points a pixel: 100,000 points that zigzag across a picture would take gigabytes.
+    """
+    length = 0.0
+    for part in parts:
+        inside = part.clip(0, (width, height))
+        steps = np.abs(np.diff(inside, axis=0, append=inside[:1])).max(axis=1)
+        length += float(steps.sum())
+    # around every pixel of a chessboard runs an outline of twice as many sides as there are pixels
+    most = min(max(4 * height * width, SHORTEST_LIMIT), LONGEST_OUTLINE)
+    if not length <= most:
+        message = f"its outline runs through {length:,.0f} pixels of the picture, more than the {most:,} that are read"
+        raise RecordError("bad-polygon", message, "draw it with fewer points, or save it as a mask")
 
 
 def refuse_outside(box: Box, height: int, width: int, covers: bool = True) -> None:
@@ -91,6 +113,8 @@ def unite(shapes: Sequence[Shape], height: int, width: int) -> Shape:
     polygons = [shape for shape in shapes if isinstance(shape, Polygons)]
     if len(polygons) == len(shapes):
         return Polygons(tuple(part for shape in polygons for part in shape.parts))
+    for shape in polygons:
+        bound_outline(shape.parts, height, width)
     merged = coco_mask.merge([dict(shape.whole(height, width)) for shape in shapes])
     return RunLengths.of(*decode_region(Rle(size=[height, width], counts=merged["counts"])))
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from condinst.engine.stop import NAME, iteration_of, list_checkpoints, remedy
 from condinst.errors import CondinstError, ModelError, first_line
 from condinst.weights.names import WEIGHTS_FILE
+from condinst.weights.pickles import check_torch_file
 
 PARTIAL = (".checkpoint-*.tmp", ".checkpoint-*.old")  # what a killed process leaves
 STATE, SUMS = "state.pt", "checksums.json"
@@ -121,6 +122,7 @@ def load_checkpoint(path: Path, weights: dict[str, nn.Module]) -> dict[str, Any]
         for name, module in weights.items():
             tensors: dict[str, Tensor] = load((path / f"{name}.safetensors").read_bytes())
             module.load_state_dict(tensors)
+        check_torch_file(path / STATE)
         state: dict[str, Any] = torch.load(path / STATE, weights_only=True, map_location="cpu")
         if not isinstance(state, dict):
             raise ValueError(f"{STATE} holds no state of a run")

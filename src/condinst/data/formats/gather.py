@@ -17,6 +17,8 @@ from condinst.data.sample import AnnotatedData, Box, Instance, Sample
 from condinst.data.shapes import Shape, covers_pixels, refuse_outside, solid_box
 from condinst.errors import DataError
 
+LONGEST_NAME = 200  # characters of a class
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -231,4 +233,6 @@ def check_name(name: object, where: str) -> str:
     """A class name that any file and terminal takes."""
     if not isinstance(name, str) or not name.strip():
         raise RecordError("bad-record", f"{where} must be the name of a class, got {name!a:.40}", "name the class")
+    if len(name) > LONGEST_NAME:
+        raise RecordError("bad-record", f"{where} is a name of {len(name):,} characters, {name!a:.40}…", "shorten it")
     return printable(name, where, "rename it")

@@ -5,6 +5,7 @@ The class of an object is that of most of its pixels. 255 is void: neither objec
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condinst.data.findings import RecordError, Report
-from condinst.data.formats.gather import Drawn, Gathering, list_pictures, measure, read_lines, read_list
+from condinst.data.formats.gather import Drawn, Gathering, check_name, list_pictures, measure, read_lines, read_list
 from condinst.data.formats.masks.label_picture import Piece, cut_pieces, read_numbers
 from condinst.data.formats.masks.paired import name_in
 from condinst.data.formats.splits import SPLITS, WHOLE, Part, Parts, name_subsets, split_named
@@ -27,6 +28,7 @@ from condinst.errors import DataError
 PICTURES, OBJECTS, CLASSES = "JPEGImages", "SegmentationObject", "SegmentationClass"
 LABEL_MAP, NAMES = "labelmap.txt", "class_names.txt"
 LISTS = Path("ImageSets") / "Segmentation"
+COLOUR = re.compile("[0-9]{1,3}")
 VOID, VOID_COLOUR = 255, 224 * 65536 + 224 * 256 + 192
 BACKGROUND = ("background", "_background_", "__background__")
 OWN_NAMES = (
@@ -116,7 +118,8 @@ def _names(data: Path) -> Names:
     if child(data, LABEL_MAP).is_file():
         return _read_label_map(child(data, LABEL_MAP))
     if child(data, NAMES).is_file():
-        listed = [name for name in read_list(child(data, NAMES)) if name != "__ignore__"]
+        listed = [_class_name(name, child(data, NAMES)) for name in read_list(child(data, NAMES))]
+        listed = [name for name in listed if name != "__ignore__"]
         numbered = dict(enumerate(listed, 0 if listed[0] in BACKGROUND else 1))
     else:
         numbered = dict(enumerate(OWN_NAMES, 1))
@@ -132,13 +135,24 @@ def _read_label_map(file: Path) -> Names:
             continue
         name, _, rest = line.partition(":")
         colour = rest.partition(":")[0].split(",")
-        if not name or len(colour) != 3 or not all(part.strip().isdecimal() and int(part) < 256 for part in colour):
+        if (
+            not name
+            or len(colour) != 3
+            or not all(COLOUR.fullmatch(part.strip()) and int(part) < 256 for part in colour)
+        ):
             raise DataError(f"{file}: {line!a:.60} is not name:red,green,blue:…")
         red, green, blue = (int(part) for part in colour)
-        by_colour[red * 65536 + green * 256 + blue] = "" if name in BACKGROUND else name
+        by_colour[red * 65536 + green * 256 + blue] = "" if name in BACKGROUND else _class_name(name, file)
     if not any(by_colour.values()):
         raise DataError(f"{file}: names no class but the background")
     return Names(None, by_colour)
+
+
+def _class_name(name: str, file: Path) -> str:
+    try:
+        return check_name(name, "a class")
+    except RecordError as error:
+        raise DataError(str(error.at(file, None))) from None
 
 
 def _palette_colour(number: int) -> int:

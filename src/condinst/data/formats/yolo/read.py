@@ -24,7 +24,7 @@ from condinst.data.formats.yolo.places import place as find_place
 from condinst.data.image import SUFFIXES
 from condinst.data.listing import AnyCase, child, files_in, same_case
 from condinst.data.sample import AnnotatedData, Polygons
-from condinst.data.shapes import box_of
+from condinst.data.shapes import bound_outline, box_of
 from condinst.errors import DataError, UsageError
 from condinst.ops.bridges import unbridge
 from condinst.ops.rle import draw_polygons
@@ -292,6 +292,7 @@ def _corners(values: list[float]) -> list[float]:
 
 def _take_apart(points: np.ndarray[Any, np.dtype[np.float64]], height: int, width: int) -> Polygons:
     """The parts that cuts join; the ring as it is where one is a hole, which a union of parts cannot say."""
+    bound_outline([points], height, width)
     rings = unbridge(points)
     if len(rings) > 1 and draw_polygons(rings, height, width) == draw_polygons([points], height, width):
         return Polygons(tuple(rings))
