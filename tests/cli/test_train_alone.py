@@ -71,8 +71,8 @@ def test_one_command(run: Run, model_folder: Path, tmp_path: Path, monkeypatch: 
     outcome = run("train", "--data", data, "--from", model_folder, *QUICK)
     assert outcome.exit_code == 0, outcome.output
     told = outcome.stderr.splitlines()
-    starts = ("data", "input", "levels", "detections", "step", "learning rate", "length", "precision")
-    assert [line.split(":")[0].split(" that")[0] for line in told[:8]] == list(starts)
+    starts = ("data", "input", "levels", "detections", "step", "memory", "learning rate", "length", "precision")
+    assert [line.split(":")[0].split(" that")[0] for line in told[:9]] == list(starts)
     assert any(line.endswith("new are ядро, 核 😀; kept are those of nucleus") for line in told)
     out = tmp_path / "runs" / data.name
     _, config = load_model(out)

@@ -16,7 +16,7 @@ from condinst.config import Config
 from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import AnnotatedData, Instance, Sample
 from condinst.engine.planning.machine import look_at_machine, weigh_picture
-from condinst.engine.planning.plan import Machine, Plan, make_plan, pictures_in_step
+from condinst.engine.planning.plan import Machine, Plan, expected_memory, make_plan, pictures_in_step
 from condinst.engine.planning.settings import given_keys
 from condinst.engine.planning.statistics import Statistics, measure_data, share_of_levels
 from condinst.engine.processes import join_processes
@@ -167,11 +167,12 @@ def test_what_is_given_wins() -> None:
 
 def test_words() -> None:
     lines = plan(of((8.0, 40.0, 400.0)), fine_tuned=True, megabytes=3000).lines
-    assert len(lines) == 8
+    assert len(lines) == 9
     assert "500 pictures" in lines[0]
     assert "P3 67%, P5 33%" in lines[2]
     assert "8 pictures as 4 batches of 2; one takes 3000 MB" in lines[4]
-    assert "40 times" in lines[6]
+    assert lines[5].startswith("memory: about ")
+    assert "40 times" in lines[7]
     assert all("\n" not in line for line in lines)
 
 
@@ -251,3 +252,10 @@ def test_given_keys() -> None:
     }
     assert given_keys([]) == frozenset()
     assert json.dumps(sorted(given_keys(["model.head.prior=0.1"]))) == '["model.head.prior"]'
+
+
+def test_the_expected_memory_is_stated() -> None:
+    """What the process holds, the network with its state, and the maps of one batch."""
+    machine = MACHINE._replace(resident=2**30, taken=2**29, processes=2)
+    config = BASE.with_overrides(["train.batch_size=8"])
+    assert expected_memory(config, machine, 2**28) == 2**30 + 2**29 + 4 * 2**28

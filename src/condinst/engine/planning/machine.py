@@ -36,11 +36,12 @@ def look_at_machine(config: Config, state: PartialState) -> Machine:
     device = state.device
     taken = COPIES * 4 * count_parameters(config.model)["total"]
     if device.type == "cuda":
-        free, name = torch.cuda.mem_get_info(device)[0], torch.cuda.get_device_name(device)
+        free, name, resident = torch.cuda.mem_get_info(device)[0], torch.cuda.get_device_name(device), 0
     else:
         free, name = _free_memory() // state.num_processes, f"this machine's {device.type}"
+        resident = psutil.Process().memory_info().rss
     cores = _cores() // state.num_processes
-    return Machine(state.num_processes, NARROW[half_type(device)], free, taken, cores, name)
+    return Machine(state.num_processes, NARROW[half_type(device)], free, taken, cores, name, resident)
 
 
 def _cores() -> int:

@@ -27,7 +27,8 @@ ROOM = 0.7  # of the free memory that training may take
 class Machine(NamedTuple):
     """What training runs on. precision: the 16-bit one it computes in at speed, or "no". free: bytes for each process.
 
-    taken: by the network, its optimizer and averages. cores: of the processor, for each process.
+    taken: by the network, its optimizer and averages. cores: of the processor, for each process. resident: bytes that
+    this process already holds of the memory that training will use.
     """
 
     processes: int
@@ -36,6 +37,7 @@ class Machine(NamedTuple):
     taken: int
     cores: int
     name: str
+    resident: int = 0
 
 
 class Plan(NamedTuple):
@@ -150,6 +152,11 @@ def pictures_in_step(config: Config) -> int:
     return config.train.batch_size * config.train.accumulate
 
 
+def expected_memory(config: Config, machine: Machine, each: int) -> int:
+    """Bytes that one process holds at its peak: what it holds already, the network with its state, a batch's maps."""
+    return machine.resident + machine.taken + each * (config.train.batch_size // machine.processes)
+
+
 def _multiple(value: float, of: int) -> int:
     return max(round(value / of), 1) * of
 
@@ -176,6 +183,9 @@ def _words(config: Config, data: Statistics, machine: Machine, each: int, fine_t
         f"step: {pictures_in_step(config)} pictures{parts}; one takes {each / 2**20:.0f} MB for its backward pass, "
         f"{machine.free / 2**30:.1f} GB are free on {machine.name}"
     )
+    total = expected_memory(config, machine, each)
+    many = f" for each of {machine.processes} processes" if machine.processes > 1 else ""
+    yield f"memory: about {total / 2**30:.1f} GB in all{many}, data-reading processes apart"
     rule = "√(pictures ÷ 8)" if train.optimizer == "adamw" else "pictures ÷ 8"
     half = f", × {FINE_TUNED} as training begins with a trained model" if fine_tuned else ""
     yield f"learning rate: {train.lr:g}, in proportion to {rule}{half}"
