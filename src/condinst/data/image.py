@@ -86,13 +86,13 @@ def read_picture(source: Path | bytes, name: str | None = None, reading: Reading
     """As `read_image`, with what a user should know of the picture."""
     name = name or _name(source)
     page, range, max_pixels = reading
-    with opened(source, name, max_pixels, page or 1) as image:
-        pages = 1 if page else count_pages(image)
+    with opened(source, name, max_pixels, 1 if page is None else page) as image:
+        pages = count_pages(image) if page is None else 1
         told = (_several_pages(image, pages),) if pages > 1 else ()
         if not needs_twin(image, range):
             shown = decode(image, name, range)
         else:
-            with opened(source, name, max_pixels, page or 1) as twin:
+            with opened(source, name, max_pixels, 1 if page is None else page) as twin:
                 shown = decode(image, name, range, twin)
     return Decoded(shown.pixels, (*told, *shown.remarks), pages)
 
