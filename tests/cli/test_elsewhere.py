@@ -28,10 +28,8 @@ Run = Callable[..., Result]
         (("train", "--data", "x", "--batch", "4"), "did you mean train.batch_size=N?"),
         (("train", "--data", "x", "--lr", "0.1"), "did you mean train.lr=NUMBER?"),
         (("train", "--data", "x", "--classes", "3"), "the classes are those of the data"),
-        (("predict", "x.png", "--imgsz", "640"), "did you mean --size?"),
-        (("predict", "x.png", "--iou", "0.5"), "detect.nms_threshold"),
-        (("predict", "x.png", "--save-txt"), "here it is --out"),
-        (("val", "--data", "x", "--weights", "y"), "did you mean --model?"),
+        (("predict", "x.png", "--project", "out"), "did you mean --out?"),
+        (("val", "--data", "x", "--iou", "0.5"), "detect.nms_threshold"),
     ],
 )
 def test_options(run: Run, words: tuple[str, ...], meant: str) -> None:
