@@ -63,7 +63,7 @@ def _data(path: Path, scratch: Path) -> list[str]:
 def _examine(path: Path, split: str | None, lines: list[str]) -> None:
     found: list[Finding] = []
     data = open_data(path, split or "train", report=found.append)
-    examination = examine({split or "all": data}, {split or "all": tuple(found)}, Config(), whole=True)
+    examination = examine({split or "all": data}, {split or "all": tuple(found)}, Config())
     lines += [str(finding) for finding in examination.findings] + list(data.notes)
     for sample in data.samples:
         draw_truth(sample, MATRIX, int(sample.height * 1.5) + 1, int(sample.width * 1.5) + 1, 4)
