@@ -27,7 +27,7 @@ help:  ## this list
 
 demo: $(PACKAGE)  ## segment the sample images with the shipped models; pictures and results.json go to demo/
 	@set -e; for model in $(DEMO_MODELS); do \
-		$(BIN)/condinst predict examples/images/$$model --model $$model --out demo/$$model; \
+		$(BIN)/condinst predict examples/images/$$model --model $$model --out demo/$$model --overwrite; \
 	done
 	@printf '\nPictures and results.json: '; for model in $(DEMO_MODELS); do printf '%s/demo/%s  ' "$(CURDIR)" "$$model"; done; echo
 
