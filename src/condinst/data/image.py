@@ -155,8 +155,7 @@ def _list_one(source: str) -> list[Path]:
         if path.is_dir():
             found, kind = entries(path), "folder"
         elif glob.has_magic(source):
-            matches = map(Path, glob.glob(source, recursive=True))
-            found, kind = [match for match in matches if not is_system(match.name)], "pattern"
+            found, kind = _matches(source), "pattern"
         else:
             raise DataError(f"{source}: no such file or folder")
         pictures = sorted(match for match in found if match.suffix.lower() in SUFFIXES and match.is_file())
@@ -165,6 +164,18 @@ def _list_one(source: str) -> list[Path]:
     if not pictures:
         raise DataError(f"{source}: the {kind} has no pictures ({', '.join(sorted(SUFFIXES))})")
     return pictures
+
+
+def _matches(pattern: str) -> list[Path]:
+    """What a pattern matches, each file once where links lead back to its folder; nothing of the system's that the
+    pattern does not name."""
+    named = set(Path(pattern).parts)
+    matches = sorted(map(Path, glob.glob(pattern, recursive=True)), key=lambda match: (len(match.parts), match))
+    wanted = [match for match in matches if not any(is_system(part) for part in {*match.parts} - named)]
+    first: dict[Path, Path] = {}
+    for match in wanted:
+        first.setdefault(match.parent.resolve() / match.name, match)
+    return list(first.values())
 
 
 def _name(source: Path | bytes) -> str:
