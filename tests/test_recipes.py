@@ -253,8 +253,8 @@ def test_bases_that_cannot_be(tmp_path: Path) -> None:
         return str(caught.value)
 
     (tmp_path / "two.yaml").write_text("base: one.yaml\n")
-    assert f"{tmp_path / 'two.yaml'}: its base 'one.yaml' is built on it" in told("base: two.yaml\n")
-    assert "its base './one.yaml' is built on it" in told("base: ./one.yaml\n")
+    assert f"{tmp_path / 'two.yaml'}: its base 'one.yaml' is based on this recipe" in told("base: two.yaml\n")
+    assert "its base './one.yaml' is based on this recipe" in told("base: ./one.yaml\n")
     assert "recipe 'condinst-r50': no such name or file; did you mean 'condinst-r50-" in told("base: condinst-r50\n")
     assert "absent.yaml: cannot be read" in told("base: absent.yaml\n")
     assert "base must be the name or file of a recipe, got ['nuclei']" in told("base: [nuclei]\n")
@@ -267,7 +267,7 @@ def test_a_long_chain_of_bases(tmp_path: Path) -> None:
     (tmp_path / f"{MOST_BASES}.yaml").write_text("train: {seed: 7}\n")
     assert load_recipe(str(tmp_path / "0.yaml")).train.seed == 7
     (tmp_path / f"{MOST_BASES}.yaml").write_text(f"base: {MOST_BASES + 1}.yaml\n")
-    with pytest.raises(UsageError, match=f"more than {MOST_BASES} bases, one on another; merge some"):
+    with pytest.raises(UsageError, match=f"a chain of more than {MOST_BASES} bases; merge some"):
         load_recipe(str(tmp_path / "0.yaml"))
 
 

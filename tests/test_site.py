@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from condinst import errors
+from condinst import config, errors
 from tools import reference
 
 ROOT = Path(__file__).parent.parent
@@ -63,6 +63,17 @@ def test_exit_codes_are_those_of_the_errors() -> None:
     kinds = [it for _, it in inspect.getmembers(errors, inspect.isclass) if issubclass(it, errors.CondinstError)]
     assert {kind.exit_code for kind in kinds} < codes
     assert all(kind.__name__ in page for kind in (errors.CondinstError, errors.UsageError, errors.ModelError))
+
+
+def test_every_setting_has_a_meaning() -> None:
+    comments = reference.setting_comments(Path(config.__file__).read_text(encoding="utf-8"))
+    settings = {
+        (model.__name__, name)
+        for _, model in reference.sections(config.Config, "")
+        for name, field in model.model_fields.items()
+        if not reference.is_section(field.default)
+    }
+    assert not [key for key in settings if not comments.get(key, "").endswith(".")]
 
 
 def test_comments_become_the_meaning_of_settings() -> None:

@@ -1,4 +1,8 @@
-"""Every default number of the package, validated on creation. To and from YAML, with `key=value` overrides."""
+"""All settings of the package with their defaults, units and ranges.
+
+Pydantic validates each setting when a `Config` is created. A `Config` is read from YAML, written to YAML and changed by
+`key=value` overrides. The comment above a field is its description in the settings reference.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +18,29 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from condinst.errors import UsageError, one_line
 from condinst.safe_yaml import parse_yaml, read_yaml
 
-# Bounds above are far beyond any use: a file with a slip, or from a stranger, must not ask for all the memory there is.
-MOST = 2**32 - 1  # also the greatest seed that numpy takes
+# The upper bounds lie far beyond any real use. They stop a mistyped or hostile file from exhausting the memory.
+MOST = 2**32 - 1  # also the largest seed that NumPy accepts
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Natural = Annotated[int, Field(ge=0, le=MOST)]
 Positive = Annotated[int, Field(ge=1, le=MOST)]
 Channels = Annotated[int, Field(ge=1, le=4096)]
 Convs = Annotated[int, Field(ge=0, le=64)]
-Side = Annotated[int, Field(ge=1, le=65_536)]  # of a picture, in pixels
+Side = Annotated[int, Field(ge=1, le=65_536)]  # a side of a picture, in pixels
 AboveZero = Annotated[float, Field(gt=0)]
-Extent = Annotated[float, Field(allow_inf_nan=True)]  # the one kind of number that may be infinite
+Extent = Annotated[float, Field(allow_inf_nan=True)]  # the only kind of number that may be infinite
 
-SHOWN_SCORE = 0.5  # lowest score shown to people; the best F1 of the nuclei model on its training pictures
-
+# The lowest score that pictures and tables show by default. The nuclei model has its best F1 on its training pictures
+# at this score.
+SHOWN_SCORE = 0.5
 
 FULL: Literal["full"] = "full"
 
 
 def check_range(value: object) -> Range:
-    """A range of pixel values as `InputConfig.range` holds it; the text "LOW,HIGH" is one, too. Raises UsageError."""
+    """Turn "full", "auto", "LOW,HIGH" or a pair of numbers into a value for `InputConfig.range`.
+
+    Example: `check_range("0,4095")` gives `(0.0, 4095.0)`. Raises UsageError for any other value.
+    """
     try:
         return _range(value)
     except ValueError as error:
@@ -52,84 +60,117 @@ def _range(value: object) -> Range:
     return low, high
 
 
-# Which values of a picture of more than 8 bits become black and white; see `InputConfig`.
+# The pixel values that become black and white in a picture of more than 8 bits; see `InputConfig`.
 Range = Annotated[Literal["full", "auto"] | tuple[float, float], BeforeValidator(_range)]
 
 
 class Section(BaseModel):
-    """A frozen group of settings; unknown keys and, but for an `Extent`, numbers that are not finite are refused."""
+    """A frozen group of settings.
+
+    It refuses unknown keys. It refuses infinity and NaN, except in an `Extent`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class BackboneConfig(Section):
-    """Image → C3, C4, C5 by a timm model."""
+    """The backbone: a timm model that makes the feature maps C3, C4 and C5 from the image."""
 
+    # Name of the timm model, such as resnet50 or mobilenetv2_100.
     name: str = "resnet50"
-    same_padding: bool = False  # TensorFlow "SAME" padding, for weights trained so
-    stride_in_1x1: bool = False  # a ResNet bottleneck's stride on its first 1×1, for Caffe weights; else on its 3×3
-    deformable_interval: Natural = 0  # n: each n-th bottleneck of C3–C5 is deformable; 0: none
-    norm: Literal["frozen", "affine", "batch"] = (
-        "frozen"  # all fixed; statistics fixed, scale and bias learn; batch norm
-    )
-    frozen_stages: Natural = 2  # stem and first stage, as published
+    # Pad as TensorFlow's "SAME" does. Set it for weights that were trained with this padding.
+    same_padding: bool = False
+    # Put the stride of a ResNet bottleneck on its first 1×1 convolution, as Caffe weights need. Otherwise it is on the
+    # 3×3 convolution.
+    stride_in_1x1: bool = False
+    # Make the 3×3 convolution of every n-th bottleneck in C3–C5 deformable. 0 makes none deformable.
+    deformable_interval: Natural = 0
+    # Which parts of the batch norms learn. frozen: none. affine: scale and bias, with fixed statistics. batch: scale,
+    # bias and statistics.
+    norm: Literal["frozen", "affine", "batch"] = "frozen"
+    # Number of stages that do not learn, counted from the input. The stem of a ResNet is the first; the paper uses 2.
+    frozen_stages: Natural = 2
 
 
 class HeadConfig(Section):
-    """FCOS head: two towers shared over the levels (paper §3.2)."""
+    """The FCOS head: a class tower and a box tower, shared by all pyramid levels (paper §3.2)."""
 
+    # Number of 3×3 convolutions in each of the two towers.
     convs: Convs = 4
+    # Output channels of each convolution in the towers.
     channels: Channels = 256
+    # Class probability that the head predicts everywhere before training.
     prior: Annotated[float, Field(gt=0, lt=1)] = 0.01
-    # strides: what every location says of its box's sides before training. As published 0, where the ReLU after it
-    # lets half of the locations learn nothing at first
+    # Distance from a location to each side of its box before training, in strides. The published value is 0. At 0, the
+    # ReLU after the prediction stops about half of the locations from learning at first.
     distance_prior: Annotated[float, Field(ge=0, le=64)] = 0.0
-    # deviation of the towers' first weights; only its ratio to the optimizer's steps counts, a norm follows each layer
+    # Standard deviation of the towers' initial weights. A norm follows each layer, so only the ratio of this value to
+    # the optimizer's step size matters.
     tower_std: Annotated[float, Field(gt=0, le=1)] = 0.01
 
 
 class MaskBranchConfig(Section):
-    """P3–P5 → mask features at stride 8."""
+    """The mask branch: it makes the mask features, at stride 8, from P3, P4 and P5."""
 
+    # Number of 3×3 convolutions after P3, P4 and P5 are summed.
     convs: Convs = 4
+    # Output channels of each of these convolutions.
     channels: Channels = 128
+    # Number of mask features for each pixel.
     features: Annotated[int, Field(ge=1, le=1024)] = 8
 
 
 class MaskHeadConfig(Section):
-    """The dynamic mask head: the network whose numbers the controller predicts."""
+    """The dynamic mask head: a small network for each instance, with weights that the controller predicts."""
 
+    # Number of 1×1 convolutions.
     depth: Annotated[int, Field(ge=1, le=16)] = 3
+    # Channels between two convolutions.
     width: Annotated[int, Field(ge=1, le=256)] = 8
-    # of each mask pixel beside its features; "only": relative ones and no features, so no mask branch
+    # Coordinates that the head reads beside the mask features. relative: from the instance's location. absolute: from
+    # the centre of the input. none: no coordinates. only: relative coordinates and no mask features, so the model has
+    # no mask branch.
     coordinates: Literal["relative", "absolute", "none", "only"] = "relative"
+    # Pixels of the input for each pixel of a predicted mask, along each side.
     mask_out_stride: Literal[8, 4, 2] = 4
 
 
 class ModelConfig(Section):
-    """Everything that decides a model's tensors and what its input must look like."""
+    """The network: its classes, its parts and the input it expects."""
 
+    # Class names, in the order of the labels. Training takes them from the data set.
     classes: Annotated[tuple[str, ...], Field(max_length=20_000)] = ()
     backbone: BackboneConfig = BackboneConfig()
+    # The feature pyramid that makes P3–P7.
     pyramid: Literal["fpn", "bifpn"] = "fpn"
-    fpn_channels: Channels = 256  # of either pyramid
+    # Channels of each pyramid level, for FPN and BiFPN.
+    fpn_channels: Channels = 256
+    # Number of BiFPN repeats. FPN ignores it.
     bifpn_repeats: Annotated[int, Field(ge=1, le=64)] = 6
     head: HeadConfig = HeadConfig()
     mask_branch: MaskBranchConfig = MaskBranchConfig()
     mask_head: MaskHeadConfig = MaskHeadConfig()
-    semantic: bool = False  # auxiliary semantic head, used in training only
+    # Add the auxiliary semantic head. It is used in training only.
+    semantic: bool = False
+    # Order of the colour channels in the input.
     channel_order: Literal["RGB", "BGR"] = "RGB"
-    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # 0–255 scale, in channel order
+    # Value that is subtracted from each channel, from 0 to 255, in the order of channel_order.
+    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    # Value that each channel is divided by after that, from 0 to 255, in the order of channel_order.
     pixel_std: tuple[AboveZero, AboveZero, AboveZero] = (58.395, 57.12, 57.375)
+    # The input is padded to a multiple of this number of pixels on each side.
     size_divisor: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] = 32
+    # For each of P3–P7, the smallest and the largest distance in pixels from a positive location to the farthest side
+    # of its box. Both ends are included.
     size_ranges: tuple[tuple[Extent, Extent], ...] = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, float("inf")))
+    # For each of P3–P7, the number of pixels that relative coordinates are divided by.
     coordinate_scales: tuple[AboveZero, ...] = (64, 128, 256, 512, 1024)
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
         if not len(self.size_ranges) == len(self.coordinate_scales) == 5:
             raise ValueError("size_ranges and coordinate_scales need five entries, one for each of P3–P7")
-        if not all(low < high for low, high in self.size_ranges):  # not of NaN, too
+        if not all(low < high for low, high in self.size_ranges):  # NaN fails here, too
             raise ValueError(f"size_ranges must be pairs of low < high, got {self.size_ranges}")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes holds a name twice")
@@ -137,81 +178,132 @@ class ModelConfig(Section):
 
 
 class DetectConfig(Section):
-    """From head outputs to the instances worth drawing (paper §3.4)."""
+    """Detection: how the head's output becomes a list of instances (paper §3.4)."""
 
+    # Lowest score of a candidate. With score_root it is compared with class probability × centerness, otherwise with
+    # the class probability.
     score_threshold: Fraction = 0.05
-    score_root: bool = True  # score = √(class · centerness), threshold on the product; False: mmdetection's rule
+    # The score of an instance is the square root of class probability × centerness. With false it is the product, as in
+    # mmdetection.
+    score_root: bool = True
+    # Most candidates of each pyramid level that reach the suppression of duplicates.
     candidates_per_level: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    # How duplicates are suppressed: by the IoU of boxes, by the IoU of masks, or by Matrix NMS on masks.
     nms: Literal["box", "mask", "matrix"] = "box"
+    # IoU with a better candidate of the same class above which a candidate is dropped. Matrix NMS ignores it.
     nms_threshold: Fraction = 0.6
+    # Most instances in a picture.
     max_detections: Annotated[int, Field(ge=1, le=100_000)] = 100
+    # Probability above which a pixel belongs to the mask.
     mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
 class InputConfig(Section):
-    """Size of the image the network sees, in pixels: `shorter`, or less where the other side would pass `longer`.
+    """The size of the image that the network sees, and the values in a file that become black and white.
 
-    range: which values in a picture file become black and white.
+    The shorter side gets `shorter` pixels, or fewer where the other side would become longer than `longer`.
     """
 
+    # Length of the shorter side after resizing, in pixels.
     shorter: Side = 800
+    # Largest length of the longer side after resizing, in pixels.
     longer: Side = 1333
-    # Which values become black and white in pictures of 16 or 32 bits and floats; 8-bit pictures stay as they are.
-    # full: 0 and 65535. auto: the 0.1th and 99.9th percentile of each picture. Or two numbers, such as [0, 4095].
+    # Pixel values that become black and white in pictures of 16 or 32 bits or of floats. full: 0 and 65535. auto: the
+    # 0.1th and the 99.9th percentile of each picture. Or two numbers, such as [0, 4095]. 8-bit pictures do not change.
     range: Range = FULL
 
 
 class TargetConfig(Section):
-    """Which locations are positive, and which of them draw a mask (paper §3.2)."""
+    """Training targets: which locations are positive, and which positives draw a mask (paper §3.2)."""
 
-    supervision: Literal["masks", "boxes"] = "masks"  # boxes: annotated masks are ignored, as BoxInst was trained
-    center_radius: AboveZero = 1.5  # in strides, around the mask centroid
-    # random: of all pictures of a process together; best: by score and centerness, shared evenly over the instances
+    # The annotation that masks learn from. With boxes, annotated masks are ignored, as in the training of BoxInst.
+    supervision: Literal["masks", "boxes"] = "masks"
+    # Half the side of the square around a mask's centroid in which locations are positive, in strides.
+    center_radius: AboveZero = 1.5
+    # How the positives that draw a mask are chosen. random: among all pictures of a process. random_per_image: among
+    # those of each picture. best_per_image: the best of each picture by score × centerness, shared evenly over the
+    # instances.
     mask_sampling: Literal["random", "random_per_image", "best_per_image"] = "random"
-    max_mask_positives: Positive = 500  # per process or per image, as mask_sampling says
+    # Most positives that draw a mask: for each process with random, for each picture otherwise.
+    max_mask_positives: Positive = 500
 
 
 class LossConfig(Section):
-    """Which formula and weight each term of the objective has (paper §3.3)."""
+    """The loss: the formula and the weight of each term (paper §3.3)."""
 
+    # Loss of the class logits.
     classification: Literal["focal", "cross_entropy"] = "focal"
-    box: Literal["giou", "plain_giou", "iou", "smooth_l1"] = "giou"  # plain: mmdetection's
+    # Loss of the boxes. plain_giou is the formula of mmdetection, without the ones that AdelaiDet adds to the areas.
+    box: Literal["giou", "plain_giou", "iou", "smooth_l1"] = "giou"
+    # What the centerness output learns: the centerness of a location, or the IoU of its predicted box.
     quality: Literal["centerness", "iou"] = "centerness"
+    # Loss of the masks: dice, binary cross-entropy, or the sum of both.
     mask: Literal["dice", "bce", "both"] = "dice"
+    # Factor of the classification loss.
     classification_weight: float = 1.0
+    # Factor of the box loss.
     box_weight: float = 1.0
+    # Factor of the centerness or IoU loss.
     quality_weight: float = 1.0
+    # Factor of the mask loss.
     mask_weight: float = 1.0
+    # Factor of the projection loss, for instances that have a box and no mask (BoxInst).
     projection_weight: float = 1.0
+    # Factor of the pairwise loss, for instances that have a box and no mask (BoxInst).
     pairwise_weight: float = 1.0
+    # Factor of the semantic head's loss.
     semantic_weight: float = 1.0
 
 
 class BoxSupervisionConfig(Section):
-    """Which neighbouring mask pixels of an instance without a mask should agree (BoxInst, arXiv 2012.02310)."""
+    """The pairwise loss for instances that have a box and no mask (BoxInst, arXiv 2012.02310).
 
-    similarity: Fraction = 0.3  # least exp(−½ · distance of the Lab colours) of two pixels that should
-    dilation: Positive = 2  # in mask pixels, between neighbours
-    bottom_pixels: Natural = 10  # of the original picture, never looked at: often a caption
-    warmup_iterations: Natural = 10_000  # the weight of the term grows linearly over these
+    It asks neighbouring pixels of similar colour to agree: both inside the mask, or both outside.
+    """
+
+    # Smallest similarity of two colours that makes their pixels agree: exp(−½ · distance in CIE Lab).
+    similarity: Fraction = 0.3
+    # Distance between two neighbours, in pixels of the mask.
+    dilation: Positive = 2
+    # Rows at the bottom of the original picture that the loss ignores, in pixels. They often hold a caption.
+    bottom_pixels: Natural = 10
+    # Number of iterations over which the weight of the loss grows linearly from 0.
+    warmup_iterations: Natural = 10_000
 
 
 class AugmentConfig(Section):
-    """What a training image goes through. Where it is made of several, each of them goes through all the rest alone."""
+    """Augmentation: how a training picture is resized, cropped, flipped, recoloured and combined with others.
 
-    shorter: Annotated[tuple[Side, ...], Field(min_length=1)] = (640, 672, 704, 736, 768, 800)  # one is drawn
+    A picture that is made of several takes these steps for each of them separately.
+    """
+
+    # Lengths of the shorter side after resizing, in pixels. One is drawn for each picture.
+    shorter: Annotated[tuple[Side, ...], Field(min_length=1)] = (640, 672, 704, 736, 768, 800)
+    # Largest length of the longer side after resizing, in pixels.
     longer: Side = 1333
-    jitter: tuple[float, float] = (1.0, 1.0)  # large-scale jitter: an extra factor, drawn log-uniformly
-    crop: Annotated[int, Field(ge=0, le=65_536)] = 0  # side of a random square crop of the resized image; 0: none
+    # Range of a random factor for the size, drawn uniformly on a logarithmic scale (large-scale jitter).
+    jitter: tuple[float, float] = (1.0, 1.0)
+    # Side of a random square crop after resizing, in pixels. 0 crops nothing.
+    crop: Annotated[int, Field(ge=0, le=65_536)] = 0
+    # Probability of a horizontal flip.
     flip_horizontal: Fraction = 0.5
+    # Probability of a vertical flip.
     flip_vertical: Fraction = 0.0
-    turns: bool = False  # 0, 90, 180 or 270 degrees, for images without an up
+    # Rotate by 0, 90, 180 or 270 degrees. Use it for pictures without a fixed top, such as microscopy.
+    turns: bool = False
+    # Strength b of a random change of brightness, by a factor from 1 − b to 1 + b.
     brightness: Fraction = 0.0
+    # Strength c of a random change of contrast, by a factor from 1 − c to 1 + c.
     contrast: Fraction = 0.0
+    # Strength s of a random change of saturation, by a factor from 1 − s to 1 + s.
     saturation: Fraction = 0.0
+    # Largest random shift of the hue, as a part of the colour circle.
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    mosaic: Fraction = 0.0  # how often four pictures share one canvas: of the crop's size, or the first picture's
-    copy_paste: Fraction = 0.0  # how often some of another picture's objects are pasted in
+    # Probability that four pictures share one canvas. The canvas has the size of the crop, or of the first picture if
+    # there is no crop.
+    mosaic: Fraction = 0.0
+    # Probability that objects of another picture are pasted in.
+    copy_paste: Fraction = 0.0
 
     @model_validator(mode="after")
     def _jitter_is_a_range(self) -> Self:
@@ -226,46 +318,75 @@ def _no(value: object) -> object:
 
 
 class TrainConfig(Section):
-    """The fit loop."""
+    """The training loop: its length, optimizer, learning rate, precision and checkpoints."""
 
-    # the backbone's first weights: "imagenet" (timm fetches), "msra" (the published recipes'), "none", or a file
+    # Initial weights of the backbone. imagenet: timm downloads them. msra: the weights of the published recipes. none:
+    # random weights. Or the path of a file.
     init: str = "imagenet"
-    skip_empty: bool = False  # leave out pictures without an annotated object, as published
-    # which batch norms share their statistics over processes (on GPUs only); BiFPN was published with "pyramid"
+    # Leave out pictures without an annotated object, as the published training does.
+    skip_empty: bool = False
+    # Which batch norms share their statistics over all GPUs. The published BiFPN models use pyramid. CPUs ignore it.
     sync_norms: Literal["none", "pyramid", "all"] = "none"
+    # Number of optimizer steps.
     iterations: Positive = 90_000
-    # times that each training picture is seen; the iterations follow from it. None: `iterations` decides
+    # Number of times that training sees each picture. If it is set, it decides the number of iterations.
     epochs: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
-    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 16  # over all processes
-    accumulate: Annotated[int, Field(ge=1, le=65_536)] = 1  # batches whose gradients make one step
+    # Pictures in a batch, over all processes together.
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 16
+    # Number of batches whose gradients make one optimizer step.
+    accumulate: Annotated[int, Field(ge=1, le=65_536)] = 1
+    # The optimizer: stochastic gradient descent with momentum, or AdamW.
     optimizer: Literal["sgd", "adamw"] = "sgd"
+    # Highest learning rate.
     lr: AboveZero = 0.01
+    # Momentum of sgd.
     momentum: Fraction = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4  # 0 on norms and, with adamw, on biases
+    # Weight decay. It is 0 for norms and, with adamw, for biases.
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    # Learning rate of the backbone, as a multiple of lr.
     backbone_lr_factor: Annotated[float, Field(ge=0)] = 1.0
+    # Number of iterations over which the learning rate grows linearly to lr.
     warmup_iterations: Natural = 1000
+    # Learning rate of the first iteration, as a part of lr.
     warmup_factor: Fraction = 0.001
+    # How the learning rate falls. step: to a tenth at each milestone. cosine: along half a cosine, to 0 at the end.
     schedule: Literal["step", "cosine"] = "step"
-    milestones: tuple[Fraction, ...] = (2 / 3, 8 / 9)  # of the iterations: ÷10 at each
-    clip_norm: Annotated[float, Field(ge=0)] = 0.0  # 0: off
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0  # 0: off
+    # Milestones of the step schedule, as parts of all iterations.
+    milestones: tuple[Fraction, ...] = (2 / 3, 8 / 9)
+    # Largest norm of the gradient. A longer gradient is scaled down to it. 0 turns clipping off.
+    clip_norm: Annotated[float, Field(ge=0)] = 0.0
+    # Decay of the moving average of the weights. 0 turns averaging off.
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    # Mixed precision: bf16 or fp16. no computes in float32.
     precision: Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(_no)] = "no"
-    half: bool = False  # the finished model's weights in float16
+    # Save the weights of the finished model in float16.
+    half: bool = False
+    # Keep tensors in the channels-last memory format.
     channels_last: bool = False
-    recompute: bool = False  # the maps of backbone and head are made again on the way back instead of kept
+    # Compute the feature maps of backbone and head again in the backward pass. Training then needs less memory and more
+    # time.
+    recompute: bool = False
+    # Number of worker processes that read pictures, for each training process. 0 reads them in the training process.
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
+    # Seed of all random choices.
     seed: Natural = 0
+    # Iterations between two lines of the log.
     log_every: Positive = 20
+    # Iterations between two checkpoints.
     checkpoint_every: Positive = 1000
-    validate_every: Natural = 0  # iterations; 0: only at the end
-    patience: Natural = 0  # measurements without a better mask AP that end the run; 0: off
-    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()  # that are told beside log.csv
+    # Iterations between two measurements on the validation data. 0 measures only at the end.
+    validate_every: Natural = 0
+    # Number of measurements in a row without a better mask AP that ends the training early. 0 never ends it early.
+    patience: Natural = 0
+    # Experiment trackers that receive the numbers of log.csv as well.
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
 
 
 class Config(Section):
-    """One recipe: what is built, how it is trained, how it predicts."""
+    """A recipe: how a model is built, how it is trained and how it predicts."""
 
-    about: dict[str, str] = {}  # expected scores, time, command, licence: words for people
+    # Notes for people, such as expected scores, time, command and licence. condinst computes nothing from them.
+    about: dict[str, str] = {}
     model: ModelConfig = ModelConfig()
     input: InputConfig = InputConfig()
     detect: DetectConfig = DetectConfig()
@@ -278,14 +399,20 @@ class Config(Section):
     @model_validator(mode="after")
     def _supervision_suffices(self) -> Self:
         if self.targets.supervision == "boxes" and self.model.semantic:
-            raise ValueError("targets.supervision is boxes and model.semantic is true: that head learns from masks")
+            raise ValueError(
+                "targets.supervision is boxes and model.semantic is true, but the semantic head learns from masks; "
+                "set model.semantic=false"
+            )
         if self.targets.supervision == "boxes" and self.augment.copy_paste:
-            raise ValueError("targets.supervision is boxes but pasting needs masks; set augment.copy_paste=0")
+            raise ValueError("targets.supervision is boxes but copy-paste needs masks; set augment.copy_paste=0")
         return self
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "configuration") -> Config:
-        """Validate `values`; raises UsageError naming the first bad key of `source`."""
+        """Make a Config from nested dicts.
+
+        source: the name of their origin in messages. Raises UsageError for the first unknown key or bad value.
+        """
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -293,15 +420,22 @@ class Config(Section):
 
     @classmethod
     def from_yaml(cls, path: Path) -> Config:
-        """Read what `to_yaml` wrote; raises UsageError if it is missing, not YAML or not valid."""
+        """Read a file that `to_yaml` wrote.
+
+        Raises UsageError if the file is missing, is not YAML or holds an unknown key or a bad value.
+        """
         return cls.from_dict(read_settings(path), str(path))
 
     def to_yaml(self) -> str:
-        """All settings, defaults included, so that a saved recipe never changes its meaning."""
+        """All settings as YAML text. Defaults are included, so a later version reads the same recipe."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
     def with_overrides(self, overrides: list[str]) -> Config:
-        """Apply `section.key=value` strings (values are YAML); raises UsageError naming a bad one."""
+        """A copy with some settings changed.
+
+        overrides: strings `section.key=value`, such as "train.lr=0.001"; the value is YAML. Raises UsageError for a
+        malformed string, an unknown key or a bad value.
+        """
         values = self.model_dump(mode="python")
         for text in overrides:
             key, sign, raw = text.partition("=")
@@ -320,7 +454,7 @@ class Config(Section):
         return self.from_dict(values, "overrides")
 
 
-# names of settings in other programs → the setting here
+# Setting in another program → the setting or option here.
 ELSEWHERE = {
     "epochs": "train.epochs",
     "imgsz": "input.shorter",
@@ -356,12 +490,15 @@ _SHORT.maxstring = _SHORT.maxother = 80
 
 
 def show(value: object) -> str:
-    """At most 80 characters of how Python writes `value`, at no more work than that takes."""
+    """The `repr` of `value`, cut to 80 characters. The cost does not grow with the size of `value`."""
     return one_line(_SHORT.repr(value))[:80]
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, not yet validated. Raises UsageError if the file is missing or holds none."""
+    """The mapping in a YAML file, not yet validated.
+
+    Raises UsageError if the file cannot be read, is not valid YAML or holds something other than a mapping.
+    """
     try:
         values = read_yaml(path)
     except OSError as error:
@@ -388,6 +525,6 @@ def _first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     place = one_line(".".join(str(part) for part in first["loc"])[:200]) or "settings"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "value_error":  # one of our own, which says what it got
+    if first["type"] == "value_error":  # a validator of this file: its message names the value
         return f"{place}: {first['ctx']['error']}{more}"
     return f"{place}: {first['msg']}, got {show(first['input'])}{more}"

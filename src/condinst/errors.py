@@ -1,21 +1,22 @@
-"""Errors a user can cause. Each carries one clear line and the exit code the command line returns for it."""
+"""Errors that a user can cause or fix. Each has a one-line message and an exit code for the command line."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-NO_MEMORY = re.compile("(out of|not enough|can't allocate) memory")  # in the words of each allocator
+# The messages of the different allocators.
+NO_MEMORY = re.compile("(out of|not enough|can't allocate) memory")
 
 
 class CondinstError(Exception):
-    """Something went wrong while running (exit code 1); the message is one line: what, where, remedy."""
+    """An error while running (exit code 1). The message is one line: what is wrong, where, and what to do."""
 
     exit_code = 1
 
 
 class UsageError(CondinstError):
-    """The command or a configuration key was wrong (exit code 2)."""
+    """An argument, an option or a setting is wrong (exit code 2)."""
 
     exit_code = 2
 
@@ -33,23 +34,24 @@ class ModelError(CondinstError):
 
 
 class PictureWarning(UserWarning):
-    """A picture was left out, or was read in a way that its user should know of."""
+    """condinst left a picture out, or read it in a way that the user should know about."""
 
 
 def first_line(said: object) -> str:
-    """What an exception, or the reason in one, says, without the lines that follow; its type's name if nothing."""
+    """The first line of an exception's message, or the name of its type if the message is empty."""
     return (str(said) or type(said).__name__).splitlines()[0]
 
 
 def some(names: Sequence[str], most: int = 8) -> str:
-    """The first `most` names, and how many more there are."""
+    """The first `most` names, then the number of the others: "a, b and 3 more"."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def one_line(text: str) -> str:
-    """`text` from a stranger, fit for a terminal: white space becomes a blank, other control characters are escaped.
+    """Make untrusted text safe to print on one line of a terminal.
 
-    Passwords and tokens in addresses are hidden (see `hide_secrets`).
+    Each white-space character becomes a space. Other control characters are escaped. `hide_secrets` hides passwords and
+    tokens.
     """
     return "".join(
         char if char.isprintable() else " " if char.isspace() else char.encode("unicode_escape").decode("ascii")
@@ -58,12 +60,12 @@ def one_line(text: str) -> str:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception of Python, NumPy or torch says that the memory does not suffice."""
+    """Whether an exception of Python, NumPy or torch means that there is not enough memory."""
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(NO_MEMORY.search(str(error))))
 
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
-_CLOSING = ")]}>,.;:'\"…"  # after an address in a sentence, no part of it
+_CLOSING = ")]}>,.;:'\"…"  # punctuation after an address in a sentence
 _TOKEN = re.compile(r"\b(hf|ghp|gho|ghs|glpat|sk|pk|xoxb|AKIA)[_-]?[A-Za-z0-9_-]{16,}")
 _VALUE = re.compile(r"([?&;#])([^?&;#=]*)(=?)([^?&;#]*)")
 _HARMLESS = re.compile(r"\d{1,9}|[\w .%-]{1,80}\.(png|jpe?g|tiff?|bmp|webp|gif|jp2|pth|pkl|safetensors)", re.IGNORECASE)
@@ -72,9 +74,10 @@ HIDDEN = "***"
 
 
 def hide_secrets(text: str) -> str:
-    """`text` without what could be a password: user names and passwords in addresses, values in their queries, tokens.
+    """Replace possible secrets in `text` with "***".
 
-    A value in a query stays only if it is a number or the name of a picture or model file, and its key names no secret.
+    Secrets are user names and passwords in addresses, tokens, and values in the query of an address. A value in a query
+    stays if it is a number or the name of a picture or model file, and its key does not name a secret.
     """
     return _TOKEN.sub(HIDDEN, _ADDRESS.sub(lambda match: _hide_in_address(match[0]), text))
 
@@ -93,7 +96,7 @@ def _hide_in_address(address: str) -> str:
 
 def _hide_value(match: re.Match[str]) -> str:
     mark, key, equals, value = match.groups()
-    if not equals:  # ?abc: the key itself may be the secret
+    if not equals:  # in ?abc, the key itself may be the secret
         return mark + (key if not key or _HARMLESS.fullmatch(key) else HIDDEN)
     harmless = not value or (_HARMLESS.fullmatch(value) and not _SECRET_KEY.search(key))
     return f"{mark}{key}={value if harmless else HIDDEN}"

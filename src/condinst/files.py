@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Write files completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from pathlib import Path
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write `content` beside `path` and rename it there, making missing folders; raises OSError and leaves no rest."""
+    """Write `content` to `path`, completely or not at all.
+
+    The function writes a temporary file in the same folder and renames it. It makes missing folders. If writing fails,
+    it raises OSError, removes the temporary file and leaves an existing file at `path` unchanged.
+    """
     replace_files({path: content})
 
 
 def replace_files(contents: Mapping[Path, bytes]) -> None:
-    """The same of several files: all are written before the first is renamed, and renamed in the order given."""
+    """Write several files as `replace_file` does: first write all of them, then rename them in the given order."""
     temporaries = {path: path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.part") for path in contents}
     try:
         for path, content in contents.items():

@@ -1,7 +1,8 @@
-"""Every tensor bag that crosses a file.
+"""The types that pass tensors from one module to another.
 
-N images, C classes, F mask features, M true instances of one image, K chosen instances,
-L locations over all levels, H×W the padded input. Boxes are xyxy in pixels of the padded input.
+Shapes: N images, C classes, F mask features, M annotated instances of one image, K chosen instances, L locations over
+all levels, H×W the padded input, s the mask_out_stride. Boxes are xyxy in pixels of the padded input. Float tensors are
+float32 unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ MASK_FEATURE_STRIDE = 8
 
 
 class Images(NamedTuple):
-    """A batch as the network sees it.
+    """A batch of images, ready for the network.
 
-    tensor: (N, 3, H, W) float32, normalised, zero-padded right and bottom.
-    sizes: per image (height, width) of its content inside the padding.
-    original_sizes: per image (height, width) of the file before any resizing.
+    tensor: (N, 3, H, W) float32, normalised, padded with zeros at the right and at the bottom.
+    sizes: (height, width) of each image after resizing, without the padding.
+    original_sizes: (height, width) of each image in its file, before any resizing.
     """
 
     tensor: Tensor
@@ -30,13 +31,17 @@ class Images(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """The annotation of one training image, in the padded input's pixels.
+    """The annotation of one training image, in pixels of the padded input.
 
-    boxes: (M, 4) float32. labels: (M,) int64 in [0, C). centroids: (M, 2) float32 (x, y) of each full-resolution
-    mask. mask_pixels, mask_places: (P,) bool and (M, 4) int64, the full-resolution masks sampled at [s/2::s], s =
-    mask_out_stride, and packed (ops/packed_masks.py). semantic: (ceil(H/8), ceil(W/8)) int64, at the pixels [4::8] the
-    label of the smallest mask there, −1 where none. has_mask: (M,) bool; an instance without a mask has its filled box
-    for one and the box's centre for centroid, and is not in `semantic`.
+    boxes: (M, 4) float32.
+    labels: (M,) int64 in [0, C).
+    centroids: (M, 2) float32, the (x, y) of each mask's centroid at full resolution.
+    mask_pixels, mask_places: (P,) bool and (M, 4) int64. The masks are sampled at [s/2::s] and packed as
+        `condinst.ops.packed_masks` describes.
+    semantic: (⌈H/8⌉, ⌈W/8⌉) int64. Each entry is the label of the smallest mask at a pixel of [4::8], or −1 if there
+        is no mask.
+    has_mask: (M,) bool. An instance without an annotated mask gets its filled box as mask and the box's centre as
+        centroid. It does not appear in `semantic`.
     """
 
     boxes: Tensor
@@ -49,10 +54,12 @@ class Truth(NamedTuple):
 
 
 class HeadOutput(NamedTuple):
-    """What the FCOS head says of each location; one map per level P3…P7, before any sigmoid.
+    """The output of the FCOS head: one map for each level P3…P7 (paper §3.2). No sigmoid has been applied.
 
-    class_logits: (N, C, h, w). distances_in_strides: (N, 4, h, w) left, top, right, bottom, ≥ 0.
-    centerness_logits: (N, 1, h, w). filters: (N, count, h, w), the controller's numbers.
+    class_logits: (N, C, h, w).
+    distances_in_strides: (N, 4, h, w), the distances ≥ 0 from a location to the left, top, right and bottom of its box.
+    centerness_logits: (N, 1, h, w).
+    filters: (N, count, h, w), the output of the controller: the weights and biases of the dynamic mask head.
     """
 
     class_logits: tuple[Tensor, ...]
@@ -62,7 +69,12 @@ class HeadOutput(NamedTuple):
 
 
 class NetworkOutput(NamedTuple):
-    """One forward pass. mask_features: (N, F, H/8, W/8). semantic_logits: (N, C, H/8, W/8), or None where not made."""
+    """The result of one forward pass.
+
+    head: the output of the FCOS head.
+    mask_features: (N, F, H/8, W/8).
+    semantic_logits: (N, C, H/8, W/8), or None if the model has no semantic head or is in evaluation mode.
+    """
 
     head: HeadOutput
     mask_features: Tensor
@@ -70,13 +82,15 @@ class NetworkOutput(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """What each location of a batch should say; locations of all levels in one row, P3 first.
+    """The training targets of a batch. The locations of all levels lie on one axis, P3 first.
 
-    labels: (N, L) int64, C where background. distances_in_strides: (N, L, 4), 0 where background.
-    centerness: (N, L), 0 where background. instance_index: (N, L) int64 into the masks, −1 where background.
-    mask_pixels, mask_places: the packed masks of all images, (P,) bool and (M of all images, 4) int64.
-    semantic: (N, H/8, W/8) int64, −1 where background.
-    has_mask: (M of all images,) bool, whether it is a mask or a filled box.
+    labels: (N, L) int64 in [0, C], where C is background.
+    distances_in_strides: (N, L, 4), 0 for background.
+    centerness: (N, L) in [0, 1], 0 for background.
+    instance_index: (N, L) int64, an index into the masks of all images, or −1 for background.
+    mask_pixels, mask_places: (P,) bool and (M of all images, 4) int64, the packed masks of all images.
+    semantic: (N, H/8, W/8) int64, a label, or −1 for background.
+    has_mask: (M of all images,) bool, False if the mask is a filled box.
     """
 
     labels: Tensor
@@ -90,16 +104,21 @@ class Targets(NamedTuple):
 
 
 class Positives(NamedTuple):
-    """Positive locations of a batch, sorted. image_index, location_index: (K,) int64 into (N, L)."""
+    """The positive locations of a batch, in ascending order.
+
+    image_index, location_index: (K,) int64, indices into the two axes of (N, L).
+    """
 
     image_index: Tensor
     location_index: Tensor
 
 
 class PositiveMasks(NamedTuple):
-    """What the dynamic mask head draws for K positives.
+    """The masks that the dynamic mask head predicts for K positives.
 
-    logits: (K, H/s, W/s) float32. image_index: (K,) int64. instance_index: (K,) int64 into the masks of Targets.
+    logits: (K, H/s, W/s) float32.
+    image_index: (K,) int64, the image of each positive.
+    instance_index: (K,) int64, an index into the masks of `Targets`.
     """
 
     logits: Tensor
@@ -108,10 +127,13 @@ class PositiveMasks(NamedTuple):
 
 
 class ColourPairs(NamedTuple):
-    """Mask pixels of one colour with a neighbour, in the pictures of a batch; D directions to find it in.
+    """Pairs of neighbouring mask pixels that have similar colours, for the pairwise loss of BoxInst.
 
-    steps: (down, right) to the neighbour, in mask pixels. from_here, from_there: (N, D, H/s, W/s) bool, whether the
-    pair counts for an instance whose box holds the pixel, for one whose box holds its neighbour.
+    Each pair consists of a pixel and its neighbour in one of D directions.
+
+    steps: D pairs (down, right), the distance to the neighbour in mask pixels.
+    from_here: (N, D, H/s, W/s) bool, True if the pair counts for an instance whose box holds the pixel.
+    from_there: (N, D, H/s, W/s) bool, True if the pair counts for an instance whose box holds the neighbour.
     """
 
     steps: tuple[tuple[int, int], ...]
@@ -120,14 +142,18 @@ class ColourPairs(NamedTuple):
 
 
 class Norms(NamedTuple):
-    """What the losses are divided by, the mean over processes: scalars of any float dtype."""
+    """The numbers that the losses are divided by: scalars of any float dtype, averaged over all processes.
+
+    positives: the number of positive locations.
+    centerness: the sum of the centerness targets.
+    """
 
     positives: Tensor
     centerness: Tensor
 
 
 class Losses(NamedTuple):
-    """The terms of the objective, already weighted: scalars. Their sum is what is minimised."""
+    """The weighted terms of the training loss, each a scalar (paper §3.3). Training minimises their sum."""
 
     classification: Tensor
     box: Tensor
@@ -139,10 +165,14 @@ class Losses(NamedTuple):
 
 
 class Detections(NamedTuple):
-    """The instances of one image after NMS, best first.
+    """The instances of one image after non-maximum suppression, best first.
 
-    boxes: (K, 4) in the padded input's pixels. scores: (K,). labels: (K,) int64. locations: (K, 2) (x, y) in pixels.
-    levels: (K,) int64, 0 for P3. filters: (K, count).
+    boxes: (K, 4) in pixels of the padded input.
+    scores: (K,) in [0, 1].
+    labels: (K,) int64 in [0, C).
+    locations: (K, 2), the (x, y) of the location that found the instance, in pixels of the padded input.
+    levels: (K,) int64, the pyramid level of that location: 0 for P3 to 4 for P7.
+    filters: (K, count), the weights and biases of the dynamic mask head.
     """
 
     boxes: Tensor
@@ -155,24 +185,30 @@ class Detections(NamedTuple):
 
 @dataclass(frozen=True)
 class FilterLayout:
-    """How the controller's numbers split into layers: all weights first, then all biases (paper §3.1)."""
+    """How the controller's output splits into layers: all weights first, then all biases (paper §3.1).
+
+    features: channels of the mask features.
+    coordinates: 2 if the dynamic mask head reads coordinates, otherwise 0.
+    depth: number of 1×1 convolutions.
+    width: channels between two convolutions.
+    """
 
     features: int = 8
-    coordinates: int = 2  # 2 with coordinates, 0 without
+    coordinates: int = 2
     depth: int = 3
     width: int = 8
 
     @property
     def sizes(self) -> list[int]:
-        """Channels from the input to the single mask logit."""
+        """Channels of the input and of each layer's output; the last is 1, the mask logit."""
         return [self.features + self.coordinates, *[self.width] * (self.depth - 1), 1]
 
     @property
     def weight_counts(self) -> list[int]:
-        """Weights of each layer, (out, in) row-major."""
+        """Number of weights of each layer. They are stored as (out, in), row by row."""
         return [inputs * outputs for inputs, outputs in pairwise(self.sizes)]
 
     @property
     def count(self) -> int:
-        """Numbers the controller predicts for one instance: 169 by default."""
+        """Number of weights and biases for one instance: 169 by default."""
         return sum(self.weight_counts) + sum(self.sizes[1:])
