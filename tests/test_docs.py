@@ -146,6 +146,7 @@ def run_command(command: str, code: int, own_model: Path) -> None:
 def short(words: list[str]) -> list[str]:
     """A training of one step that needs no network; its folder is new unless it resumes."""
     check_settings(words)
+    words = [word for word in words if not word.startswith("train.epochs=")]  # they become iterations
     out = Path(words[words.index("--out") + 1] if "--out" in words else "runs/my_data")
     if "--resume" in words and not out.exists():
         first = [word for word in words if word != "--resume"]
