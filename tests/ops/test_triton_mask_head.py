@@ -193,7 +193,7 @@ def test_fallback(builds: bool, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_nothing_can_be_built() -> None:
     triton_mask_head = pytest.importorskip("condinst.ops.triton_mask_head", reason="Triton is not installed")
-    with pytest.warns(UserWarning, match="plain operations"):
+    with pytest.warns(UserWarning, match="slower PyTorch operations"):
         assert not triton_mask_head.can_build.__wrapped__(torch.device("cuda", 0))
 
 

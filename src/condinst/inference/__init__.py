@@ -1,1 +1,1 @@
-"""From the network's output to instances in the original image's pixels."""
+"""Inference: from the output of the network to instances in pixels of the original image."""

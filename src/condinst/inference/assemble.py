@@ -1,6 +1,10 @@
-"""Dynamic mask head on the survivors → masks and boxes in the original image's pixels → Result (paper §3.4).
+"""Masks and boxes of the detected instances in pixels of the original image (paper §3.4).
 
-K instances of one image, h×w their logits at the stride of the mask features, s mask_out_stride, H×W the padded input.
+`place_full` defines the masks by resizing whole images. `place` computes the same masks from the region of each
+instance.
+
+Shapes: K instances of one image, h×w the logits at the stride of the mask features, s the mask_out_stride, H×W the
+padded input.
 """
 
 from __future__ import annotations
@@ -28,21 +32,22 @@ from condinst.ops.rle import Region, Rle, encode
 from condinst.structures import MASK_FEATURE_STRIDE, Detections, Images, NetworkOutput
 
 Size = tuple[int, int]
-# Region and full-size arithmetic differ by a few float32 roundings of numbers ≤ 1; twice that decides what is "close".
+# The two ways differ by a few float32 roundings of numbers ≤ 1. A pixel is "close" to the threshold within twice that.
 ROUNDING = 1e-6
-# Close pixels are settled one by one; where there are more, or the image is small, the whole instance is.
+# Up to this number, close pixels are computed again one by one. Above it, or in a small image, the whole instance is.
 CLOSE_PIXELS = 64
-SMALL_IMAGE = 2**16  # pixels; torch adds in another order for the smallest, and there full size costs nothing
-# Instances are drawn together while the window all fit into is small, or twice what they need, and all fit a cache.
+SMALL_IMAGE = 2**16  # pixels; PyTorch adds in another order in small images, where the full size is cheap
+# Instances share a computation if their common window is small or at most twice what they need, and fits the cache.
 SMALL_WINDOW, GROUP_PIXELS = 2**13, 2**18
-BAND_PIXELS = 2**20  # of a larger window, so many at a time: numbers take 4 bytes and more copies than one
+BAND_PIXELS = 2**20  # pixels of a larger window that are computed at a time; bounds the memory
 NOTHING = Region(np.zeros((0, 0), dtype=np.bool_), 0, 0)
 
 
 class Placement(NamedTuple):
-    """Where masks go. stride: s, of the probabilities. size: (height, width) of the content inside the padded input.
+    """How masks are placed in the original image.
 
-    original: (height, width) of the file. threshold: in (0, 1), what a probability must exceed.
+    stride: s, the stride of the probabilities. size: (height, width) of the image inside the padded input.
+    original: (height, width) of the image in its file. threshold: in (0, 1); a mask pixel has a higher probability.
     """
 
     stride: int
@@ -54,7 +59,11 @@ class Placement(NamedTuple):
 def assemble(
     output: NetworkOutput, found: Sequence[Detections], images: Images, model: ModelConfig, config: DetectConfig
 ) -> list[Result]:
-    """One Result per image: boxes scaled and clipped, instances with an empty box dropped, masks never cut to boxes."""
+    """Make one Result for each image.
+
+    Boxes are scaled to the original image and clipped to it. An instance with an empty box is dropped. Masks are not
+    clipped to boxes.
+    """
     names = dict(enumerate(model.classes))
     results = []
     for index, detections in enumerate(found):
@@ -72,17 +81,18 @@ def assemble(
 
 
 def place_full(logits: Tensor, placement: Placement) -> Tensor:
-    """The definition: mask logits (K, h, w) → (K, *original) bool, by way of the padded input."""
+    """Mask logits (K, h, w) → masks (K, *original) bool, by resizing whole images. This is the definition of a mask."""
     return _resize(_probabilities(logits, placement), placement) > placement.threshold
 
 
 def place(logits: Tensor, placement: Placement) -> list[Rle]:
-    """`place_full` as RLE, bit for bit, at the cost of each instance's own region instead of the whole image.
+    """The masks of `place_full` as RLE, bit for bit, at the cost of each instance's own region.
 
-    Before and after the sigmoid every step is linear, separable and convex. So what ends above the threshold began
-    above it within reach, and one short mix along each axis does all steps behind the sigmoid at once. Pixels so close
-    to the threshold that the order of additions could decide are settled by the full-size steps themselves, run for
-    those pixels only. logits: (K, h, w) float32 on the CPU.
+    logits: (K, h, w) float32 on the CPU.
+
+    All steps before and after the sigmoid are linear, separable and convex. So a pixel above the threshold lies near a
+    logit above the threshold, and one short weighted sum along each axis replaces all steps after the sigmoid. Near the
+    threshold the order of additions can decide. The full-size steps compute these pixels again, and only these.
     """
     axes = [
         Axis.of(cells, content, original, placement.stride)
@@ -99,17 +109,17 @@ def place(logits: Tensor, placement: Placement) -> list[Rle]:
 
 
 def full_size_values(logits: Tensor, placement: Placement, pixels: Tensor) -> Tensor:
-    """What `place_full` compares with the threshold at `pixels` (n, 2) int64 (y, x) of the original: (n,).
+    """The values (n,) that `place_full` compares with the threshold at some pixels, bit for bit.
 
-    The same bits, for logits (h, w) of one instance and originals of at least SMALL_IMAGE pixels. The last resize mixes
-    two neighbours in each of two rows and then the two results, so it can be run on the rows of each pixel, then on its
-    column alone.
+    logits: (h, w) of one instance. pixels: (n, 2) int64, the (y, x) in the original image, which has at least
+    SMALL_IMAGE pixels. The last resize mixes two neighbours in each of two rows and then the two results. So the
+    function runs it on the rows of each pixel and then on the column alone.
     """
     y, x = pixels.unbind(dim=1)
     height, width = placement.original
     padded = _pad_up(_probabilities(logits[None], placement), placement)[0, 0]
     above = ((y + 0.5) * len(padded) / height - 0.5).floor().long()
-    # one row more on either side, should the resize's own float32 arithmetic round across a whole number
+    # one more row on each side, because the float32 arithmetic of the resize may round across a whole number
     near = (above[:, None] + torch.arange(-1, 3)).clamp(0, len(padded) - 1)
     across = F.interpolate(padded[near][:, None], (4, width), mode="bilinear", align_corners=False)
     there = across[:, 0].gather(2, x[:, None, None].expand(-1, 4, 1))[:, :, 0]
@@ -119,39 +129,39 @@ def full_size_values(logits: Tensor, placement: Placement, pixels: Tensor) -> Te
 
 
 def _probabilities(logits: Tensor, placement: Placement) -> Tensor:
-    """(K, h, w) → (K, 8h/s, 8w/s)."""
+    """Logits (K, h, w) → probabilities (K, 8h/s, 8w/s)."""
     return aligned_bilinear(logits[:, None], MASK_FEATURE_STRIDE // placement.stride)[:, 0].sigmoid()
 
 
 def _pad_up(probabilities: Tensor, placement: Placement) -> Tensor:
-    """(K, 8h/s, 8w/s) → (K, 1, *size)."""
+    """Probabilities (K, 8h/s, 8w/s) → (K, 1, *size), without the padding."""
     padded = aligned_bilinear(probabilities[:, None], placement.stride)
     return padded[:, :, : placement.size[0], : placement.size[1]]
 
 
 def _resize(probabilities: Tensor, placement: Placement) -> Tensor:
-    """(K, 8h/s, 8w/s) → (K, *original)."""
+    """Probabilities (K, 8h/s, 8w/s) → (K, *original)."""
     padded = _pad_up(probabilities, placement)
     return F.interpolate(padded, placement.original, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _extents(axes: list[Axis], windows: Tensor) -> Tensor:
-    """Along each axis the numbers that windows (K, 2, 2), none empty, take where they are most: (K, 2)."""
+    """The largest number of values that each window needs along y and x: (K, 2). windows: (K, 2, 2), none empty."""
     ends = torch.stack((windows, torch.stack([axes[i].needed(windows[:, i]) for i in range(2)], dim=1)))
     extents: Tensor = (ends[..., 1] - ends[..., 0]).amax(dim=0)
     return extents
 
 
 def _groups(axes: list[Axis], windows: Tensor) -> Iterator[list[int]]:
-    """Instances to draw together, of like windows (K, 2, 2): where they are small, calls cost more than numbers.
+    """Groups of instances with windows (K, 2, 2) of similar size, which are computed together.
 
-    Those without a pixel are left out.
+    For small windows, calls cost more than arithmetic. Instances with an empty window are in no group.
     """
     shown = (windows[..., 0] < windows[..., 1]).all(dim=1).nonzero()[:, 0]
     extents: list[list[int]] = _extents(axes, windows[shown]).tolist()
     group: list[int] = []
     height = width = needed = 0
-    # of like area first, then of like height: thin upright windows share none with thin lying ones
+    # sort by area, then by height: a tall, thin window does not share a group with a wide, flat one
     likeness = ((h * w).bit_length() for h, w in extents)
     for _, (h, w), one in sorted(zip(likeness, extents, shown.tolist(), strict=True)):
         height, width, needed = max(height, h), max(width, w), needed + h * w
@@ -165,7 +175,7 @@ def _groups(axes: list[Axis], windows: Tensor) -> Iterator[list[int]]:
 
 
 def _place_group(logits: Tensor, axes: list[Axis], windows: Tensor, placement: Placement) -> Iterator[Region]:
-    """The masks of K instances, (K, h, w) logits, each inside its window (K, 2, 2): first and end along y and x."""
+    """The masks of K instances from logits (K, h, w). windows: (K, 2, 2), first and end pixel along y and x."""
     if len(windows) == 1:
         drawn = [_draw_in_bands(logits, axes, windows, placement.threshold)]
     else:
@@ -178,14 +188,14 @@ def _place_group(logits: Tensor, axes: list[Axis], windows: Tensor, placement: P
 
 
 class _Drawn(NamedTuple):
-    """An instance inside its window. close: (n, 2) int64 (y, x), pixels of it that are yet to be settled."""
+    """An instance inside its window. close: (n, 2) int64, the (y, x) of pixels that are close to the threshold."""
 
     mask: NDArray[np.bool_]
     close: Tensor
 
 
 def _draw_in_bands(logits: Tensor, axes: list[Axis], window: Tensor, threshold: float) -> _Drawn:
-    """One instance, (1, h, w) logits and (1, 2, 2) window, some rows at a time: a mask may fill the largest picture."""
+    """One instance with logits (1, h, w) and window (1, 2, 2), some rows at a time, because it may be very large."""
     (top, bottom), (left, right) = window[0].tolist()
     mask = np.empty((bottom - top, right - left), dtype=np.bool_)
     close = []
@@ -201,9 +211,9 @@ def _draw_in_bands(logits: Tensor, axes: list[Axis], window: Tensor, threshold: 
 
 
 def _draw(logits: Tensor, axes: list[Axis], windows: Tensor, threshold: float) -> list[_Drawn]:
-    """The masks of K instances, (K, h, w) logits, in windows (K, 2, 2).
+    """The masks of K instances with logits (K, h, w) and windows (K, 2, 2).
 
-    All are computed at the size of the largest; what lies outside an instance's own window is thrown away.
+    All are computed in the size of the largest window and then cropped to their own windows.
     """
     rows, columns = (Spans.of(axes[i], windows[:, i], logits.shape[1 + i]) for i in range(2))
     everyone = torch.arange(len(logits))[:, None, None]
@@ -215,7 +225,7 @@ def _draw(logits: Tensor, axes: list[Axis], windows: Tensor, threshold: float) -
     close = (values.sub_(threshold).abs_() < ROUNDING).nonzero()
     close = close[(close[:, 1:] < sizes[close[:, 0]]).all(dim=1)]
     return [
-        _Drawn(mask[:height, :width], near[: CLOSE_PIXELS + 1])  # with one more than that, the whole is settled
+        _Drawn(mask[:height, :width], near[: CLOSE_PIXELS + 1])  # one above the limit: `_settle` computes the whole
         for mask, near, (height, width) in zip(masks, _by_instance(close, len(logits)), sizes.tolist(), strict=True)
     ]
 
@@ -223,7 +233,7 @@ def _draw(logits: Tensor, axes: list[Axis], windows: Tensor, threshold: float) -
 def _settle(
     mask: NDArray[np.bool_], close: Tensor, logits: Tensor, corner: Tensor, placement: Placement
 ) -> NDArray[np.bool_]:
-    """The mask, whose window begins at `corner` (y, x), with its pixels `close` (n, 2) decided by full-size steps."""
+    """The mask with its pixels `close` (n, 2) computed by the full-size steps. corner: (y, x) of its window."""
     if len(close) > CLOSE_PIXELS or math.prod(placement.original) < SMALL_IMAGE:
         whole: NDArray[np.bool_] = place_full(logits[None], placement)[0].numpy()
         y, x = corner.tolist()
@@ -234,5 +244,5 @@ def _settle(
 
 
 def _by_instance(rows: Tensor, count: int) -> Sequence[Tensor]:
-    """Rows (n, 3) that begin with an instance's number, ascending → what follows it, by instance."""
+    """Split rows (n, 3), sorted by instance number in the first column, into the other columns for each instance."""
     return torch.split(rows[:, 1:], torch.bincount(rows[:, 0], minlength=count).tolist())

@@ -1,6 +1,6 @@
-"""Scores, the best candidates of each level, suppression → Detections (paper §3.4).
+"""Detection: score the candidates, keep the best of each level, suppress duplicates (paper §3.4).
 
-N images, C classes, K candidates of one image.
+Shapes: N images, C classes, K candidates of one image. A candidate is a pair of a location and a class.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from condinst.structures import MASK_FEATURE_STRIDE, STRIDES, Detections, HeadOu
 
 
 class Scores(NamedTuple):
-    """What a level's (location, class) pairs are worth: (h·w, C) each."""
+    """The scores of all candidates of a level: two tensors (h·w, C)."""
 
-    ranking: Tensor  # the threshold and the best `candidates_per_level` go by this
-    score: Tensor  # what NMS and the user see
+    ranking: Tensor  # compared with score_threshold, and sorted for candidates_per_level
+    score: Tensor  # used by NMS and returned to the user
 
 
 def detect(output: NetworkOutput, model: ModelConfig, config: DetectConfig) -> list[Detections]:
-    """The instances of each image worth drawing, best first; boxes may reach outside the image.
+    """The detected instances of each image, best first. Boxes may reach outside the image.
 
-    With `nms` "box", masks are not needed. "mask" and "matrix" draw the best `candidates_per_level` candidates of all
-    levels at the model's mask_out_stride and compare those bitmaps; candidates whose mask is empty are dropped there,
-    since nothing tells two of them apart.
+    `config.nms` "box" compares boxes. "mask" and "matrix" compare masks at the model's mask_out_stride, for the best
+    `candidates_per_level` candidates of all levels together. They drop candidates with an empty mask, because two empty
+    masks cannot be compared.
     """
     chosen = [candidates(output.head, image, config) for image in range(len(output.mask_features))]
     if config.nms == "box":
@@ -42,18 +42,18 @@ def detect(output: NetworkOutput, model: ModelConfig, config: DetectConfig) -> l
 
 
 def candidates(head: HeadOutput, image: int, config: DetectConfig) -> Detections:
-    """One image's (location, class) pairs above the threshold, at most `candidates_per_level` a level, P3 first."""
+    """The candidates of one image above the threshold, at most `candidates_per_level` for each level, P3 first."""
     levels = [_level_candidates(head, level, image, config) for level in range(len(STRIDES))]
     return Detections(*(torch.cat(parts) for parts in zip(*levels, strict=True)))
 
 
 def take(found: Detections, rows: Tensor) -> Detections:
-    """The chosen rows (int64 or bool) of every field."""
+    """The detections in the given rows, an int64 or bool tensor."""
     return Detections(*(field[rows] for field in found))
 
 
 def _level_scores(class_logits: Tensor, centerness_logits: Tensor, root: bool) -> Scores:
-    """From maps (1, C, h, w) and (1, 1, h, w)."""
+    """class_logits: (1, C, h, w). centerness_logits: (1, 1, h, w). root: see `DetectConfig.score_root`."""
     of_class = flatten_level(class_logits)[0].float().sigmoid()
     product = of_class * flatten_level(centerness_logits)[0].float().sigmoid()
     return Scores(product, product.sqrt()) if root else Scores(of_class, product)
@@ -66,7 +66,7 @@ def _level_candidates(head: HeadOutput, level: int, image: int, config: DetectCo
     scores = _level_scores(class_logits, centerness_logits, config.score_root)
     ranking = scores.ranking.flatten()
     passing = (ranking > config.score_threshold).nonzero()[:, 0]
-    # a stable sort, not topk: equal scores then come out in the same order on every device
+    # a stable sort instead of topk keeps equal scores in the same order on every device
     order = ranking[passing].argsort(descending=True, stable=True)[: config.candidates_per_level]
     pairs = passing[order]
     cells = pairs // classes
@@ -108,5 +108,5 @@ def _by_masks(mask_features: Tensor, found: Detections, model: ModelConfig, conf
 
 
 def _lowest_score(config: DetectConfig) -> float:
-    """The threshold in units of the score: with `score_root` it is stated for the product under the root."""
+    """The threshold for the score. With `score_root`, the setting refers to the product under the root."""
     return float(config.score_threshold**0.5) if config.score_root else config.score_threshold

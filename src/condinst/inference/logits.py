@@ -1,4 +1,4 @@
-"""The dynamic mask head run on chosen instances, a bounded number at a time."""
+"""Mask logits of detected instances, computed for a bounded number of them at a time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from condinst.model.condinst import filter_layout
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
 from condinst.structures import MASK_FEATURE_STRIDE, Detections
 
-NUMBERS_AT_ONCE = 2**24  # logits in one chunk, 64 MiB
+NUMBERS_AT_ONCE = 2**24  # logits in one chunk: 64 MiB
 
 
 def mask_logits(mask_features: Tensor, found: Detections, model: ModelConfig) -> Iterator[Tensor]:
-    """Mask logits of K instances of one image at the stride of the mask features, in chunks: each (k, h, w) float32.
+    """Yield the mask logits of K instances of one image in chunks (k, h, w) float32.
 
-    mask_features: (F, h, w) of that image. They are not yet enlarged to mask_out_stride: where most of the picture is
-    background, the caller can do that for each instance's own part.
+    mask_features: (F, h, w) of the image. The logits have the stride of the mask features, not mask_out_stride, so the
+    caller can enlarge the region of each instance alone.
     """
     layout = filter_layout(model)
     scales = torch.tensor(model.coordinate_scales, device=found.levels.device)

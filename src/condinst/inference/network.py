@@ -1,4 +1,4 @@
-"""How the network is run: exactly, in half precision, or compiled. The modes differ in nothing else."""
+"""Run the network in one of three modes: exact (float32), fast (half precision) or compiled."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from condinst.structures import NetworkOutput
 
 Mode = Literal["exact", "fast", "compiled"]
 MODES: tuple[str, ...] = get_args(Mode)
-COMPILED_DIVISOR = 128  # compiled code is made for one input size: pad to few different ones
+COMPILED_DIVISOR = 128  # each input size is compiled separately, so padding to this number keeps sizes few
 
 
 class Network(NamedTuple):
-    """A model made ready to predict with. divisor: of the padded input's sides."""
+    """A model that is ready to predict. divisor: the sides of its input are multiples of this number of pixels."""
 
     module: nn.Module
     forward: Callable[[Tensor], NetworkOutput]
@@ -29,9 +29,9 @@ class Network(NamedTuple):
     divisor: int
 
     def __call__(self, images: Tensor) -> NetworkOutput:
-        """(N, 3, H, W) float32, normalised and padded to `divisor`, on the module's device.
+        """Run the network on images (N, 3, H, W) float32, normalised and padded, on the device of the module.
 
-        Raises UsageError where the code cannot be compiled.
+        Raises UsageError if torch.compile fails.
         """
         ready = images.to(dtype=self.dtype, memory_format=torch.channels_last)
         with _full_precision(images.device):
@@ -39,15 +39,16 @@ class Network(NamedTuple):
                 return self.forward(ready)
             except torch._dynamo.exc.TorchDynamoException as error:
                 reason = str(error).strip().splitlines()[0]
-                raise UsageError(f"mode 'compiled' cannot be had here ({reason:.150}); take mode 'fast'") from None
+                raise UsageError(f"mode 'compiled' does not work here ({reason:.150}); use mode 'fast'") from None
 
 
 def make_network(model: nn.Module, mode: str, device: torch.device, divisor: int) -> Network:
-    """A copy of `model` on `device` for prediction in `mode`; `model` itself stays as it is.
+    """Make a copy of `model` for prediction on `device`. `model` itself does not change.
 
-    "exact": float32. "fast": bfloat16 or float16 where the hardware computes in it, else float32. "compiled": as fast,
-    and compiled by torch.compile for each input size it meets, which takes about a minute the first time. In all of
-    them batch norms are folded and memory is channels-last. Raises UsageError for another mode.
+    mode: "exact" computes in float32. "fast" computes in bfloat16 or float16 if the hardware supports it, otherwise in
+    float32. "compiled" is "fast" with torch.compile, which takes about a minute for each new input size. All modes fold
+    batch norms and use the channels-last memory format. divisor: the sides of the input are multiples of this number.
+    Raises UsageError for another mode.
     """
     if mode not in MODES:
         raise UsageError(f"mode '{mode}': expected one of {', '.join(MODES)}")
@@ -61,13 +62,13 @@ def make_network(model: nn.Module, mode: str, device: torch.device, divisor: int
         return Network(module, module, dtype, divisor)
     options: dict[str, str | int | bool | Callable[..., object]] = {}
     if device.type == "cpu":
-        options["freezing"] = True  # weights become constants, laid out for the hardware
+        options["freezing"] = True  # turns weights into constants in the best layout for the hardware
     forward = torch.compile(module, dynamic=False, options=options)
     return Network(module, forward, dtype, max(divisor, COMPILED_DIVISOR))
 
 
 class Wide(nn.Module):
-    """A layer in float32 between neighbours in half precision."""
+    """A float32 layer between layers in half precision."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -79,10 +80,10 @@ class Wide(nn.Module):
 
 
 def _narrow(module: nn.Module, dtype: torch.dtype) -> None:
-    """Every layer to `dtype` but deformable convolutions, which are made for float32 only, and depthwise ones.
+    """Convert all layers to `dtype`, except deformable convolutions, which need float32, and depthwise convolutions.
 
-    Those cost little, and few numbers average out their rounding: on the nuclei model that is the difference between
-    0.5 and 0.1 points of box AP.
+    A depthwise convolution costs little time, and it sums few values, so rounding errors do not average out. For the
+    nuclei model, half precision in these layers costs 0.5 points of box AP, and float32 costs 0.1.
     """
     wide = [name for name, part in module.named_modules() if _stays_wide(part)]
     layers = {name: module.get_submodule(name) for name in wide}
@@ -98,7 +99,7 @@ def _stays_wide(part: nn.Module) -> bool:
 
 
 def half_type(device: torch.device) -> torch.dtype:
-    """The 16-bit type that `device` computes in at speed; float32 if it has none."""
+    """The 16-bit dtype that `device` computes in fast, or float32 if there is none."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type == "mps":
@@ -108,7 +109,7 @@ def half_type(device: torch.device) -> torch.dtype:
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """By default CUDA's convolutions round float32 to 19 bits."""
+    """Switch TF32 off. By default, CUDA convolutions round float32 to 19 bits."""
     if device.type != "cuda":
         return nullcontext()
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)

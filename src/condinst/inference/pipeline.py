@@ -1,4 +1,4 @@
-"""Decoded pictures in, results out, in three stages that may run in three threads: prepare, forward, assemble."""
+"""From decoded pictures to results in three stages: prepare, forward and assemble. Each may run in its own thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from condinst.structures import Detections, Images, NetworkOutput
 
 
 class Prepared(NamedTuple):
-    """A batch ready for the network. seconds: the time that resizing and padding took."""
+    """A batch that is ready for the network. seconds: the time for reading, resizing and padding."""
 
     pictures: tuple[Picture, ...]
     images: Images
@@ -30,7 +30,7 @@ class Prepared(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A batch after the network. seconds: the time that the network and detection took."""
+    """A batch after the network. seconds: the time for the network and the detection."""
 
     output: NetworkOutput
     found: list[Detections]
@@ -39,7 +39,10 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The network with the settings of a call. conf: lowest score kept. labels: the classes kept. None keeps all."""
+    """The network with the settings of one call.
+
+    conf: lowest score of a result, or None for no limit. labels: the classes of a result, or None for all.
+    """
 
     network: Network
     device: torch.device
@@ -48,12 +51,12 @@ class Pipeline:
     labels: tuple[int, ...] | None = None
 
     def __call__(self, pictures: Sequence[Picture], reading: float = 0) -> list[Result]:
-        """The results of one batch, one stage after the other. reading: the seconds that decoding took."""
+        """The results of one batch. reading: the seconds that reading the pictures took."""
         prepared = self.prepare(pictures, reading)
         return self.assemble(prepared, self.forward(prepared))
 
     def prepare(self, pictures: Sequence[Picture], reading: float = 0) -> Prepared:
-        """Resize, normalise and pad pictures to one size. reading: the seconds that decoding took."""
+        """Resize, normalise and pad pictures to one size. reading: the seconds that reading the pictures took."""
         start = time.perf_counter()
         model, size = self.config.model, self.config.input
         arrays, originals = [], []
@@ -67,7 +70,7 @@ class Pipeline:
 
     @torch.inference_mode()
     def forward(self, prepared: Prepared) -> Seen:
-        """Run the network, and choose the instances of each picture."""
+        """Run the network and detect the instances of each picture."""
         start = time.perf_counter()
         output = self.network(prepared.images.tensor.to(self.device))
         found = detect(self._of_classes(output), self.config.model, self.config.detect)
@@ -75,7 +78,7 @@ class Pipeline:
 
     @torch.inference_mode()
     def assemble(self, prepared: Prepared, seen: Seen) -> list[Result]:
-        """Draw the masks, in the pixels of the original pictures."""
+        """Compute the masks in pixels of the original pictures."""
         start = time.perf_counter()
         results = assemble(seen.output, seen.found, prepared.images, self.config.model, self.config.detect)
         stages = {
@@ -89,7 +92,7 @@ class Pipeline:
         ]
 
     def _of_classes(self, output: NetworkOutput) -> NetworkOutput:
-        """The output with the scores of all other classes at zero, so that these take no place among the detections."""
+        """The output with zero scores for all other classes, so they do not count against max_detections."""
         if self.labels is None:
             return output
         head = output.head
@@ -97,9 +100,9 @@ class Pipeline:
         return output._replace(head=head._replace(class_logits=logits))
 
     def _finish(self, result: Result, picture: Picture, speed: dict[str, float]) -> Result:
-        # the detector's threshold may mean another number than the score (see DetectConfig), so the last word is here
+        # detection may compare another number with its threshold (see DetectConfig), so `conf` is applied here
         shown = result if self.conf is None else result[result.boxes.conf >= self.conf]
-        if self.labels is not None:  # a threshold of zero lets scores of zero through in matrix NMS
+        if self.labels is not None:  # with a threshold of 0, Matrix NMS keeps scores of 0
             shown = shown[torch.isin(shown.boxes.cls, torch.tensor(self.labels, dtype=torch.int64))]
         image = picture.array if picture.path is None else None
         notes = tuple(str(remark) for remark in picture.remarks)
@@ -107,7 +110,7 @@ class Pipeline:
 
 
 def _only(class_logits: Tensor, labels: tuple[int, ...]) -> Tensor:
-    """(N, C, h, w): the logits of the chosen classes; those of the others are −∞."""
+    """The class logits (N, C, h, w), with −∞ for the classes that are not in `labels`."""
     kept = torch.full_like(class_logits, -torch.inf)
     kept[:, list(labels)] = class_logits[:, list(labels)]
     return kept

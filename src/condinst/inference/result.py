@@ -1,4 +1,4 @@
-"""What a picture holds: boxes and masks of its instances, in the original image's pixels. K instances, best first."""
+"""The result for one picture: boxes, masks, classes and scores of K instances, best first."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from condinst.ops.contours import Polygon
 from condinst.ops.drawing.draw import draw_overlay
 from condinst.ops.drawing.style import ALPHA, OVERLAY_FORMATS, ColorBy, Style, StyleOptions
 
-SHOWN_CLASSES = 5  # in the text of a result
+SHOWN_CLASSES = 5  # classes in the `repr` of a result
 
 
 @dataclass(frozen=True, repr=False)
 class Result(Generic[Array]):
-    """The instances of one image. `image` is kept only where there is no `path` to read it from again.
+    """The instances of one image, best first. Coordinates are pixels of the original image.
 
         result = condinst.predict("photo.jpg")
         for one in result.filter(conf=0.7, classes="cat"):
             print(one.boxes.xyxy, one.masks.areas)
 
-    names: class names by label. orig_shape: (height, width). path: the file; None for a picture from memory or the web.
-    speed: milliseconds by stage, preprocess, inference and postprocess. name: how messages call the picture: the path,
-    the address, or what it was. notes: what a user should know of how the picture was read. reading: its page, and the
-    range of its values.
+    boxes: boxes, scores and classes. masks: masks. names: class name for each label. orig_shape: (height, width).
+    path: the file, or None for a picture from memory or the web. speed: milliseconds for each of preprocess, inference
+    and postprocess. image: the picture, kept only if there is no `path`. name: the picture's name in messages, such as
+    its path or address. notes: remarks on how the picture was read. reading: the page and the range of pixel values.
     """
 
     boxes: Boxes[Array]
@@ -66,7 +66,7 @@ class Result(Generic[Array]):
 
     @property
     def polygons(self) -> list[list[Polygon]]:
-        """Per instance its parts: outer rings and holes along pixel edges; see `Masks.polygons`."""
+        """The polygons of each instance: outer rings and holes along pixel edges. See `Masks.polygons`."""
         return self.masks.polygons
 
     @property
@@ -75,14 +75,17 @@ class Result(Generic[Array]):
         return self._picture()
 
     def name_of(self, label: int) -> str:
-        """The class name of a label; its number where it has none."""
+        """The class name of a label, or the label as text if it has no name."""
         return self.names.get(label, str(label))
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def __getitem__(self, index: Index) -> Result[Array]:
-        """The chosen instances as a Result: by number, slice, list, int or bool array or tensor. Raises IndexError."""
+        """A Result with the chosen instances. index: a number, slice, list, or int or bool array or tensor.
+
+        Raises IndexError for a number out of range or a bool array of another length.
+        """
         return replace(self, boxes=self.boxes[index], masks=self.masks[index])
 
     def __iter__(self) -> Iterator[Result[Array]]:
@@ -91,9 +94,9 @@ class Result(Generic[Array]):
     def filter(
         self, conf: float | None = None, classes: str | int | Iterable[str | int] | None = None
     ) -> Result[Array]:
-        """The instances of at least the score `conf` and of the given classes, by name or label.
+        """A Result with the instances of at least the score `conf` and of the given classes, as names or labels.
 
-        Example: `result.filter(conf=0.7, classes=["cat", "dog"])`. Raises UsageError for a class that `names` lacks.
+        Example: `result.filter(conf=0.7, classes=["cat", "dog"])`. Raises UsageError for an unknown class.
         """
         kept = torch.ones(len(self), dtype=torch.bool)
         if conf is not None:
@@ -104,7 +107,7 @@ class Result(Generic[Array]):
         return self[kept]
 
     def cpu(self) -> Result[Array]:
-        """The same result; it is on the CPU already."""
+        """The result itself. Results are always on the CPU."""
         return self
 
     def numpy(self) -> Result[NDArray[Any]]:
@@ -114,7 +117,7 @@ class Result(Generic[Array]):
 
     @property
     def page(self) -> int | None:
-        """The page of the file, counted from 1, where one was named."""
+        """The page of the file, counted from 1, or None if none was chosen."""
         return self.reading.page
 
     def of(
@@ -126,7 +129,7 @@ class Result(Generic[Array]):
         notes: tuple[str, ...] = (),
         reading: Reading = FIRST_PAGE,
     ) -> Result[Array]:
-        """The same instances, knowing where their picture came from and how long it took."""
+        """A copy with the origin of the picture and the time for each stage."""
         return replace(self, path=path, image=image, speed=speed, name=name, notes=notes, reading=reading)
 
     def plot(
@@ -147,9 +150,10 @@ class Result(Generic[Array]):
         """The picture with its instances drawn in: (rows, columns, 3) uint8 RGB.
 
         Example: `result.plot(boxes=False, color_by="instance")`. `image`, (height, width, 3) uint8 RGB, replaces the
-        result's own picture. An option that is None is decided for each picture; `Style` gives the rules. Small
-        pictures are enlarged and a legend may lie below the picture: `scale=1, legend=False` keeps the original size.
-        Raises UsageError where there is no picture, its size is another, or an option is out of range.
+        result's own picture. For an option that is None, condinst decides for each picture; `Style` gives the rules.
+        By default, small pictures are enlarged, and a legend may be added below the picture. `scale=1, legend=False`
+        keeps the original size. Raises UsageError if there is no picture, its size differs, or an option is out of
+        range.
         """
         style = Style(boxes, masks, labels, conf, color_by, alpha, line_width, font_size, scale, legend)
         picture = self._picture() if image is None else image
@@ -161,8 +165,8 @@ class Result(Generic[Array]):
     def save(self, path: str | Path, **options: Unpack[StyleOptions]) -> Path:
         """Write `plot(**options)` as PNG, JPEG or WebP, by the ending of `path`; returns the path.
 
-        Example: `result.save("overlay.webp", labels=False)`. The file is written whole or not at all. Raises UsageError
-        for another ending or a bad option, CondinstError where the file cannot be written.
+        Example: `result.save("overlay.webp", labels=False)`. The file is written completely or not at all. Raises
+        UsageError for another ending or a bad option, and CondinstError if the file cannot be written.
         """
         target = Path(path)
         kind = OVERLAY_FORMATS.get(target.suffix.lower())
@@ -177,29 +181,30 @@ class Result(Generic[Array]):
         return target
 
     def show(self) -> None:
-        """Show `plot()` in a window, or below the cell of a notebook. Raises UsageError where nothing can show it."""
+        """Show `plot()` in a window, or below the cell of a notebook. Raises UsageError if there is no viewer."""
         views.show(self)
 
     def label_image(self) -> NDArray[np.uint16 | np.uint32]:
-        """(height, width) numbers: 0 where nothing is, else row + 1 of the instance: `result[n - 1]` for number n.
+        """A label image (height, width): 0 for background, n for the pixels of instance `result[n - 1]`.
 
-        uint16, and uint32 above 65 535 instances. Where masks overlap, the instance of the better score has the pixel.
-        Example: `tifffile.imwrite("cells.tif", result.label_image())`.
+        Example: `tifffile.imwrite("cells.tif", result.label_image())`. The dtype is uint16, or uint32 for more than
+        65 535 instances. Where masks overlap, the pixel belongs to the instance with the higher score.
         """
         return views.label_image(self)
 
     def crops(self, padding: int = 0, alpha: bool = False) -> list[NDArray[np.uint8]]:
-        """The picture inside each box, (h, w, 3) uint8 RGB. padding: pixels added on each side, inside the picture.
+        """The part of the picture inside each box: (h, w, 3) uint8 RGB.
 
-        alpha: (h, w, 4) RGBA instead, transparent outside the instance's mask.
+        padding: number of pixels added on each side, up to the border of the picture. alpha: return (h, w, 4) RGBA that
+        is transparent outside the mask. Raises UsageError for a negative padding or if there is no picture.
         """
         return views.crops(self, padding, alpha)
 
     def summary(self, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:
         """A dict for each instance, with the keys of ultralytics: name, class, confidence, box, segments.
 
-        box: x1, y1, x2, y2. segments: the lists x and y of the outline `masks.xy`. Pixels, or with `normalize`, parts
-        of the image's width and height. decimals: digits after the point.
+        box: x1, y1, x2, y2. segments: lists x and y of the outline `masks.xy`. Values are pixels or, with `normalize`,
+        fractions of the image's width and height. decimals: digits after the decimal point.
         """
         return records.summary_records(self, normalize, decimals)
 
@@ -208,51 +213,54 @@ class Result(Generic[Array]):
         return json.dumps(self.summary(normalize, decimals), ensure_ascii=False, allow_nan=False)
 
     def to_csv(self) -> str:
-        """The table of `to_df` as CSV text, with a line of names; corners with 2 decimals, scores with 4."""
+        """The table of `to_df` as CSV text with a header line. Corners have 2 decimals, scores 4."""
         return tables.csv_text(self)
 
     def to_df(self) -> Any:
-        """A pandas DataFrame, a row for each instance: x1, y1, x2, y2, score, label, name, area.
+        """A pandas DataFrame with a row for each instance: x1, y1, x2, y2, score, label, name, area.
 
-        Raises UsageError where pandas is not installed.
+        Corners are in pixels, areas in square pixels. Raises UsageError if pandas is not installed.
         """
         return tables.data_frame(self)
 
     def to_coco(self, image_id: int = 1, category_ids: Mapping[int, int] | None = None) -> list[dict[str, Any]]:
         """COCO result entries: image_id, category_id, bbox (xywh), score, segmentation (RLE), area (mask pixels).
 
-        bbox begins with the top left corner, as COCO defines it. category_ids: the id of each label that occurs;
-        label + 1 if not given. Raises UsageError for a label without an id.
+        bbox starts with the top left corner, as COCO defines it. category_ids: the category id of each label; label + 1
+        by default. Raises UsageError for a label without an id.
         """
         return records.coco_records(self, image_id, category_ids)
 
     def to_labelme(self, image_path: str | Path | None = None) -> dict[str, Any]:
-        """A labelme document, to be written as JSON beside the picture.
+        """A labelme document. Write it as JSON beside the picture.
 
             Path("photo.json").write_text(json.dumps(result.to_labelme()))
 
-        Masks are polygons, and PNG masks where they have holes; each shape has its score. image_path: how the document
-        refers to the picture; by default the file's name, and where there is no file the picture is inside the
-        document. Instances with an empty mask are left out with a warning. labelme and condinst read the same pixels.
+        Masks become polygons, or PNG masks if they have holes. Each shape has its score. image_path: the path of the
+        picture in the document; by default the name of the file. A picture without a file is stored in the document.
+        Instances with an empty mask are left out with a warning. labelme and condinst read the same pixels from it.
         """
         return annotation_files.labelme_annotation(self, image_path)
 
     def to_yolo(self) -> str:
         """The text of a YOLO segmentation label file: a row "class x1 y1 x2 y2 …" for each instance, in [0, 1].
 
-        A row holds one ring: parts and holes are joined into the ring by cuts without width, so that condinst reads the
-        same pixels. Instances with an empty mask are left out with a warning. The format has no place for scores.
+        A row holds one ring. Cuts without width join the parts and holes of a mask into one ring, so condinst reads the
+        same pixels from it. Instances with an empty mask are left out with a warning. The format has no scores.
         """
         return annotation_files.yolo_text(self)
 
     def to_supervision(self) -> Any:
-        """A `supervision.Detections` with boxes, bitmaps, scores, class ids and names. Raises UsageError without it."""
+        """A `supervision.Detections` with boxes, bitmaps, scores, class ids and names.
+
+        Raises UsageError if supervision is not installed.
+        """
         return libraries.supervision_detections(self)
 
     def to_hf(self) -> list[dict[str, Any]]:
-        """The list of transformers' image-segmentation pipeline: a dict of score, label and mask for each instance.
+        """A dict of score, label and mask for each instance, as the image-segmentation pipeline of transformers.
 
-        label: the class name. mask: a PIL image of mode "L" in the picture's size, 255 inside and 0 outside.
+        label: the class name. mask: a PIL image of mode "L" and the size of the picture, 255 inside and 0 outside.
         """
         return libraries.transformers_records(self)
 
@@ -266,7 +274,7 @@ class Result(Generic[Array]):
         return f"Result({total}{kinds}{more}, {width}×{height} pixels{place})"
 
     def _repr_png_(self) -> bytes | None:
-        """What notebooks show."""
+        """The picture that notebooks show."""
         return views.notebook_png(self)
 
     def _picture(self) -> NDArray[np.uint8]:

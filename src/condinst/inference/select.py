@@ -1,6 +1,6 @@
-"""Which of overlapping candidates stay: box NMS, mask NMS, Matrix NMS. Plain functions on one image.
+"""Suppression of duplicates in one image: box NMS, mask NMS and Matrix NMS.
 
-K candidates, best first; ties keep their order, the first counting as the better one. P mask pixels.
+Shapes: K candidates, best first. Of equal scores, the first candidate counts as the better one.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-PIXELS_AT_ONCE = 8192  # mask pixels turned to floats at a time: bounds the memory of the pairwise overlaps
+PIXELS_AT_ONCE = 8192  # mask pixels converted to floats at a time; bounds the memory of the pairwise overlaps
 
 
 def box_nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
-    """Greedy NMS within each class; a box goes if its IoU with a better kept one is above `threshold`.
+    """Greedy NMS within each class: drop a box if its IoU with a better, kept box is above `threshold`.
 
-    boxes: (K, 4) xyxy, may reach outside the image. scores: (K,). labels: (K,) int64. Returns kept indices, best first.
+    boxes: (K, 4) xyxy; they may reach outside the image. scores: (K,). labels: (K,) int64. Returns the indices of the
+    kept boxes, int64, best first.
     """
     if not len(boxes):
         return labels
-    # torchvision sets classes apart by shifting their boxes; negative coordinates would reach into the neighbour's
-    # band and float32 loses the small boxes of late classes, so shift to zero first and work in float64.
+    # torchvision shifts the boxes of each class by an offset. Boxes with negative coordinates would overlap those of
+    # another class, and float32 would lose the small boxes of later classes. So shift to zero and use float64.
     device = torch.device("cpu") if boxes.device.type == "mps" else boxes.device
     exact = boxes.to(device).double()
     kept: Tensor = batched_nms(exact - exact.min(), scores.to(device).double(), labels.to(device), threshold)
@@ -29,7 +30,7 @@ def box_nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> 
 
 
 def mask_iou(masks: Tensor) -> Tensor:
-    """IoU of every pair of bitmaps (K, h, w) bool: (K, K) float32; 0 where both are empty."""
+    """IoU (K, K) float32 of all pairs of bitmaps (K, h, w) bool. Two empty bitmaps have IoU 0."""
     flat = masks.flatten(1)
     overlap = torch.zeros(len(masks), len(masks), device=masks.device)
     for pixels in torch.split(flat, PIXELS_AT_ONCE, dim=1):
@@ -43,7 +44,7 @@ def mask_iou(masks: Tensor) -> Tensor:
 def mask_nms(masks: Tensor, labels: Tensor, threshold: float) -> Tensor:
     """Greedy NMS by mask IoU within each class, on candidates sorted best first.
 
-    masks: (K, h, w) bool. labels: (K,) int64. Returns the indices kept, ascending (so still best first).
+    masks: (K, h, w) bool. labels: (K,) int64. Returns the indices of the kept masks, ascending, so best first.
     """
     same = labels[:, None] == labels[None, :]
     suppresses = ((mask_iou(masks) > threshold) & same).cpu().numpy()
@@ -55,24 +56,24 @@ def mask_nms(masks: Tensor, labels: Tensor, threshold: float) -> Tensor:
 
 
 def matrix_nms(masks: Tensor, scores: Tensor, labels: Tensor, sigma: float = 2.0) -> Tensor:
-    """Matrix NMS (SOLOv2): scores lowered by how much better candidates of the class cover each one, all at once.
+    """Matrix NMS (SOLOv2): lower each score by the overlap with better candidates of the same class.
 
-    masks: (K, h, w) bool and scores (K,), best first. A candidate j overlapped by i decays by
-    min over better i of exp(−σ·iou(i, j)²) / exp(−σ·(the most i itself is overlapped by a better one)²).
-    Returns the decayed scores (K,), in the order given.
+    masks: (K, h, w) bool and scores: (K,), best first. labels: (K,) int64. The score of candidate j is multiplied by
+    the minimum over all better i of exp(−σ·iou(i, j)²) / exp(−σ·m(i)²), where m(i) is the largest IoU of i with a
+    candidate better than i. Returns the new scores (K,), in the given order.
     """
     if not len(masks):
         return scores
     same = labels[:, None] == labels[None, :]
-    iou = (mask_iou(masks) * same).triu(diagonal=1)  # row i: the better one
+    iou = (mask_iou(masks) * same).triu(diagonal=1)  # row i is the better candidate
     covered = iou.amax(dim=0)
     decay = torch.exp(-sigma * (iou.square() - covered.square()[:, None]))
-    decay = torch.where(iou > 0, decay, 1.0)  # no overlap, no say
+    decay = torch.where(iou > 0, decay, 1.0)  # without overlap, i has no effect on j
     return scores * decay.amin(dim=0).clamp(max=1)
 
 
 def best(scores: Tensor, limit: int) -> Tensor:
-    """Indices of the `limit` highest scores (K,), best first; those tied with the last one stay too."""
+    """Indices of the `limit` highest scores (K,), best first. Candidates that tie with the last one are kept, too."""
     order = scores.argsort(descending=True, stable=True)
     if len(order) <= limit:
         return order

@@ -1,4 +1,4 @@
-"""Many sources through the pipeline: while the network works on one batch, others are read and assembled."""
+"""Predict many pictures: other threads read and assemble batches while the network works on one."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from condinst.sources.read import Picture
 Source = TypeVar("Source")
 Outcome = TypeVar("Outcome")
 OnError = Literal["raise", "skip"] | Callable[[Any, CondinstError], object]
-AHEAD = 2  # batches read or assembled while the network works on another
+AHEAD = 2  # batches that are read or assembled while the network works on another
 
 
 class Loaded(NamedTuple, Generic[Source]):
-    """A batch after reading. outcomes: of each source its picture, or why there is none.
+    """A batch after reading.
 
-    prepared: the pictures as the network takes them; None where there is no picture or the memory did not suffice.
+    outcomes: for each source its picture, or the error from reading it. prepared: the input of the network, or None if
+    there is no picture or not enough memory.
     """
 
     sources: tuple[Source, ...]
@@ -34,16 +35,17 @@ class Loaded(NamedTuple, Generic[Source]):
 
     @property
     def pictures(self) -> list[Picture]:
-        """Those that could be read."""
+        """The pictures that could be read."""
         return [outcome for outcome in self.outcomes if isinstance(outcome, Picture)]
 
 
 @dataclass(frozen=True)
 class Stream(Generic[Source]):
-    """Results of any number of sources, of which a few batches are held at a time.
+    """The results of any number of sources. A few batches are in memory at a time.
 
-    read: the picture of a source; it runs in a thread of its own and may raise CondinstError. on_error: "raise" ends
-    the stream with the first error, "skip" warns, and a function is called with the source and its error.
+    read: reads the picture of a source; it runs in another thread and may raise CondinstError. batch: pictures in a
+    batch. on_error: "raise" ends the stream at the first error. "skip" warns and continues. A function is called with
+    the source and the error, and the stream continues.
     """
 
     pipeline: Pipeline
@@ -52,7 +54,7 @@ class Stream(Generic[Source]):
     on_error: OnError
 
     def __call__(self, sources: Iterable[Source]) -> Iterator[Result]:
-        """The results in the order of the sources; errors are told in that order, too."""
+        """Yield the results and report the errors, both in the order of the sources."""
         waiting = _Batches(sources, self.batch)
         batches = iter(waiting)
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
@@ -87,14 +89,14 @@ class Stream(Generic[Source]):
         return None if prepared is None else _if_it_fits(lambda: self.pipeline.forward(prepared))
 
     def _assemble(self, loaded: Loaded[Source], seen: Seen | None) -> list[Result] | None:
-        """The results of the pictures; None where the memory did not suffice for all of them together."""
+        """The results of the pictures, or None if there is not enough memory for the whole batch."""
         prepared = loaded.prepared
         if prepared is None or seen is None:
             return None
         return _if_it_fits(lambda: self.pipeline.assemble(prepared, seen))
 
     def _tell(self, loaded: Loaded[Source], results: list[Result] | None) -> Iterator[Result]:
-        """Yield the results, and tell the errors between them."""
+        """Yield the results of a batch and report its errors, in the order of the sources."""
         waiting = None if results is None else iter(results)
         for source, outcome in zip(loaded.sources, loaded.outcomes, strict=True):
             found: Result | CondinstError
@@ -109,12 +111,12 @@ class Stream(Generic[Source]):
             elif self.on_error == "raise":
                 raise found
             elif self.on_error == "skip":
-                warnings.warn(f"left out: {found}", PictureWarning, stacklevel=3)  # where the next result is asked for
+                warnings.warn(f"left out: {found}", PictureWarning, stacklevel=3)  # the line that asks for a result
             else:
                 self.on_error(source, found)
 
     def _alone(self, picture: Picture) -> Result | DataError:
-        """The result of one picture of a batch that the memory did not suffice for."""
+        """The result of one picture, after the memory was not enough for its batch."""
         result = _if_it_fits(lambda: self.pipeline([picture])[0])
         if result is not None:
             return result
@@ -124,13 +126,13 @@ class Stream(Generic[Source]):
 
 
 def tell_remarks(picture: Picture, stacklevel: int) -> None:
-    """A Python warning for each thing that a user should know of a picture."""
+    """Issue a Python warning for each remark on a picture."""
     for remark in picture.remarks:
         warnings.warn(f"{picture.name}: {remark}", PictureWarning, stacklevel)
 
 
 class _Batches(Generic[Source]):
-    """The sources in tuples of `size`. broken: the error that their iterator ended with, if it did."""
+    """The sources in tuples of `size`. broken: the error that ended the iterator of the sources, or None."""
 
     def __init__(self, sources: Iterable[Source], size: int) -> None:
         self.sources, self.size = sources, size
@@ -144,14 +146,14 @@ class _Batches(Generic[Source]):
                 if len(some) == self.size:
                     yield tuple(some)
                     some = []
-        except Exception as error:  # the results of the sources before it come first
+        except Exception as error:  # raised after the results of the earlier sources
             self.broken = error
         if some:
             yield tuple(some)
 
 
 def check_stream(batch: int, on_error: object) -> None:
-    """Raise UsageError for what a stream does not take."""
+    """Raise UsageError for a batch or an on_error that a stream does not accept."""
     if batch < 1:
         raise UsageError(f"batch: expected at least 1, got {batch}")
     if not callable(on_error) and on_error not in ("raise", "skip"):
@@ -159,7 +161,7 @@ def check_stream(batch: int, on_error: object) -> None:
 
 
 def _if_it_fits(stage: Callable[[], Outcome]) -> Outcome | None:
-    """The value of `stage()`; None where the memory does not suffice."""
+    """The value of `stage()`, or None if there is not enough memory."""
     try:
         return stage()
     except (MemoryError, RuntimeError) as error:

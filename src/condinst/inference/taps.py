@@ -1,6 +1,8 @@
-"""All resizing steps between mask logits and the original image, along one axis at a time: short mixes of neighbours.
+"""The resizing steps from mask logits to the original image as weighted sums of neighbours, one axis at a time.
 
-K instances, n cells of logits along the axis, O pixels of the original, T neighbours in a mix.
+Each output pixel is a sum of a few neighbouring inputs (taps) with fixed weights.
+
+Shapes: K instances, n logits along the axis, O pixels of the original image, T taps.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ from torch import Tensor
 from condinst.ops.masks import aligned_bilinear
 from condinst.structures import MASK_FEATURE_STRIDE
 
-COMB = 8  # more than the inputs one output pixel mixes
+COMB = 8  # more than the number of inputs of one output pixel
 
 
 class Taps(NamedTuple):
-    """How each of O output pixels mixes T neighbouring inputs along one axis: Σ weights[o, t] · input[start[o] + t].
+    """The weighted sums along one axis: output o is Σ weights[o, t] · input[start[o] + t] over t.
 
-    start: (O,) int64, ascending. weights: (O, T) float32, ≥ 0, rows summing to 1.
+    start: (O,) int64, ascending. weights: (O, T) float32, ≥ 0; each row sums to 1.
     """
 
     start: Tensor
@@ -28,39 +30,45 @@ class Taps(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """What happens along one axis: logits to probabilities at stride s (before the sigmoid), those to the original."""
+    """The two steps along one axis.
+
+    enlarge: from logits to stride s, before the sigmoid. place: from probabilities at stride s to the original image.
+    """
 
     enlarge: Taps
     place: Taps
 
     @classmethod
     def of(cls, cells: int, content: int, original: int, stride: int) -> Self:
-        """cells: of logits. content: pixels of the padded input that the picture takes."""
+        """cells: number of logits. content: length of the image in the padded input. original: length in the file."""
         factor = MASK_FEATURE_STRIDE // stride
         return cls(_enlarging(cells, factor), make_taps(cells * factor, stride, content, original))
 
     def reached(self, used: Tensor) -> Tensor:
-        """Pixels of the original to compute for each row of `used` (K, n), which tells where its logits are high
-        enough: first and end, (K, 2) int64. Where none is, the end is not after the first."""
+        """The range of original pixels to compute for each instance: first and end, (K, 2) int64.
+
+        used: (K, n) bool, where the logits are high enough. Without any, the end is not larger than the first.
+        """
         n = used.shape[1]
         first, last = _ends(used)
         factor = len(self.enlarge.start) // n
-        # an enlarged pixel that is high enough lies less than a cell from such a logit
+        # an enlarged value that is high enough lies less than one cell from such a logit
         low, high = (factor * (first - 1)).clamp(min=0), (factor * (last + 1)).clamp(max=factor * n)
         start, reach = self.place.start, self.place.weights.shape[1]
         ends = torch.searchsorted(start + reach, low, right=True), torch.searchsorted(start, high)
         return torch.stack(ends, dim=1) * used.any(dim=1, keepdim=True)
 
     def needed(self, outputs: Tensor) -> Tensor:
-        """The probabilities that pixels of the original, ranges (K, 2) of at least one, are mixed from: (K, 2)."""
+        """The range (K, 2) of probabilities that the original pixels in the ranges `outputs` (K, 2) are sums of."""
         start, weights = self.place
         return torch.stack((start[outputs[:, 0]], start[outputs[:, 1] - 1] + weights.shape[1]), dim=1)
 
 
 class Spans(NamedTuple):
-    """What K instances need along one axis, each from its own start on, all as long as the longest.
+    """The inputs and taps of K instances along one axis. All have the length of the longest one.
 
-    cells: (K, c) int64, the logits. enlarge, place: taps (K, O), (K, O, T) into these, and into what they make.
+    cells: (K, c) int64, indices of the logits. enlarge: taps into the chosen logits, with start (K, O) and weights
+    (K, O, T). place: taps into the outputs of `enlarge`.
     """
 
     cells: Tensor
@@ -69,7 +77,7 @@ class Spans(NamedTuple):
 
     @classmethod
     def of(cls, axis: Axis, outputs: Tensor, count: int) -> Self:
-        """outputs: ranges (K, 2) of the original's pixels, of at least one each. count: of logits along the axis."""
+        """outputs: (K, 2), non-empty ranges of original pixels. count: number of logits along the axis."""
         inner = axis.needed(outputs)
         grown, made = _span(inner, len(axis.enlarge.start)), _span(outputs, len(axis.place.start))
         first = axis.enlarge.start[inner[:, :1]]
@@ -82,9 +90,10 @@ class Spans(NamedTuple):
 
 
 def make_taps(cells: int, stride: int, content: int, original: int) -> Taps:
-    """The mix along one axis from `cells` probabilities to `original` pixels, read off the full-size steps.
+    """The taps from `cells` probabilities to `original` pixels along one axis, measured on the full-size steps.
 
-    Few neighbouring cells reach an output, so a comb of COMB rows, each with a one in every COMB-th cell, tells all.
+    Only a few neighbouring cells affect an output. So COMB inputs, each with a one in every COMB-th cell, give all
+    weights.
     """
     teeth = min(COMB, cells)
     comb = (torch.arange(cells) % teeth == torch.arange(teeth)[:, None]).float()
@@ -100,7 +109,7 @@ def make_taps(cells: int, stride: int, content: int, original: int) -> Taps:
 
 
 def mix(values: Tensor, taps: Taps) -> Tensor:
-    """Outputs (K, O, m) from rows of values (K, n, m)."""
+    """Apply taps to values (K, n, m) along the second axis: (K, O, m)."""
     mixed = _rows(values, taps.start).mul_(taps.weights[:, :, :1])
     for tap in range(1, taps.weights.shape[2]):
         mixed.addcmul_(_rows(values, taps.start + tap), taps.weights[:, :, tap : tap + 1])
@@ -108,7 +117,7 @@ def mix(values: Tensor, taps: Taps) -> Tensor:
 
 
 def _enlarging(cells: int, factor: int) -> Taps:
-    """Aligned bilinear along one axis, as a mix of two inputs."""
+    """The taps of aligned bilinear enlarging along one axis: two inputs for each output."""
     position = (torch.arange(cells * factor) - factor // 2).clamp(min=0) / factor
     start = position.floor().clamp(max=max(cells - 2, 0)).long()
     share = (position - start).clamp(max=1)
@@ -117,23 +126,23 @@ def _enlarging(cells: int, factor: int) -> Taps:
 
 
 def _ends(used: Tensor) -> tuple[Tensor, Tensor]:
-    """First and one past the last True of each row (K, n): two (K,); 0 and n where there is none."""
+    """The first True of each row (K, n), and one past the last: two tensors (K,). Without any True: 0 and n."""
     return used.int().argmax(dim=1), used.shape[1] - used.flip(1).int().argmax(dim=1)
 
 
 def _span(ranges: Tensor, count: int) -> Tensor:
-    """Ranges (K, 2) of `count` places → the places (K, longest); beyond its end an instance's go on."""
+    """The indices (K, longest) of the ranges (K, 2), all in the length of the longest and below `count`."""
     return (ranges[:, :1] + torch.arange(int((ranges[:, 1] - ranges[:, 0]).max()))).clamp(max=count - 1)
 
 
 def _taps(taps: Taps, outputs: Tensor, first: Tensor, length: int) -> Taps:
-    """The given outputs (K, O), each instance's from inputs (K, length) that begin with input `first` (K, 1)."""
+    """The taps of the given outputs (K, O), relative to the first input (K, 1) of each instance, of `length` inputs."""
     weights = taps.weights[outputs]
     return Taps((taps.start[outputs] - first).clamp(max=length - weights.shape[2]), weights)
 
 
 def _rows(values: Tensor, chosen: Tensor) -> Tensor:
-    """Of each instance's rows (K, n, m), those chosen (K, O): (K, O, m)."""
+    """The rows `chosen` (K, O) of the values (K, n, m) of each instance: (K, O, m)."""
     if len(values) == 1:
         return values.index_select(1, chosen[0])
     return values[torch.arange(len(values))[:, None], chosen]

@@ -1,4 +1,4 @@
-"""Image → C3, C4, C5 by any timm model that has maps at strides 8, 16 and 32."""
+"""The backbone: any timm model whose last three feature maps have strides 8, 16 and 32."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ WANTED = (8, 16, 32)
 
 
 class Backbone(nn.Module):
-    """(N, 3, H, W) → C3, C4, C5; `channels` tells how many each has, `licence` what timm says of the weights."""
+    """Images (N, 3, H, W) → feature maps C3, C4, C5 at strides 8, 16 and 32.
+
+    channels: number of channels of C3, C4 and C5. licence: the licence of the weights as timm states it. Raises
+    ModelError if timm has no such model or the model does not fit `config`.
+    """
 
     def __init__(self, config: BackboneConfig, pretrained: bool = False) -> None:
         super().__init__()
@@ -28,16 +32,16 @@ class Backbone(nn.Module):
         self.body: Any = _build(config, pretrained)  # timm's feature extractors have no common type
         reductions = self.body.feature_info.reduction()
         if list(reductions) != list(WANTED):
-            raise ModelError(f"backbone '{config.name}': its last maps have strides {reductions}, needed {WANTED}")
+            raise ModelError(f"backbone '{config.name}': its last maps have strides {reductions}, expected {WANTED}")
         if getattr(self.body, "output_fmt", "NCHW") != "NCHW":
-            raise ModelError(f"backbone '{config.name}': its maps have their channels last; take another")
+            raise ModelError(f"backbone '{config.name}': its feature maps have the channels last; choose another")
         self.channels: tuple[int, ...] = tuple(self.body.feature_info.channels())
         cfg = getattr(self.body, "pretrained_cfg", None) or {}
         self.licence = str(cfg.get("license") or "not stated by timm")
         if config.stride_in_1x1:
             _move_strides(self.body, config.name)
         if config.deformable_interval:
-            _deform(self.body, config)  # once the strides have moved: the offsets have those of the 3×3
+            _deform(self.body, config)  # after the strides have moved, because the offsets take the stride of the 3×3
         if config.norm == "frozen":
             _fix_norms(self.body)
         if config.frozen_stages:
@@ -48,21 +52,21 @@ class Backbone(nn.Module):
         return cast(list[Tensor], self.body(images))
 
     def set_recompute(self, wanted: bool) -> None:
-        """Whether training makes the maps again on the way back. Raises UsageError for a backbone that cannot."""
+        """Whether the backward pass computes the maps again. Raises UsageError if the backbone cannot do it."""
         if wanted and self.norm == "batch":
-            raise UsageError("train.recompute: the backbone's norms would count every batch twice; set norm=affine")
+            raise UsageError("train.recompute: norm=batch would count each batch twice; set model.backbone.norm=affine")
         try:
             self._make_again(wanted)
-        except (AttributeError, AssertionError):  # timm's two ways to say that a model has no such switch
+        except (AttributeError, AssertionError):  # timm raises either of them for a model without this feature
             if wanted:
                 raise UsageError(
-                    f"train.recompute: backbone '{self.name}' cannot make its maps again; set it to false"
+                    f"train.recompute: backbone '{self.name}' cannot recompute its maps; set it to false"
                 ) from None
         self.recompute = wanted
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As nn.Module.train, but norms whose statistics are fixed stay in evaluation mode."""
+        """As nn.Module.train, but norms with fixed statistics stay in evaluation mode."""
         super().train(mode)
         if self.recompute:
             self._make_again(mode)
@@ -72,7 +76,7 @@ class Backbone(nn.Module):
         return self
 
     def _make_again(self, wanted: bool) -> None:
-        # what timm wraps a transformer in has no switch of its own
+        # timm's wrapper around a transformer lacks this method; the wrapped model has it
         network = self.body if hasattr(self.body, "set_grad_checkpointing") else self.body.model
         network.set_grad_checkpointing(wanted)
 
@@ -91,7 +95,7 @@ def _build(config: BackboneConfig, pretrained: bool) -> Any:
 
 
 def _move_strides(body: nn.Module, name: str) -> None:
-    """From the 3×3 of every down-sampling bottleneck to its first 1×1."""
+    """Move the stride of each down-sampling bottleneck from its 3×3 convolution to its first 1×1 convolution."""
     blocks = _bottlenecks(body)
     if not blocks:
         raise ModelError(f"backbone '{name}': stride_in_1x1 is for ResNets made of bottlenecks; set it to false")
@@ -100,7 +104,7 @@ def _move_strides(body: nn.Module, name: str) -> None:
 
 
 def _deform(body: Any, config: BackboneConfig) -> None:
-    """Make the 3×3 of every n-th bottleneck deformable, counted from the first of each stage that ends in C3–C5."""
+    """Make the 3×3 convolution of every n-th bottleneck deformable, from the first of each stage that ends in C3–C5."""
     names = body.feature_info.module_name()
     stages = [_bottlenecks(stage) for name, stage in body.named_children() if name in names]
     if not stages or not all(stages):
@@ -119,7 +123,7 @@ def _norms(module: nn.Module) -> list[_BatchNorm]:
 
 
 def _fix_norms(body: nn.Module) -> None:
-    """Of a subclass, such as timm's that bring an activation, only the learning is switched off."""
+    """Replace each BatchNorm2d by a FrozenNorm. Subclasses, such as timm's with an activation, only stop learning."""
     for name, norm in list(body.named_modules()):
         if type(norm) is nn.BatchNorm2d:
             body.set_submodule(name, FrozenNorm.of(norm))
@@ -128,13 +132,13 @@ def _fix_norms(body: nn.Module) -> None:
 
 
 def _freeze_stages(body: Any, config: BackboneConfig) -> None:
-    """Fix all that comes before the end of stage number `frozen_stages`, in timm's count; a ResNet's stem is one."""
-    # timm names a stage as in the whole network; its feature extractors may write an underscore for the dot
+    """Stop the first `frozen_stages` stages, as timm counts them, from learning. The stem of a ResNet is the first."""
+    # timm uses the stage names of the whole network; its feature extractors may replace a dot by an underscore
     last: str = body.feature_info.info[: config.frozen_stages][-1]["module"].replace(".", "_")
     names = [name.replace(".", "_") for name, _ in body.named_modules()]
     inside = [index for index, name in enumerate(names) if name == last or name.startswith(f"{last}_")]
     if not inside:
-        raise ModelError(f"backbone '{config.name}': where its stages end is not known; set frozen_stages to 0")
+        raise ModelError(f"backbone '{config.name}': condinst cannot tell where its stages end; set frozen_stages to 0")
     for module in list(body.modules())[: inside[-1] + 1]:
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""C3–C5 → P3–P7 with learned weights, top-down and bottom-up, several times over (BiFPN, arXiv 1911.09070)."""
+"""BiFPN: a pyramid P3–P7 from C3–C5, with repeated weighted fusion top-down and bottom-up (arXiv 1911.09070)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn, ones
 
-EPSILON = 1e-4  # keeps the weights' sum away from zero
+EPSILON = 1e-4  # avoids a division by zero
 
 
 class Node(NamedTuple):
-    """A fusion: the level it makes and the features it reads, 0–4 the five inputs, 5… the nodes made so far."""
+    """One fusion of a repeat.
+
+    level: the level of its output, 0 for P3. inputs: the features it reads: 0–4 are the five inputs of the repeat, 5
+    and above are the outputs of earlier nodes.
+    """
 
     level: int
     inputs: tuple[int, ...]
@@ -30,7 +34,7 @@ NODES = (
 
 
 class BiFPN(nn.Module):
-    """As FPN: C3, C4, C5 → P3…P7, but P6 and P7 are made of C5 before the levels mix."""
+    """C3, C4, C5 → P3…P7 as `FPN`, but P6 and P7 are made from C5 before the first fusion."""
 
     def __init__(self, in_channels: tuple[int, ...], channels: int, repeats: int) -> None:
         super().__init__()
@@ -41,7 +45,7 @@ class BiFPN(nn.Module):
         )
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, ...]:
-        """C3, C4, C5 at strides 8, 16, 32 → P3…P7 (N, channels, h, w) at strides 8…128."""
+        """C3, C4, C5 at strides 8, 16 and 32 → P3…P7, each (N, channels, h, w), at strides 8…128."""
         p6 = halve(self.reduce(features[-1]))
         levels = [*features, p6, halve(p6)]
         for repeat in self.repeats:
@@ -50,7 +54,7 @@ class BiFPN(nn.Module):
 
 
 class Repeat(nn.Module):
-    """Five levels in, five out, each `channels` wide. Inputs of another width pass a 1×1 convolution first."""
+    """Five levels → five levels with `channels` channels. A 1×1 convolution adapts inputs with other channel counts."""
 
     def __init__(self, in_channels: tuple[int, ...], channels: int) -> None:
         super().__init__()
@@ -70,13 +74,13 @@ class Repeat(nn.Module):
         return outputs
 
     def _narrow(self, feature: Tensor, index: int) -> Tensor:
-        # at every use, as published: in training the norm sees a feature as often as it is used
+        # applied at every use, as in the published model: in training the norm sees a feature once for each use
         key = str(index)
         return self.laterals[key](feature) if key in self.laterals else feature
 
 
 class Fusion(nn.Module):
-    """A weighted mean of maps of one size, swish, a 3×3 convolution and its norm."""
+    """A weighted mean of maps of equal size, followed by swish, a 3×3 convolution and a batch norm."""
 
     def __init__(self, inputs: int, channels: int) -> None:
         super().__init__()
@@ -92,7 +96,7 @@ class Fusion(nn.Module):
 
 
 def conv_norm(in_channels: int, channels: int, side: int, bias: bool = True) -> nn.Sequential:
-    """Convolution that keeps the size, batch norm; kaiming-uniform (a=1)."""
+    """A convolution that keeps the size, and a batch norm. Initialisation: Kaiming uniform with a=1."""
     conv = nn.Conv2d(in_channels, channels, side, padding=side // 2, bias=bias)
     nn.init.kaiming_uniform_(conv.weight, a=1)
     if conv.bias is not None:
@@ -101,12 +105,12 @@ def conv_norm(in_channels: int, channels: int, side: int, bias: bool = True) -> 
 
 
 def fit(feature: Tensor, size: tuple[int, ...]) -> Tensor:
-    """A neighbouring level's map at this level's (h, w)."""
+    """Resize the map of an adjacent level to `size` (h, w): max pooling down, nearest neighbour up."""
     if feature.shape[-2] > size[0] or feature.shape[-1] > size[1]:
         return halve(feature)
     return feature if feature.shape[-2:] == size else F.interpolate(feature, size, mode="nearest")
 
 
 def halve(feature: Tensor) -> Tensor:
-    """(N, C, h, w) → (N, C, ⌈h/2⌉, ⌈w/2⌉)."""
+    """Max pooling with stride 2: (N, C, h, w) → (N, C, ⌈h/2⌉, ⌈w/2⌉)."""
     return F.max_pool2d(feature, 3, stride=2, padding=1)

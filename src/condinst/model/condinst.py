@@ -1,4 +1,4 @@
-"""CondInst: the parts in the order of the paper's figure."""
+"""The CondInst network: its parts in the order of the paper's figure of the architecture (paper §3.1)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from condinst.structures import FilterLayout, NetworkOutput
 
 
 class CondInst(nn.Module):
-    """Images (N, 3, H, W), normalised and padded to the config's divisor → NetworkOutput, in every mode.
+    """The CondInst network. The forward pass gives a `NetworkOutput`, in training and in evaluation mode.
 
-    `layout` tells how the controller's numbers split. Raises ModelError if timm cannot build the backbone.
-    With `pretrained`, timm fetches the backbone's ImageNet weights.
+        model = CondInst(ModelConfig(classes=("cell",))).eval()
+        output = model(torch.zeros(1, 3, 256, 256))
+
+    The input is (N, 3, H, W) float32, normalised; H and W are multiples of `config.size_divisor`. layout: how the
+    controller's output splits into layers. pretrained: let timm download ImageNet weights for the backbone. Raises
+    ModelError if timm cannot build the backbone.
     """
 
     def __init__(self, config: ModelConfig, pretrained: bool = False) -> None:
@@ -49,9 +53,10 @@ class CondInst(nn.Module):
         self.semantic_head = SemanticHead(channels, branch.channels, classes, head.prior) if config.semantic else None
 
     def set_recompute(self, wanted: bool) -> None:
-        """Whether training makes the maps of backbone and head again on the way back: less memory, a forward pass more.
+        """Whether the backward pass computes the maps of backbone and head again.
 
-        Raises UsageError for a backbone that cannot.
+        Training then needs less memory and the time of one more forward pass. Raises UsageError if the backbone cannot
+        do it.
         """
         self.backbone.set_recompute(wanted)
         self.head.recompute = wanted
@@ -64,7 +69,7 @@ class CondInst(nn.Module):
 
 
 def filter_layout(config: ModelConfig) -> FilterLayout:
-    """How many numbers the controller predicts and what they mean, from the configuration."""
+    """The layout of the controller's output for a configuration."""
     head = config.mask_head
     return FilterLayout(
         features=0 if head.coordinates == "only" else config.mask_branch.features,

@@ -1,8 +1,8 @@
-"""Convolutions as a CPU does them best, for prediction only: the same numbers to rounding, in less time.
+"""Faster convolutions on CPUs, for prediction only. Results are equal to rounding.
 
-torch makes every activation a pass of its own over memory, copies a map to pad it on two sides only and, with one
-thread, hands a 1×1 convolution to a matrix product that leaves half of some CPUs' arithmetic idle. oneDNN, which torch
-brings along, has a convolution that ends with the activation and does none of this.
+PyTorch runs each activation as a separate pass over memory. It copies a map to pad two of its sides. With one thread it
+computes a 1×1 convolution as a matrix product that leaves half of some CPUs' arithmetic units idle. oneDNN, a part of
+PyTorch, has a convolution with a built-in activation that avoids all three.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ from condinst.model.probe import agree, find_pairs, run_probe
 
 
 class Ending(NamedTuple):
-    """The activation after a convolution, in oneDNN's words."""
+    """The activation after a convolution: oneDNN's name for it, and its bounds."""
 
     name: str
     bounds: tuple[float, ...]
 
 
-CACHED_NUMBERS = 2**18  # that a WideConv widens at a time, 1 MiB
+CACHED_NUMBERS = 2**18  # values that a WideConv converts to float32 at a time: 1 MiB
 PLAIN = Ending("none", ())
 
 
 def arrange_for_cpu(model: nn.Module) -> nn.Module:
-    """`model`, channels-last in float32, with its convolutions replaced by faster ones that take over its weights.
+    """Replace the convolutions of `model` by faster ones with the same weights. Changes and returns `model`.
 
-    Inputs must have sides that are multiples of the largest stride. Whether the changed model answers the same is tried
-    on a small random picture: if it does not, as where an activation is not the only reader of a convolution, all
-    activations stay by themselves; if it still does not, or torch comes without oneDNN, the model is left as it was.
+    The model must be channels-last in float32, and the sides of its inputs multiples of the largest stride. The
+    function compares the outputs for a small random picture before and after. If they differ, for example because a
+    second layer reads a convolution, the activations stay separate. If they still differ, or PyTorch has no oneDNN, the
+    model stays as it was.
     """
     if not _has_onednn():
         return model
@@ -49,7 +50,7 @@ def arrange_for_cpu(model: nn.Module) -> nn.Module:
 
 
 def _replace_convolutions(model: nn.Module, endings: Mapping[str, str]) -> dict[str, nn.Module]:
-    """What was replaced, by name. endings: the names of activations by that of the convolution they follow."""
+    """Replace the convolutions and return the old modules by name. endings: convolution name → activation name."""
     before: dict[str, nn.Module] = {}
     for name, module in list(model.named_modules()):
         activation = model.get_submodule(endings[name]) if name in endings else None
@@ -65,7 +66,7 @@ def _replace_convolutions(model: nn.Module, endings: Mapping[str, str]) -> dict[
 
 
 class OneDnnConv(nn.Module):
-    """A convolution and what ends it. weight: (out, in / groups, height, width)."""
+    """A convolution with a built-in activation. weight: (out, in / groups, height, width)."""
 
     def __init__(self, conv: nn.Conv2d, weight: Tensor, padding: tuple[int, ...], ending: Ending) -> None:
         super().__init__()
@@ -77,7 +78,7 @@ class OneDnnConv(nn.Module):
         return self.padded(maps, self.padding)
 
     def padded(self, maps: Tensor, padding: tuple[int, ...]) -> Tensor:
-        """The same with another padding of (rows, columns)."""
+        """The convolution with another padding (rows, columns)."""
         geometry = (padding, self.stride, self.dilation, self.groups)
         answer: Tensor = torch.ops.mkldnn._convolution_pointwise(
             maps, self.weight, self.bias, *geometry, *self.ending, ""
@@ -86,9 +87,9 @@ class OneDnnConv(nn.Module):
 
 
 class WideConv(nn.Module):
-    """A convolution in float32 between neighbours of a narrower type, a few rows at a time.
+    """A float32 convolution between layers in half precision, computed a few rows at a time.
 
-    What is widened then stays in the cache: for a depthwise convolution reading and writing it is most of the work.
+    The rows in float32 then stay in the cache. Reading and writing them is most of the work of a depthwise convolution.
     """
 
     def __init__(self, conv: OneDnnConv) -> None:
@@ -114,12 +115,13 @@ class WideConv(nn.Module):
 
 
 def _faster(module: nn.Module, activation: nn.Module | None) -> OneDnnConv | None:
-    """What may stand for a convolution and the activation after it; None where nothing is gained."""
+    """A faster replacement for a convolution and the activation after it, or None if there is none."""
     ending = PLAIN if activation is None else _ending(activation)
     if type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
         return OneDnnConv(module, module.weight.detach(), module.padding, ending)
     if type(module) is Conv2dSame and module.groups > 1 and (module.kernel_size, module.stride) == ((3, 3), (2, 2)):
-        # of a map with even sides only the far ones are padded; a kernel with a row and column of zeros needs no copy
+        # "same" padding adds a row below and a column at the right of a map with even sides; a zero row and column in
+        # the kernel have the same effect without a copy of the map
         return OneDnnConv(module, F.pad(module.weight.detach(), (1, 0, 1, 0)), (1, 1), ending)
     return None
 
@@ -129,11 +131,11 @@ def _ending(activation: nn.Module) -> Ending:
 
 
 def _has_onednn() -> bool:
-    """Whether the operation works here: it is not part of torch's public interface."""
+    """Whether oneDNN's convolution works here. It is not part of PyTorch's public interface, so it is tried."""
     conv = nn.Conv2d(1, 1, 1)
     try:
         with torch.no_grad():
             OneDnnConv(conv, conv.weight.detach(), (0, 0), Ending("relu", ()))(torch.zeros(1, 1, 1, 1))
-    except (AttributeError, RuntimeError):  # no such operation, or none for this machine
+    except (AttributeError, RuntimeError):  # PyTorch lacks the operation, or does not support it on this machine
         return False
     return True

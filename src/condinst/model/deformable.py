@@ -1,4 +1,4 @@
-"""A 3×3 convolution that reads where it chooses (modulated deformable, arXiv 1811.11168)."""
+"""A modulated deformable 3×3 convolution (arXiv 1811.11168): it predicts the positions that it reads."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ TAPS = SIDE * SIDE
 
 
 class DeformableConv(nn.Module):
-    """Takes the place, weights, stride and dilation of `conv`, a 3×3 convolution without bias.
+    """Replaces `conv`, a 3×3 convolution without bias, and takes over its weights, stride and dilation.
 
-    Of every output pixel `offset` tells how far (y, x) each tap moves, in pixels of the input, and, through a sigmoid,
-    what share of it counts. It starts at zero: no tap moves and half of each counts.
+    For each output pixel, the layer `offset` predicts how far (y, x) each of the nine taps moves, in pixels of the
+    input, and a factor for the tap, as the logit of a sigmoid. `offset` starts with zeros: no tap moves, and each
+    factor is 0.5.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -25,8 +26,11 @@ class DeformableConv(nn.Module):
         nn.init.zeros_(self.offset.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, out, ⌈H / stride⌉, ⌈W / stride⌉). Channels of `offset`: y, x of tap 0, …, then shares."""
-        # in the weight's precision: the operator mixes none, and autocast knows it on CUDA only
+        """(N, C, H, W) → (N, out, ⌈H / stride⌉, ⌈W / stride⌉).
+
+        The channels of `offset` are y and x of tap 0, y and x of tap 1, …, then the nine factors.
+        """
+        # the operator needs inputs of one dtype, and autocast supports it on CUDA only
         said = self.offset(features).to(self.weight.dtype)
         shifts, shares = said.split((2 * TAPS, TAPS), dim=1)
         made: Tensor = deform_conv2d(

@@ -1,4 +1,4 @@
-"""P3–P7 → class logits, distances, centerness and the controller's filters (paper §3.2)."""
+"""The FCOS head: class logits, distances, centerness and the controller's filters from P3–P7 (paper §3.2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ GROUPS = 32
 
 
 class FCOSHead(nn.Module):
-    """Two towers shared over the levels; the controller sits on the box tower."""
+    """A class tower and a box tower, shared by all levels. The controller reads the box tower.
+
+    Input: P3…P7, each (N, in_channels, h, w). Output: `HeadOutput`.
+    """
 
     def __init__(
         self,
@@ -35,7 +38,7 @@ class FCOSHead(nn.Module):
         self.distances = nn.Conv2d(top, 4, 3, padding=1)
         self.centerness = nn.Conv2d(top, 1, 3, padding=1)
         self.controller = nn.Conv2d(top, filters, 3, padding=1)
-        self.recompute = False  # whether training makes the towers' maps again on the way back
+        self.recompute = False  # whether the backward pass computes the towers' maps again
         self.scales = nn.Parameter(torch.ones(len(STRIDES)))
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d):
@@ -63,7 +66,10 @@ class FCOSHead(nn.Module):
 
 
 def _groups(channels: int) -> int:
-    """The published 32 groups where they fit, of at least two channels: one number alone has no deviation."""
+    """The number of GroupNorm groups: 32, as published, or the greatest common divisor of 32 and `channels`.
+
+    Each group has at least two channels where possible, because one value has no standard deviation.
+    """
     groups = math.gcd(GROUPS, channels)
     return groups if groups < channels or channels == 1 else max(groups // 2, 1)
 

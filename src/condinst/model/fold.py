@@ -1,4 +1,4 @@
-"""Batch norms folded into the convolutions before them: the same function with fewer steps, for prediction only."""
+"""Fold batch norms into the convolutions before them, for prediction only. The model computes the same function."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from condinst.model.probe import agree, find_pairs, run_probe
 
 
 def fold_norms(model: nn.Module) -> nn.Module:
-    """A copy of `model`, in evaluation mode, without the batch norms that directly follow a convolution.
+    """A copy of `model` in evaluation mode, without the batch norms that directly follow a convolution.
 
-    Which ones do is read off a forward pass of a small random picture. Should the copy answer otherwise than `model`
-    there, as with a backbone that uses a convolution twice, an unchanged copy is returned: folding only saves time.
+    A forward pass with a small random picture shows which batch norms do. If the outputs of copy and `model` differ for
+    this picture, for example because a backbone uses a convolution twice, the function returns an unchanged copy.
     """
     copy = deepcopy(model).eval()
     pairs, expected = find_pairs(copy, nn.Conv2d, (nn.BatchNorm2d,))
@@ -31,6 +31,6 @@ def _fold(model: nn.Module, conv_name: str, norm_name: str) -> None:
 
 
 def _activation(norm: nn.BatchNorm2d) -> nn.Module:
-    """What timm's norms do after normalising, if they are of the kind that brings its own activation."""
+    """The activation inside one of timm's norms, or Identity if the norm has none."""
     parts = [part for part in norm.children() if not isinstance(part, nn.Identity)]
     return parts[0] if len(parts) == 1 else nn.Sequential(*parts) if parts else nn.Identity()

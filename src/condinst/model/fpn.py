@@ -1,4 +1,4 @@
-"""C3–C5 → P3–P7 (paper §3.1)."""
+"""The feature pyramid network: P3–P7 from C3–C5 (paper §3.1)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class FPN(nn.Module):
-    """Feature pyramid with P6 made from P5 and P7 from relu(P6)."""
+    """C3, C4, C5 → P3…P7. P6 is made from P5, and P7 from relu(P6), each by a convolution with stride 2."""
 
     def __init__(self, in_channels: tuple[int, ...], channels: int) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class FPN(nn.Module):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, ...]:
-        """C3, C4, C5 at strides 8, 16, 32 → P3…P7 (N, channels, h, w) at strides 8…128."""
+        """C3, C4, C5 at strides 8, 16 and 32 → P3…P7, each (N, channels, h, w), at strides 8…128."""
         merged = [lateral(feature) for lateral, feature in zip(self.laterals, features, strict=True)]
         for level in (1, 0):
             merged[level] = merged[level] + F.interpolate(merged[level + 1], merged[level].shape[-2:], mode="nearest")
@@ -30,8 +30,8 @@ class FPN(nn.Module):
         return p3, p4, p5, p6, self.p7(self._widened(p6.relu()))
 
     def _widened(self, feature: Tensor) -> Tensor:
-        """A map of one column gets a second one of zeros, which a convolution of stride 2 and padding 1 has anyway.
+        """Add a column of zeros to a map with a single column, as the convolution's own padding would.
 
-        Without it, torch 2.15 leaves part of the weights' gradient uninitialised in bfloat16 on the CPU.
+        Without the column, torch 2.15 leaves part of the weights' gradient uninitialised in bfloat16 on the CPU.
         """
         return F.pad(feature, (0, 1)) if self.training and feature.shape[-1] == 1 else feature

@@ -1,4 +1,4 @@
-"""Batch norm whose numbers never change."""
+"""A batch norm with fixed statistics, scale and bias."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 
 class FrozenNorm(nn.BatchNorm2d):
-    """(N, C, H, W) → the same shape, by fixed statistics, scale and bias, as one product and one sum.
+    """Normalise (N, C, H, W) with fixed statistics, scale and bias, as one product and one sum.
 
-    Equals `nn.BatchNorm2d` in evaluation mode to rounding, under the same tensor names; but for the backward pass it
-    keeps nothing of the map's size.
+    The result equals `nn.BatchNorm2d` in evaluation mode to rounding, and the tensors have the same names. The layer
+    keeps no map for the backward pass.
     """
 
     @classmethod
     def of(cls, norm: nn.BatchNorm2d) -> Self:
-        """The same function as `norm`, with its tensors."""
+        """A FrozenNorm with copies of the tensors of `norm`."""
         frozen = cls(norm.num_features, norm.eps)
         frozen.load_state_dict(norm.state_dict())
         return frozen.requires_grad_(False).eval()

@@ -1,4 +1,4 @@
-"""P3–P5 → the mask features that all instances share (paper §3.1)."""
+"""The mask branch: the mask features that all instances share, from P3–P5 (paper §3.1)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from condinst.ops.masks import aligned_bilinear
 
 
 class MaskBranch(nn.Module):
-    """Each level is refined, brought to P3's size and summed; a tower and a 1×1 conv make the features."""
+    """Mask features (N, F, H/8, W/8) from P3, P4 and P5.
+
+    A convolution refines each level. P4 and P5 are enlarged to the size of P3, and the three are summed. A tower of
+    3×3 convolutions and a 1×1 convolution follow.
+    """
 
     def __init__(self, in_channels: int, channels: int, convs: int, features: int) -> None:
         super().__init__()
@@ -19,7 +23,7 @@ class MaskBranch(nn.Module):
         nn.init.zeros_(self.features.bias)  # type: ignore[arg-type]
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor:
-        """P3, P4, P5 (further levels are not read) → (N, F, H/8, W/8)."""
+        """P3, P4, P5 → (N, F, H/8, W/8). Further levels are ignored."""
         total = self.refine[0](pyramid[0])
         for step, refine in enumerate(self.refine[1:], start=1):
             total = total + aligned_bilinear(refine(pyramid[step]), 2**step)
@@ -28,7 +32,7 @@ class MaskBranch(nn.Module):
 
 
 def conv_norm_relu(in_channels: int, channels: int) -> nn.Sequential:
-    """3×3 conv without bias, batch norm, ReLU; kaiming-uniform (a=1)."""
+    """A 3×3 convolution without bias, a batch norm and a ReLU. Initialisation: Kaiming uniform with a=1."""
     conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
     nn.init.kaiming_uniform_(conv.weight, a=1)
     return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU())

@@ -1,4 +1,4 @@
-"""What a changed network is held against: its answer to a small random picture, and which layers follow which."""
+"""Run a network on a small random picture: to compare its outputs, and to see which layers follow each other."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-SIDE = 64  # of the picture, pixels
-AGREEMENT = 1e-3  # of the largest magnitude: far above rounding, far below what a wrong pair does
+SIDE = 64  # side of the picture in pixels
+# Largest difference of two equal outputs, as a part of the largest value. Rounding is far smaller, the effect of a
+# wrong pair of layers far larger.
+AGREEMENT = 1e-3
 
 
 def run_probe(model: nn.Module) -> object:
-    """The model's answer."""
+    """The output of the model for the picture. The picture is the same in every call."""
     picture = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode(False), torch.no_grad():  # whoever calls: tensors made in inference mode have no versions
+    with torch.inference_mode(False), torch.no_grad():  # tensors made in inference mode have no version counter
         answer: object = model(picture.to(next(model.parameters()).device))
     return answer
 
@@ -24,11 +26,12 @@ def run_probe(model: nn.Module) -> object:
 def find_pairs(
     model: nn.Module, first: type[nn.Module], second: tuple[type[nn.Module], ...]
 ) -> tuple[list[tuple[str, str]], object]:
-    """Names (a, b) of modules of these types where b read what a had written each time that either was called.
+    """Pairs of names (a, b) of modules of the types `first` and `second`, where b always reads the output of a.
 
-    And the model's answer, as of `run_probe`, from which they were read off.
+    "Always" means: in each call of a and in each call of b. The function also returns the output of the model for the
+    picture, as `run_probe` does.
     """
-    # the tensor is kept, so that no other gets its number; its version tells whether it was changed in place since
+    # keeping the tensor keeps its id unique; its version changes when an operation changes it in place
     writers: dict[int, tuple[str, Tensor | None, int]] = {}
     calls: Counter[str] = Counter()
     pairs: Counter[tuple[str, str]] = Counter()
@@ -64,7 +67,7 @@ def find_pairs(
 
 
 def agree(answer: object, expected: object) -> bool:
-    """Whether two answers of a network are the same to rounding."""
+    """Whether two outputs of a network are equal to rounding."""
     if answer is None or expected is None:
         return answer is expected
     if isinstance(answer, Tensor) and isinstance(expected, Tensor):

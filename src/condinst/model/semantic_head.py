@@ -1,4 +1,4 @@
-"""Auxiliary class map on P3, in training only (arXiv 2102.03026)."""
+"""The auxiliary semantic head: class logits for each pixel of P3, in training only (arXiv 2102.03026)."""
 
 from __future__ import annotations
 

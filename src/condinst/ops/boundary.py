@@ -1,4 +1,4 @@
-"""The rim of a mask: its pixels near its own edge, by which Boundary IoU compares outlines (Cheng et al. 2021)."""
+"""The rim of a mask: the pixels near its edge. Boundary IoU compares the rims of two masks (Cheng et al. 2021)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 
 from condinst.ops.rle import Region, Rle, decode_region, encode
 
-SHARE = 0.02  # of the picture's diagonal: how deep a rim is, as published
+SHARE = 0.02  # depth of a rim as a part of the picture's diagonal, as in the paper
 
 
 def rim_depth(height: int, width: int) -> int:
-    """Pixels, at least one, for pictures of that size."""
+    """The depth of a rim in pixels, at least 1, for a picture of this size in pixels."""
     return max(1, round(SHARE * math.hypot(height, width)))
 
 
 def rim(mask: Rle, depth: int) -> Rle:
-    """The pixels of `mask` at most `depth` from its edge, diagonals counting as one; the picture's border is an edge.
+    """The pixels of `mask` that lie at most `depth` pixels from its edge, where a diagonal step counts as one pixel.
 
-    A mask too thin to have an inside is its own rim.
+    The border of the picture is an edge. A mask without any deeper pixel is returned unchanged.
     """
     bitmap, x, y = decode_region(mask)
     if min(bitmap.shape) <= 2 * depth:
@@ -29,14 +29,16 @@ def rim(mask: Rle, depth: int) -> Rle:
 
 
 def shrink(bitmap: NDArray[np.bool_], depth: int) -> NDArray[np.bool_]:
-    """(h, w) without what lies within `depth` pixels of its edge; outside the array nothing is mask."""
+    """The mask (h, w) without the pixels within `depth` of its edge. Everything outside the array is background."""
     for axis in (0, 1):
         bitmap = _shrink_along(bitmap, depth, axis)
     return bitmap
 
 
 def _shrink_along(bitmap: NDArray[np.bool_], depth: int, axis: int) -> NDArray[np.bool_]:
-    """Kept are the middles of 2·depth + 1 pixels in a row, found by sums that do not take longer for deeper rims."""
+    """Keep the centre of each run of 2·depth + 1 mask pixels along one axis. Running sums make the time independent of
+    `depth`.
+    """
     window = 2 * depth + 1
     padding = [(0, 0), (0, 0)]
     padding[axis] = (depth + 1, depth)

@@ -1,4 +1,4 @@
-"""Box arithmetic that torchvision does not have. Boxes are xyxy, distances are (left, top, right, bottom)."""
+"""Box arithmetic that torchvision lacks. Boxes are xyxy; distances are (left, top, right, bottom)."""
 
 from __future__ import annotations
 
@@ -7,24 +7,30 @@ from torch import Tensor
 
 
 def boxes_from_distances(locations: Tensor, distances: Tensor) -> Tensor:
-    """Locations (…, 2) and distances (…, 4) of one unit → boxes (…, 4) of the same unit."""
+    """Boxes (…, 4) from locations (…, 2) and distances (…, 4). All three have the same unit."""
     return torch.cat((locations - distances[..., :2], locations + distances[..., 2:]), dim=-1)
 
 
 def distances_to_boxes(locations: Tensor, boxes: Tensor) -> Tensor:
-    """Signed distances from locations (…, 2) to the sides of boxes (…, 4), broadcast: (…, 4); negative is outside."""
+    """Distances (…, 4) from locations (…, 2) to the sides of boxes (…, 4).
+
+    The inputs are broadcast. A distance is negative if the location lies outside that side of the box.
+    """
     return torch.cat((locations - boxes[..., :2], boxes[..., 2:] - locations), dim=-1)
 
 
 def centerness(distances: Tensor) -> Tensor:
-    """√(min(l,r)/max(l,r) · min(t,b)/max(t,b)) of distances (…, 4) > 0: (…,) in [0, 1] (FCOS, arXiv 1904.01355)."""
+    """Centerness (…,) in [0, 1] of distances (…, 4) > 0: √(min(l,r)/max(l,r) · min(t,b)/max(t,b)).
+
+    See FCOS, arXiv 1904.01355.
+    """
     horizontal, vertical = distances[..., 0::2], distances[..., 1::2]
     product = (horizontal.amin(-1) / horizontal.amax(-1)) * (vertical.amin(-1) / vertical.amax(-1))
     return product.sqrt()
 
 
 def scale_boxes(boxes: Tensor, size: tuple[int, int], original_size: tuple[int, int]) -> Tensor:
-    """Boxes (K, 4) from an image of `size` (h, w) to one of `original_size`, clipped to it."""
+    """Scale boxes (K, 4) from an image of `size` (h, w) to one of `original_size` (h, w), and clip them to it."""
     factors = boxes.new_tensor([original_size[1] / size[1], original_size[0] / size[0]]).repeat(2)
     limits = boxes.new_tensor([original_size[1], original_size[0]]).repeat(2)
     return torch.minimum((boxes * factors).clamp(min=0), limits)

@@ -1,6 +1,8 @@
-"""Several rings as one, for formats that hold one ring an object: joined by cuts that run forth and back, and undone.
+"""Join several rings into one ring, and split it again.
 
-A cut covers nothing, so by the even–odd rule the one ring covers what the rings cover, holes and all.
+Some formats hold one ring for each object. `bridge` connects the rings by cuts: each cut is an edge that runs from one
+ring to another and back. A cut has no area. By the even–odd rule the joined ring therefore covers the same pixels,
+holes included.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ Point = tuple[float, float]
 
 
 def bridge(rings: Sequence[Ring]) -> Ring:
-    """One ring through all vertices of `rings`, each (P, 2); the cuts join vertices that lie near each other."""
+    """Join `rings`, each (P, 2), into one ring through all their vertices. Each cut joins two near vertices."""
     joined = rings[0]
     for ring in rings[1:]:
         here, there = _nearest(joined, ring)
@@ -24,14 +26,14 @@ def bridge(rings: Sequence[Ring]) -> Ring:
 
 
 def unbridge(ring: Ring) -> list[Ring]:
-    """The rings that cuts join in `ring` (P, 2), which is alone where there are none."""
-    if len(set(zip(*ring.T.tolist(), strict=True))) == len(ring):  # a cut passes each of its ends twice
+    """Split `ring` (P, 2) at its cuts. A ring without cuts is returned alone, unchanged."""
+    if len(set(zip(*ring.T.tolist(), strict=True))) == len(ring):  # a cut visits each of its two ends twice
         return [ring]
     return [np.array(points, dtype=np.float64) for points in reversed(_undo([(float(x), float(y)) for x, y in ring]))]
 
 
 def _nearest(left: Ring, right: Ring) -> tuple[int, int]:
-    """Indices of the two vertices that lie nearest to each other; row by row, as both may be long."""
+    """Indices of the nearest pair of vertices. Distances are computed row by row, because both rings may be long."""
     best, pair = np.inf, (0, 0)
     for index, point in enumerate(right):
         distances = ((left - point) ** 2).sum(1)
@@ -42,19 +44,19 @@ def _nearest(left: Ring, right: Ring) -> tuple[int, int]:
 
 
 def _undo(points: list[Point]) -> list[list[Point]]:
-    """Rings cut off one by one, then what is left of `points`.
+    """The rings that cuts separate, followed by the rest of `points`.
 
-    `path` grows by a vertex at a time. Where an edge runs back along an earlier one, they are the two ways of a cut,
-    and the vertices between them are a ring. Each vertex enters `path` once and leaves it at most once, so the time is
-    proportional to their number.
+    The loop adds one vertex at a time to `path`. An edge that runs back along an earlier edge closes a cut, and the
+    vertices between the two edges form a ring. Each vertex enters `path` once and leaves it at most once, so the time
+    is proportional to the number of vertices.
     """
     rings: list[list[Point]] = []
     path = points[:1]
-    edges: dict[tuple[Point, Point], int] = {}  # an edge → where in `path` it begins
+    edges: dict[tuple[Point, Point], int] = {}  # edge → index in `path` of its first vertex
     for index, point in enumerate([*points[1:], points[0]], 1):
         last = path[-1], point
         first = edges.get(last[::-1])
-        # both the ring and what is left around it are at least triangles
+        # the ring and the remaining ring need at least three vertices each
         if first is None or len(path) - first - 2 < 3 or first + max(len(points) - index, 0) < 3:
             if index < len(points):
                 edges.setdefault(last, len(path) - 1)

@@ -1,7 +1,7 @@
-"""Exact outlines of bitmaps: polygons along pixel edges, with holes, that cover the same pixels again.
+"""Exact outlines of bitmaps: polygons with holes that follow the pixel edges and cover exactly the mask's pixels.
 
-Vertices are (x, y) at pixel corners: the pixel in column 3 spans x from 3 to 4. Two pixels that touch only at a corner
-belong to different parts, so every ring is simple and rings meet in single points at most.
+Vertices are (x, y) at pixel corners. Example: the pixel in column 3 spans x from 3 to 4. Two pixels that touch only at
+a corner belong to different parts. No ring crosses itself, and two rings share single points at most.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ Ring = NDArray[np.float64]  # (P, 2) x, y; not closed
 
 
 class Polygon(NamedTuple):
-    """One connected part of a mask. Outer ring clockwise on the screen, holes the other way; `shapely.Polygon(*it)`."""
+    """One connected part of a mask. `shapely.Polygon(*polygon)` converts it.
+
+    outer: the outer ring, clockwise on the screen. holes: rings of the holes, counter-clockwise.
+    """
 
     outer: Ring
     holes: tuple[Ring, ...]
 
 
 def trace(bitmap: NDArray[np.bool_], x: int = 0, y: int = 0) -> list[Polygon]:
-    """The parts of a mask (h, w) whose top-left pixel lies at (x, y); an empty mask has none."""
+    """The polygons of a mask (h, w) whose top-left pixel lies at column `x` and row `y`. An empty mask has none."""
     rings = [ring for loop in _loops(bitmap) for ring in _simple(loop)]
-    parts, _ = label(bitmap)  # pixels that touch at a corner only are two parts, as here
+    parts, _ = label(bitmap)  # SciPy, too, separates pixels that touch only at a corner
     owners = [int(parts[_pixel(ring)]) for ring in rings]
     signed = [_area(ring) for ring in rings]
     outers = [(ring, owner) for ring, owner, area in zip(rings, owners, signed, strict=True) if area > 0]
@@ -38,10 +41,11 @@ def trace(bitmap: NDArray[np.bool_], x: int = 0, y: int = 0) -> list[Polygon]:
 
 
 def _corners(bitmap: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where outlines turn: vertices (V, 2) in row order, and `below` (V,), 1 where the vertical edge goes down.
+    """The vertices (V, 2) where outlines turn, in row order, and `below` (V,): 1 if the vertical edge goes down.
 
-    Around a vertex lie pixels a b / c d. One or three of them: one turn. Two on a diagonal: two turns, listed left
-    edge first. Otherwise the outline goes straight on or there is none.
+    Four pixels meet at a vertex: a and b above, c and d below. With one or three mask pixels among them, the outline
+    turns once. With two on a diagonal it turns twice; the turn with the left edge comes first. Otherwise the outline
+    goes straight on, or there is no outline.
     """
     framed = np.pad(bitmap, 1)
     a, b, c, d = framed[:-1, :-1], framed[:-1, 1:], framed[1:, :-1], framed[1:, 1:]
@@ -54,7 +58,7 @@ def _corners(bitmap: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.i
     second[1:] = at[1:] == at[:-1]
     rows, columns = rows[at], columns[at]
     down = (c ^ d)[rows, columns].astype(np.int64)
-    # at a crossing a, d keep apart: left edge with the upper one; b, c keep apart: left edge with the lower one
+    # if a and d are set, the left edge joins the upper edge; if b and c are set, it joins the lower edge
     double = crossing[rows, columns]
     leads_up = a[rows, columns]
     down[double] = np.where(leads_up, second, 1 - second)[double]
@@ -62,10 +66,10 @@ def _corners(bitmap: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 def _loops(bitmap: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
-    """Closed outlines as turning points (P, 2), inside on the right hand; may touch themselves at a vertex."""
+    """Closed outlines as turning points (P, 2), with the mask on the right. They may touch themselves at a vertex."""
     vertices, below = _corners(bitmap)
     count = len(vertices)
-    # along a row, turns pair up as the ends of horizontal edges; likewise along a column
+    # two successive turns in a row are the ends of a horizontal edge; two in a column those of a vertical edge
     across = np.arange(count) ^ 1
     by_column = np.lexsort((below, vertices[:, 1], vertices[:, 0]))
     along = np.empty(count, dtype=np.int64)
@@ -86,14 +90,14 @@ def _loops(bitmap: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
 
 
 def _clockwise_around_ink(ring: NDArray[np.int64], bitmap: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Turn a ring so that the mask lies to the right of its first (horizontal) edge."""
+    """Reverse a ring if needed, so that the mask lies on the right of its first edge, a horizontal one."""
     (x0, y), (x1, _) = ring[0], ring[1]
     ink_below = y < bitmap.shape[0] and bool(bitmap[y, min(x0, x1)])
     return ring if (x1 > x0) == ink_below else ring[::-1]
 
 
 def _simple(ring: NDArray[np.int64]) -> list[Ring]:
-    """Cut a ring where it meets itself, so that no vertex comes twice."""
+    """Split a ring where it meets itself, so that no ring has a vertex twice."""
     points = [(int(px), int(py)) for px, py in ring]
     if len(set(points)) == len(points):
         return [ring.astype(np.float64)]
@@ -114,13 +118,13 @@ def _simple(ring: NDArray[np.int64]) -> list[Ring]:
 
 
 def _area(ring: Ring) -> float:
-    """Signed area, positive clockwise on the screen (y down)."""
+    """Signed area in pixels, positive for rings that are clockwise on the screen."""
     x, y = ring[:, 0], ring[:, 1]
     return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 
 
 def _pixel(ring: Ring) -> tuple[int, int]:
-    """(row, column) of the mask's pixel beside the ring's first edge, on its right hand."""
+    """(row, column) of the pixel on the right of the ring's first edge. It belongs to the mask."""
     (x0, y0), (x1, y1) = ring[0], ring[1]
     step = np.array([x1 - x0, y1 - y0]) / (abs(x1 - x0) + abs(y1 - y0))
     x, y = np.array([x0, y0]) + step / 2 + np.array([-step[1], step[0]]) / 2

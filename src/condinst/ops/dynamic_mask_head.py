@@ -1,6 +1,7 @@
-"""The dynamic mask head: K instances' own small networks over the shared mask features (paper §3.1).
+"""The dynamic mask head: a small network for each of K instances, applied to the shared mask features (paper §3.1).
 
-It owns no parameter, so it is a function. P = h·w mask-feature pixels of one image.
+The controller predicts its weights. The head has no parameters of its own, so it is a function. P = h·w is the number
+of mask-feature pixels of one image.
 """
 
 from __future__ import annotations
@@ -19,21 +20,25 @@ from condinst.structures import MASK_FEATURE_STRIDE, FilterLayout
 
 Coordinates = Literal["relative", "absolute", "none", "only"]
 
-# Numbers between two layers that are alive at once: on a CPU they stay in the cache, elsewhere calls are what costs.
+# Values between two layers that are computed together. On a CPU they must fit the cache. On other devices each call is
+# expensive, so there are more of them.
 CACHED_NUMBERS, DEVICE_NUMBERS = 2**19, 2**26
 FEWEST_PIXELS = 128
 FUSED_TYPES = {torch.float32, torch.float16, torch.bfloat16}
 
 
 class Layer(NamedTuple):
-    """One 1×1 convolution of every instance. weight: (K, out, in). bias: (K, out, 1)."""
+    """One 1×1 convolution for each instance. weight: (K, out, in). bias: (K, out, 1)."""
 
     weight: Tensor
     bias: Tensor
 
 
 class Instances(NamedTuple):
-    """filters: (K, count). locations: (K, 2) and scales: (K,) in pixels of the padded input."""
+    """The inputs of the head for K instances.
+
+    filters: (K, count). locations: (K, 2) and scales: (K,), in pixels of the padded input.
+    """
 
     filters: Tensor
     locations: Tensor
@@ -41,7 +46,7 @@ class Instances(NamedTuple):
 
 
 def split_filters(filters: Tensor, layout: FilterLayout) -> list[Layer]:
-    """Controller output (K, count) → layers: all weights first, each (out, in) row-major, then all biases."""
+    """Split the controller's output (K, count) into layers: all weights come first, each (out, in), then all biases."""
     sizes = layout.sizes
     parts = torch.split(filters, [*layout.weight_counts, *sizes[1:]], dim=1)
     return [
@@ -60,17 +65,23 @@ def dynamic_mask_head(
     coordinates: Coordinates,
     mask_out_stride: int,
 ) -> Tensor:
-    """Mask logits of K instances: (K, 8h/s, 8w/s) at s = mask_out_stride, in the dtype of the filters.
+    """Mask logits of K instances (paper §3.1): (K, 8h/s, 8w/s) with s = mask_out_stride, in the dtype of `filters`.
 
-    mask_features: (N, F, h, w). filters: (K, count). image_index: (K,) int64, each instance's image. locations: (K, 2)
-    (x, y) in pixels of the padded input. scales: (K,) pixels, the coordinate scale of each instance's level.
-    Relative coordinates are (location − pixel) / scale; absolute ones run from −1 to 1 over the padded input. "only" is
-    relative where F = 0: there is nothing else to read.
+    mask_features: (N, F, h, w).
+    filters: (K, count), the controller's output.
+    image_index: (K,) int64, the image of each instance.
+    locations: (K, 2), the (x, y) of each instance in pixels of the padded input.
+    scales: (K,), the coordinate scale of each instance's level in pixels.
+    layout: how `filters` splits into layers.
+    coordinates: "relative" gives (location − pixel) / scale, "absolute" gives values from −1 to 1 over the padded
+        input, "none" gives no coordinates. "only" is "relative" without mask features, F = 0.
+    mask_out_stride: 8, 4 or 2.
 
-    Half types are computed in float32, autocast or not: positions of a thousand pixels do not fit them.
+    float16 and bfloat16 inputs are computed in float32, with and without autocast: they cannot hold positions of a
+    thousand pixels exactly.
     """
     if _can_be_fused((mask_features, filters, locations, scales), layout):
-        from condinst.ops import triton_mask_head  # only here: Triton need not be installed
+        from condinst.ops import triton_mask_head  # imported here because Triton is optional
 
         if triton_mask_head.can_build(filters.device):
             return triton_mask_head.fused_mask_head(
@@ -84,7 +95,10 @@ def dynamic_mask_head(
 
 
 def mask_grid(height: int, width: int, like: Tensor) -> Tensor:
-    """Pixel positions (x, y) of the mask features' centres, 8u + 4: (2, P) with the dtype and device of `like`."""
+    """The centres (x, y) of the mask-feature pixels: (2, P) in pixels of the padded input, 8u + 4 for column u.
+
+    The result has the dtype and the device of `like`.
+    """
     half = MASK_FEATURE_STRIDE // 2
     ys = torch.arange(height, device=like.device, dtype=like.dtype) * MASK_FEATURE_STRIDE + half
     xs = torch.arange(width, device=like.device, dtype=like.dtype) * MASK_FEATURE_STRIDE + half
@@ -94,7 +108,7 @@ def mask_grid(height: int, width: int, like: Tensor) -> Tensor:
 def _plain_logits(
     features: Tensor, instances: Instances, image_index: Tensor, layout: FilterLayout, coordinates: Coordinates
 ) -> Tensor:
-    """Logits (K, P) of instances over the images, whose features are (N, F, h, w)."""
+    """Logits (K, P) of the instances of all images. features: (N, F, h, w)."""
     if len(features) == 1:
         return _image_logits(features[0], instances, layout, coordinates)
     order = image_index.argsort(stable=True)
@@ -108,10 +122,10 @@ def _plain_logits(
 
 
 def _image_logits(features: Tensor, instances: Instances, layout: FilterLayout, coordinates: Coordinates) -> Tensor:
-    """Logits (K, P) of the instances of one image, whose features are (F, h, w).
+    """Logits (K, P) of the instances of one image. features: (F, h, w).
 
-    The first layer is affine in the coordinates, so all instances share one dense product with one map of x, y,
-    features and 1, and none copies the features.
+    The first layer is affine in the coordinates. So the first layers of all instances are one matrix product with a
+    shared map of x, y, features and 1, and no instance copies the features.
     """
     height, width = features.shape[1:]
     first, *rest = split_filters(instances.filters, layout)
@@ -130,14 +144,14 @@ def _image_logits(features: Tensor, instances: Instances, layout: FilterLayout, 
 
 
 def _relative_as_affine(weight: Tensor, bias: Tensor, locations: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
-    """w·(location − pixel)/scale + b  =  (−w/scale)·pixel + (b + w·location/scale)."""
+    """The first layer at a pixel: w·(location − pixel)/scale + b = (−w/scale)·pixel + (b + w·location/scale)."""
     slopes = weight[:, :, :2] / scales[:, None, None]
     shift = (slopes * locations[:, None, :]).sum(dim=2, keepdim=True)
     return torch.cat((-slopes, weight[:, :, 2:]), dim=2), bias + shift
 
 
 def _run_layers(inputs: Tensor, first: Tensor, *rest: Tensor) -> Tensor:
-    """Inputs (in, P) through the first layer (K, out, in) and, ReLU between, each further weight and bias: (K, P)."""
+    """Apply the first layer (K, out, in) to inputs (in, P), then each further weight and bias after a ReLU: (K, P)."""
     with _no_autocast(inputs.device.type):
         hidden = (first.flatten(0, 1) @ inputs).view(*first.shape[:2], inputs.shape[1])
         for weight, bias in zip(rest[::2], rest[1::2], strict=True):
@@ -146,13 +160,16 @@ def _run_layers(inputs: Tensor, first: Tensor, *rest: Tensor) -> Tensor:
 
 
 def _no_autocast(kind: str) -> AbstractContextManager[object]:
-    """Entered only where there is something to switch off: exporters would write it into their programs."""
+    """Switch autocast off. Does nothing if it is off, because exporters would record the switch in their programs."""
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 class _Tiles(torch.autograd.Function):
-    """`_run_layers`, some pixels at a time. What lies between the layers is not kept for the way back but made again:
-    in the cache that takes no longer than reading it, and it would be 2·K·width·P numbers."""
+    """`_run_layers` on some pixels at a time.
+
+    The backward pass computes the values between the layers again instead of keeping them. In the cache this takes no
+    longer than reading them, and it saves 2·K·width·P values.
+    """
 
     @staticmethod
     def forward(ctx: FunctionCtx, inputs: Tensor, *layers: Tensor) -> Tensor:
@@ -180,7 +197,7 @@ class _Tiles(torch.autograd.Function):
 
 
 def _tiles(inputs: Tensor, first: Tensor) -> Iterator[slice]:
-    """Ranges of the pixels of inputs (in, P) for instances whose first layer is (K, out, in)."""
+    """Ranges of the P pixels of inputs (in, P) that are computed together. first: the first layer (K, out, in)."""
     numbers = CACHED_NUMBERS if inputs.device.type == "cpu" else DEVICE_NUMBERS
     count = max(FEWEST_PIXELS, numbers // max(1, first.shape[0] * first.shape[1]) // 64 * 64)
     for start in range(0, inputs.shape[1], count):
@@ -188,7 +205,7 @@ def _tiles(inputs: Tensor, first: Tensor) -> Iterator[slice]:
 
 
 def _can_be_fused(inputs: tuple[Tensor, ...], layout: FilterLayout) -> bool:
-    """Whether the CUDA kernel, which has no way back, may draw these. The bounds are those of its registers."""
+    """Whether the CUDA kernel can compute this. It has no backward pass, and its registers limit depth and width."""
     filters = inputs[1]
     return (
         filters.is_cuda

@@ -1,4 +1,4 @@
-"""Where the head looks: the grid of locations of a level."""
+"""The grid of locations on each pyramid level (paper §3.2)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from condinst.structures import STRIDES
 
 
 def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
-    """(h, w) of each level's map, P3 first, for a padded input."""
+    """(h, w) of the maps P3…P7 for a padded input of `height` × `width` pixels."""
     return [(-(-height // stride), -(-width // stride)) for stride in STRIDES]
 
 
 def level_locations(height: int, width: int, stride: int, device: torch.device | None = None) -> Tensor:
-    """Centres of a level's cells, row by row: (height·width, 2) float32 (x, y) in pixels, i·s + s//2."""
+    """The locations of a map of `height` × `width` cells: (height·width, 2) float32 (x, y), row by row.
+
+    They are the centres of the cells in pixels of the padded input: i·stride + stride//2.
+    """
     ys = torch.arange(height, device=device, dtype=torch.float32) * stride + stride // 2
     xs = torch.arange(width, device=device, dtype=torch.float32) * stride + stride // 2
     y, x = torch.meshgrid(ys, xs, indexing="ij")
@@ -22,10 +25,10 @@ def level_locations(height: int, width: int, stride: int, device: torch.device |
 
 
 def flatten_level(level: Tensor) -> Tensor:
-    """(N, C, h, w) → (N, h·w, C), in the order of `level_locations`."""
+    """Reshape a map (N, C, h, w) to (N, h·w, C), in the order of `level_locations`."""
     return level.flatten(2).transpose(1, 2)
 
 
 def flatten_levels(levels: tuple[Tensor, ...]) -> Tensor:
-    """Maps of all levels (N, C, h, w) → (N, L, C), P3 first."""
+    """Join the maps (N, C, h, w) of all levels to (N, L, C), P3 first."""
     return torch.cat([flatten_level(level) for level in levels], dim=1)

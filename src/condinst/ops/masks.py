@@ -1,4 +1,4 @@
-"""Resizing of mask maps."""
+"""Enlarging of mask maps."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-NUMBERS_AT_ONCE = 2**19  # 2 MiB of float32: what one axis hands to the next stays in the cache
+NUMBERS_AT_ONCE = 2**19  # 2 MiB of float32: the values between the two axes stay in the cache
 
 
 def aligned_bilinear(maps: Tensor, factor: int) -> Tensor:
-    """Enlarge (N, C, h, w) to (N, C, factor·h, factor·w) so that output pixel f·i + f/2 is input pixel i."""
+    """Enlarge maps (N, C, h, w) to (N, C, factor·h, factor·w).
+
+    Interpolation is bilinear and aligned: with f the factor, output pixel f·i + f//2 equals input pixel i.
+    """
     if factor == 1:
         return maps
     if maps.device.type == "cpu" and not being_traced():
@@ -27,12 +30,12 @@ def aligned_bilinear(maps: Tensor, factor: int) -> Tensor:
 
 
 def being_traced() -> bool:
-    """Whether a compiler or an exporter is looking on: it wants few plain operations and orders the work itself."""
+    """Whether torch.compile or an exporter is tracing. Both need few, plain operations."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 
 class _Enlarge(torch.autograd.Function):
-    """The same numbers, an axis at a time; on CPUs in less than half the time, and a sixth of it on the way back."""
+    """`aligned_bilinear` one axis at a time: less than half the time on CPUs, and a sixth in the backward pass."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, maps: Tensor, factor: int) -> Tensor:
@@ -54,7 +57,7 @@ Step = Callable[[Tensor, Tensor, int], None]
 def _two_axes(
     step: Step, maps: Tensor, dims: tuple[int, int], middle: tuple[int, int], size: tuple[int, int]
 ) -> Tensor:
-    """`step` along one dimension, which gives maps of size `middle`, then along the other: (N, C, *size)."""
+    """Apply `step` along the first of `dims`, with maps of size `middle`, then along the second: (N, C, *size)."""
     made = _empty(maps, size)
     at_once = max(1, NUMBERS_AT_ONCE // (maps.shape[1] * middle[0] * middle[1]))
     for source, target in zip(torch.split(maps, at_once), torch.split(made, at_once), strict=True):
@@ -65,7 +68,7 @@ def _two_axes(
 
 
 def _stretch(source: Tensor, target: Tensor, dim: int) -> None:
-    """Fill `target`, a whole number of times as long along `dim`; beyond the outermost pixels they go on."""
+    """Fill `target`, which is a whole number of times longer than `source` along `dim`. The ends are repeated."""
     size = source.shape[dim]
     low, high = source.narrow(dim, 0, size - 1), source.narrow(dim, 1, size - 1)
     for phase, first, share in _phases(target, size, dim):
@@ -78,7 +81,7 @@ def _stretch(source: Tensor, target: Tensor, dim: int) -> None:
 
 
 def _collect(source: Tensor, target: Tensor, dim: int) -> None:
-    """The adjoint of `_stretch`, from the long map to the short one."""
+    """The adjoint of `_stretch`: gradients of the long map to gradients of the short one."""
     size = target.shape[dim]
     low, high = target.zero_().narrow(dim, 0, size - 1), target.narrow(dim, 1, size - 1)
     for phase, first, share in _phases(source, size, dim):
@@ -92,8 +95,11 @@ def _collect(source: Tensor, target: Tensor, dim: int) -> None:
 
 
 def _phases(long: Tensor, size: int, dim: int) -> Iterator[tuple[Tensor, int, float]]:
-    """Every f-th pixel of `long` along `dim`, f times: `size` pixels, the first of them that lies between two pixels of
-    the short map, and the share that the second of these two has in it."""
+    """Split `long` along `dim` into f phases, where phase p holds the pixels p, f + p, 2f + p, …
+
+    Yields for each phase its `size` pixels, the index of the first one between two pixels of the short map, and the
+    weight of the second of these two.
+    """
     factor = long.shape[dim] // size
     for number, pixels in enumerate(torch.unbind(torch.unflatten(long, dim, (size, factor)), dim + 1)):
         before, steps = divmod(number - factor // 2, factor)
@@ -101,7 +107,7 @@ def _phases(long: Tensor, size: int, dim: int) -> Iterator[tuple[Tensor, int, fl
 
 
 def _empty(like: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, C, *size), channels last in memory where they are so in `like`."""
+    """An empty tensor (N, C, *size) with the dtype, device and memory format of `like`."""
     last = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
     layout = torch.channels_last if last else torch.contiguous_format
     return torch.empty((*like.shape[:2], *size), dtype=like.dtype, device=like.device, memory_format=layout)

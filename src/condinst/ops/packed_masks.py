@@ -1,7 +1,7 @@
-"""Masks of many instances, each kept inside its own rectangle: they take the room of the objects, not of the picture.
+"""Packed masks: each mask is stored inside its bounding rectangle, so memory grows with the objects, not the picture.
 
-M masks (h, w) at one stride. pixels: (P,) bool, rectangle after rectangle, each row by row.
-places: (M, 4) int64, the rectangles' (x, y, width, height) in mask pixels.
+M masks (h, w) at one stride become two tensors. pixels: (P,) bool, the pixels of all rectangles one after the other,
+each row by row. places: (M, 4) int64, the (x, y, width, height) of each rectangle in mask pixels.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-LINES_AT_ONCE = 2**13  # rows of rectangles: the indices of their pixels take 8 times the room of the masks
+LINES_AT_ONCE = 2**13  # rows of rectangles; the indices of their pixels need 8 times the memory of the masks
 
 
 def pack(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Whole masks (M, h, w) bool → (pixels, places); an empty mask has an empty rectangle."""
+    """Pack masks (M, h, w) bool into (pixels, places). An empty mask gets an empty rectangle."""
     parts, places = [masks.new_zeros(0)], []
     for mask in masks:
         rows, columns = mask.any(1).nonzero()[:, 0].tolist(), mask.any(0).nonzero()[:, 0].tolist()
@@ -27,8 +27,11 @@ def pack(masks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unpack(pixels: Tensor, places: Tensor, chosen: Tensor, size: tuple[int, int]) -> Tensor:
-    """Whole masks of the instances `chosen` (K,) int64, which may repeat: (K, *size) bool, size (height, width)."""
-    which, copies = torch.unique(chosen, return_inverse=True)  # positives of one instance share its mask
+    """Unpack the masks of the instances `chosen` (K,) int64: (K, *size) bool, with size (height, width).
+
+    `chosen` may name an instance several times.
+    """
+    which, copies = torch.unique(chosen, return_inverse=True)  # several positives may share one instance
     drawn = torch.zeros((len(which), *size), dtype=torch.bool, device=pixels.device)
     source, target, width = _lines(places, which, size)
     parts = (torch.split(line, LINES_AT_ONCE) for line in (source, target, width))
@@ -41,7 +44,7 @@ def unpack(pixels: Tensor, places: Tensor, chosen: Tensor, size: tuple[int, int]
 
 
 def _lines(places: Tensor, which: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Of every row of the rectangles `which`: where it begins in `pixels` and in their whole masks, and its width."""
+    """For each row of the rectangles `which`: its start in `pixels`, its start in the unpacked masks, and its width."""
     areas = places[:, 2] * places[:, 3]
     x, y, width, height = places[which].unbind(1)
     owner = torch.arange(len(which), device=places.device).repeat_interleave(height)

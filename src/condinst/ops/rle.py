@@ -1,4 +1,4 @@
-"""COCO run-length encoding: bitmaps ↔ {"size": [h, w], "counts": str}, column by column. The codec is hotcoco's."""
+"""COCO run-length encoding (RLE): bitmaps to and from {"size": [h, w], "counts": str}. hotcoco does the encoding."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from numpy.typing import NDArray
 
 
 class Rle(TypedDict):
-    """A mask as COCO files hold it; `counts` is the compressed string, so that the dict is JSON as it stands."""
+    """A mask as COCO files store it. `counts` is the compressed string, so the dict can be written as JSON."""
 
     size: list[int]
     counts: str
 
 
 class Region(NamedTuple):
-    """A mask inside its own rectangle. bitmap: (h, w) bool. x, y: pixels, where its top-left pixel lies."""
+    """A mask inside a rectangle of the image.
+
+    bitmap: (h, w) bool. x, y: column and row of its top-left pixel in the image.
+    """
 
     bitmap: NDArray[np.bool_]
     x: int
@@ -26,46 +29,48 @@ class Region(NamedTuple):
 
 
 def encode(region: Region, height: int, width: int) -> Rle:
-    """The mask of a `height`×`width` image which is `region` there and empty elsewhere; no such bitmap is made."""
+    """Encode the mask of a `height`×`width` image that is `region` inside the rectangle and empty outside.
+
+    The function does not create a bitmap of the whole image.
+    """
     bitmap, x, y = region
-    # column by column, each with an empty pixel after it: every run of a column then ends inside it
+    # an empty pixel after each column makes every run end within its column
     columns, rows = bitmap.shape[1], bitmap.shape[0] + 1
     framed = np.zeros(columns * rows + 1, dtype=np.bool_)
     framed[1:].reshape(columns, rows)[:, :-1] = bitmap.T
     column, row = np.divmod(np.flatnonzero(framed[1:] != framed[:-1]), rows)
     edges = (column + x) * height + row + y  # start, end, start, end … in column-major pixel order
     starts, ends = edges[0::2], edges[1::2]
-    joined = starts[1:] == ends[:-1]  # a run to the bottom goes on at the top of the next column
-    inner = np.repeat(joined, 2)  # both the end and the start at such a place
+    joined = starts[1:] == ends[:-1]  # a run that reaches the bottom continues at the top of the next column
+    inner = np.repeat(joined, 2)  # remove the end and the start at this place
     kept = edges[~np.concatenate(([False], inner, [False]))] if len(edges) else edges
-    # an empty run at the end is written only if there is one
+    # the last run is left out if it is empty
     end = [] if len(kept) and kept[-1] == height * width else [height * width]
-    counts = np.diff(
-        np.concatenate(([0], kept, end)).astype(np.int64)
-    ).tolist()  # lengths of runs: empty, filled, empty, filled …
+    # lengths of the runs: empty, filled, empty, filled …
+    counts = np.diff(np.concatenate(([0], kept, end)).astype(np.int64)).tolist()
     packed = codec.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     return Rle(size=[height, width], counts=packed["counts"].decode("ascii"))
 
 
 def draw_polygons(parts: Sequence[NDArray[np.float64]], height: int, width: int) -> Rle:
-    """The union of polygons, each (P, 2) vertices (x, y) in pixels, drawn by COCO's rule."""
+    """The union of polygons, rasterised by COCO's rule. parts: each (P, 2), the vertices (x, y) in pixels."""
     drawn = codec.frPyObjects([points.ravel().tolist() for points in parts], height, width)
     return Rle(size=[height, width], counts=codec.merge(drawn)["counts"].decode("ascii"))
 
 
 def decode(rle: Rle) -> NDArray[np.bool_]:
-    """The whole bitmap (h, w)."""
+    """The bitmap (h, w) of the whole image."""
     return codec.decode(dict(rle)).astype(np.bool_)
 
 
 def decode_region(rle: Rle) -> Region:
-    """The bitmap inside its tight rectangle; (0, 0) wide and high if the mask is empty."""
+    """The bitmap inside its tight bounding rectangle, which is 0×0 pixels for an empty mask."""
     x, y, width, height = (int(number) for number in codec.toBbox(dict(rle)))
     return Region(codec.decode(dict(rle))[y : y + height, x : x + width].astype(np.bool_), x, y)
 
 
 def tighten(region: Region) -> Region | None:
-    """The region without empty rows and columns around it; None if nothing is left."""
+    """The region without the empty rows and columns around the mask, or None for an empty mask."""
     columns, rows = np.flatnonzero(region.bitmap.any(0)), np.flatnonzero(region.bitmap.any(1))
     if not len(columns):
         return None
@@ -74,5 +79,5 @@ def tighten(region: Region) -> Region | None:
 
 
 def areas(rles: Sequence[Rle]) -> NDArray[np.int64]:
-    """Pixels in each mask: (K,)."""
+    """The number of pixels of each mask: (K,) int64."""
     return np.asarray(codec.area([dict(rle) for rle in rles]), dtype=np.int64).reshape(-1)

@@ -1,11 +1,11 @@
-"""The dynamic mask head as one CUDA kernel: it reads the mask features and the filters and writes only the logits.
+"""The dynamic mask head as one CUDA kernel. It reads the mask features and the filters and writes only the logits.
 
-A program draws one tile of one instance. All that lies between the layers stays in the threads' registers; for the
-enlargement they ask their neighbours. Coordinates and sums are float32 whatever the inputs are.
+Each program of the kernel computes one tile of one instance. The values between the layers stay in registers. To
+enlarge a tile, threads exchange values with their neighbours. Coordinates and sums are float32 for every input dtype.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, assignment"
-# The kernel language is Python to look at only: it has no types, and no `(*tuple, value)`.
+# Triton's kernel language looks like Python, but it has no types and no `(*tuple, value)`.
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ from torch import Tensor
 
 from condinst.structures import MASK_FEATURE_STRIDE, FilterLayout
 
-# Pixels of the mask features in a tile. A filter number that a thread reads should serve many of its pixels, but what
-# they hold between two layers must fit its registers: eight pixels a thread up to width 8, two above.
+# Size of a tile in mask-feature pixels. With more pixels, a thread uses each loaded weight more often, but the values
+# between two layers must fit its registers. So a thread has eight pixels up to width 8, and two above.
 ROWS, COLUMNS = 16, 32
 KINDS = {"none": 0, "relative": 1, "only": 1, "absolute": 2}
 
 
 @functools.cache
 def can_build(device: torch.device) -> bool:
-    """Whether Triton can make kernels for this GPU here; beside it, it wants a C compiler and Python's headers."""
+    """Whether Triton can build kernels for this GPU. Triton needs a C compiler and the Python headers. Warns if not."""
     try:
         recent = torch.cuda.get_device_capability(device) >= (7, 5)
         triton.runtime.driver.active.get_current_target()
     except Exception as error:
-        warnings.warn(f"mask head: no Triton kernel ({error}); plain operations take its place, slower", stacklevel=3)
+        warnings.warn(
+            f"mask head: Triton cannot build its kernel ({error}); condinst uses slower PyTorch operations",
+            stacklevel=3,
+        )
         return False
     return recent
 
@@ -47,9 +50,9 @@ def fused_mask_head(
     coordinates: str,
     mask_out_stride: int,
 ) -> Tensor:
-    """`dynamic_mask_head` where no gradient is asked for; same arguments, same result but for rounding.
+    """`dynamic_mask_head` without gradients. Arguments and results are the same, except for rounding.
 
-    float32, float16 or bfloat16, on CUDA; mask_out_stride 8, 4 or 2.
+    All tensors are on one CUDA device; float tensors are float32, float16 or bfloat16. mask_out_stride: 8, 4 or 2.
     """
     instances, factor = len(filters), MASK_FEATURE_STRIDE // mask_out_stride
     height, width = mask_features.shape[-2:]
@@ -109,15 +112,15 @@ def _draw_tile(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """One instance (first axis of the grid) on one tile (second axis).
+    """Compute one instance (first axis of the grid) on one tile (second axis).
 
-    Where it enlarges, a tile makes what lies between its pixels: tiles share a row and a column, the first of which
-    lie outside the map.
+    To enlarge, a tile interpolates between its own pixels. So adjacent tiles share a row and a column, and the first
+    row and column of the first tiles lie outside the map.
     """
     instance = tl.program_id(0).to(tl.int64)
     top = tl.program_id(1) // tiles_across * (ROWS - SHARED) - SHARED
     left = tl.program_id(1) % tiles_across * (COLUMNS - SHARED) - SHARED
-    # beyond the map its outermost pixels go on
+    # outside the map the outermost pixels are repeated
     v = tl.minimum(tl.maximum(top + tl.arange(0, ROWS), 0), height - 1)[:, None]
     u = tl.minimum(tl.maximum(left + tl.arange(0, COLUMNS), 0), width - 1)[None, :]
     values = _coordinates(locations + 2 * instance, scales + instance, u, v, height, width, STRIDE, KIND)
@@ -138,7 +141,7 @@ def _draw_tile(
 
 @triton.jit
 def _coordinates(location, scale, u, v, height, width, STRIDE: tl.constexpr, KIND: tl.constexpr):
-    """The instance's coordinates at pixel (u, v) of the mask features, as `dynamic_mask_head` defines them."""
+    """The coordinates of the instance at mask-feature pixel (u, v), as `dynamic_mask_head` defines them."""
     x = (u * STRIDE + STRIDE // 2).to(tl.float32)
     y = (v * STRIDE + STRIDE // 2).to(tl.float32)
     if KIND == 0:
@@ -155,7 +158,7 @@ def _coordinates(location, scale, u, v, height, width, STRIDE: tl.constexpr, KIN
 
 @triton.jit
 def _layer(values, weights, biases, OUTPUTS: tl.constexpr, RELU: tl.constexpr):
-    """One 1×1 convolution of a tuple of tiles."""
+    """Apply one 1×1 convolution to a tuple of tiles, one for each channel."""
     made = ()
     for output in tl.static_range(OUTPUTS):
         total = tl.load(biases + output).to(tl.float32)
@@ -169,7 +172,7 @@ def _layer(values, weights, biases, OUTPUTS: tl.constexpr, RELU: tl.constexpr):
 
 @triton.jit
 def _store(low, logits, top, left, height, width, FACTOR: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Enlarge a tile whose first pixel is (top, left) by aligned bilinear, and write what it decides."""
+    """Enlarge a tile with first pixel (top, left) by aligned bilinear interpolation, and store the pixels it covers."""
     if FACTOR == 1:
         y = (top + tl.arange(0, ROWS))[:, None]
         x = (left + tl.arange(0, COLUMNS))[None, :]

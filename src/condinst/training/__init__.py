@@ -1,1 +1,1 @@
-"""From truth to losses: which locations learn which instance, and how far the output is from it."""
+"""Training targets and losses: which location learns which instance, and how far the output is from its target."""

@@ -1,6 +1,6 @@
-"""Supervision by boxes alone (BoxInst, arXiv 2012.02310): mask pixels of one colour should agree.
+"""Masks from boxes alone (BoxInst, arXiv 2012.02310): neighbouring pixels of similar colour get similar mask values.
 
-N images, K positives, h×w the mask at mask_out_stride.
+Shapes: N images, K positives, D directions, h×w the mask at mask_out_stride.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from condinst.ops.colours import rgb_to_lab
 from condinst.ops.losses import disagreement
 from condinst.structures import ColourPairs, Images
 
-HALF_RING = ((0, 1), (1, -1), (1, 0), (1, 1))  # (down, right): every pair of neighbours once
+HALF_RING = ((0, 1), (1, -1), (1, 0), (1, 1))  # (down, right); each pair of neighbours occurs once
 
 
 def find_pairs(images: Images, model: ModelConfig, config: BoxSupervisionConfig) -> ColourPairs:
-    """The pairs of one colour, each once.
+    """Find the pairs of neighbouring mask pixels with similar colours. Each pair occurs once.
 
-    A pair counts for its first pixel where the second one shows the picture, and the other way round: padding and the
-    bottom of the picture are like nothing.
+    A pair counts for one of its pixels only if the other pixel shows the picture. Pixels in the padding and in the
+    lowest `bottom_pixels` rows of the original picture do not.
     """
     stride, reach = model.mask_head.mask_out_stride, config.dilation
     lab = rgb_to_lab(_pool_colours(images, model, stride))
@@ -38,15 +38,17 @@ def find_pairs(images: Images, model: ModelConfig, config: BoxSupervisionConfig)
 
 
 def pairwise_loss(logits: Tensor, boxes: Tensor, image_index: Tensor, pairs: ColourPairs) -> Tensor:
-    """Mean disagreement over the pairs that count: a scalar, 0 where there is none.
+    """The mean disagreement over the pairs that count: a scalar, 0 without pairs.
 
-    logits: (K, h, w). boxes: (K, h, w) bool. image_index: (K,) int64. A pair inside a box counts twice, once from each
-    of its pixels; one that the box cuts counts once. Most pixels lie in no box, so only those of pairs are looked at.
+    logits: (K, h, w). boxes: (K, h, w) bool, the filled boxes. image_index: (K,) int64, the image of each positive.
+
+    A pair inside a box counts twice, once for each of its pixels. A pair with one pixel in the box counts once. The
+    function computes the loss of these pairs only, because most pixels lie in no box.
     """
     ends, times = [], []
     for direction, (down, right) in enumerate(pairs.steps):
         from_here = boxes & pairs.from_here[image_index, direction]
-        # what rolls over the edge is the neighbour of no pixel
+        # pixels that roll over the edge are in no pair: from_there is False for them
         from_there = boxes.roll((-down, -right), dims=(1, 2)) & pairs.from_there[image_index, direction]
         both = (from_here.to(torch.uint8) + from_there).flatten()
         here = both.nonzero()[:, 0]
@@ -58,7 +60,7 @@ def pairwise_loss(logits: Tensor, boxes: Tensor, image_index: Tensor, pairs: Col
 
 
 def _neighbours(maps: Tensor, down: int, right: int) -> tuple[Tensor, Tensor]:
-    """Views of maps (…, h, w) in which a pixel and the one `down` rows and `right` columns on have the same place."""
+    """Two views of maps (…, h, w): a pixel and its neighbour `down` rows and `right` columns on have one index."""
     height, width = maps.shape[-2:]
     rows, columns = max(height - down, 0), max(width - abs(right), 0)
     here, there = max(-right, 0), max(right, 0)
@@ -66,7 +68,7 @@ def _neighbours(maps: Tensor, down: int, right: int) -> tuple[Tensor, Tensor]:
 
 
 def _pool_colours(images: Images, model: ModelConfig, stride: int) -> Tensor:
-    """(N, 3, h, w) RGB of 0–255, whole numbers as published; the padding is black."""
+    """The images at mask resolution: (N, 3, h, w) RGB, whole numbers in [0, 255] as published. The padding is black."""
     mean, std = (images.tensor.new_tensor(values)[:, None, None] for values in (model.pixel_mean, model.pixel_std))
     pixels = (images.tensor.float() * std + mean).round() * _shown(images, 0)[:, None]
     pooled = F.avg_pool2d(pixels, stride).floor()
@@ -74,7 +76,7 @@ def _pool_colours(images: Images, model: ModelConfig, stride: int) -> Tensor:
 
 
 def _shown(images: Images, bottom_pixels: int) -> Tensor:
-    """(N, H, W) bool, False in the padding and in the lowest `bottom_pixels` of each original picture."""
+    """(N, H, W) bool: False in the padding and in the lowest `bottom_pixels` rows of each original picture."""
     shown = torch.zeros_like(images.tensor[:, 0], dtype=torch.bool)
     for content, (height, width), original in zip(shown, images.sizes, images.original_sizes, strict=True):
         content[: max(height - bottom_pixels * height // original[0], 0), :width] = True

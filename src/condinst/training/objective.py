@@ -1,4 +1,4 @@
-"""NetworkOutput + Targets → the named losses (paper §3.3)."""
+"""The training losses, from the output of the network and the targets (paper §3.3)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ def draw_masks(
     mask_head: MaskHeadConfig,
     coordinate_scales: tuple[float, ...],
 ) -> PositiveMasks:
-    """The masks that the filters of the given positives draw."""
+    """Predict the masks of the given positives with the dynamic mask head.
+
+    coordinate_scales: the divisor of relative coordinates for each of P3…P7, in pixels.
+    """
     locations, scales = _places(output, coordinate_scales)
     logits = dynamic_mask_head(
         output.mask_features.float(),
@@ -59,9 +62,10 @@ def objective(
     pairs: ColourPairs | None,
     config: LossConfig,
 ) -> Losses:
-    """The weighted terms of the loss. Sums are divided by `norms`, so no term knows about other processes.
+    """The weighted terms of the training loss (paper §3.3).
 
-    masks: of the positives chosen for it. pairs: may be None where every instance has a mask.
+    norms: the divisors, averaged over all processes. masks: the predicted masks of the chosen positives. pairs: pairs
+    of pixels with similar colours; None if every instance has a mask.
     """
     positives = Positives(*(targets.instance_index >= 0).nonzero(as_tuple=True))
     head = output.head
@@ -94,7 +98,7 @@ def _classification(output: NetworkOutput, targets: Targets, config: LossConfig)
 
 
 def _quality_target(config: LossConfig, predicted: Tensor, wanted: Tensor, centerness: Tensor) -> tuple[Tensor, Tensor]:
-    """What the quality logit should say, and the weight of each positive's box loss."""
+    """The target of the centerness output (K,), and the weight of each positive's box loss (K,)."""
     if config.quality == "centerness":
         return centerness, centerness
     overlap = losses.box_overlap(predicted.detach(), wanted)[0]
@@ -114,10 +118,11 @@ def _box(config: LossConfig, predicted: Tensor, wanted: Tensor) -> Tensor:
 def _masks(
     masks: PositiveMasks, targets: Targets, pairs: ColourPairs | None, config: LossConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The terms mask, projection and pairwise. Each positive given counts once, by what its annotation allows.
+    """The terms mask, projection and pairwise.
 
-    The first two are sums over those with and those without a mask, over the number of both; the third is the mean over
-    pairs of pixels times the share of those without. So masks alone and boxes alone give the published formulas.
+    The mask term sums over the positives with an annotated mask, the projection term over those without one. Both are
+    divided by the number of all positives. The pairwise term is the mean over the pairs, times the share of positives
+    without a mask. With masks alone, and with boxes alone, these are the published formulas.
     """
     boxed = ~targets.has_mask[masks.instance_index]
     count = max(len(boxed), 1)
@@ -132,7 +137,7 @@ def _masks(
 
 
 def _truth(targets: Targets, masks: PositiveMasks, which: Tensor) -> Tensor:
-    """The true masks of some of the positives, (K,) bool, drawn only now: a batch may have far more instances."""
+    """The true masks of the positives where `which` (K,) is True. Others stay packed, because a batch may have many."""
     height, width = masks.logits.shape[1:]
     return unpack(targets.mask_pixels, targets.mask_places, masks.instance_index[which], (height, width))
 
@@ -144,14 +149,17 @@ def _mask(logits: Tensor, truth: Tensor, config: LossConfig) -> Tensor:
 
 
 def _made_again(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, truth: Tensor) -> Tensor:
-    """loss(logits, truth), whose steps are not kept for the way back but taken again: they are many of the size of all
-    locations and classes, or of all masks, and cost next to nothing beside the network."""
+    """`loss(logits, truth)`, computed again in the backward pass instead of keeping its intermediate tensors.
+
+    These tensors are large: each has the size of all locations and classes, or of all masks. Their computation is cheap
+    beside the network.
+    """
     made: Tensor = checkpoint(loss, logits, truth, use_reentrant=False, preserve_rng_state=False)
     return made
 
 
 def _places(output: NetworkOutput, coordinate_scales: tuple[float, ...]) -> tuple[Tensor, Tensor]:
-    """Pixel position (L, 2) and coordinate scale (L,) of every location."""
+    """The position (L, 2) and the coordinate scale (L,) of each location, in pixels of the padded input."""
     maps = output.head.class_logits
     grids = [level_locations(m.shape[-2], m.shape[-1], s, m.device) for m, s in zip(maps, STRIDES, strict=True)]
     scales = [grid.new_full((len(grid),), scale) for grid, scale in zip(grids, coordinate_scales, strict=True)]

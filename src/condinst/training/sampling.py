@@ -1,4 +1,4 @@
-"""Which of the positive locations draw a mask: all would be too many (paper §3.3)."""
+"""Choose the positive locations whose masks are trained. All of them would need too much memory (paper §3.3)."""
 
 from __future__ import annotations
 
@@ -12,36 +12,37 @@ from condinst.structures import HeadOutput, Positives, Targets
 
 Sampling = Literal["random", "random_per_image", "best_per_image"]
 
-CROWD = 1000  # positives of an image for which there is memory, however many instances it has
+CROWD = 1000  # most positives of an image, even if it has more instances; bounds the memory
 
 
 def choose_positives(
     head: HeadOutput, targets: Targets, sampling: Sampling, most: int, generator: torch.Generator | None = None
 ) -> Positives:
-    """At most `most` positives of the batch or of each image.
+    """Choose at most `most` positives of the batch or of each image.
 
-    "random": of the batch. "random_per_image": of each image. "best_per_image": of each image the best by the highest
-    class score times centerness, shared evenly over the instances that have positives, at least one each; where that
-    is more than CROWD, the best of these.
+    sampling: "random" draws from the batch. "random_per_image" draws from each image. "best_per_image" takes the
+    positives of each image with the best score, the highest class probability × centerness. It shares them evenly over
+    the instances that have positives, with at least one for each instance. Above `max(most, CROWD)` positives in an
+    image, it keeps the best of them. generator: for the random draws, on the CPU.
     """
     positives = Positives(*(targets.instance_index >= 0).nonzero(as_tuple=True))
     if sampling == "best_per_image":
         scores = _scores(head, positives)
         rank = _rank(scores, targets.instance_index[positives])
-        instances = positives.image_index[rank == 0].bincount()  # of each image
+        instances = positives.image_index[rank == 0].bincount()  # instances of each image
         share = (most // instances.clamp(min=1)).clamp(min=1)
         kept = rank < share[positives.image_index]
         kept &= _rank(torch.where(kept, scores, -1), positives.image_index) < max(most, CROWD)
     else:
         image_index = positives.image_index
         group = image_index if sampling == "random_per_image" else torch.zeros_like(image_index)
-        order = torch.randperm(len(group), generator=generator)  # on the CPU: the same draw on every device
+        order = torch.randperm(len(group), generator=generator)  # drawn on the CPU, so every device gets the same draw
         kept = _rank(order.to(group.device), group) < most
     return Positives(positives.image_index[kept], positives.location_index[kept])
 
 
 def count_positives(targets: Targets, sampling: Sampling, most: int) -> Tensor:
-    """How many `choose_positives` will choose, a scalar: the targets alone decide it."""
+    """The number of positives that `choose_positives` will choose: a scalar tensor. It depends on the targets alone."""
     positive = targets.instance_index >= 0
     if sampling == "random":
         return positive.sum().clamp(max=most)
@@ -55,13 +56,16 @@ def count_positives(targets: Targets, sampling: Sampling, most: int) -> Tensor:
 
 
 def _scores(head: HeadOutput, positives: Positives) -> Tensor:
-    """(K,), as published: not the score of the instance's own class, and without the root that detection takes."""
+    """The score (K,) of each positive: highest class probability × centerness.
+
+    As published, the class may differ from the instance's class, and no square root is taken.
+    """
     classes = flatten_levels(head.class_logits).detach()[positives].float().sigmoid().amax(dim=1)
     return classes * flatten_levels(head.centerness_logits).detach()[positives].float()[:, 0].sigmoid()
 
 
 def _rank(scores: Tensor, group: Tensor) -> Tensor:
-    """How many of a group come before each of its members, best score first, then in order: (K,) int64."""
+    """The rank (K,) int64 of each member in its group, 0 for the best score. Equal scores keep their order."""
     order = scores.argsort(descending=True, stable=True)
     order = order[group[order].argsort(stable=True)]
     sizes = group.bincount()

@@ -1,6 +1,6 @@
-"""Which location is positive for which instance, and what it should say (paper §3.2).
+"""Training targets: which location is positive for which instance, and what it should predict (paper §3.2).
 
-L locations over all levels, P3 first; M instances of one image; N images.
+Shapes: N images, M instances of one image, L locations over all levels, P3 first.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from condinst.ops.boxes import centerness, distances_to_boxes
 from condinst.ops.locations import level_locations
 from condinst.structures import MASK_FEATURE_STRIDE, STRIDES, Norms, Targets, Truth
 
-PAIRS_AT_ONCE = 2**20  # of an instance and a location, looked at together
+PAIRS_AT_ONCE = 2**20  # pairs of an instance and a location that are tested together; bounds the memory
 
 
 class Grid(NamedTuple):
-    """All locations of a padded input. points: (L, 2) pixels. strides: (L,). low, high: (L,) the level's size range.
+    """All locations of a padded input.
 
-    sizes: (5, 2) int64 (width, height) of each level's map.
+    points: (L, 2), the (x, y) of each location in pixels of the padded input.
+    strides: (L,), the stride of its level in pixels.
+    low, high: (L,), the size range of its level in pixels.
+    sizes: (5, 2) int64, the (width, height) of each level's map.
     """
 
     points: Tensor
@@ -36,7 +39,7 @@ class Grid(NamedTuple):
 def make_grid(
     level_sizes: list[tuple[int, int]], size_ranges: tuple[tuple[float, float], ...], device: torch.device
 ) -> Grid:
-    """Locations of maps of the given (height, width), P3 first."""
+    """The grid for maps of the given sizes (height, width), P3 first. size_ranges: in pixels, one for each level."""
     points = [level_locations(*size, stride, device) for size, stride in zip(level_sizes, STRIDES, strict=True)]
     counts = torch.tensor([len(level) for level in points], device=device)
     per_level = torch.tensor([(s, *r) for s, r in zip(STRIDES, size_ranges, strict=True)], device=device)
@@ -52,7 +55,11 @@ def assign(
     classes: int,
     center_radius: float,
 ) -> Targets:
-    """Targets of a batch. level_sizes: (h, w) of each level's map."""
+    """The training targets of a batch (paper §3.2).
+
+    truths: the annotation of each image. level_sizes: (h, w) of each level's map. size_ranges: in pixels, one for each
+    level. classes: C. center_radius: in strides.
+    """
     grid = make_grid(level_sizes, size_ranges, truths[0].boxes.device)
     chosen = [assign_image(grid, truth.boxes, truth.centroids, center_radius) for truth in truths]
     labels, distances, indices = [], [], []
@@ -79,11 +86,14 @@ def assign(
 
 
 def assign_image(grid: Grid, boxes: Tensor, centroids: Tensor, center_radius: float) -> Tensor:
-    """The instance of each location, (L,) int64, −1 for background.
+    """The instance of each location: (L,) int64, −1 for background.
 
-    Positive: strictly inside a square of half side center_radius·stride around the centroid, clipped to the box, with
-    the largest distance (pixels) inside the level's size range, ends included. The smallest box wins, the first of
-    equal ones.
+    boxes: (M, 4) and centroids: (M, 2), in pixels of the padded input. center_radius: in strides.
+
+    A location is positive for an instance under two conditions. It lies strictly inside the square with half side
+    center_radius·stride around the centroid, clipped to the box. And its largest distance to a side of the box lies
+    inside the size range of the level, ends included. Of several instances the one with the smallest box wins, and of
+    equal boxes the first one.
     """
     count = len(grid.points)
     smallest = boxes.new_full((count,), torch.inf)
@@ -104,14 +114,14 @@ def assign_image(grid: Grid, boxes: Tensor, centroids: Tensor, center_radius: fl
 
 
 def _cells_of_a_square(grid: Grid, center_radius: float) -> tuple[int, int]:
-    """How many columns and rows of any level a centroid's square can touch, at most."""
+    """The largest number of columns and of rows that the square around a centroid can touch on any level."""
     width, height = grid.sizes.amax(0).tolist()
-    reach = math.ceil(min(2 * center_radius, max(width, height))) + 2  # one of them for what rounding adds
+    reach = math.ceil(min(2 * center_radius, max(width, height))) + 2  # one of the two covers rounding errors
     return min(reach, width), min(reach, height)
 
 
 def _near(grid: Grid, centroids: Tensor, center_radius: float, cells: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Pairs (instance, location), two (P,) int64, among which are all locations in the squares of M centroids."""
+    """Candidate pairs (instance, location), two (P,) int64, with all locations in the squares of M centroids."""
     widths, heights = grid.sizes.unbind(1)
     begins = (widths * heights).cumsum(0) - widths * heights
     stride = grid.strides[begins, None]
@@ -127,7 +137,7 @@ def _near(grid: Grid, centroids: Tensor, center_radius: float, cells: tuple[int,
 
 
 def _claims(grid: Grid, location: Tensor, boxes: Tensor, centroids: Tensor, center_radius: float) -> Tensor:
-    """Whether each of P locations is positive for the instance beside it: (P,) bool."""
+    """Whether each of P locations is positive for the instance in the same row: (P,) bool."""
     points = grid.points[location]
     reach = (center_radius * grid.strides[location])[:, None]
     low = torch.maximum(centroids - reach, boxes[:, :2])
@@ -138,12 +148,12 @@ def _claims(grid: Grid, location: Tensor, boxes: Tensor, centroids: Tensor, cent
 
 
 def measure_norms(targets: Targets) -> Norms:
-    """This process's divisors; the engine takes their mean over processes before the objective sees them."""
+    """The divisors of this process. The engine averages them over all processes before it calls `objective`."""
     return Norms((targets.instance_index >= 0).sum().float(), targets.centerness.sum())
 
 
 def _pick(values: Tensor, index: Tensor) -> Tensor:
-    """values[index]; any row where the index is −1, and zeros where there is nothing to pick from."""
+    """`values[index]`. The row for index −1 is arbitrary. Without any values, all rows are zero."""
     if not len(values):
         return values.new_zeros((len(index), *values.shape[1:]))
     return values[index.clamp(min=0)]

@@ -1,1 +1,1 @@
-"""The parts of a Result: boxes, masks and classes, and the formats of other programs they are written in."""
+"""The parts of a Result: boxes, masks and classes, and their conversion to the formats of other programs."""

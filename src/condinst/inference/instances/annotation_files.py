@@ -1,4 +1,4 @@
-"""A result as annotation files, by the writers of data/formats: for correction in an annotation tool."""
+"""Convert a result to labelme and YOLO annotation files, for correction in an annotation tool."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from condinst.ops.rle import decode_region
 if TYPE_CHECKING:
     from condinst.inference.result import Result
 
-NAME = "image.png"  # of a picture that came from no file
+NAME = "image.png"  # name of a picture that did not come from a file
 
 
 def labelme_annotation(result: Result[Any], image_path: str | Path | None) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def yolo_text(result: Result[Any]) -> str:
 
 
 def _instances(result: Result[Any], method: str) -> list[tuple[Instance, float]]:
-    """Each instance with its score. Those of an empty mask are left out, with a warning that counts them."""
+    """Each instance with its score. Instances with an empty mask are left out, and a warning counts them."""
     found = []
     rows = zip(
         result.boxes.cls.tolist(), result.boxes.xyxy.tolist(), result.boxes.conf.tolist(), result.masks.rle, strict=True
@@ -59,5 +59,5 @@ def _instances(result: Result[Any], method: str) -> list[tuple[Instance, float]]
             found.append((Instance(label, tuple(box), RunLengths.of(bitmap, x, y), False, number), score))
     empty = len(result) - len(found)
     if empty:
-        warnings.warn(f"{method}: left out {empty} of {len(result)} instances, whose masks are empty", stacklevel=4)
+        warnings.warn(f"{method}: left out {empty} of {len(result)} instances with an empty mask", stacklevel=4)
     return found

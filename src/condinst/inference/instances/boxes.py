@@ -1,4 +1,4 @@
-"""Boxes with scores and classes, under the names and in the coordinates that ultralytics uses. K instances."""
+"""Boxes, scores and classes of K instances, with the names and coordinates of ultralytics."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ Index = int | slice | Sequence[int] | Sequence[bool] | NDArray[Any] | Tensor
 
 @dataclass(frozen=True, repr=False)
 class Boxes(Generic[Array]):
-    """xyxy: (K, 4) float32 pixels, inside the image. conf: (K,) float32 in [0, 1]. cls: (K,) int64, keys of `names`.
+    """Boxes, scores and classes of K instances, best first.
 
-    orig_shape: (height, width) of the image. All arrays are torch tensors on the CPU; of `boxes.numpy()`, NumPy arrays.
-    `for box in boxes` gives each instance as boxes of one row.
+    xyxy: (K, 4) float32 in pixels, inside the image. conf: (K,) float32, scores in [0, 1]. cls: (K,) int64, labels, the
+    keys of `Result.names`. orig_shape: (height, width) of the image. Arrays are torch tensors on the CPU, and NumPy
+    arrays after `boxes.numpy()`. `for box in boxes` yields a Boxes with one row for each instance.
     """
 
     xyxy: Array
@@ -33,7 +34,7 @@ class Boxes(Generic[Array]):
     def xywh(self) -> Array:
         """(K, 4) float32 pixels: x and y of the CENTRE, then width and height, as in ultralytics.
 
-        COCO's bbox begins with the top left corner instead; `Result.to_coco` has that one.
+        COCO's bbox starts with the top left corner instead; use `Result.to_coco` for it.
         """
         return self._like(_centred(torch.as_tensor(self.xyxy)))
 
@@ -54,7 +55,7 @@ class Boxes(Generic[Array]):
         return self._like(torch.cat([columns[0], columns[1][:, None], columns[2][:, None].float()], dim=1))
 
     def cpu(self) -> Boxes[Array]:
-        """The same boxes; they are on the CPU already."""
+        """The boxes themselves. They are always on the CPU."""
         return self
 
     def numpy(self) -> Boxes[NDArray[Any]]:
@@ -66,7 +67,7 @@ class Boxes(Generic[Array]):
         return len(self.conf)
 
     def __getitem__(self, index: Index) -> Boxes[Array]:
-        """The chosen rows: by number, slice, list, int or bool array or tensor. Raises IndexError."""
+        """The boxes in the chosen rows. index: as for `Result`. Raises IndexError."""
         rows: Any = choose_rows(index, len(self))
         rows = rows.numpy() if isinstance(self.conf, np.ndarray) else rows
         xyxy, conf, cls = (cast(Array, part[rows]) for part in (self.xyxy, self.conf, self.cls))
@@ -88,7 +89,7 @@ class Boxes(Generic[Array]):
 
 
 def choose_rows(index: Index, count: int) -> Tensor:
-    """Chosen row numbers (int64). Raises IndexError for what lies outside or a bool mask of another length."""
+    """The chosen row numbers (int64). Raises IndexError for a number out of range or a bool mask of another length."""
     if isinstance(index, int | np.integer):
         if not -count <= index < count:
             raise IndexError(f"instance {index} of a result with {count}")

@@ -1,4 +1,4 @@
-"""Classes as users name them: by name or by label."""
+"""Find classes by name or by label."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from condinst.errors import UsageError, some
 
 
 def choose_labels(classes: str | int | Iterable[str | int], names: dict[int, str]) -> tuple[int, ...]:
-    """The labels of class names or labels, sorted, each once. Raises UsageError for a class that `names` lacks."""
+    """The labels of class names or labels, sorted, without repeats. Raises UsageError for an unknown class."""
     labels = {name: label for label, name in names.items()}
     wanted = [classes] if isinstance(classes, str | int) else list(classes)
     found = {one: labels.get(one) if isinstance(one, str) else one if one in names else None for one in wanted}

@@ -1,4 +1,4 @@
-"""A result as the objects of other Python libraries, which are imported when asked for."""
+"""Convert a result to objects of other Python libraries. Each library is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def supervision_detections(result: Result[Any]) -> Any:
 
 
 def transformers_records(result: Result[Any]) -> list[dict[str, Any]]:
-    """What transformers' image-segmentation pipeline returns; see `Result.to_hf`."""
+    """The records of the image-segmentation pipeline of transformers; see `Result.to_hf`."""
     rows = zip(result.boxes.conf.tolist(), result.boxes.cls.tolist(), result.masks.rle, strict=True)
     return [
         {"score": score, "label": result.name_of(label), "mask": Image.fromarray(decode(rle) * np.uint8(255))}
@@ -37,7 +37,7 @@ def transformers_records(result: Result[Any]) -> list[dict[str, Any]]:
 
 
 def optional(module: str, method: str) -> Any:
-    """The module; raises UsageError with the line that installs it."""
+    """Import a module. Raises UsageError with the install command if it is missing. method: its name in the message."""
     try:
         return importlib.import_module(module)
     except ImportError:

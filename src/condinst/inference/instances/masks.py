@@ -1,4 +1,4 @@
-"""Masks in the original image's pixels: kept as RLE; bitmaps and polygons are made on request. K instances."""
+"""Masks of K instances in pixels of the original image. They are stored as RLE and decoded on request."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from condinst.ops.rle import Rle, areas, decode, decode_region
 
 @dataclass(frozen=True, repr=False)
 class Masks(Generic[Array]):
-    """rle: K COCO dicts, JSON as they stand. orig_shape: (height, width) of every mask.
+    """The masks of K instances.
 
-    as_numpy: whether `data` is a NumPy array, not a torch tensor.
+    rle: K dicts in COCO's run-length encoding, ready for JSON. orig_shape: (height, width) of each mask. as_numpy:
+    `data` is a NumPy array instead of a torch tensor.
     """
 
     rle: tuple[Rle, ...]
@@ -29,7 +30,7 @@ class Masks(Generic[Array]):
 
     @property
     def data(self) -> Array:
-        """Bitmaps (K, height, width) bool, decoded now: K · height · width bytes."""
+        """Bitmaps (K, height, width) bool, decoded at each access. They need K · height · width bytes."""
         bitmaps = np.zeros((len(self.rle), *self.orig_shape), dtype=np.bool_)
         for bitmap, rle in zip(bitmaps, self.rle, strict=True):
             bitmap[:] = decode(rle)
@@ -37,43 +38,43 @@ class Masks(Generic[Array]):
 
     @property
     def polygons(self) -> list[list[Polygon]]:
-        """Per instance its parts: outer rings and holes along pixel edges, covering exactly the mask's pixels."""
+        """The polygons of each instance: outer rings and holes along pixel edges. They cover the mask exactly."""
         return [trace(*decode_region(rle)) for rle in self.rle]
 
     @property
     def xy(self) -> list[NDArray[np.float32]]:
-        """Per instance one outline (P, 2) of x, y in pixels, as in ultralytics.
+        """One outline (P, 2) float32 of x, y in pixels for each instance, as in ultralytics.
 
-        The outer rings of a mask of several parts are concatenated, joined by cuts without width; holes are filled.
-        `polygons` keeps parts and holes apart. Vertices lie on pixel edges. An empty mask has an outline of no points.
+        Cuts without width join the outer rings of a mask with several parts. Holes are filled. `polygons` keeps parts
+        and holes separate. Vertices lie on pixel corners. An empty mask has an outline without points.
         """
         return [_outline(parts) for parts in self.polygons]
 
     @property
     def xyn(self) -> list[NDArray[np.float32]]:
-        """`xy` divided by the image's width and height: in [0, 1]."""
+        """`xy` divided by the width and height of the image, in [0, 1]."""
         height, width = self.orig_shape
         size: NDArray[np.float32] = np.array([width, height], dtype=np.float32)
         return [np.divide(outline, size) for outline in self.xy]
 
     @property
     def areas(self) -> NDArray[np.int64]:
-        """Pixels in each mask: (K,)."""
+        """The number of pixels of each mask: (K,) int64."""
         return areas(self.rle)
 
     def cpu(self) -> Masks[Array]:
-        """The same masks; they are on the CPU already."""
+        """The masks themselves. They are always on the CPU."""
         return self
 
     def numpy(self) -> Masks[NDArray[Any]]:
-        """The masks, of which `data` is a NumPy array in place of a tensor."""
+        """The same masks with `data` as a NumPy array."""
         return Masks(self.rle, self.orig_shape, as_numpy=True)
 
     def __len__(self) -> int:
         return len(self.rle)
 
     def __getitem__(self, index: Index) -> Masks[Array]:
-        """The chosen masks: by number, slice, list, int or bool array or tensor. Raises IndexError."""
+        """The chosen masks. index: a number, slice, list, or int or bool array or tensor. Raises IndexError."""
         return replace(self, rle=tuple(self.rle[row] for row in choose_rows(index, len(self)).tolist()))
 
     def __iter__(self) -> Iterator[Masks[Array]]:

@@ -1,4 +1,4 @@
-"""Plain records of a result: COCO's, and the ones that ultralytics writes."""
+"""Convert a result to plain records in the formats of COCO and ultralytics."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def coco_records(result: Result[Any], image_id: int, category_ids: Mapping[int, 
 
 
 def summary_records(result: Result[Any], normalize: bool, decimals: int) -> list[dict[str, Any]]:
-    """The keys of ultralytics' summary, one record for each instance; see `Result.summary`."""
+    """A record with the keys of ultralytics for each instance; see `Result.summary`."""
     boxes = result.boxes.xyxyn if normalize else result.boxes.xyxy
     outlines = result.masks.xyn if normalize else result.masks.xy
     rows = zip(result.boxes.cls.tolist(), result.boxes.conf.tolist(), boxes.tolist(), outlines, strict=True)

@@ -1,4 +1,4 @@
-"""A result as a table, a row for each instance."""
+"""Convert a result to a table with a row for each instance."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def columns(result: Result[Any]) -> dict[str, Any]:
 
 
 def data_frame(result: Result[Any]) -> Any:
-    """A pandas DataFrame of the columns."""
+    """A pandas DataFrame with these columns."""
     return optional("pandas", "to_df").DataFrame(columns(result))
 
 
 def csv_text(result: Result[Any]) -> str:
-    """A line of names, then a line for each instance: corners with 2 digits after the point, scores with 4."""
+    """A header line, then a line for each instance. Corners have 2 decimals, scores 4."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     held = columns(result)

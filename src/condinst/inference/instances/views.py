@@ -1,4 +1,4 @@
-"""What a result shows of its picture: numbered pixels, crops, a picture for notebooks and screens."""
+"""Pictures of a result: label image, crops, and pictures for windows and notebooks."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from condinst.ops.rle import decode, decode_region
 if TYPE_CHECKING:
     from condinst.inference.result import Result
 
-NOTEBOOK_SIDE = 1024  # pixels, the longer side of a picture in a notebook
+NOTEBOOK_SIDE = 1024  # longer side of a picture in a notebook, in pixels
 LARGEST_16 = 65535
 
 
 def label_image(result: Result[Any]) -> NDArray[np.uint16 | np.uint32]:
-    """(height, width): 0, or the number of the instance that a pixel belongs to; see `Result.label_image`."""
+    """The number of the instance at each pixel; see `Result.label_image`."""
     kind: type[np.uint16] | type[np.uint32] = np.uint16 if len(result) <= LARGEST_16 else np.uint32
     image = np.zeros(result.orig_shape, dtype=kind)
     scores = np.asarray(result.boxes.conf)
-    for row in np.argsort(-scores, kind="stable")[::-1].tolist():  # the best last, over the others
+    for row in np.argsort(-scores, kind="stable")[::-1].tolist():  # the best instance last, on top of the others
         bitmap, x, y = decode_region(result.masks.rle[row])
         image[y : y + bitmap.shape[0], x : x + bitmap.shape[1]][bitmap] = row + 1
     return image
 
 
 def crops(result: Result[Any], padding: int, alpha: bool) -> list[NDArray[np.uint8]]:
-    """The picture inside each box; see `Result.crops`."""
+    """The part of the picture inside each box; see `Result.crops`."""
     if padding < 0:
         raise UsageError(f"crops: expected a padding of at least 0 pixels, got {padding}")
     picture = result.orig_img
@@ -60,7 +60,7 @@ def show(result: Result[Any]) -> None:
 
 
 def notebook_png(result: Result[Any]) -> bytes | None:
-    """PNG of the picture with its instances; None where there is no picture, so that a notebook shows the text."""
+    """A PNG of the picture with its instances, or None without a picture. A notebook then shows the text."""
     try:
         image = Image.fromarray(result.plot())
     except CondinstError:
@@ -72,7 +72,7 @@ def notebook_png(result: Result[Any]) -> bytes | None:
 
 
 def _notebook() -> Any:
-    """The function that shows a picture in the notebook that runs this code; None outside of notebooks."""
+    """The function that shows a picture in the current notebook, or None outside a notebook."""
     try:
         from IPython import get_ipython
         from IPython.display import display

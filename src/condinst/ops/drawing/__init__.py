@@ -1,1 +1,1 @@
-"""Pictures and pages: instances drawn into a picture, charts, sheets of pictures, HTML."""
+"""Drawing: instances in a picture, charts, sheets of pictures, and HTML pages."""

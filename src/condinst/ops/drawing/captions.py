@@ -1,4 +1,4 @@
-"""Captions beside instances: what is written, how large it is, and where it finds a free place."""
+"""Captions of instances: their size, their place in the picture, and how they are drawn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ Place = tuple[float, float, float, float]  # x0, y0, x1, y1
 
 
 class Caption(NamedTuple):
-    """Text on a filled rectangle of `size` (width, height). offset: from the rectangle's top left to the text's."""
+    """Text on a filled rectangle.
+
+    size: (width, height) of the rectangle in pixels. offset: (x, y) of the text, from the top left of the rectangle.
+    """
 
     text: str
     font: Font
@@ -23,7 +26,7 @@ class Caption(NamedTuple):
 
 
 def make_caption(draw: ImageDraw.ImageDraw, text: str, font_size: int) -> Caption:
-    """Measure `text`, drawn at `font_size` pixels, with a margin around it."""
+    """Make a caption of `text` in letters of `font_size` pixels, with a margin around it."""
     font, text = font_for(text, font_size)
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     _, high, _, low = draw.textbbox((0, 0), "Ag", font=font)  # the same height for every caption
@@ -33,13 +36,17 @@ def make_caption(draw: ImageDraw.ImageDraw, text: str, font_size: int) -> Captio
 
 
 def fits(box: Sequence[float], caption: Caption) -> bool:
-    """Whether an instance with this box is large enough for the caption: not hidden by it, nor much narrower."""
+    """Whether an instance with this box is large enough, so the caption neither hides it nor is much wider."""
     width, height = box[2] - box[0], box[3] - box[1]
     return min(width, height) >= 1.5 * caption.size[1] and width >= 0.7 * caption.size[0]
 
 
 def free_place(box: Sequence[float], caption: Caption, canvas: tuple[int, int], taken: Sequence[Place]) -> Place | None:
-    """Where the caption lies inside the picture and over no other: above the box, in its corners, below it; or None."""
+    """A place for the caption inside the picture that overlaps no other caption, or None.
+
+    The function tries places above the box, in its corners, below it and at its middle. canvas: (width, height).
+    taken: the places of other captions.
+    """
     width, height = caption.size
     left, right = box[0], box[2] - width
     rows = (box[1] - height, box[1], box[3] - height, box[3], (box[1] + box[3] - height) / 2)
@@ -54,7 +61,7 @@ def free_place(box: Sequence[float], caption: Caption, canvas: tuple[int, int], 
 
 
 def write_caption(draw: ImageDraw.ImageDraw, caption: Caption, place: Place, colour: Colour) -> None:
-    """Draw it in black or white on its instance's colour."""
+    """Draw the caption in black or white on a rectangle of the instance's colour."""
     draw.rounded_rectangle(place, radius=max(2, round(caption.size[1] / 6)), fill=colour)
     at = (place[0] + caption.offset[0], place[1] + caption.offset[1])
     draw.text(at, caption.text, fill=ink_on(colour), font=caption.font)

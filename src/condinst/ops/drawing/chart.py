@@ -1,6 +1,7 @@
-"""Charts as SVG text, written by hand so that the same numbers always give the same bytes.
+"""Charts as SVG text. The same numbers always give the same bytes.
 
-On `paper` a chart stands alone on white; without, it takes the ink of the page around it, light or dark.
+With `paper=True` a chart has a white background. With `paper=False` it takes the text colour of the page around it, so
+it fits light and dark pages.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-WIDTH, ROW, LABEL = 760, 22, 210  # pixels: of the picture, of a bar with its gap, of the names left of bars
-HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 388, 70, 170, 48, 50  # of plots and their margins
+WIDTH, ROW, LABEL = 760, 22, 210  # pixels: width of a chart, height of a bar with its gap, width of the bars' names
+HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 388, 70, 170, 48, 50  # pixels: height of a plot, and its margins
 COLOURS = (
     *("#8c8c8c", "#1f77b4", "#d95f02", "#1b9e77", "#7570b3"),
     *("#a6761d", "#e7298a", "#66a61e", "#17becf", "#b22222"),
@@ -20,20 +21,21 @@ STYLE = (
     "text{font:13px sans-serif;fill:currentColor}.t{font-size:15px;font-weight:bold}"
     ".s{font-size:12px;fill-opacity:.75}.g{stroke:currentColor;stroke-opacity:.15}"
 )
-MAP, LARGEST_CELL, WRITTEN_CELL = 560, 56, 30  # pixels: side of a map, of its cells, of those with room for a number
-LETTERS = 24  # of a name beside a map
-MARKS = 30  # points up to which a curve shows each
+# Pixels: side of a heat map, largest side of a cell, smallest side of a cell with text.
+MAP, LARGEST_CELL, WRITTEN_CELL = 560, 56, 30
+LETTERS = 24  # longest name beside a heat map
+MARKS = 30  # a curve of at most this many points marks each of them
 
 
 class Bar(NamedTuple):
-    """A bar, made of parts laid end to end: lengths by name."""
+    """A horizontal bar. parts: the lengths of its parts by name, drawn from left to right."""
 
     name: str
     parts: Mapping[str, float]
 
 
 class Line(NamedTuple):
-    """A curve: points (x, y), both above 0 on logarithmic axes. dashed: what others are compared with."""
+    """A curve. points: (x, y), above 0 on logarithmic axes. dashed: draw a dashed line, for a reference."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -41,7 +43,7 @@ class Line(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A bar that stands on the x axis from `low` to `high`."""
+    """A vertical bar that covers the x axis from `low` to `high`."""
 
     low: float
     high: float
@@ -49,14 +51,14 @@ class Column(NamedTuple):
 
 
 class Span(NamedTuple):
-    """What an axis shows at least."""
+    """The smallest range that an axis shows."""
 
     low: float
     high: float
 
 
 def bars(title: str, unit: str, rows: Sequence[Bar], paper: bool = True) -> str:
-    """Horizontal bars on one scale; parts of one name have one colour, named in the key below."""
+    """Horizontal bars. Parts with the same name have the same colour; a key below the bars names the colours."""
     longest = max((sum(row.parts.values()) for row in rows), default=0) or 1
     scale = (WIDTH - LABEL - 100) / longest
     names = list(dict.fromkeys(name for row in rows for name in row.parts))
@@ -65,7 +67,7 @@ def bars(title: str, unit: str, rows: Sequence[Bar], paper: bool = True) -> str:
         y, x = TOP + index * ROW, float(LABEL)
         body.append(_text(LABEL - 8, y + 13, _cut(row.name, 28), anchor="end"))
         for name, length in row.parts.items():
-            colour = _colour(names.index(name) + (len(names) == 1))  # one alone is no grey
+            colour = _colour(names.index(name) + (len(names) == 1))  # a single name gets a colour other than grey
             body.append(f'<rect x="{x:.1f}" y="{y}" width="{length * scale:.1f}" height="{ROW - 6}" fill="{colour}"/>')
             x += length * scale
         body.append(_text(x + 6, y + 13, f"{plain(sum(row.parts.values()))} {unit}".strip(), "s"))
@@ -80,7 +82,7 @@ def bars(title: str, unit: str, rows: Sequence[Bar], paper: bool = True) -> str:
 
 
 def curves(title: str, x_name: str, y_name: str, lines: Sequence[Line], paper: bool = True) -> str:
-    """Lines on logarithmic axes, so that a proportional cost is a slope of one."""
+    """Lines on logarithmic axes. A cost that is proportional to x has slope 1."""
     xs, ys = _values(lines)
     across = _Logarithmic(min(xs), max(xs), LEFT, WIDTH - RIGHT)
     up = _Logarithmic(min(ys), max(ys), HEIGHT - BOTTOM, TOP)
@@ -97,7 +99,7 @@ def plot(
     y_span: Span | None = None,
     paper: bool = True,
 ) -> str:
-    """Lines and columns on linear axes, which show them and the spans; points that are not finite are left out."""
+    """Lines and columns on linear axes that include both spans. Points that are not finite are left out."""
     lines = [line._replace(points=[point for point in line.points if all(map(math.isfinite, point))]) for line in lines]
     xs, ys = _values(lines)
     xs += [*(side for column in columns for side in column[:2]), *(x_span or ())]
@@ -116,7 +118,7 @@ def plot(
 
 
 def scatter(title: str, x_name: str, y_name: str, points: Sequence[tuple[float, float]], paper: bool = True) -> str:
-    """Dots (x, y) from 0 to 1, y from the top down as in a picture."""
+    """A scatter plot of points (x, y) in [0, 1]. The y axis points down, as in a picture."""
     across, down = _Linear(0, 1, LEFT, WIDTH - RIGHT), _Linear(0, 1, TOP, HEIGHT - BOTTOM)
     spots = "".join(f"M{across.place(x):.1f} {down.place(y):.1f}h0" for x, y in points)
     path = f'<path d="{spots}" stroke="{COLOURS[1]}" stroke-width="4" stroke-linecap="round" stroke-opacity=".35"/>'
@@ -124,7 +126,7 @@ def scatter(title: str, x_name: str, y_name: str, points: Sequence[tuple[float, 
 
 
 def below(charts: Sequence[str]) -> str:
-    """Several charts as one, each under the one before."""
+    """Join charts into one chart, from top to bottom."""
     top, parts = 0.0, []
     for chart in charts:
         parts.append(chart.replace("<svg ", f'<svg y="{top:.0f}" ', 1))
@@ -141,7 +143,10 @@ def heat(
     words: Sequence[Sequence[str]],
     paper: bool = True,
 ) -> str:
-    """Cells, rows and columns of the same `names`, the darker the nearer to 1, with words where there is room."""
+    """A heat map whose rows and columns have the same `names`. A share near 1 gives a dark cell.
+
+    shares: values in [0, 1]. words: the texts of the cells, shown in cells that are large enough.
+    """
     cell = min(LARGEST_CELL, MAP / max(len(names), 1))
     size = min(12.0, max(cell - 1, 4))
     written = min(max((len(name) for name in names), default=0), LETTERS) * size * 0.58
@@ -172,19 +177,19 @@ def heat(
 
 
 def plain(value: float) -> str:
-    """Three significant digits, no exponent."""
+    """A number with three significant digits and no exponent."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
 
 
 def shown(value: float) -> str:
-    """A score to three digits; COCO's −1, for what cannot be measured, as a dash."""
+    """A score with three decimals. A negative score, such as COCO's −1 for "not measured", becomes a dash."""
     return "–" if value < 0 else f"{value:.3f}"
 
 
 class _Logarithmic:
-    """A logarithmic axis from `low` to `high`, drawn from pixel `start` to `end`."""
+    """A logarithmic axis from `low` to `high`, drawn from pixel `start` to pixel `end`."""
 
     def __init__(self, low: float, high: float, start: float, end: float) -> None:
         self.low, self.high = math.log10(low) - 0.05, math.log10(high) + 0.05
@@ -196,14 +201,14 @@ class _Logarithmic:
 
     @property
     def ticks(self) -> list[float]:
-        """1, 3, 10, 30 … inside."""
+        """The values 1, 3, 10, 30, … inside the axis."""
         powers = range(math.floor(self.low), math.ceil(self.high) + 1)
         values = [digit * 10.0**power for power in powers for digit in (1, 3)]
         return [value for value in values if self.low <= math.log10(value) <= self.high]
 
 
 class _Linear:
-    """A linear axis from a tick at or below `low` to one at or above `high`."""
+    """A linear axis from a tick at or below `low` to a tick at or above `high`."""
 
     def __init__(self, low: float, high: float, start: float, end: float) -> None:
         rough = ((high - low) or abs(high) or 1) / 6
@@ -227,7 +232,7 @@ def _values(lines: Sequence[Line]) -> tuple[list[float], list[float]]:
 
 
 def _frame(title: str, x_name: str, y_name: str, across: _Axis, up: _Axis) -> list[str]:
-    """Title, names, ticks and the grid."""
+    """The title, the names of the axes, the ticks and the grid."""
     body = [_text(10, 24, title, "t")]
     for value in across.ticks:
         x = across.place(value)
@@ -259,7 +264,7 @@ def _drawn(lines: Sequence[Line], across: _Axis, up: _Axis) -> list[str]:
 
 
 def _cell(x: float, y: float, side: float, share: float, words: str) -> list[str]:
-    """A square and what it says; nothing where it says nothing."""
+    """A cell of a heat map with its text. A cell without text is not drawn."""
     if not words:
         return []
     place = f'x="{x:.1f}" y="{y:.1f}" width="{side:.1f}" height="{side:.1f}"'

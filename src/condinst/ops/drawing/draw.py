@@ -1,4 +1,4 @@
-"""Instances drawn into a picture: a translucent fill and an outline each, boxes, captions, and a legend of classes."""
+"""Draw instances into a picture: translucent masks with outlines, boxes, captions, and a legend of the classes."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ def draw_overlay(
     names: Mapping[int, str],
     style: Style | None = None,
 ) -> Picture:
-    """`image` (H, W, 3) uint8 RGB with K instances drawn in, best first in all sequences, as `style` says.
+    """Draw K instances into a copy of `image` (H, W, 3) uint8 RGB.
 
-    boxes: (K, 4) xyxy pixels of `image`. The drawn picture is `style.scale` times as large; a legend makes it taller.
+    masks, boxes, labels and scores have one entry for each instance, best first. boxes: (K, 4) xyxy in pixels of
+    `image`. names: class name for each label. The result is larger than `image` by the factor `style.scale`. A legend
+    adds height.
     """
     style = style or Style()
     scale = style.scale_for(*image.shape[:2])
@@ -58,9 +60,10 @@ def draw_instances(
     captions: Sequence[str],
     colours: Sequence[Colour],
 ) -> Picture:
-    """A copy of `image` (H, W, 3) uint8 RGB with K instances drawn in, best first in all sequences, without a legend.
+    """Draw K instances into a copy of `image` (H, W, 3) uint8 RGB, with given captions and without a legend.
 
-    boxes: (K, 4) xyxy pixels; an instance whose box has no size gets neither box nor caption.
+    All sequences have one entry for each instance, best first. boxes: (K, 4) xyxy in pixels. An instance with an empty
+    box gets neither box nor caption.
     """
     return _draw(image, masks, boxes, captions, colours, Style(), 1)[0]
 
@@ -79,10 +82,10 @@ def _draw(
     style: Style,
     scale: float,
 ) -> tuple[Picture, list[bool]]:
-    """The drawn picture, and which instances have a caption. `masks` are still to be enlarged by `scale`."""
+    """The drawn picture, and whether each instance has a caption. scale: the factor to enlarge `masks` by."""
     picture = image.copy()
     line_width = style.line_width_for(*image.shape[:2])
-    for row in np.argsort(-areas(masks), kind="stable") if style.masks else []:  # large ones lie below small ones
+    for row in np.argsort(-areas(masks), kind="stable") if style.masks else []:  # large masks first, below small ones
         region = _scaled(decode_region(masks[row]), scale, image.shape[:2])
         _draw_mask(picture, region, colours[row], line_width, style.alpha)
     canvas = Image.fromarray(picture)
@@ -97,13 +100,13 @@ def _draw(
 
 
 def _draw_mask(picture: Picture, region: Region, colour: Colour, line_width: int, alpha: float) -> None:
-    """Blend the colour into the mask's pixels and make the pixels along its edge solid; changes `picture`."""
+    """Blend the colour into the pixels of the mask and draw its edge in solid colour. Changes `picture`."""
     bitmap, x, y = region
     if not bitmap.size:
         return
     area = picture[y : y + bitmap.shape[0], x : x + bitmap.shape[1]]
     tint = np.array(colour)
-    line_width = max(1, min(line_width, min(bitmap.shape) // 20))  # an outline must not fill what is thin
+    line_width = max(1, min(line_width, min(bitmap.shape) // 20))  # an outline must not fill a thin mask
     area[bitmap] = np.rint(area[bitmap] * (1 - alpha) + tint * alpha)
     area[bitmap & ~shrink(bitmap, line_width)] = tint
 
@@ -115,7 +118,7 @@ def _draw_boxes(
     wanted: bool | None,
     line_width: int,
 ) -> None:
-    """Draw all boxes or none: by default all, where they are few and each is large beside its own line."""
+    """Draw all boxes or none. By default, draw them if they are few and each is large compared with its line."""
     sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf)
     sides = sides[sides > 0]
     if wanted is None:
@@ -134,7 +137,7 @@ def _draw_captions(
     font_size: int,
     everywhere: bool,
 ) -> list[bool]:
-    """Write the captions, best first, where they fit; returns which were written. everywhere: small instances, too."""
+    """Write the captions that fit, best first. Returns whether each is written. everywhere: on small instances, too."""
     taken: list[Place] = []
     shown = []
     for box, text, colour in zip(boxes.tolist(), texts, colours, strict=True):
@@ -161,7 +164,7 @@ def _scaled_size(size: Sequence[int], scale: float) -> tuple[int, int]:
 
 
 def _scaled(region: Region, scale: float, canvas: Sequence[int]) -> Region:
-    """The region in a picture `scale` times as large: each pixel is that of the original under its centre."""
+    """The region enlarged by `scale`, by nearest neighbour. canvas: (height, width) of the enlarged picture."""
     bitmap, x, y = region
     if scale == 1 or not bitmap.size:
         return region

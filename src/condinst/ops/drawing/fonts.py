@@ -1,4 +1,4 @@
-"""Fonts for captions. Pillow's own font has ASCII only, so other names are written in a font of the system."""
+"""Fonts for captions. Pillow's own font covers ASCII only, so other text needs a font of the system."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-# common on Linux, macOS and Windows; Pillow looks for them in the folders where the system keeps fonts
+# Common fonts of Linux, macOS and Windows. Pillow searches the font folders of the system.
 SYSTEM_FONTS = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
@@ -23,13 +23,13 @@ SYSTEM_FONTS = (
     "msyh.ttc",
     "msgothic.ttc",
 )
-MISSING = "\uffff"  # no font has it, so that it looks as every missing character does
+MISSING = "\uffff"  # no font has it, so it looks like any missing character
 
 
 def font_for(text: str, size: int) -> tuple[Font, str]:
     """A font of `size` pixels for `text`, and the text to write with it.
 
-    Where no font on this machine has all the characters, accents are dropped and the remaining ones become "?".
+    If no font on this machine has all characters, accents are dropped, and other unknown characters become "?".
     """
     if text.isascii():
         return ImageFont.load_default(size=size), text

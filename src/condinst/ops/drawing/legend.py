@@ -1,4 +1,4 @@
-"""The legend below a picture: each class with its colour and how many of it there are."""
+"""The legend below a picture: each class with its colour and its number of instances."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from condinst.ops.drawing.captions import Caption, make_caption
 from condinst.ops.drawing.palette import Colour
 
 PAPER, INK = (255, 255, 255), (32, 36, 42)
-LONGEST = 40  # letters of a name
+LONGEST = 40  # longest name in letters
 
 
 class Entry(NamedTuple):
-    """A line of the legend. colour: None where the class has no colour of its own."""
+    """One class in the legend. colour: None if the class has no colour of its own."""
 
     name: str
     instances: int
@@ -25,7 +25,7 @@ class Entry(NamedTuple):
 
 
 def add_legend(picture: NDArray[np.uint8], entries: Sequence[Entry], font_size: int) -> NDArray[np.uint8]:
-    """`picture` (H, W, 3) uint8 with a white strip below it that holds the entries: (H + strip, W, 3)."""
+    """Add a white strip with the entries below `picture` (H, W, 3) uint8. The result is (H + strip, W, 3)."""
     width = picture.shape[1]
     draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     captions = [make_caption(draw, _text(entry), font_size) for entry in entries]
@@ -47,12 +47,12 @@ def _text(entry: Entry) -> str:
 
 
 def _chip(font_size: int, entry: Entry) -> int:
-    """Pixels that the coloured square takes, the gap behind it included."""
+    """The width of the coloured square and the gap after it, in pixels."""
     return 0 if entry.colour is None else round(1.1 * font_size)
 
 
 def _rows(widths: Sequence[float], width: int) -> list[list[tuple[int, float]]]:
-    """Entries in columns of one width, as many as fit, as (index, x) by row."""
+    """Arrange the entries in as many columns of equal width as fit: rows of (index, x)."""
     column = min(max(widths), width)
     columns = max(1, int(width // column))
     places = [(index, (index % columns) * (width / columns)) for index in range(len(widths))]

@@ -1,6 +1,6 @@
-"""Self-contained HTML pages: no script, no network; readable on a phone, on paper and in the dark.
+"""HTML pages in a single file, without scripts and without network access. They suit phones, print and dark mode.
 
-Text is escaped wherever it comes in; only `Html`, which these functions return, is taken as it is.
+All functions escape plain text. They insert `Html`, the type that they return, unchanged.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ table.bars { width: 100%; max-width: 44rem; } table.bars td { border: 0; padding
 
 
 class Html(str):
-    """Markup that is already safe to stand in a page."""
+    """Markup that is safe to insert into a page."""
 
     __slots__ = ()
 
@@ -54,7 +54,7 @@ Part = str | Html  # a plain string is a paragraph of text
 
 
 def page(title: str, parts: Iterable[Part]) -> str:
-    """A whole document."""
+    """A complete HTML document."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -64,12 +64,12 @@ def page(title: str, parts: Iterable[Part]) -> str:
 
 
 def section(title: str, parts: Iterable[Part], level: int = 2) -> Html:
-    """A heading (2 for a chapter, 3 inside one) and what stands under it."""
+    """A heading with the parts below it. level: 2 for a chapter, 3 for a section of a chapter."""
     return Html(f"<section>\n<h{level}>{_text(title)}</h{level}>\n{_joined(parts)}\n</section>")
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], numbers_from: int | None = None) -> Html:
-    """A table that scrolls sideways where it is too wide; columns from `numbers_from` on are aligned right."""
+    """A table that scrolls sideways if it is too wide. Columns from `numbers_from` on are aligned to the right."""
 
     def line(tag: str, cells: Sequence[object]) -> str:
         marks = ["" if numbers_from is None or i < numbers_from else ' class="number"' for i in range(len(cells))]
@@ -83,7 +83,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], numbers_from
 
 
 def picture(content: bytes, alt: str, caption: str = "") -> Html:
-    """A JPEG or PNG file, carried inside the page. Raises ValueError for bytes that are neither."""
+    """A JPEG or PNG file, embedded in the page. Raises ValueError for other bytes."""
     if content.startswith(b"\xff\xd8\xff"):
         kind = "jpeg"
     elif content.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -95,27 +95,27 @@ def picture(content: bytes, alt: str, caption: str = "") -> Html:
 
 
 def drawing(svg: str, caption: str = "") -> Html:
-    """An SVG element that the caller has made; text in it must be escaped already."""
+    """An SVG element. The caller must escape the text in it."""
     return _figure(svg, caption)
 
 
 def pictures(parts: Iterable[Html]) -> Html:
-    """Pictures and drawings side by side as far as the width allows."""
+    """Pictures and drawings side by side, in as many columns as fit."""
     return Html(f'<div class="pictures">\n{_joined(parts)}\n</div>')
 
 
 def small_pictures(parts: Iterable[Html]) -> Html:
-    """Three pictures in each row, as wide as the place they stand in allows."""
+    """Pictures in three columns that fill the available width."""
     return Html(f'<div class="small">\n{_joined(parts)}\n</div>')
 
 
 def columns(parts: Iterable[Html]) -> Html:
-    """Sections side by side on a wide screen, below each other on a narrow one."""
+    """Sections side by side on a wide screen, and one below another on a narrow screen."""
     return Html(f'<div class="columns">\n{_joined(parts)}\n</div>')
 
 
 def cards(rows: Iterable[tuple[str, str, str]]) -> Html:
-    """The numbers that matter, large: (value, what it is, a note in small letters) each."""
+    """Large numbers. rows: (value, name of the value, note in small letters)."""
     inside = "\n".join(
         f"<div><b>{_text(value)}</b><span>{_text(name)}</span> {_text(note)}</div>" for value, name, note in rows
     )
@@ -123,7 +123,7 @@ def cards(rows: Iterable[tuple[str, str, str]]) -> Html:
 
 
 def bars(rows: Sequence[tuple[str, float]], shown: Sequence[str] | None = None) -> Html:
-    """A horizontal bar for each (label, value ≥ 0), with its value, or the text of `shown`, beside it."""
+    """A horizontal bar for each (label, value ≥ 0). shown: texts beside the bars, by default the values."""
     largest = max((value for _, value in rows), default=0) or 1
     words = shown if shown is not None else [f"{value:g}" for _, value in rows]
     lines = "\n".join(
@@ -149,5 +149,5 @@ def _joined(parts: Iterable[Part]) -> str:
 
 
 def _text(value: object) -> str:
-    """Fit to stand between tags and in quotes; half characters, which UTF-8 has no bytes for, become question marks."""
+    """Text that is safe between tags and in quotes. Lone surrogates, which UTF-8 cannot encode, become "?"."""
     return value if isinstance(value, Html) else escape(str(value).encode("utf-8", "replace").decode("utf-8"))

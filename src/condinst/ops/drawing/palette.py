@@ -1,4 +1,4 @@
-"""Colours for classes and instances: far apart from each other and none of them grey."""
+"""Colours for classes and instances. They differ clearly from each other, and none is grey."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from condinst.ops.colours import rgb_to_lab
 
 Colour = tuple[int, int, int]
 
-# Far apart in hue or lightness, none grey, so that they stand out from photographs as well as from stained tissue.
+# The colours differ in hue or lightness and are not grey, so they stand out in photographs and in stained tissue.
 PALETTE: tuple[Colour, ...] = (
     (255, 56, 86),
     (0, 176, 255),
@@ -27,17 +27,18 @@ PALETTE: tuple[Colour, ...] = (
     (214, 150, 110),
     (170, 255, 190),
 )
-LEVELS = range(0, 256, 17)  # of red, green and blue among which further colours are searched
-LIGHTNESS = (28.0, 94.0)  # of CIE L*, as black and white outlines vanish in many pictures
-CHROMA = 24.0  # of CIE a* and b*: less looks grey
-LARGEST = 256  # colours; the colour of a later class is that of an earlier one
+LEVELS = range(0, 256, 17)  # levels of red, green and blue for further colours
+LIGHTNESS = (28.0, 94.0)  # range of CIE L*; darker and lighter outlines are hard to see in many pictures
+CHROMA = 24.0  # smallest distance from grey in CIE a* and b*
+LARGEST = 256  # number of different colours; later classes repeat them
 
 
 @lru_cache(maxsize=8)
 def class_colours(count: int) -> tuple[Colour, ...]:
-    """`count` colours, the first twelve of them PALETTE; each further one is the farthest from all before it in CIELAB.
+    """`count` colours for the classes 0, 1, 2, …
 
-    The colour of a class does not depend on how many classes follow it. Colours repeat after 256.
+    The first twelve are PALETTE. Each further colour has the largest distance in CIE L*a*b* from all earlier ones. So
+    the colour of a class does not depend on the number of classes. Colours repeat after 256.
     """
     chosen = list(PALETTE)
     if count > len(chosen):
@@ -53,7 +54,7 @@ def class_colours(count: int) -> tuple[Colour, ...]:
 
 
 def spread_colours(boxes: NDArray[np.float32]) -> list[Colour]:
-    """A colour for each box (K, 4) xyxy that none of the boxes around it has, as far as PALETTE lasts."""
+    """A colour of PALETTE for each box (K, 4) xyxy. Adjacent boxes get different colours where PALETTE suffices."""
     count = len(boxes)
     chosen = np.zeros(count, dtype=np.int64)
     reach = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) / 2
@@ -68,12 +69,12 @@ def spread_colours(boxes: NDArray[np.float32]) -> list[Colour]:
 
 
 def ink_on(colour: Colour) -> Colour:
-    """Black or white, whichever reads better on `colour`."""
+    """Black or white, whichever is easier to read on `colour`."""
     return (0, 0, 0) if np.dot(colour, (0.299, 0.587, 0.114)) > 125 else (255, 255, 255)
 
 
 def _candidates() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Colours to choose from, (P, 3) RGB and (P, 3) Lab."""
+    """The colours to choose from: (P, 3) RGB in [0, 255] and (P, 3) CIE L*a*b*."""
     colours = np.stack(np.meshgrid(LEVELS, LEVELS, LEVELS, indexing="ij"), axis=-1).reshape(-1, 3)
     places = _lab(colours)
     lightness, chroma = places[:, 0], np.hypot(places[:, 1], places[:, 2])
@@ -82,6 +83,6 @@ def _candidates() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 
 
 def _lab(colours: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(P, 3) RGB of 0–255 → (P, 3) CIE L*a*b*."""
+    """RGB (P, 3) in [0, 255] → CIE L*a*b* (P, 3)."""
     lab: NDArray[np.float64] = rgb_to_lab(torch.from_numpy(colours).double().T[None, :, None])[0, :, 0].T.numpy()
     return lab

@@ -1,4 +1,4 @@
-"""How instances are drawn into a picture: the options of `Result.plot` and of `condinst predict`."""
+"""Options for drawing instances, for `Result.plot` and `condinst predict`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ColorBy = Literal["class", "instance"]
 OVERLAY_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}  # ending → Pillow's name
 
 ALPHA = 0.42
-READABLE = 640  # pixels: the longer side that small pictures are enlarged to
+READABLE = 640  # pixels; small pictures are enlarged until their longer side is about this long
 LARGEST_SCALE = 16
 CAPTIONED = 60  # instances; more captions than these would hide the picture
 BOXED = 20  # instances; more boxes than these would hide the picture
@@ -27,13 +27,13 @@ class Style:
     labels: write class names; by default on every instance that is large enough, up to 60 instances.
     conf: write scores behind the names.
     color_by: "class" or "instance"; by default "class" for a model of several classes.
-    alpha: how much of the colour covers the picture inside a mask, from 0 to 1.
-    line_width, font_size: pixels of the drawn picture; by default in proportion to its shorter side.
-    scale: size of the drawn picture relative to the original; by default a whole number that brings the longer side
-    to about 640 pixels, and 1 for larger pictures.
-    legend: a strip below the picture that names colours and counts instances by class; by default it is added when
-    the picture shows a class without a caption.
-    Raises UsageError for a number out of range.
+    alpha: opacity of the colour inside a mask, from 0 to 1.
+    line_width, font_size: in pixels of the drawn picture; by default proportional to its shorter side.
+    scale: size of the drawn picture relative to the original. By default, pictures are enlarged by a whole number
+    until the longer side has about 640 pixels; larger pictures keep their size.
+    legend: add a strip below the picture with the colour and the number of instances of each class; by default if the
+    picture shows a class without a caption.
+    Raises UsageError for a number out of range or an unknown color_by.
     """
 
     boxes: bool | None = None
@@ -56,27 +56,27 @@ class Style:
             raise UsageError(f"color_by: expected 'class' or 'instance', got {self.color_by!a:.40}")
 
     def scale_for(self, height: int, width: int) -> float:
-        """The scale of a picture of that size."""
+        """The scale for a picture of this size in pixels."""
         if self.scale is not None:
             return self.scale
         return min(max(1, round(READABLE / max(height, width))), LARGEST_SCALE)
 
     def line_width_for(self, height: int, width: int) -> int:
-        """Pixels of an outline in a drawn picture of that size."""
+        """The line width in pixels for a drawn picture of this size."""
         return self.line_width or max(1, round(min(height, width) / 320))
 
     def font_size_for(self, height: int, width: int) -> int:
-        """Pixels of the letters in a drawn picture of that size."""
+        """The font size in pixels for a drawn picture of this size."""
         return self.font_size or min(max(12, round(min(height, width) / 42)), 96)
 
 
 def _check(name: str, value: float | None, low: float, high: float) -> None:
-    if value is not None and not low <= value <= high:  # NaN is neither
+    if value is not None and not low <= value <= high:  # NaN fails here, too
         raise UsageError(f"{name}: expected a number from {low:g} to {high:g}, got {value}")
 
 
 class StyleOptions(TypedDict, total=False):
-    """The fields of Style as keywords, for functions that hand them on."""
+    """The fields of Style as keyword arguments, for functions that pass them on."""
 
     boxes: bool | None
     masks: bool
