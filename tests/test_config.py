@@ -1,4 +1,4 @@
-"""Settings: defaults as published, YAML there and back, overrides, one clear line for a bad key."""
+"""Settings: published defaults, YAML round trip, overrides, and a one-line message for a bad key."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""Every recipe that comes with the package can be built, says what it is, and is the published one where it says so."""
+"""Each shipped recipe can be built, describes itself, and equals the published configuration it names."""
 
 from __future__ import annotations
 

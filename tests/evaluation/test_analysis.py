@@ -1,4 +1,4 @@
-"""The analysis against hotcoco's own on whole data sets in memory, and against pycocotools and hand-worked cases."""
+"""The analysis against hotcoco on whole data sets, pycocotools, and hand-worked cases."""
 
 from __future__ import annotations
 

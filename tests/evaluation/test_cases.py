@@ -1,4 +1,4 @@
-"""Single pictures beside their truth: pairs by hand, the truth as annotated, red for what is wrong."""
+"""Single pictures and their annotation: hand-worked pairs, and red for errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation against pycocotools, on real annotations with perturbed copies of the truth as predictions."""
+"""Evaluation against pycocotools: real annotations, with perturbed copies of them as predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ids that no evaluator takes, and LVIS's rule on objects few enough to count by hand."""
+"""Unusual ids, and the rule of LVIS on hand-counted objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of a model and of a run: one file, nothing fetched, the numbers that were measured, the right pictures."""
+"""The report: a single file without external resources, with the measured numbers and the right pictures."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_nothing_wrong_and_nothing_found(tmp_path: Path) -> None:
     blind.samples = {path: replace(sample, instances=()) for path, sample in blind.samples.items()}
     nothing = written(tmp_path, data, blind)
     assert "0.000" in nothing.words
-    assert "None of the predicted masks is right at IoU 0.5." in nothing.words
+    assert "None of the predicted masks is correct at IoU 0.5." in nothing.words
     assert len(nothing.pictures) > 0
 
 

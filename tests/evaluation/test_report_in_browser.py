@@ -1,4 +1,4 @@
-"""The report and the doctor's page in a real browser: nothing is cut off, on a wide screen and on a phone."""
+"""The report and the doctor's page in a real browser: nothing is cut off on a wide screen or a phone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks in the original image: the compact way equals the full-size formula, bit for bit."""
+"""Masks in the original image: the fast computation equals the full-size formula, bit for bit."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Detection: hand-placed logits, and a naive loop over every (location, class) pair."""
+"""Detection: hand-made logits, and a simple loop over all pairs of location and class."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The modes of prediction: exact is the model, fast is close to it, compiled is fast."""
+"""The prediction modes: exact equals the model, fast is close to it, compiled equals fast."""
 
 import numpy as np
 import pytest
@@ -83,7 +83,7 @@ def test_compiled_pads_to_few_sizes_and_says_when_it_cannot(model: CondInst, mon
         raise torch._dynamo.exc.InternalTorchDynamoError("no compiler found")
 
     broken = predictor.network._replace(forward=fail)
-    with pytest.raises(UsageError, match=r"no compiler found.*take mode 'fast'"):
+    with pytest.raises(UsageError, match=r"no compiler found.*use mode 'fast'"):
         broken(torch.zeros(1, 3, 128, 128))
 
 

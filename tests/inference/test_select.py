@@ -1,4 +1,4 @@
-"""Suppression against brute force written from the definitions, in float64."""
+"""Suppression of duplicates against brute force in float64, written from the definitions."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""timm as the backbone: strides, what is frozen, what is refused."""
+"""timm models as the backbone: strides, frozen parts, errors."""
 
 from collections.abc import Iterable
 

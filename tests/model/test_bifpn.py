@@ -1,4 +1,4 @@
-"""The weighted pyramid against its definition, one node at a time."""
+"""BiFPN against its definition, one node at a time."""
 
 from itertools import pairwise
 

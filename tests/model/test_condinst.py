@@ -1,4 +1,4 @@
-"""The whole network: one forward, one return type, the published sizes, gradients everywhere."""
+"""The whole network: one forward pass, one return type, the published sizes, gradients of all parameters."""
 
 from collections import Counter
 from math import prod
@@ -262,5 +262,5 @@ def test_only_training_makes_maps_again() -> None:
 def test_norms_that_take_statistics_are_not_counted_twice() -> None:
     model = make(backbone={"norm": "batch"})
     model.set_recompute(False)
-    with pytest.raises(UsageError, match=r"train\.recompute: .* set norm=affine"):
+    with pytest.raises(UsageError, match=r"train\.recompute: .* set model.backbone.norm=affine"):
         model.set_recompute(True)

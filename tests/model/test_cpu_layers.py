@@ -1,3 +1,5 @@
+"""Faster convolutions on CPUs give the same outputs as the original layers."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The FCOS head: shapes, what sits on which tower, scales, first values."""
+"""The FCOS head: shapes, the layers on each tower, scales, initial values."""
 
 import math
 

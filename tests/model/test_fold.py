@@ -1,4 +1,4 @@
-"""Folding batch norms changes nothing but the number of steps."""
+"""Folding batch norms does not change the outputs."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The pyramid against its own convolutions applied step by step."""
+"""FPN against its own convolutions applied step by step."""
 
 import torch
 from torch import Tensor

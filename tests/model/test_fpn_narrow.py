@@ -1,4 +1,4 @@
-"""Maps of one column: the gradient that training in bfloat16 has of them."""
+"""Maps with one column: the gradient in bfloat16 training."""
 
 import pytest
 import torch

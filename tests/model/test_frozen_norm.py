@@ -1,4 +1,4 @@
-"""Fixed batch norm: torch's own in evaluation mode is the oracle."""
+"""The frozen batch norm against torch's batch norm in evaluation mode."""
 
 import pytest
 import torch

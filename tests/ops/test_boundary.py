@@ -1,4 +1,4 @@
-"""Rims of masks against taking the outermost pixels off one layer at a time, and against the definition itself."""
+"""Rims of masks against removing the outermost pixels layer by layer, and against the definition."""
 
 from __future__ import annotations
 

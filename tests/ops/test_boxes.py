@@ -1,4 +1,4 @@
-"""Box arithmetic by hand."""
+"""Box arithmetic against hand-worked values."""
 
 import math
 

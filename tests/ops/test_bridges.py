@@ -1,4 +1,4 @@
-"""Rings joined by cuts cover what they covered, and come apart again."""
+"""Rings joined by cuts cover the same pixels, and can be split again."""
 
 import time
 

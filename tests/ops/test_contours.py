@@ -1,4 +1,4 @@
-"""Outlines: hand-worked shapes, and random bitmaps that must come back pixel by pixel."""
+"""Outlines: hand-worked shapes, and random bitmaps that drawing the outlines must reproduce exactly."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The grid of a level, and maps flattened in its order."""
+"""The grid of locations of a level, and the order of flattened maps."""
 
 import torch
 

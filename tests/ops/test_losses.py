@@ -1,4 +1,4 @@
-"""Each loss by hand, against float64 formulas and torch's or torchvision's own, and its gradient."""
+"""Each loss and its gradient against hand-worked values, float64 formulas, torch and torchvision."""
 
 import math
 from collections.abc import Callable

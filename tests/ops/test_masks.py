@@ -1,4 +1,4 @@
-"""Aligned bilinear: output pixel f·i + f/2 is input pixel i, straight lines between, flat outside."""
+"""Aligned bilinear: output pixel f·i + f//2 is input pixel i, linear between pixels, constant outside."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Packed masks against the whole ones."""
+"""Packed masks against the original masks."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Pairs of one colour and their loss against double loops in float64, and by hand."""
+"""Pairs of similar colour and the pairwise loss against float64 loops and hand-worked values."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Ten thousand objects in one picture: what a training step needs of them, and that it is right."""
+"""Ten thousand objects in one picture: memory, time and correctness of a training step."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The objective: every choice of loss against a plain float64 computation, and what must hold of any of them."""
+"""The training loss: each choice of formula against float64 computations, and properties of all choices."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Which positives draw a mask: against a loop over images and instances, and what a draw may depend on."""
+"""The choice of positives against a loop over images and instances, and its dependence on seed and device."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Which location is positive for which instance: by hand, and against loops over locations and instances."""
+"""Assignment of locations to instances against hand-worked cases and loops over locations and instances."""
 
 import math
 

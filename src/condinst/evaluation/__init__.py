@@ -1,1 +1,1 @@
-"""What a model finds beside what is true: COCO's numbers, what goes wrong and why, as numbers and as a page."""
+"""Evaluation: COCO metrics, an analysis of the errors, and the report page."""

@@ -1,6 +1,7 @@
-"""What a model does right and wrong: precision and recall, confusion, causes of errors, calibration, outlines.
+"""Analysis of a model's predictions: precision and recall, confusion, causes of errors, calibration, boundaries.
 
-Everything is measured at an IoU of 0.5 unless a name says otherwise; of masks, or of boxes where masks are not known.
+All numbers refer to an IoU of 0.5 unless the name says otherwise. They refer to masks, or to boxes if the data set has
+objects without a mask.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from condinst.evaluation.measures import (
     price_errors,
 )
 
-BINS = 10  # of scores, for calibration
+BINS = 10  # bins of scores, for the calibration
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Precision at the recalls 0, 0.01 … 1, the mean over the classes with truth; empty if there are none."""
+    """Precision at recall 0, 0.01, …, 1: the mean over the classes with annotated objects, or empty without any."""
 
     iou: float
     precision: tuple[float, ...]
@@ -40,9 +41,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """A class in numbers. AP50, boundary AP: −1 without truth, and for boxes. best: of this class alone.
+    """The numbers of one class.
 
-    curve: precision at the recalls 0, 0.01 … 1, at IoU 0.5.
+    truths, predictions: number of annotated objects and of predictions. AP50: −1 without annotated objects. boundary:
+    boundary AP, −1 without annotated objects and for boxes. best: the point of highest F1 for this class. curve:
+    precision at recall 0, 0.01, …, 1, at IoU 0.5.
     """
 
     truths: int
@@ -55,9 +58,10 @@ class ClassCounts:
 
 @dataclass(frozen=True)
 class Confusion:
-    """matrix[true][predicted] counts pairs of object and prediction from `score` on; pairs form whatever the class.
+    """The confusion matrix. `matrix[true][predicted]` counts pairs of an object and a prediction, of any class.
 
-    The last place is background: its column counts missed objects, its row false predictions.
+    score: lowest score of a counted prediction. The last row and column stand for background: the column counts missed
+    objects, the row false predictions.
     """
 
     score: float
@@ -66,7 +70,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Cause:
-    """One of TIDE's causes of errors (Bolya et al. 2020): how many there are, and the gain in AP50 without them."""
+    """A cause of errors as in TIDE (Bolya et al. 2020). count: number of errors. gain: AP50 gained by fixing them."""
 
     count: int
     gain: float
@@ -74,7 +78,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class Bin:
-    """Predictions with scores from `low` to `high`: how many, their mean score, and the share of them that is right."""
+    """The predictions with scores from `low` to `high`: number, mean score, and share of correct ones in [0, 1]."""
 
     low: float
     high: float
@@ -85,7 +89,11 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """error: mean distance between score and share that is right (ECE). worst: the same of the worst bin (MCE)."""
+    """How well scores match accuracy.
+
+    error: mean distance between the score and the share of correct predictions (ECE). worst: the same distance in the
+    worst bin (MCE). bins: the single bins.
+    """
 
     error: float
     worst: float
@@ -94,7 +102,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Boundary:
-    """AP by the smaller of the masks' IoU and that of their rims, 2 % of the diagonal deep (Cheng et al. 2021)."""
+    """Boundary AP (Cheng et al. 2021): AP with the smaller of mask IoU and IoU of the rims.
+
+    The depth of a rim is 2 % of the picture's diagonal.
+    """
 
     AP: float
     AP50: float
@@ -103,7 +114,11 @@ class Boundary:
 
 @dataclass(frozen=True)
 class Fit:
-    """How well one picture came out: counts, and how many masks match at IoU 0.5 and 0.75. Crowds do not count."""
+    """The counts of one picture, without crowd regions.
+
+    objects, predicted: number of annotated objects and of predictions. matched50, matched75: number of pairs at IoU 0.5
+    and 0.75.
+    """
 
     file: str
     objects: int
@@ -113,23 +128,29 @@ class Fit:
 
     @property
     def f1(self) -> tuple[float, float]:
-        """At IoU 0.5 and at 0.75."""
+        """F1 at IoU 0.5 and at IoU 0.75."""
         both = max(self.objects + self.predicted, 1)
         return 2 * self.matched50 / both, 2 * self.matched75 / both
 
     @property
     def score(self) -> float:
-        """The mean of the two F1: what pictures are ranked by."""
+        """The mean of the two F1. Pictures are ranked by it."""
         return sum(self.f1) / 2
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """kind: "segm", or "bbox" where masks are not known. best: the point of greatest F1, all classes together.
+    """The analysis of a model's predictions on a data set.
 
-    AP50: mean over the classes with truth. causes: by TIDE's names Cls, Loc, Both, Dupe, Bkg, Miss. boundary: None for
-    boxes. pictures: worst first, counted as `confusion` is: from the score of `best` on, or SHOWN_SCORE if nothing is
-    right.
+    kind: "segm" for masks, or "bbox" if the data set has objects without a mask.
+    AP50: the mean over the classes with annotated objects.
+    best: the point of highest F1 of all classes together.
+    curves: precision over recall at IoU 0.5 and 0.75.
+    per_class: the numbers of each class, by name.
+    causes: the causes of errors by their names in TIDE: Cls, Loc, Both, Dupe, Bkg, Miss.
+    boundary: boundary AP, or None for boxes.
+    pictures: the counts of each picture, worst first. `confusion` and `pictures` count predictions from the score of
+        `best` on, or from SHOWN_SCORE on if no prediction is correct.
     """
 
     kind: Kind
@@ -144,23 +165,23 @@ class Analysis:
     pictures: tuple[Fit, ...]
 
     def worst(self, most: int) -> tuple[Fit, ...]:
-        """The worst pictures, those left out where all is right."""
+        """At most `most` pictures with errors, worst first."""
         return tuple(one for one in self.pictures if one.objects + one.predicted and one.score < 1)[:most]
 
     def best_pictures(self, most: int) -> tuple[Fit, ...]:
-        """The pictures that came out best, best first. Only pictures with objects, most of them found, take part."""
+        """At most `most` of the best pictures, best first. Each has objects and a mean F1 of at least 0.5."""
         good = (one for one in reversed(self.pictures) if one.objects and one.score >= 0.5)
         return tuple(sorted(good, key=lambda one: (-one.score, -one.objects)))[:most]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers for JSON."""
+        """The analysis as dicts and lists, ready for JSON."""
         return asdict(self)
 
 
 def examine(
     data: AnnotatedData, predictor: Predicts, max_detections: int = 100, progress: Progress | None = None
 ) -> tuple[Scores, Analysis]:
-    """`evaluate`, and from the same predictions what they do right and wrong. No masks are kept."""
+    """Run `evaluate` and analyse the same predictions. Masks are not kept. Raises the errors of `evaluate`."""
     kind: Kind = "bbox" if count_boxed(data) else "segm"
     judged: list[Judged] = []
     numbers = renumber(data).category_ids
@@ -177,7 +198,7 @@ def examine(
 
 
 def analyse(judged: Sequence[Judged], classes: Sequence[str], kind: Kind) -> Analysis:
-    """Sum up judged pictures; `classes` are the names of the labels. Empty sets give zeros and −1, never an error."""
+    """Summarise judged pictures. classes: the name of each label. An empty data set gives zeros and −1."""
     whole = join(judged, len(classes))
     counted = ~whole.areas.ignored[RIGHT]
     best = _best(whole, counted, int(whole.counts.sum()))
@@ -212,14 +233,14 @@ def analyse(judged: Sequence[Judged], classes: Sequence[str], kind: Kind) -> Ana
 
 
 def fit(judged: Judged, score: float) -> Fit:
-    """One picture's counts of the predictions from `score` on."""
+    """The counts of one picture, for predictions from `score` on."""
     shown = (judged.scores >= score) & ~judged.areas.ignored[RIGHT]
     right = judged.areas.right[:, shown].sum(axis=1)
     return Fit(judged.file, len(judged.truths), int(shown.sum()), int(right[RIGHT]), int(right[STRICT]))
 
 
 def rank_worst(fits: Sequence[Fit]) -> tuple[Fit, ...]:
-    """By the mean of the two F1, ties by errors, then by file; pictures where there is nothing come last."""
+    """Sort pictures by the mean of the two F1, then by the number of errors, then by file. Empty pictures come last."""
 
     def key(one: Fit) -> tuple[bool, float, int, str]:
         errors = one.objects + one.predicted - 2 * one.matched50

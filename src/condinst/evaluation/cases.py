@@ -1,4 +1,4 @@
-"""Single pictures beside their truth: which predictions are right, drawn so that what is missed or false is red."""
+"""Compare single pictures with their annotation, and draw missed objects and false predictions in red."""
 
 from __future__ import annotations
 
@@ -32,12 +32,16 @@ from condinst.ops.rle import Region, Rle, decode_region, encode
 
 Picture = NDArray[np.uint8]
 
-WRONG = 0  # the palette's red: a missed object, a false prediction
-RIGHT = (1, 3, 2, 6, 8, 9)  # colours that cannot be taken for it
+WRONG = 0  # red of the palette, for missed objects and false predictions
+RIGHT = (1, 3, 2, 6, 8, 9)  # colours of the palette that differ clearly from red
 
 
 class Match(NamedTuple):
-    """truth_of: (K,) the true object that each prediction found, −1 for none. found_by: (M,) the other way round."""
+    """The pairs of predictions and objects.
+
+    truth_of: (K,) int64, the object that each prediction finds, or −1. found_by: (M,) int64, the prediction that finds
+    each object, or −1.
+    """
 
     truth_of: NDArray[np.int64]
     found_by: NDArray[np.int64]
@@ -48,9 +52,9 @@ class Match(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A picture with what is true, what was predicted, and how they fit at IoU 0.5.
+    """A picture with its annotated objects, its predictions and their pairs at IoU 0.5.
 
-    Crowds are not in `truth`, nor predictions that lie on them in `predicted`.
+    `truth` has no crowd regions, and `predicted` has no predictions that lie on crowd regions.
     """
 
     path: Path
@@ -61,12 +65,15 @@ class Case(NamedTuple):
 
 
 def truth_of(sample: Sample, classes: tuple[str, ...]) -> Result:
-    """The annotated objects with score 1. Crowds and objects with only a box are left out."""
+    """The annotated objects as a Result with scores of 1. Crowd regions and objects without a mask are left out."""
     return _result(sample, [one for one in sample.instances if one.shape is not None and not one.crowd], classes)
 
 
 def make_case(sample: Sample, predicted: Result, boxes: bool = False) -> Case:
-    """Compare the predictions of one picture, labelled as the sample is, with its truth; `boxes`: the boxes of both."""
+    """Compare the predictions of one picture with its annotation.
+
+    predicted: with the labels of the data set. boxes: compare boxes instead of masks.
+    """
     classes = tuple(predicted.names.values())
     things = [one for one in sample.instances if boxes or one.shape is not None]
     regions, crowd = _result(sample, things, classes), np.array([one.crowd for one in things], dtype=np.bool_)
@@ -82,9 +89,10 @@ def make_case(sample: Sample, predicted: Result, boxes: bool = False) -> Case:
 def predict_case(
     sample: Sample, predictor: Predicts, data: AnnotatedData, score: float = SHOWN_SCORE, limit: int | None = None
 ) -> Case:
-    """A picture beside its truth: the predictions from `score` on, at most `limit` of each class.
+    """Predict a picture and compare the predictions with its annotation.
 
-    Masks are compared, or boxes where the data set has objects without masks.
+    score: lowest score of a prediction. limit: most predictions of each class. The function compares masks, or boxes if
+    the data set has objects without a mask.
     """
     found = predict(predictor, sample, match_classes(predictor.names, data)[0], data)
     counts: Counter[int] = Counter()
@@ -97,9 +105,10 @@ def predict_case(
 
 
 def match(predicted: Result, truth: Result, iou: float, crowd: Bools | None = None) -> Match:
-    """Best score first, each prediction takes the free true object of its class that its mask overlaps most.
+    """Pair predictions with objects of the same class, by COCO's rule.
 
-    A pair needs an IoU of at least `iou`; `crowd` (M,) tells which regions are any number of objects.
+    In the order of their scores, each prediction gets the free object with the highest mask IoU, if the IoU is at least
+    `iou`. crowd: (M,) bool, which objects are crowd regions.
     """
     crowds = np.zeros(len(truth), dtype=np.bool_) if crowd is None else crowd
     overlaps = np.zeros((len(predicted), len(truth)))
@@ -116,11 +125,12 @@ def match(predicted: Result, truth: Result, iou: float, crowd: Bools | None = No
 
 
 def draw_panels(case: Case, side: int) -> list[Image.Image]:
-    """Picture, truth and prediction, none longer than `side` pixels; missed and false red, the others in colours that
-    an object and its prediction share.
+    """Three panels: the picture, the annotation and the predictions. Each is at most `side` pixels long.
+
+    Missed objects and false predictions are red. An object and the prediction that finds it have the same colour.
     """
     image, zoom = enlarge(case.path, side, case.predicted.reading)
-    # taken from the true objects so that neighbours mostly differ
+    # colours spread over the annotated objects, so adjacent objects usually differ
     kinds = [RIGHT[index % len(RIGHT)] for index in spread(case.truth.boxes.xyxy.numpy())]
     truth = [kind if found >= 0 else WRONG for kind, found in zip(kinds, case.matched.found_by, strict=True)]
     predicted = [kinds[index] if index >= 0 else WRONG for index in case.matched.truth_of]
@@ -132,7 +142,7 @@ def draw_panels(case: Case, side: int) -> list[Image.Image]:
 
 
 def describe(case: Case) -> tuple[str, str, str]:
-    """A line for each panel."""
+    """A line of text for each of the three panels."""
     fit = case.fit
     loose, strict = fit.f1
     return (
@@ -143,18 +153,18 @@ def describe(case: Case) -> tuple[str, str, str]:
 
 
 def spread(boxes: NDArray[np.float32]) -> list[int]:
-    """Places in the palette that tell neighbours apart."""
+    """Indices into the palette that differ between adjacent boxes where possible."""
     return [PALETTE.index(colour) for colour in spread_colours(boxes)]
 
 
 def words_of(shown: Result, zoom: int) -> tuple[NDArray[np.float32], list[str]]:
-    """Boxes and class names to write; with one class there is nothing to tell, and boxes without size get no words."""
+    """The boxes and class names to draw. With a single class the boxes are empty, so no names are drawn."""
     boxes = shown.boxes.xyxy.numpy() * (zoom if len(shown.names) > 1 else 0)
     return boxes, [shown.names[label] for label in shown.boxes.cls.tolist()]
 
 
 def enlarge(path: Path, side: int, reading: Reading = FIRST_PAGE) -> tuple[Picture, int]:
-    """The picture, a whole number of times as large, so that it has at least `side` pixels; and that number."""
+    """The picture, enlarged by a whole number until it is at least `side` pixels long, and that number."""
     image = read_picture(path, reading=reading).pixels
     zoom = math.ceil(side / max(image.shape[:2]))
     larger = Image.fromarray(image).resize((image.shape[1] * zoom, image.shape[0] * zoom), Image.Resampling.BICUBIC)
@@ -162,7 +172,7 @@ def enlarge(path: Path, side: int, reading: Reading = FIRST_PAGE) -> tuple[Pictu
 
 
 def enlarge_masks(masks: Sequence[Rle], zoom: int) -> list[Rle]:
-    """Every pixel a square of `zoom` × `zoom`."""
+    """Enlarge masks: each pixel becomes a square of `zoom` × `zoom` pixels."""
     regions = [(decode_region(rle), rle["size"]) for rle in masks]
     return [
         encode(Region(bitmap.repeat(zoom, 0).repeat(zoom, 1), x * zoom, y * zoom), height * zoom, width * zoom)
@@ -171,7 +181,7 @@ def enlarge_masks(masks: Sequence[Rle], zoom: int) -> list[Rle]:
 
 
 def _result(sample: Sample, things: Sequence[Instance], classes: tuple[str, ...]) -> Result:
-    """With score 1; the mask of a thing without one is empty."""
+    """The given objects as a Result with scores of 1. An object without a mask gets an empty one."""
     size = (sample.height, sample.width)
     boxes = torch.tensor([one.box for one in things], dtype=torch.float32).reshape(-1, 4)
     labels = torch.tensor([one.label for one in things], dtype=torch.int64)
@@ -182,7 +192,7 @@ def _result(sample: Sample, things: Sequence[Instance], classes: tuple[str, ...]
 
 
 def _as_boxes(shown: Result) -> Result:
-    """With filled boxes for masks, to the nearest pixel."""
+    """Replace each mask by its filled box, rounded to whole pixels."""
     height, width = shown.orig_shape
     corners = shown.boxes.xyxy.round().long()
     corners[:, 0::2].clamp_(0, width)

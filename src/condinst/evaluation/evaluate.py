@@ -1,4 +1,4 @@
-"""COCO's numbers for boxes and masks, by hotcoco. Each image is matched when it is predicted and then let go."""
+"""COCO metrics for boxes and masks, by hotcoco. Masks of a picture are dropped after its evaluation."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from condinst.inference.result import Result
 from condinst.ops.rle import areas
 
 Progress = Callable[[int, int], None]
-# What may look on: a picture with its truth and its predictions as COCO records, which are let go afterwards.
+# A function that receives each picture with its annotations and its predictions as COCO records.
 See = Callable[[Sample, list[Record], list[Record]], None]
 KINDS: tuple[Kind, ...] = ("bbox", "segm")
 Numbers = npt.NDArray[np.float64]
 
 
 class Predicts(Protocol):
-    """What evaluation needs of a predictor; `condinst.predictor.Predictor` is one."""
+    """The methods that the evaluation needs. `condinst.Predictor` has them."""
 
     config: Config
 
@@ -39,9 +39,10 @@ class Predicts(Protocol):
 
 @dataclass(frozen=True)
 class CocoNumbers:
-    """The twelve COCO numbers; −1 where there is no truth of that size. AR is at the run's detection limit.
+    """The twelve COCO metrics, each in [0, 1], or −1 if no annotated object has that size.
 
-    Sizes by mask area in pixels: small below 32², medium below 96², large above. AR1, AR10: one and ten detections.
+    AP is the mean over IoU 0.50, 0.55, …, 0.95. s, m, l: objects with an area below 32², below 96² and from 96² square
+    pixels on. AR1, AR10: average recall with 1 and 10 detections. AR: average recall at the detection limit.
     """
 
     AP: float
@@ -63,20 +64,24 @@ UNKNOWN = CocoNumbers(*[-1.0] * 12)
 
 @dataclass(frozen=True)
 class Scores:
-    """What one evaluation found. `per_class` runs over the data set's classes, in the order of their category ids."""
+    """The result of one evaluation.
+
+    bbox, segm: the metrics of boxes and of masks. bbox_per_class, segm_per_class: the metrics of each class, in the
+    order of the data set's category ids. notes: remarks for the reader.
+    """
 
     bbox: CocoNumbers
     segm: CocoNumbers
     bbox_per_class: dict[str, CocoNumbers]
     segm_per_class: dict[str, CocoNumbers]
-    max_detections: int  # per image
+    max_detections: int  # of each class in an image
     images: int
-    truths: int  # crowd regions not counted
+    truths: int  # annotated objects without crowd regions
     detections: int
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers for JSON: `bbox` and `segm` with the twelve numbers, then the rest."""
+        """The scores as dicts and lists, ready for JSON."""
         return asdict(self)
 
 
@@ -87,14 +92,17 @@ def evaluate(
     progress: Progress | None = None,
     see: See | None = None,
 ) -> Scores:
-    """Predict every image of a data set and score the result.
+    """Predict every image of a data set and compute the COCO metrics.
 
-    Of each class at most `max_detections` per image count, as in COCO, where 100 is the standard; dense images need
-    more, and the limit belongs beside the number. The predictor's own limit is per image. `progress` is told (images
-    done, images in all), `see` each picture's records, in which categories are numbered label + 1. Classes are matched
-    by name, see `match_classes`. Where an annotation has a box alone, masks are not measured: their numbers are −1, and
-    a note says so. Federated annotations (`Sample.federated`) are measured by LVIS's rule. Raises UsageError if the
-    predictor's own limit is lower, DataError for bad images or classes that do not match.
+    max_detections: most predictions of each class that count in an image. The COCO standard is 100. Dense images need
+        more; state the limit beside the metrics. The predictor's own limit is for all classes of an image together.
+    progress: called with the number of finished images and of all images.
+    see: called with each picture and its records, in which the category id is label + 1.
+
+    Classes are matched by name; see `match_classes`. If an annotation has a box and no mask, masks are not measured:
+    their metrics are −1, and a note says so. Federated annotations (`Sample.federated`) are measured by the rule of
+    LVIS. Raises UsageError if the predictor's own limit is lower than `max_detections`. Raises DataError for unreadable
+    images and for classes that do not match.
     """
     if not data.samples:
         raise DataError(f"{data.source}: no pictures to measure on; check the annotation file")
@@ -133,13 +141,13 @@ def evaluate(
 
 
 def renumber(data: AnnotatedData) -> AnnotatedData:
-    """The same data with category ids and image ids from 1: hotcoco refuses negative ids and those above 64 bits."""
+    """The same data with ids counted from 1. hotcoco refuses negative ids and ids above 64 bits."""
     samples = (replace(sample, image_id=number) for number, sample in enumerate(data.samples, start=1))
     return replace(data, samples=tuple(samples), category_ids=tuple(range(1, len(data.classes) + 1)))
 
 
 def looked_for(found: Sequence[Record], sample: Sample) -> list[Record]:
-    """The records of classes that annotators looked for in the picture; their category ids are those of `renumber`."""
+    """The records whose classes the annotators looked for in the picture. Category ids are those of `renumber`."""
     if sample.federated is None:
         return list(found)
     known = {instance.label for instance in sample.instances} | sample.federated.absent
@@ -158,16 +166,16 @@ def _federated_notes(data: AnnotatedData, unmeasured: int) -> tuple[str, ...]:
 
 
 def count_boxed(data: AnnotatedData) -> int:
-    """Annotations without a mask: where there are any, masks cannot be measured."""
+    """The number of annotations without a mask. If there are any, masks cannot be measured."""
     return sum(instance.shape is None for sample in data.samples for instance in sample.instances)
 
 
 def match_classes(names: dict[int, str], data: AnnotatedData) -> tuple[dict[int, int], tuple[str, ...]]:
-    """The data set's category id of each of the model's labels, by class name, and notes for the reader.
+    """The data set's category id for each label of the model, by class name, and notes for the reader.
 
-    One class on both sides matches whatever its name. Classes that only the model knows are left out and noted, and so
-    are classes of the data that have no object. Raises DataError naming the other classes of the data that the model
-    does not know.
+    If model and data set have one class each, the classes match under any names. Classes that only the model has are
+    left out with a note, and so are classes of the data set without objects. Raises DataError for any other class of
+    the data set that the model does not have.
     """
     if len(names) == len(data.classes) == 1:
         mine, theirs = next(iter(names.values())), data.classes[0]
@@ -192,7 +200,7 @@ def match_classes(names: dict[int, str], data: AnnotatedData) -> tuple[dict[int,
 
 
 def predict(predictor: Predicts, sample: Sample, matched: dict[int, int], data: AnnotatedData) -> Result:
-    """What is found in a picture, in the labels of `data`; classes that the data set lacks are left out."""
+    """Predict a picture and return the result with the labels of `data`, without classes that the data set lacks."""
     result = predictor(sample.path)
     places = {category_id: label for label, category_id in enumerate(data.category_ids)}
     labels = [places[matched[label]] if label in matched else -1 for label in result.boxes.cls.tolist()]
@@ -203,9 +211,10 @@ def predict(predictor: Predicts, sample: Sample, matched: dict[int, int], data: 
 
 
 def truth_record(instance: Instance, sample: Sample, data: AnnotatedData, number: int) -> Record:
-    """Annotation `number` as COCO files have it. Without an area it gets its mask's, or its box's if it has none.
+    """An annotation as a COCO record with id `number`.
 
-    COCO's size classes go by that area.
+    Without an annotated area, it gets the area of its mask, or of its box if it has no mask. COCO's size classes depend
+    on this area.
     """
     x0, y0, x1, y1 = instance.box
     record: Record = {
@@ -229,7 +238,7 @@ def _quoted(names: Iterable[str]) -> str:
 
 
 def _other_spellings(unknown: Iterable[str], known: Iterable[str]) -> str:
-    """A hint at names of the model that differ in nothing one sees."""
+    """A hint if a class of the model differs from an unknown class only in case, spaces or Unicode form."""
     known = list(known)
     pairs = [(one, other) for one in unknown for other in known if same_class_name(one, other)]
     return "".join(f"'{one}' is spelled '{other}' there; " for one, other in pairs[:1])
@@ -244,7 +253,7 @@ def _start(kind: Kind, data: AnnotatedData, limit: int) -> StreamingEval:
 
 
 def _image(sample: Sample, data: AnnotatedData) -> Record:
-    """The picture's record. Where annotators looked for all classes, LVIS's rule needs all of them as negative."""
+    """The record of a picture. If annotators looked for all classes, the rule of LVIS needs all of them as negative."""
     absent, partial = sample.federated or (range(len(data.classes)), ())
     return {
         "id": sample.image_id,
@@ -256,7 +265,7 @@ def _image(sample: Sample, data: AnnotatedData) -> Record:
 
 
 def _only(kind: Kind, record: Record) -> Record:
-    """What hotcoco may see for `kind`: with a box in a mask's record it would take the box's area for its size."""
+    """The entries of a record that hotcoco needs. With a box, it would use the area of the box for a mask's size."""
     wanted = "bbox" if kind == "bbox" else "segmentation"
     return {key: record[key] for key in ("image_id", "category_id", "score", wanted)}
 
@@ -281,7 +290,7 @@ def _sum_up(
 
 
 def _finish(scorer: StreamingEval, data: AnnotatedData, limit: int) -> tuple[CocoNumbers, dict[str, CocoNumbers]]:
-    """The numbers over all classes and of each. hotcoco's own summary knows only the standard limit."""
+    """The metrics of all classes and of each class. hotcoco's own summary supports only the standard limit."""
     evaluation = scorer.finalize()
     evaluation.accumulate()
     assert evaluation.eval is not None
@@ -295,7 +304,7 @@ def _finish(scorer: StreamingEval, data: AnnotatedData, limit: int) -> tuple[Coc
 
 
 def _numbers(precision: Numbers, recall: Numbers, limits: list[int]) -> CocoNumbers:
-    """The twelve means. `limits` are the places of 1, 10 and the run's limit on the last axis."""
+    """The twelve metrics. limits: the indices of 1, 10 and the detection limit on the last axis."""
     few, some, most = limits
     return CocoNumbers(
         AP=_mean(precision[..., 0, most]),
@@ -314,6 +323,6 @@ def _numbers(precision: Numbers, recall: Numbers, limits: list[int]) -> CocoNumb
 
 
 def _mean(values: Numbers) -> float:
-    """Over the entries with truth (hotcoco writes −1 where there is none); −1 if there are none at all."""
+    """The mean over the entries with annotated objects, which hotcoco marks by −1 if missing; −1 without any."""
     present = values[values > -1]
     return float(present.mean()) if present.size else -1.0

@@ -1,6 +1,7 @@
-"""Which predictions of one picture are right, and what is wrong with the others. Only numbers are kept, no mask.
+"""Judge the predictions of one picture: which are correct, and the kind of error of the others. No masks are kept.
 
-K predictions, G annotated regions with crowds, M objects without them, T the ten IoUs of COCO. Classes are labels.
+Shapes: K predictions, G annotated regions including crowd regions, M objects without crowd regions, T = 10 IoU
+thresholds of COCO. Classes are labels.
 """
 
 from __future__ import annotations
@@ -16,43 +17,47 @@ from numpy.typing import NDArray
 from condinst.ops.boundary import rim, rim_depth
 
 Kind = Literal["bbox", "segm"]
-Record = dict[str, Any]  # a COCO record as it stands in the JSON file
+Record = dict[str, Any]  # a record as in a COCO file
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 IOUS: Floats = np.linspace(0.5, 0.95, 10)
-RIGHT, STRICT = 0, 5  # places of IoU 0.5, from which on a prediction is called right, and of 0.75
-BACKGROUND = 0.1  # IoU up to which a prediction has met nothing, as TIDE has it
+RIGHT, STRICT = 0, 5  # indices of IoU 0.5, where a prediction counts as correct, and of IoU 0.75
+BACKGROUND = 0.1  # a prediction with at most this IoU meets no object, as in TIDE
 NOTHING, CROWD = -1, -2
 
 
 class Error(IntEnum):
-    """What a prediction is by TIDE (Bolya et al. 2020), or that it is none of these."""
+    """The kinds of errors of TIDE (Bolya et al. 2020)."""
 
-    none = 0  # right, or on a crowd
-    classification = 1  # a true object at IoU ≥ 0.5, but of another class
-    localisation = 2  # one of its class at 0.1 ≤ IoU ≤ 0.5
-    both = 3  # neither fits, and yet it is not background
-    duplicate = 4  # an object that a better-scored prediction has found
-    background = 5  # IoU with everything ≤ 0.1
+    none = 0  # correct, or on a crowd region
+    classification = 1  # IoU ≥ 0.5 with an object of another class
+    localisation = 2  # 0.1 ≤ IoU ≤ 0.5 with an object of the same class
+    both = 3  # none of the other errors
+    duplicate = 4  # a prediction with a higher score has found the object
+    background = 5  # IoU ≤ 0.1 with all objects
 
 
 class Matches(NamedTuple):
-    """right: (T, K) bool, found an object of its class. ignored: (T, K) bool, lies on a crowd and does not count."""
+    """right: (T, K) bool, finds an object of its class. ignored: (T, K) bool, lies on a crowd region."""
 
     right: Bools
     ignored: Bools
 
 
 class Judged(NamedTuple):
-    """One picture. Predictions are best first, at most the limit of each class.
+    """The judgement of one picture. Predictions are best first, at most the limit of each class.
 
-    scores: (K,). labels: (K,). areas: what the IoU was taken of, and rims: the same of the masks' rims, if measured.
-    met: (K,) class of the object met at IoU 0.5 whatever the class, one to one; NOTHING, or CROWD of its own class.
-    errors: (K,) `Error`.
-    corrected: (K,) class in which the prediction would be right, were its class or place repaired; else NOTHING.
-    truths: (M,) classes. missed: (M,) bool, no prediction finds the object or would if repaired.
+    scores: (K,) float64. labels: (K,) int64.
+    areas: the matches by mask or box IoU. rims: the matches by boundary IoU, or None for boxes.
+    met: (K,) int64, the class of the object that the prediction meets at IoU 0.5, of any class, one to one; NOTHING, or
+        CROWD for a crowd region of its own class.
+    errors: (K,) int64, values of `Error`.
+    corrected: (K,) int64, the class in which the prediction would be correct after fixing its class or its location;
+        otherwise NOTHING.
+    truths: (M,) int64, the classes of the objects.
+    missed: (M,) bool, no prediction finds the object, not even after a fix.
     """
 
     file: str
@@ -70,7 +75,10 @@ class Judged(NamedTuple):
 def judge(
     file: str, truths: Sequence[Record], found: Sequence[Record], category_ids: Sequence[int], kind: Kind, limit: int
 ) -> Judged:
-    """Compare COCO records of one picture: annotations and results, of which at most `limit` of each class count."""
+    """Compare the COCO records of one picture.
+
+    truths: annotations. found: results; at most `limit` of each class count. category_ids: the id of each label.
+    """
     place = {category_id: label for label, category_id in enumerate(category_ids)}
     kept = _best_of_each_class(found, limit)
     scores = np.array([record["score"] for record in kept], dtype=np.float64)
@@ -101,10 +109,12 @@ def judge(
 
 
 def match(overlaps: Floats, crowd: Bools, thresholds: Floats) -> Ints:
-    """COCO's rule: the region each prediction takes at each threshold, (T, K) int64, NOTHING where it takes none.
+    """Match predictions with regions by COCO's rule: (T, K) int64, the region of each prediction, or NOTHING.
 
-    overlaps: (K, G) IoU, predictions best first, below 0 where a pair may not be. An object is taken once, the one of
-    greatest IoU first, the later of equals; what is left over may lie on a crowd, which is never used up.
+    overlaps: (K, G) IoU, predictions best first; a negative value forbids a pair. crowd: (G,) bool. thresholds: (T,).
+
+    Each prediction in turn takes the free object with the highest IoU, and the last one of equals. An object is taken
+    once. A prediction without an object may take a crowd region, which any number of predictions can share.
     """
     chosen = np.full((len(thresholds), len(overlaps)), NOTHING, dtype=np.int64)
     free = np.ones((len(thresholds), overlaps.shape[1]), dtype=np.bool_)
@@ -112,7 +122,7 @@ def match(overlaps: Floats, crowd: Bools, thresholds: Floats) -> Ints:
     enough = overlaps >= tested.min()
     each = np.arange(len(thresholds))
     for row in np.flatnonzero(enough.any(axis=1)):
-        near = np.flatnonzero(enough[row])[::-1]  # argmax takes the first of equals
+        near = np.flatnonzero(enough[row])[::-1]  # reversed, because argmax returns the first of equals
         line = overlaps[row, near]
         left = np.where(free[:, near] & ~crowd[near], line, NOTHING)
         best = left.argmax(axis=1)
@@ -126,7 +136,7 @@ def match(overlaps: Floats, crowd: Bools, thresholds: Floats) -> Ints:
 
 
 def _best_of_each_class(found: Sequence[Record], limit: int) -> list[Record]:
-    """Best first, at most `limit` of each class."""
+    """The records sorted by score, at most `limit` of each class."""
     counts: dict[int, int] = {}
     kept = []
     for record in sorted(found, key=lambda record: -record["score"]):
@@ -137,7 +147,7 @@ def _best_of_each_class(found: Sequence[Record], limit: int) -> list[Record]:
 
 
 def _overlaps(found: Sequence[Record], truths: Sequence[Record], crowd: Bools, kind: Kind) -> Floats:
-    """(K, G) IoU; with a crowd, the share of the prediction that lies on it."""
+    """IoU (K, G). For a crowd region it is the share of the prediction that lies on the region."""
     if not found or not truths:
         return np.zeros((len(found), len(truths)))
     key = "bbox" if kind == "bbox" else "segmentation"
@@ -147,7 +157,7 @@ def _overlaps(found: Sequence[Record], truths: Sequence[Record], crowd: Bools, k
 
 
 def _judge_rims(found: Sequence[Record], truths: Sequence[Record], own: Floats, crowd: Bools) -> Matches:
-    """Boundary AP's matches: of two masks, the smaller of their IoU and that of their rims; with a crowd, the first."""
+    """The matches for boundary AP: by the smaller of mask IoU and rim IoU, and by mask IoU for crowd regions."""
     pairs = (own >= IOUS[0]) & ~crowd
     smaller = own.copy()
     rows, columns = pairs.any(axis=1).nonzero()[0].tolist(), pairs.any(axis=0).nonzero()[0].tolist()
@@ -161,12 +171,12 @@ def _judge_rims(found: Sequence[Record], truths: Sequence[Record], own: Floats, 
 
 
 def _matches(chosen: Ints, crowd: Bools) -> Matches:
-    on_crowd = np.append(crowd, False)[chosen]  # NOTHING is the last place
+    on_crowd = np.append(crowd, False)[chosen]  # NOTHING is -1, the index of the last entry
     return Matches((chosen >= 0) & ~on_crowd, on_crowd)
 
 
 def _without(chosen: Ints, crowd: Bools) -> Ints:
-    """Places among all regions → among the objects alone; CROWD for crowds."""
+    """Convert indices of regions to indices of objects. Crowd regions become CROWD."""
     places = np.append(np.where(crowd, CROWD, (~crowd).cumsum() - 1), NOTHING)
     taken: Ints = places[chosen]
     return taken
@@ -178,10 +188,10 @@ def _classes_met(met: Ints, classes: Ints, crowd: Bools) -> Ints:
 
 
 def _find_errors(overlaps: Floats, same: Bools, chosen: Ints) -> tuple[Ints, Ints]:
-    """`Error` of each prediction (K,), and the object (K,) it would find if an error of class or place were repaired.
+    """The `Error` (K,) of each prediction, and the object (K,) that it finds after fixing its class or its location.
 
-    overlaps, same: (K, M), whether of one class. chosen: (K,) the object found, NOTHING or CROWD. Only the best-scored
-    of all that would find an object does.
+    overlaps: (K, M) IoU. same: (K, M) bool, prediction and object have the same class. chosen: (K,) the object that the
+    prediction finds, NOTHING or CROWD. If several predictions would find an object, only the best one does.
     """
     errors = np.full(len(chosen), Error.none, dtype=np.int64)
     repairs = np.full(len(chosen), NOTHING, dtype=np.int64)

@@ -1,6 +1,7 @@
-"""Numbers of a whole data set from its judged pictures; the curves and counts themselves are hotcoco's.
+"""Metrics of a data set from its judged pictures. hotcoco computes the curves and average precisions.
 
-N predictions of all pictures, M true objects, C classes, T the ten IoUs of COCO. AP is −1 for a class without truth.
+Shapes: N predictions of all pictures, M annotated objects, C classes, T = 10 IoU thresholds of COCO. The AP of a class
+without annotated objects is −1.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ CAUSES = {
 
 
 class Whole(NamedTuple):
-    """All pictures in a row, as `Judged` has them one by one, predictions best first over all. counts: (C,) truths."""
+    """The judgements of all pictures, with the fields of `Judged`. All predictions are sorted by score.
+
+    counts: (C,) int64, number of annotated objects. missed: (C,) int64, number of missed objects.
+    """
 
     scores: Floats
     labels: Ints
@@ -37,11 +41,11 @@ class Whole(NamedTuple):
     errors: Ints
     corrected: Ints
     counts: Ints
-    missed: Ints  # (C,)
+    missed: Ints
 
 
 def join(judged: Sequence[Judged], classes: int) -> Whole:
-    """One picture after the other, then sorted by score; equal scores stay in order, as in COCO's own evaluation."""
+    """Join judged pictures and sort predictions by score. Equal scores keep their order, as in COCO's evaluation."""
     scores = _joined([one.scores for one in judged], np.float64)
     order = np.argsort(-scores, kind="stable")
 
@@ -71,7 +75,7 @@ def join(judged: Sequence[Judged], classes: int) -> Whole:
 
 @dataclass(frozen=True)
 class Point:
-    """The score from which on predictions count, and F1, precision and recall there; all 0 where nothing is right."""
+    """A score threshold with its F1, precision and recall. All are 0 if no prediction is correct."""
 
     score: float
     f1: float
@@ -80,13 +84,16 @@ class Point:
 
 
 def best_point(scores: Floats, right: Bools, truths: int) -> Point:
-    """The point of greatest F1, the highest score of equals. scores, right: (K,), best first, ignored ones left out."""
+    """The point of highest F1, and of equal ones the highest score.
+
+    scores, right: (K,), best first, without ignored predictions. truths: number of annotated objects.
+    """
     hits = right.cumsum()
     if not truths or not right.any():
         return Point(0.0, 0.0, 0.0, 0.0)
     counted = np.arange(1, len(scores) + 1)
     f1 = 2 * hits / (counted + truths)
-    f1[:-1][scores[1:] == scores[:-1]] = -1  # equal scores count together
+    f1[:-1][scores[1:] == scores[:-1]] = -1  # a threshold cannot separate equal scores
     place = int(f1.argmax())
     return Point(
         float(scores[place]), float(f1[place]), float(hits[place] / counted[place]), float(hits[place] / truths)
@@ -94,7 +101,7 @@ def best_point(scores: Floats, right: Bools, truths: int) -> Point:
 
 
 def precisions(whole: Whole, matches: Matches, place: int) -> Floats:
-    """(C, 101) precision at the recalls 0, 0.01 … 1 at the IoU of that place; −1 for a class without truth."""
+    """Precision (C, 101) at recall 0, 0.01, …, 1; −1 for a class without annotated objects. place: index of the IoU."""
     curves = np.zeros((len(whole.counts), len(RECALLS)))
     for label, count in enumerate(whole.counts):
         right = matches.right[place][(whole.labels == label) & ~matches.ignored[place]]
@@ -109,7 +116,10 @@ def precisions(whole: Whole, matches: Matches, place: int) -> Floats:
 
 
 def count_confusion(whole: Whole, score: float) -> Ints:
-    """(C + 1, C + 1) counts of true class and predicted class from `score` on; the last place is background."""
+    """The confusion matrix (C + 1, C + 1) for predictions from `score` on: true class × predicted class.
+
+    The last row and column stand for background.
+    """
     classes = len(whole.counts)
     shown = (whole.scores >= score) & (whole.met != CROWD)
     met, labels = whole.met[shown], whole.labels[shown]
@@ -120,7 +130,7 @@ def count_confusion(whole: Whole, score: float) -> Ints:
 
 
 def measure_rims(whole: Whole, rims: Matches) -> Floats:
-    """(T, C) boundary AP; −1 for a class without truth."""
+    """Boundary AP (T, C); −1 for a class without annotated objects."""
     measured = np.full((len(IOUS), len(whole.counts)), -1.0)
     for label in np.flatnonzero(whole.counts):
         mine = whole.labels == label
@@ -131,14 +141,14 @@ def measure_rims(whole: Whole, rims: Matches) -> Floats:
 
 
 def price_errors(whole: Whole) -> dict[str, tuple[int, float]]:
-    """TIDE: of each cause how many errors there are, and what AP50 gains if they, and nothing else, are repaired."""
+    """For each cause of errors of TIDE: the number of errors, and the gain in AP50 from fixing only these errors."""
     scores, labels, counts = whole.scores, whole.labels, whole.counts
     right, counted = whole.areas.right[RIGHT], ~whole.areas.ignored[RIGHT]
     before = _mean_precision(scores[counted], labels[counted], right[counted], counts)
     prices = {}
     for name, cause in CAUSES.items():
         mine = whole.errors == cause
-        mended = mine & (whole.corrected != NOTHING)  # the others go: repaired, they would be duplicates
+        mended = mine & (whole.corrected != NOTHING)  # after a fix, the others would be duplicates
         kept = counted & (~mine | mended)
         now = np.where(mended, whole.corrected, labels)
         after = _mean_precision(scores[kept], now[kept], (right | mended)[kept], counts)
@@ -148,13 +158,13 @@ def price_errors(whole: Whole) -> dict[str, tuple[int, float]]:
 
 
 def mean(values: Floats) -> float:
-    """Over what was measured; −1 if nothing was."""
+    """The mean over the measured values, which are ≥ 0; −1 without any."""
     present = values[values >= 0]
     return float(present.mean()) if present.size else -1.0
 
 
 def _mean_precision(scores: Floats, labels: Ints, right: Bools, counts: Ints, forgiven: Ints | None = None) -> float:
-    """Over the classes with truth; 0 if there are none, and for a class of which all is forgiven."""
+    """Mean AP over the classes with annotated objects, 0 without any. forgiven: (C,) objects that do not count."""
     expected = counts if forgiven is None else counts - forgiven
     each = [
         metrics.average_precision(scores[labels == label], right[labels == label], int(expected[label]))

@@ -1,4 +1,4 @@
-"""One self-contained HTML file about a model on held-out pictures, and about the run that trained it."""
+"""The report: one HTML file about a model on held-out pictures and about its training."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from condinst.ops.drawing.page import Html, Part, columns, page, picture, sectio
 from condinst.ops.drawing.sheet import to_jpeg
 
 WORST = 8  # pictures shown in detail
-SHOWN = 3  # of the worst and of the best pictures, on the first screen
-SMALL, SMALL_JPEG = 300, 40_000  # pixels and bytes of those
-PANEL, LARGEST_JPEG = 520, 110_000  # pixels of a panel's longer side, bytes of each: all together stay below 4 MB
+SHOWN = 3  # number of the worst and of the best pictures on the first screen
+SMALL, SMALL_JPEG = 300, 40_000  # size of these pictures in pixels and in bytes
+PANEL, LARGEST_JPEG = 520, 110_000  # longer side of a panel in pixels, largest size in bytes; all stay below 4 MB
 SIDE_BY_SIDE = "display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 1rem"
 
 KEY_SETTINGS = (
@@ -46,7 +46,7 @@ TRAINING_SETTINGS = (
 
 
 class Measured(NamedTuple):
-    """What was found on held-out pictures. worst, best: single pictures, the most telling first."""
+    """The scores and the analysis on held-out pictures. worst, best: single pictures, the worst or best first."""
 
     scores: Scores
     analysis: Analysis
@@ -57,7 +57,7 @@ class Measured(NamedTuple):
 def measure(
     data: AnnotatedData, predictor: Predicts, max_detections: int = 100, progress: Progress | None = None
 ) -> Measured:
-    """Evaluate and analyse `data`, which the model must not have been trained on; see `examine` for errors raised.
+    """Evaluate and analyse a model on `data`. Do not use its training pictures. Raises the errors of `examine`.
 
     The worst and the best pictures are predicted a second time, because `examine` keeps no masks.
     """
@@ -81,16 +81,16 @@ def write_report(
     training: Sequence[Part] | None = None,
     facts: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the page to `path`, whole or not at all; raises CondinstError if it cannot be written.
+    """Write the page to `path`, completely or not at all. Raises CondinstError if the file cannot be written.
 
     The page begins with the model, the data, the numbers that matter and the worst and best pictures. Curves and
-    tables follow. The settings come last. measured: None where there are no held-out pictures; the page then says so.
-    training: curves and pictures of a run. facts: further facts by name, such as the data.
+    tables follow. The settings come last. measured: None without held-out pictures; the page then says so.
+    training: curves and pictures of a run. facts: further facts by name, such as the data set.
     """
     parts: list[Part] = [describe_model(config)]
     parts += [". ".join(f"{name}: {value}" for name, value in facts.items()) + "."] if facts else []
     if measured is None:
-        parts.append("No validation data was given, so nothing was measured: training pictures do not tell accuracy.")
+        parts.append("No validation data was given, so nothing was measured. Training pictures give no reliable score.")
     else:
         parts += [*summary(measured.scores, measured.analysis), _worst_and_best(measured)]
         parts += [f"Note: {note}." for note in measured.scores.notes]
@@ -122,7 +122,7 @@ def _whole(config: Config) -> Html:
 
 
 def _worst_and_best(measured: Measured) -> Html:
-    """A few of both, with the predictions drawn in, side by side."""
+    """A few of the worst and of the best pictures with their predictions, side by side."""
     sides = []
     for title, cases in (("Worst pictures", measured.worst[:SHOWN]), ("Best pictures", measured.best)):
         figures = [_thumbnail(case) for case in cases]
@@ -141,8 +141,9 @@ def _worst(measured: Measured) -> Sequence[Part]:
         return ["No picture has an error."]
     score = measured.analysis.confusion.score
     words = (
-        f"By the mean of their F1 at IoU 0.5 and 0.75, predictions with scores from {score:.2f} on. Missed objects and "
-        "false predictions are red; an object and the prediction that found it share a colour."
+        f"The pictures with the lowest mean of F1 at IoU 0.5 and at IoU 0.75, for predictions with a score of at least "
+        f"{score:.2f}. Missed objects and false predictions are red. An object and the prediction that found it have "
+        "the same colour."
     )
     return [words, *(_show(case) for case in measured.worst)]
 

@@ -1,4 +1,4 @@
-"""The parts of a report that say what was measured: tables, curves, bars and a map, each with a line of explanation."""
+"""The measured parts of a report: tables, curves, bars and a confusion matrix, each with an explanation."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from condinst.evaluation.evaluate import CocoNumbers, Scores
 from condinst.ops.drawing.chart import Column, Line, Span, heat, plot, shown
 from condinst.ops.drawing.page import Html, Part, bars, drawing, section, table
 
-MOST_CURVES = 8  # classes with a curve of their own
-MOST_CLASSES = 30  # in the map of confusion
-MOST_PAIRS = 12  # of confused classes in the table
+MOST_CURVES = 8  # classes with their own curve
+MOST_CLASSES = 30  # classes in the confusion matrix
+MOST_PAIRS = 12  # pairs of confused classes in the table
 BACKGROUND = "background"
 
 CAUSES = {
-    "Cls": "wrong class, right place",
-    "Loc": "right class, inexact place (IoU 0.1–0.5)",
-    "Both": "neither class nor place right",
-    "Dupe": "an object found twice",
-    "Bkg": "nothing there (IoU below 0.1)",
-    "Miss": "objects that nothing finds",
+    "Cls": "wrong class, right location",
+    "Loc": "right class, inexact location (IoU 0.1–0.5)",
+    "Both": "wrong class and inexact location",
+    "Dupe": "duplicate of an object that is already found",
+    "Bkg": "no object there (IoU below 0.1)",
+    "Miss": "missed objects",
 }
 
 
 def headline(scores: Scores, analysis: Analysis) -> Html:
-    """The numbers to quote."""
+    """The main metrics of boxes and masks."""
     rows = [
         ("AP (IoU 0.50–0.95)", shown(scores.bbox.AP), shown(scores.segm.AP)),
         ("AP50", shown(scores.bbox.AP50), shown(scores.segm.AP50)),
@@ -35,14 +35,14 @@ def headline(scores: Scores, analysis: Analysis) -> Html:
         (f"AR at {scores.max_detections}", shown(scores.bbox.AR), shown(scores.segm.AR)),
     ]
     counts = (
-        f"{scores.images} pictures, {scores.truths} annotated and {scores.detections} predicted instances, at most "
-        f"{scores.max_detections} counted of each class in a picture."
+        f"{scores.images} pictures, {scores.truths} annotated and {scores.detections} predicted instances. At most "
+        f"{scores.max_detections} predictions of each class count in a picture."
     )
     return section("Accuracy", [table(("", "boxes", "masks"), rows, 1), counts])
 
 
 def score_tables(scores: Scores, analysis: Analysis) -> list[Part]:
-    """AP by size, and by class if there are several."""
+    """AP and AR by size, and by class if there are several classes."""
     sizes = {"all": "", "small, below 32² px": "s", "medium, below 96² px": "m", "large": "l"}
 
     def cells(numbers: CocoNumbers, ending: str) -> tuple[str, str]:
@@ -58,7 +58,7 @@ def score_tables(scores: Scores, analysis: Analysis) -> list[Part]:
 
 
 def analysis_parts(analysis: Analysis) -> list[Part]:
-    """Precision and recall, confusion, causes of errors, calibration."""
+    """The sections on precision and recall, confusion, causes of errors and calibration."""
     return [
         section("Precision and recall", _curves(analysis)),
         section("Confusion", _confusion(analysis.confusion, tuple(analysis.per_class))),
@@ -83,10 +83,10 @@ def _curves(analysis: Analysis) -> list[Part]:
     what, best = "masks" if analysis.kind == "segm" else "boxes", analysis.best
     lines = [Line(f"IoU {curve.iou:.2f}", _points(curve.precision)) for curve in analysis.curves]
     if not best.f1:
-        return [f"None of the predicted {what} is right at IoU 0.5."]
+        return [f"None of the predicted {what} is correct at IoU 0.5."]
     parts: list[Part] = [
-        f"The best F1 of {what} at IoU 0.5 is {best.f1:.3f}, with predictions from score {best.score:.2f} on: "
-        f"precision {best.precision:.3f}, recall {best.recall:.3f}. The score was chosen on these same pictures.",
+        f"The best F1 of {what} at IoU 0.5 is {best.f1:.3f}, for predictions with scores from {best.score:.2f} on: "
+        f"precision {best.precision:.3f}, recall {best.recall:.3f}. This score was chosen on the same pictures.",
         _plot_curves(f"Mean over the classes, {what}", lines),
     ]
     if len(analysis.per_class) > 1:
@@ -97,7 +97,7 @@ def _curves(analysis: Analysis) -> list[Part]:
 
 
 def _points(precision: Sequence[float]) -> list[tuple[float, float]]:
-    """Over recall; after the last recall reached there is nothing, and the curve ends."""
+    """The points (recall, precision) up to the highest recall that is reached, where the curve falls to 0."""
     reached = [(index / 100, value) for index, value in enumerate(precision) if value > 0]
     return [*reached, (reached[-1][0], 0.0)] if reached and reached[-1][0] < 1 else reached
 
@@ -108,7 +108,7 @@ def _plot_curves(title: str, lines: Sequence[Line]) -> Html:
 
 
 def _dense(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """As steps: precision at a recall holds back to the recall before."""
+    """The curve as steps: each precision holds from the previous recall to its own."""
     steps = [((x0, y1), (x1, y1)) for (x0, _), (x1, y1) in pairwise(points)]
     return [*points[:1], *(point for step in steps for point in step)]
 
@@ -121,9 +121,9 @@ def _confusion(confusion: Confusion, classes: Sequence[str]) -> list[Part]:
     shares = [[matrix[row][column] / max(sum(matrix[row]), 1) for column in kept] for row in kept]
     words = [[str(matrix[row][column] or "") for column in kept] for row in kept]
     explained = (
-        f"Predictions from score {confusion.score:.2f} on, each with the object it overlaps most, at IoU 0.5 or more. "
-        "Row: the true class; column: what was predicted. The last column counts missed objects, the last row false "
-        "predictions; the darker, the larger the share of its row."
+        f"Each prediction with a score of at least {confusion.score:.2f} is paired with the object it overlaps most, "
+        "if their IoU is at least 0.5. Rows are true classes, columns are predicted classes. The last column counts "
+        "missed objects, the last row false predictions. A darker cell holds a larger share of its row."
     )
     parts: list[Part] = [
         explained,
@@ -141,7 +141,7 @@ def _confusion(confusion: Confusion, classes: Sequence[str]) -> list[Part]:
     ]
     if len(kept) <= len(classes):
         parts.append(
-            f"Shown are {len(kept) - 1} of {len(classes)} classes: those with the most objects and predictions."
+            f"The matrix shows the {len(kept) - 1} of {len(classes)} classes with the most objects and predictions."
         )
     pairs = sorted(
         (-count, classes[true], classes[predicted])
@@ -159,19 +159,19 @@ def _causes(analysis: Analysis) -> list[Part]:
     rows = [(f"{name}: {CAUSES[name]}", cause.gain) for name, cause in analysis.causes.items()]
     words = [f"+{cause.gain:.3f} ({cause.count})" for cause in analysis.causes.values()]
     return [
-        f"By how much AP50, now {shown(analysis.AP50)}, would rise were all errors of one cause repaired and no others "
-        "(TIDE), and how many errors there are, of any score.",
+        f"AP50 is {shown(analysis.AP50)}. Each bar shows how much it would rise if all errors of one cause were fixed "
+        "and no others (TIDE). The number of errors, of any score, is in brackets.",
         bars(rows, words),
     ]
 
 
 def _calibration(calibration: Calibration) -> list[Part]:
     columns = [Column(one.low, one.high, one.right) for one in calibration.bins if one.count]
-    lines = [Line("score = share right", [(0, 0), (1, 1)], dashed=True)]
+    lines = [Line("score = share correct", [(0, 0), (1, 1)], dashed=True)]
     chart = plot(
         "Reliability",
         "score",
-        "share of predictions that is right",
+        "share of correct predictions",
         lines,
         columns,
         Span(0, 1),
@@ -187,8 +187,8 @@ def _calibration(calibration: Calibration) -> list[Part]:
         for one in calibration.bins
     ]
     return [
-        f"Mean distance between score and share that is right (ECE): {calibration.error:.3f}; in the worst bin: "
-        f"{calibration.worst:.3f}. Columns above the line: scores too modest; below: too confident.",
+        f"The mean distance between score and share of correct predictions (ECE) is {calibration.error:.3f}, and "
+        f"{calibration.worst:.3f} in the worst bin. Above the line, scores are too low; below it, they are too high.",
         drawing(chart),
-        table(("score", "predictions", "mean score", "share right"), rows, 1),
+        table(("score", "predictions", "mean score", "share correct"), rows, 1),
     ]

@@ -1,4 +1,4 @@
-"""The first lines of a report: what the model is, and the two or three numbers that matter."""
+"""The first lines of a report: the model and its main metrics."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from condinst.evaluation.evaluate import Scores
 from condinst.ops.drawing.chart import shown
 from condinst.ops.drawing.page import Part, cards
 
-MOST_NAMES = 10  # classes named
+MOST_NAMES = 10  # class names in the sentence
 
 
 def describe_model(config: Config) -> str:
-    """One sentence: method, backbone, classes, input size."""
+    """Two sentences about the backbone, the classes and the input size."""
     model, size = config.model, config.input
     classes = f"{len(model.classes)} class{'' if len(model.classes) == 1 else 'es'}"
     names = some(list(model.classes), MOST_NAMES)
@@ -24,7 +24,7 @@ def describe_model(config: Config) -> str:
 
 
 def summary(scores: Scores, analysis: Analysis) -> list[Part]:
-    """Average precision, the share of objects found, the share of predictions that are right; and on what data."""
+    """Average precision, recall and precision as cards, and a line about the data."""
     masks = analysis.kind == "segm"
     what, numbers = ("mask", scores.segm) if masks else ("box", scores.bbox)
     best = analysis.best

@@ -1,4 +1,4 @@
-"""Boxes and masks: coordinates, rows, outlines."""
+"""Boxes and masks: coordinates, indexing, outlines."""
 
 from __future__ import annotations
 

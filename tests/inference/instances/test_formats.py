@@ -1,4 +1,4 @@
-"""A result in the formats of other programs, read back by these programs or by the package's own readers."""
+"""Results in the formats of other programs, read back by these programs or by condinst's own readers."""
 
 import csv
 import io

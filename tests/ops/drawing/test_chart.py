@@ -1,4 +1,4 @@
-"""Charts are well-formed, say what they were given, and put it where it belongs."""
+"""Charts are well-formed SVG and show the given numbers at the right positions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages hold what they are given, safely, and nothing from elsewhere."""
+"""Pages contain the given parts, escape text and load nothing from elsewhere."""
 
 import io
 from html.parser import HTMLParser

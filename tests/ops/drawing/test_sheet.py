@@ -1,4 +1,4 @@
-"""Sheets of pictures: sizes, places, files no larger than allowed."""
+"""Sheets of pictures: sizes, positions and the size limits of files."""
 
 from __future__ import annotations
 
