@@ -256,7 +256,7 @@ CLS = [predicted(7, 40, 45, 0.95), predicted(7, 0, 10, 0.9)]  # IoU 0.5 with the
         ([predicted(7, 40, 50, 0.97), predicted(9, 40, 50, 0.1)], 2, (1 / 3 + 1) / 2, 1 / 3),
     ],
 )
-def test_what_wrong_classes_cost(more: list[dict[str, Any]], count: int, base: float, gain: float) -> None:
+def test_gain_from_fixing_wrong_classes(more: list[dict[str, Any]], count: int, base: float, gain: float) -> None:
     truths = [annotated(7, 0, 10), annotated(9, 40, 50)]
     found = analyse([judge("a.png", truths, [*CLS, *more], (7, 9), "segm", LIMIT)], ("a", "b"), "segm")
     assert pytest.approx(base) == found.AP50
@@ -264,7 +264,7 @@ def test_what_wrong_classes_cost(more: list[dict[str, Any]], count: int, base: f
     assert not any(cause.count for name, cause in found.causes.items() if name != "Cls")
 
 
-def test_what_a_wrong_class_and_place_cost() -> None:
+def test_gain_from_fixing_class_and_location_errors() -> None:
     """a: one of two objects found, precision 1 at the recalls 0 … 0.5, 51 of the 101. b: wrong, right → 1/2."""
     truths = [annotated(7, 0, 10), annotated(7, 60, 70), annotated(9, 80, 90)]
     both = predicted(9, 60, 64, 0.9)  # IoU 0.4 with an object of a

@@ -71,7 +71,7 @@ def test_truth_is_the_annotation(name: str) -> None:
             assert np.array_equal(reference.decode(rle), expected)
 
 
-def test_what_lies_on_a_crowd_is_not_shown() -> None:
+def test_predictions_on_a_crowd_are_not_shown() -> None:
     data = read_coco(DATA / "coco_mini" / "train.json", DATA / "coco_mini" / "images")
     sample = next(sample for sample in data.samples if any(one.crowd for one in sample.instances))
     every = replace(sample, instances=tuple(replace(one, crowd=False) for one in sample.instances))
@@ -80,7 +80,7 @@ def test_what_lies_on_a_crowd_is_not_shown() -> None:
     assert (case.fit.objects, case.fit.predicted, case.fit.matched75) == (objects, objects, objects)
 
 
-def test_only_what_is_wrong_is_red() -> None:
+def test_only_errors_are_red() -> None:
     data = read_coco(DATA / "nuclei" / "val.json", DATA / "nuclei" / "images")
     sample = max(data.samples, key=lambda one: len(one.instances))
     truth = truth_of(sample, data.classes)

@@ -157,7 +157,7 @@ def measure(annotations: Path, images: Path) -> Scores:
     return evaluate(read_coco(annotations, images), Perturbed(annotations, images))
 
 
-def test_an_absent_area_is_the_masks(tmp_path: Path) -> None:
+def test_a_missing_area_is_taken_from_the_mask(tmp_path: Path) -> None:
     source, images = DATA / "nuclei" / "val.json", DATA / "nuclei" / "images"
     record = json.loads(source.read_bytes())["annotations"][0]
     pixels = float(hotcoco.COCO(str(source)).ann_to_mask(record).sum())
@@ -179,7 +179,7 @@ def test_boxes_without_masks_are_measured_as_boxes(tmp_path: Path) -> None:
     assert not any("no mask" in note for note in whole.notes)
 
 
-def test_nothing_annotated_is_told(tmp_path: Path) -> None:
+def test_a_note_says_that_no_object_is_annotated(tmp_path: Path) -> None:
     folder = Path(__file__).parent.parent / "data" / "nuclei"
     document = json.loads((folder / "val.json").read_bytes()) | {"annotations": []}
     (tmp_path / "val.json").write_text(json.dumps(document))

@@ -136,7 +136,7 @@ def test_what_was_measured(name: str, tmp_path: Path) -> None:
     assert min(SHOWN, wrong) <= small <= 2 * SHOWN
 
 
-def test_the_worst_show_red_where_they_are_wrong(tmp_path: Path) -> None:
+def test_worst_pictures_show_errors_in_red(tmp_path: Path) -> None:
     data = opened("nuclei")
     page = written(tmp_path, data, Half(data))
 

@@ -26,7 +26,7 @@ def model() -> CondInst:
     return CondInst(Config().with_overrides(overrides).model).eval()
 
 
-def test_exact_is_the_model(model: CondInst) -> None:
+def test_exact_mode_equals_the_model(model: CondInst) -> None:
     network = make_network(model, "exact", CPU, 32)
     images = torch.randn(2, 3, 96, 128)
     with torch.inference_mode():
@@ -38,7 +38,7 @@ def test_exact_is_the_model(model: CondInst) -> None:
     assert (mine.mask_features - expected.mask_features).abs().max() <= 1e-5 * expected.mask_features.abs().max()
 
 
-def test_fast_is_half_as_wide_where_the_hardware_is(model: CondInst, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fast_mode_uses_half_precision_if_the_hardware_does(model: CondInst, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("condinst.inference.network.half_type", lambda _: torch.bfloat16)
     network = make_network(model, "fast", CPU, 32)
     images = torch.randn(1, 3, 96, 128)

@@ -40,7 +40,7 @@ def test_fusion_by_hand() -> None:
     assert torch.allclose(fusion(parts), expected, atol=1e-6)
 
 
-def test_each_node_reads_what_the_text_says() -> None:
+def test_each_node_reads_its_published_inputs() -> None:
     """Outputs made to be sums of what flows in, then followed by hand."""
     torch.manual_seed(0)
     repeat = BiFPN((6, 6, 6), 6, 1).repeats[0].eval()

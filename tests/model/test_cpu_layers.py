@@ -104,7 +104,7 @@ def test_a_whole_model_answers_the_same_for_every_size(settings: list[str]) -> N
             assert (mine - theirs).abs().max() <= 2e-4 * theirs.abs().max()
 
 
-def test_an_activation_that_is_not_the_only_reader_stays() -> None:
+def test_an_activation_stays_if_another_layer_reads_its_input() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()

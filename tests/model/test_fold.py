@@ -71,7 +71,7 @@ class Twice(nn.Module):
 
 
 @torch.no_grad()
-def test_what_cannot_be_folded_is_left_as_it_is() -> None:
+def test_models_that_cannot_be_folded_stay_unchanged() -> None:
     model = Twice().eval()
     folded = fold_norms(model)
     assert norms(folded) == 1

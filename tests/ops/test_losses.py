@@ -60,7 +60,7 @@ def test_smooth_l1_by_hand() -> None:
     torch.testing.assert_close(losses.smooth_l1_loss(predicted, target), expected)
 
 
-def test_giou_is_torchvisions_but_for_the_one() -> None:
+def test_giou_differs_from_torchvision_by_the_added_ones() -> None:
     """Published: one is added above and below the fraction of the IoU, and nowhere else."""
     predicted, target = distances(50)
     location = torch.tensor([7.0, 9.0], dtype=torch.float64)
@@ -114,7 +114,7 @@ def test_projection_asks_for_no_more_than_the_box() -> None:
     assert losses.projection_loss(beyond, box).item() > 0.05
 
 
-def test_disagreement_is_its_formula() -> None:
+def test_disagreement_equals_its_formula() -> None:
     grid = torch.linspace(-12, 12, 25, dtype=torch.float64)
     one, other = torch.meshgrid(grid, grid, indexing="ij")
     p, q = one.sigmoid(), other.sigmoid()

@@ -48,10 +48,10 @@ def test_input_pixels_are_kept(factor: int) -> None:
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 8])
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (7, 1, 5, 4), (2, 3, 1, 7)])
-def test_fast_way_is_the_definition(
+def test_fast_enlarging_equals_the_definition(
     factor: int, shape: tuple[int, int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What eager tensors on a CPU take against what compilers and other devices do, a few maps at a time."""
+    """The computation of eager CPU tensors against that of compilers and other devices, a few maps at a time."""
     monkeypatch.setattr("condinst.ops.masks.NUMBERS_AT_ONCE", 3 * 5 * 4 * factor)
     maps, weight = torch.randn(shape), torch.randn(shape[0], shape[1], shape[2] * factor, shape[3] * factor)
     results = []

@@ -158,7 +158,7 @@ def test_compiles_for_gpus(capability: int, case: Case, monkeypatch: pytest.Monk
     assert len(made.asm["cubin"]) > 1000
 
 
-def test_only_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernel_is_used_only_for_supported_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors on a GPU of a size that fits, of a type it knows, and no gradient asked for."""
 
     def fused(case: Case = SMALL, dtype: torch.dtype = torch.float32, device: str = "cuda") -> bool:

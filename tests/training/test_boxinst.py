@@ -169,7 +169,7 @@ def test_normalisation_and_channel_order_do_not_matter() -> None:
     assert found.from_here.any()
 
 
-def test_what_normalising_rounds_is_rounded_back() -> None:
+def test_colours_survive_normalisation() -> None:
     """Plain cells beside those that mix two shades of the same mean: 99.9999 in one of them would count as 99."""
     shades = torch.arange(20, 84.0).repeat_interleave(4)
     plain, mixed = shades.expand(3, 4, 256), shades + torch.tensor([2.0, -2, 5, -5])[:, None]

@@ -304,7 +304,7 @@ def test_weights_multiply_and_zero_keeps_the_graph() -> None:
     assert not output.head.class_logits[0].grad.any()
 
 
-def test_the_norms_given_are_what_is_divided_by() -> None:
+def test_losses_are_divided_by_the_given_norms() -> None:
     """The engine passes means over processes, so twice the norm halves the term; the mask's mean is its own."""
     output, targets = make_output(), make_targets()
     own = measure_norms(targets)

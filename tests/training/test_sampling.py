@@ -104,7 +104,7 @@ def test_random_draws(sampling: Sampling) -> None:
 
 
 @pytest.mark.parametrize("sampling", ["random", "random_per_image"])
-def test_every_positive_is_as_likely(sampling: Sampling) -> None:
+def test_all_positives_are_drawn_with_equal_probability(sampling: Sampling) -> None:
     index = torch.full((1, LOCATIONS), -1)
     index[0, :6] = torch.tensor([0, 0, 0, 0, 1, 1])
     head = make_head(1)

@@ -1,4 +1,4 @@
-"""Faster convolutions on CPUs, for prediction only. Results are equal to rounding.
+"""Faster convolutions on CPUs, for prediction only. Results are equal up to rounding errors.
 
 PyTorch runs each activation as a separate pass over memory. It copies a map to pad two of its sides. With one thread it
 computes a 1×1 convolution as a matrix product that leaves half of some CPUs' arithmetic units idle. oneDNN, a part of

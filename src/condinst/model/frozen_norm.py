@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class FrozenNorm(nn.BatchNorm2d):
     """Normalise (N, C, H, W) with fixed statistics, scale and bias, as one product and one sum.
 
-    The result equals `nn.BatchNorm2d` in evaluation mode to rounding, and the tensors have the same names. The layer
+    The result equals `nn.BatchNorm2d` in evaluation mode up to rounding, and its tensors have the same names. It
     keeps no map for the backward pass.
     """
 

@@ -28,7 +28,7 @@ def test_coordinates(boxes: Boxes) -> None:
     assert boxes.data.dtype == torch.float32
 
 
-def test_nothing_has_coordinates_too() -> None:
+def test_empty_boxes_have_coordinates() -> None:
     none = Boxes(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), (HEIGHT, WIDTH))
     for name, columns in {"xywh": 4, "xyxyn": 4, "xywhn": 4, "data": 6}.items():
         assert getattr(none, name).shape == (0, columns)

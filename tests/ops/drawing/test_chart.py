@@ -58,7 +58,7 @@ def test_a_line_is_drawn_to_scale() -> None:
     assert (x2 - x0) == pytest.approx((590 - 70) / 2, abs=0.2)  # half of the span
 
 
-def test_what_is_not_finite_is_left_out() -> None:
+def test_points_that_are_not_finite_are_left_out() -> None:
     line = Line("a", [(0, 1), (1, float("nan")), (2, float("inf")), (3, 2)])
     (curve,) = points(parsed(plot("", "", "", [line])))
     assert len(curve) == 2
@@ -81,7 +81,7 @@ def test_columns_stand_on_the_axis() -> None:
     assert tall[1] == pytest.approx(4 * tall[0], abs=0.2)
 
 
-def test_a_map_is_as_dark_as_its_shares() -> None:
+def test_heat_map_opacity_follows_the_shares() -> None:
     root = parsed(heat("", "", "", ["a", "b"], [[1.0, 0.0], [0.5, 0.2]], [["9", ""], ["5", "2"]]))
     shades = [float(rect.get("fill-opacity", "")) for rect in root.iter(f"{SVG}rect") if rect.get("fill-opacity")]
     assert shades[0] > shades[1] > shades[2]
@@ -101,7 +101,7 @@ def test_below_stacks() -> None:
     assert float(root.get("height", "")) == sum(float(part.get("height", "")) for part in inner)
 
 
-def test_on_a_page_the_ink_is_the_pages() -> None:
+def test_charts_on_a_page_use_the_text_colour_of_the_page() -> None:
     assert 'fill="#fff"' in plot("", "", "", [])
     assert 'fill="#fff"' not in plot("", "", "", [], paper=False)
 

@@ -153,7 +153,7 @@ def test_neighbours_differ() -> None:
     assert set(colours) == set(PALETTE)
 
 
-def test_eighty_classes_are_told_apart() -> None:
+def test_eighty_classes_have_distinct_colours() -> None:
     """Distances in CIELAB by Pillow's own conversion; about 2.3 is the smallest difference that people see."""
     colours = class_colours(80)
     lab = np.asarray(Image.fromarray(np.array([colours], dtype=np.uint8)).convert("RGB"))[0].astype(float)

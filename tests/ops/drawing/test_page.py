@@ -48,7 +48,7 @@ def image(kind: str) -> bytes:
     return file.getvalue()
 
 
-def test_whatever_comes_in_is_text() -> None:
+def test_plain_text_is_escaped() -> None:
     parts = [
         NASTY,
         table([NASTY], [[NASTY, 3], [marked("error", NASTY), None]]),
