@@ -128,8 +128,26 @@ def test_overrides() -> None:
         ("model.mask_branch.convs=65", "convs: .*less than or equal to 64"),
         ("model.mask_head.depth=17", "depth: .*less than or equal to 16"),
         ("model.mask_head.width=257", "width: .*less than or equal to 256"),
-        ("input.longer=65537", "longer: .*less than or equal to 65536"),
-        ("augment.shorter=[65537]", "shorter.0: .*less than or equal to 65536"),
+        ("model.size_divisor=544", "size_divisor: .*less than or equal to 512"),
+        (f"model.backbone.name={'x' * 201}", "name: .*at most 200 characters"),
+        ("model.backbone.deformable_interval=1025", "deformable_interval: .*less than or equal to 1024"),
+        ("model.backbone.frozen_stages=65", "frozen_stages: .*less than or equal to 64"),
+        (f"model.classes=[{'x' * 1001}]", "classes.0: .*at most 1000 characters"),
+        ("detect.candidates_per_level=100001", "candidates_per_level: .*less than or equal to 100000"),
+        ("detect.max_detections=25001", "max_detections: .*less than or equal to 25000"),
+        ("input.shorter=16385", "shorter: .*less than or equal to 16384"),
+        ("input.longer=16385", "longer: .*less than or equal to 16384"),
+        ("augment.shorter=[16385]", "shorter.0: .*less than or equal to 16384"),
+        (f"augment.shorter={[640] * 1001}", "shorter: .*at most 1000 items"),
+        ("augment.longer=16385", "longer: .*less than or equal to 16384"),
+        ("augment.crop=16385", "crop: .*less than or equal to 16384"),
+        ("augment.jitter=[1, 65]", "jitter.1: .*less than or equal to 64"),
+        ("box_supervision.dilation=257", "dilation: .*less than or equal to 256"),
+        ("train.batch_size=16385", "batch_size: .*less than or equal to 16384"),
+        ("train.accumulate=65537", "accumulate: .*less than or equal to 65536"),
+        ("train.workers=257", "workers: .*less than or equal to 256"),
+        (f"train.milestones={[0.5] * 1001}", "milestones: .*at most 1000 items"),
+        (f"about={{a: {'x' * 100_001}}}", "about.a: .*at most 100000 characters"),
         ("train.seed=4294967296", "seed: .*less than or equal to 4294967295"),
     ],
 )
@@ -137,6 +155,11 @@ def test_bad_overrides(text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
         Config().with_overrides([text])
     assert "\n" not in str(caught.value)
+
+
+def test_too_many_classes() -> None:
+    with pytest.raises(UsageError, match=r"model\.classes: .*at most 20000 items"):
+        Config.from_dict({"model": {"classes": [f"c{number}" for number in range(20_001)]}})
 
 
 def test_boxes_alone_and_the_semantic_head() -> None:

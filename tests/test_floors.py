@@ -16,6 +16,7 @@ FLOORS = {
     "files": (0, "words"),
     "safe_yaml": (0, "words"),
     "web": (0, "words"),
+    "memory": (0, "words"),
     "structures": (0, "words"),
     "recipes": (0, "words"),
     "ops": (1, "ops"),

@@ -344,6 +344,24 @@ def test_a_picture_too_large_for_the_memory_costs_that_picture(
     ]
 
 
+def test_a_model_that_enlarges_pictures_beyond_the_memory(
+    predictor: Predictor, folder: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings of a stranger's model must not end the machine; a stream goes on after the picture."""
+    monkeypatch.setattr("condinst.inference.pipeline.free_memory", lambda: 4 * 2**30)
+    words = r"not enough memory for 130×90 pixels, which the network sees as 16384×\d+; lower input.shorter"
+    with pytest.raises(DataError, match=words) as caught:
+        predictor(picture, size=(16384, 16384))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match="not enough memory for 200 pictures together"):
+        Predictor(folder, "cpu", shorter=512, longer=512).predict_batch([picture] * 200)
+    told: list[CondinstError] = []
+    small = np.zeros((9, 9, 3), np.uint8)
+    assert list(predictor.stream([picture], 1, lambda _, error: told.append(error), size=(16384, 16384))) == []
+    assert len(told) == 1
+    assert predictor(small).orig_shape == (9, 9)
+
+
 def test_sources_that_break_off_give_their_results_first(predictor: Predictor, picture: np.ndarray) -> None:
     def broken() -> Iterator[np.ndarray]:
         yield picture

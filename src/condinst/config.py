@@ -19,14 +19,22 @@ from condinst.errors import UsageError, one_line
 from condinst.safe_yaml import parse_yaml, read_yaml
 
 # The upper bounds lie far beyond any real use. They stop a mistyped or hostile file from exhausting the memory.
+MOST_DETECTIONS = 25_000  # in a picture
 MOST = 2**32 - 1  # also the largest seed that NumPy accepts
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Natural = Annotated[int, Field(ge=0, le=MOST)]
 Positive = Annotated[int, Field(ge=1, le=MOST)]
 Channels = Annotated[int, Field(ge=1, le=4096)]
 Convs = Annotated[int, Field(ge=0, le=64)]
-Side = Annotated[int, Field(ge=1, le=65_536)]  # a side of a picture, in pixels
+ClassName = Annotated[str, Field(min_length=1, max_length=1000)]
+Text = Annotated[str, Field(max_length=100_000)]
+About = Annotated[dict[Text, Text], Field(max_length=1000)]
+Side = Annotated[int, Field(ge=1, le=16_384)]  # a side of a picture, in pixels
 AboveZero = Annotated[float, Field(gt=0)]
+Factor = Annotated[float, Field(gt=0, le=64)]  # of a size
+Sides = Annotated[tuple[Side, ...], Field(min_length=1, max_length=1000)]
+Milestones = Annotated[tuple[Fraction, ...], Field(max_length=1000)]
+Trackers = Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], Field(max_length=3)]
 Extent = Annotated[float, Field(allow_inf_nan=True)]  # the only kind of number that may be infinite
 
 # The lowest score that pictures and tables show by default. The nuclei model has its best F1 on its training pictures
@@ -77,19 +85,19 @@ class BackboneConfig(Section):
     """The backbone: a timm model that makes the feature maps C3, C4 and C5 from the image."""
 
     # Name of the timm model, such as resnet50 or mobilenetv2_100.
-    name: str = "resnet50"
+    name: Annotated[str, Field(min_length=1, max_length=200)] = "resnet50"
     # Pad as TensorFlow's "SAME" does. Set it for weights that were trained with this padding.
     same_padding: bool = False
     # Put the stride of a ResNet bottleneck on its first 1×1 convolution, as Caffe weights need. Otherwise it is on the
     # 3×3 convolution.
     stride_in_1x1: bool = False
     # Make the 3×3 convolution of every n-th bottleneck in C3–C5 deformable. 0 makes none deformable.
-    deformable_interval: Natural = 0
+    deformable_interval: Annotated[int, Field(ge=0, le=1024)] = 0
     # Which parts of the batch norms learn. frozen: none. affine: scale and bias, with fixed statistics. batch: scale,
     # bias and statistics.
     norm: Literal["frozen", "affine", "batch"] = "frozen"
     # Number of stages that do not learn, counted from the input. The stem of a ResNet is the first; the paper uses 2.
-    frozen_stages: Natural = 2
+    frozen_stages: Annotated[int, Field(ge=0, le=64)] = 2
 
 
 class HeadConfig(Section):
@@ -139,7 +147,7 @@ class ModelConfig(Section):
     """The network: its classes, its parts and the input it expects."""
 
     # Class names, in the order of the labels. Training takes them from the data set.
-    classes: Annotated[tuple[str, ...], Field(max_length=20_000)] = ()
+    classes: Annotated[tuple[ClassName, ...], Field(max_length=20_000)] = ()
     backbone: BackboneConfig = BackboneConfig()
     # The feature pyramid that makes P3–P7.
     pyramid: Literal["fpn", "bifpn"] = "fpn"
@@ -159,7 +167,7 @@ class ModelConfig(Section):
     # Value that each channel is divided by after that, from 0 to 255, in the order of channel_order.
     pixel_std: tuple[AboveZero, AboveZero, AboveZero] = (58.395, 57.12, 57.375)
     # The input is padded to a multiple of this number of pixels on each side.
-    size_divisor: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] = 32
+    size_divisor: Annotated[int, Field(ge=32, le=512, multiple_of=32)] = 32
     # For each of P3–P7, the smallest and the largest distance in pixels from a positive location to the farthest side
     # of its box. Both ends are included.
     size_ranges: tuple[tuple[Extent, Extent], ...] = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, float("inf")))
@@ -187,13 +195,13 @@ class DetectConfig(Section):
     # mmdetection.
     score_root: bool = True
     # Most candidates of each pyramid level that reach the suppression of duplicates.
-    candidates_per_level: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    candidates_per_level: Annotated[int, Field(ge=1, le=100_000)] = 1000
     # How duplicates are suppressed: by the IoU of boxes, by the IoU of masks, or by Matrix NMS on masks.
     nms: Literal["box", "mask", "matrix"] = "box"
     # IoU with a better candidate of the same class above which a candidate is dropped. Matrix NMS ignores it.
     nms_threshold: Fraction = 0.6
     # Most instances in a picture.
-    max_detections: Annotated[int, Field(ge=1, le=100_000)] = 100
+    max_detections: Annotated[int, Field(ge=1, le=MOST_DETECTIONS)] = 100
     # Probability above which a pixel belongs to the mask.
     mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
@@ -264,7 +272,7 @@ class BoxSupervisionConfig(Section):
     # Smallest similarity of two colours that makes their pixels agree: exp(−½ · distance in CIE Lab).
     similarity: Fraction = 0.3
     # Distance between two neighbours, in pixels of the mask.
-    dilation: Positive = 2
+    dilation: Annotated[int, Field(ge=1, le=256)] = 2
     # Rows at the bottom of the original picture that the loss ignores, in pixels. They often hold a caption.
     bottom_pixels: Natural = 10
     # Number of iterations over which the weight of the loss grows linearly from 0.
@@ -278,13 +286,13 @@ class AugmentConfig(Section):
     """
 
     # Lengths of the shorter side after resizing, in pixels. One is drawn for each picture.
-    shorter: Annotated[tuple[Side, ...], Field(min_length=1)] = (640, 672, 704, 736, 768, 800)
+    shorter: Sides = (640, 672, 704, 736, 768, 800)
     # Largest length of the longer side after resizing, in pixels.
     longer: Side = 1333
     # Range of a random factor for the size, drawn uniformly on a logarithmic scale (large-scale jitter).
-    jitter: tuple[float, float] = (1.0, 1.0)
+    jitter: tuple[Factor, Factor] = (1.0, 1.0)
     # Side of a random square crop after resizing, in pixels. 0 crops nothing.
-    crop: Annotated[int, Field(ge=0, le=65_536)] = 0
+    crop: Annotated[int, Field(ge=0, le=16_384)] = 0
     # Probability of a horizontal flip.
     flip_horizontal: Fraction = 0.5
     # Probability of a vertical flip.
@@ -322,7 +330,7 @@ class TrainConfig(Section):
 
     # Initial weights of the backbone. imagenet: timm downloads them. msra: the weights of the published recipes. none:
     # random weights. Or the path of a file.
-    init: str = "imagenet"
+    init: Annotated[str, Field(max_length=4096)] = "imagenet"
     # Leave out pictures without an annotated object, as the published training does.
     skip_empty: bool = False
     # Which batch norms share their statistics over all GPUs. The published BiFPN models use pyramid. CPUs ignore it.
@@ -332,7 +340,7 @@ class TrainConfig(Section):
     # Number of times that training sees each picture. If it is set, it decides the number of iterations.
     epochs: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
     # Pictures in a batch, over all processes together.
-    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 16
+    batch_size: Annotated[int, Field(ge=1, le=16_384)] = 16
     # Number of batches whose gradients make one optimizer step.
     accumulate: Annotated[int, Field(ge=1, le=65_536)] = 1
     # The optimizer: stochastic gradient descent with momentum, or AdamW.
@@ -352,7 +360,7 @@ class TrainConfig(Section):
     # How the learning rate falls. step: to a tenth at each milestone. cosine: along half a cosine, to 0 at the end.
     schedule: Literal["step", "cosine"] = "step"
     # Milestones of the step schedule, as parts of all iterations.
-    milestones: tuple[Fraction, ...] = (2 / 3, 8 / 9)
+    milestones: Milestones = (2 / 3, 8 / 9)
     # Largest norm of the gradient. A longer gradient is scaled down to it. 0 turns clipping off.
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
     # Decay of the moving average of the weights. 0 turns averaging off.
@@ -367,7 +375,7 @@ class TrainConfig(Section):
     # time.
     recompute: bool = False
     # Number of worker processes that read pictures, for each training process. 0 reads them in the training process.
-    workers: Annotated[int, Field(ge=0, le=1024)] = 2
+    workers: Annotated[int, Field(ge=0, le=256)] = 2
     # Seed of all random choices.
     seed: Natural = 0
     # Iterations between two lines of the log.
@@ -379,14 +387,14 @@ class TrainConfig(Section):
     # Number of measurements in a row without a better mask AP that ends the training early. 0 never ends it early.
     patience: Natural = 0
     # Experiment trackers that receive the numbers of log.csv as well.
-    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    trackers: Trackers = ()
 
 
 class Config(Section):
     """A recipe: how a model is built, how it is trained and how it predicts."""
 
     # Notes for people, such as expected scores, time, command and licence. condinst computes nothing from them.
-    about: dict[str, str] = {}
+    about: About = {}
     model: ModelConfig = ModelConfig()
     input: InputConfig = InputConfig()
     detect: DetectConfig = DetectConfig()

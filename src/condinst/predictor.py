@@ -19,7 +19,7 @@ from condinst.inference.instances.classes import choose_labels
 from condinst.inference.network import Mode, make_network
 from condinst.inference.pipeline import Pipeline
 from condinst.inference.result import Result
-from condinst.inference.stream import OnError, Stream, check_stream, tell_remarks
+from condinst.inference.stream import OnError, Stream, all_together, check_stream, tell_remarks
 from condinst.model.condinst import CondInst
 from condinst.sources.expand import Fetch, Source, expand, is_single
 from condinst.sources.read import Picture, read_source
@@ -220,7 +220,7 @@ class Predictor:
         start = time.perf_counter()
         read = self._reader(pipeline)
         pictures = [read(source) for source in sources]
-        results = pipeline(pictures, time.perf_counter() - start)
+        results = all_together(pipeline, pictures, time.perf_counter() - start)
         for picture in pictures:
             tell_remarks(picture, stacklevel=4)  # the line that calls the predictor
         return results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +18,13 @@ from condinst.inference.assemble import assemble
 from condinst.inference.detect import detect
 from condinst.inference.network import Network
 from condinst.inference.result import Result
+from condinst.memory import free_memory
 from condinst.sources.read import Picture
 from condinst.structures import Detections, Images, NetworkOutput
+
+# Of the padded batch, for the maps that the network holds at a time; the nuclei model takes 160 to 200
+BYTES_PER_PIXEL = 150
+SMALL = 8_000_000  # pixels of a batch for which the free memory is not asked
 
 
 class Prepared(NamedTuple):
@@ -56,15 +62,17 @@ class Pipeline:
         return self.assemble(prepared, self.forward(prepared))
 
     def prepare(self, pictures: Sequence[Picture], reading: float = 0) -> Prepared:
-        """Resize, normalise and pad pictures to one size. reading: the seconds that reading the pictures took."""
+        """Resize, normalise and pad pictures to one size. reading: the seconds that reading the pictures took.
+
+        Raises MemoryError where the network would need more memory for the batch than this machine has free.
+        """
         start = time.perf_counter()
         model, size = self.config.model, self.config.input
-        arrays, originals = [], []
-        for array, *_ in pictures:
-            height, width = array.shape[:2]
-            arrays.append(resize_image(array, *resize_shape(height, width, size.shorter, size.longer)))
-            originals.append((height, width))
+        originals = [(array.shape[0], array.shape[1]) for array, *_ in pictures]
+        shapes = [resize_shape(height, width, size.shorter, size.longer) for height, width in originals]
         divisor = self.network.divisor
+        self._check_memory(shapes, divisor)
+        arrays = [resize_image(array, *shape) for (array, *_), shape in zip(pictures, shapes, strict=True)]
         images = make_images(arrays, originals, model.pixel_mean, model.pixel_std, model.channel_order, divisor)
         return Prepared(tuple(pictures), images, reading + time.perf_counter() - start)
 
@@ -90,6 +98,13 @@ class Pipeline:
         return [
             self._finish(result, picture, speed) for result, picture in zip(results, prepared.pictures, strict=True)
         ]
+
+    def _check_memory(self, shapes: list[tuple[int, int]], divisor: int) -> None:
+        """Ask before the work begins: Linux ends programs that take more memory than there is."""
+        height, width = (math.ceil(max(sides) / divisor) * divisor for sides in zip(*shapes, strict=True))
+        pixels = len(shapes) * height * width
+        if self.device.type == "cpu" and pixels > SMALL and pixels * BYTES_PER_PIXEL > free_memory():
+            raise MemoryError(f"not enough memory for {width}×{height} pixels")
 
     def _of_classes(self, output: NetworkOutput) -> NetworkOutput:
         """The output with zero scores for all other classes, so they do not count against max_detections."""

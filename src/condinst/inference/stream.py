@@ -6,13 +6,14 @@ import itertools
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
+from condinst.data.transforms import resize_shape
 from condinst.errors import CondinstError, DataError, PictureWarning, UsageError, out_of_memory
-from condinst.inference.pipeline import Pipeline, Prepared, Seen
+from condinst.inference.pipeline import SMALL, Pipeline, Prepared, Seen
 from condinst.inference.result import Result
 from condinst.sources.read import Picture
 
@@ -118,11 +119,19 @@ class Stream(Generic[Source]):
     def _alone(self, picture: Picture) -> Result | DataError:
         """The result of one picture, after the memory was not enough for its batch."""
         result = _if_it_fits(lambda: self.pipeline([picture])[0])
-        if result is not None:
-            return result
-        height, width = picture.array.shape[:2]
-        size = f"{width}×{height} pixels"
-        return DataError(f"{picture.name}: not enough memory for {size}; scale the picture down or cut it into tiles")
+        return no_memory(picture, self.pipeline) if result is None else result
+
+
+def no_memory(picture: Picture, pipeline: Pipeline) -> DataError:
+    """The error of a picture that the memory does not suffice for."""
+    height, width = picture.array.shape[:2]
+    size = pipeline.config.input
+    rows, columns = resize_shape(height, width, size.shorter, size.longer)
+    what, remedy = f"{width}×{height} pixels", "scale the picture down or cut it into tiles"
+    if rows * columns > max(2 * height * width, SMALL):  # the settings are what makes it large
+        what += f", which the network sees as {columns}×{rows}"
+        remedy = "lower input.shorter and input.longer (--size, --max-size; size= in Python)"
+    return DataError(f"{picture.name}: not enough memory for {what}; {remedy}")
 
 
 def tell_remarks(picture: Picture, stacklevel: int) -> None:
@@ -158,6 +167,18 @@ def check_stream(batch: int, on_error: object) -> None:
         raise UsageError(f"batch: expected at least 1, got {batch}")
     if not callable(on_error) and on_error not in ("raise", "skip"):
         raise UsageError(f"on_error: expected 'raise', 'skip' or a function of a source and an error, got {on_error!r}")
+
+
+def all_together(pipeline: Pipeline, pictures: Sequence[Picture], reading: float) -> list[Result]:
+    """The results of one batch. Raises DataError where the memory does not suffice."""
+    results = _if_it_fits(lambda: pipeline(pictures, reading))
+    if results is None and len(pictures) == 1:
+        raise no_memory(pictures[0], pipeline)
+    if results is None:
+        raise DataError(
+            f"not enough memory for {len(pictures)} pictures together; give fewer at a time or use stream()"
+        )
+    return results
 
 
 def _if_it_fits(stage: Callable[[], Outcome]) -> Outcome | None:

@@ -100,7 +100,7 @@ def test_detections_from_the_fullest_picture() -> None:
     for densest, most, candidates in ((1, 100, 1000), (80, 100, 1000), (81, 200, 1000), (375, 500, 2000)):
         detect = plan(of(densest=densest)).config.detect
         assert (detect.max_detections, detect.candidates_per_level) == (most, candidates)
-    assert plan(of(densest=10**6)).config.detect.max_detections == 100_000
+    assert plan(of(densest=10**6)).config.detect.max_detections == 25_000
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,12 +17,12 @@ from condinst.data.sample import AnnotatedData
 from condinst.engine.losses import Part, assign_batch, condinst_losses
 from condinst.engine.planning.plan import Machine
 from condinst.inference.network import half_type
+from condinst.memory import free_memory
 from condinst.model.condinst import CondInst
 from condinst.structures import STRIDES
 from condinst.training.targets import measure_norms
 from condinst.weights.outline import count_parameters
 
-CGROUP = Path("/sys/fs/cgroup")  # of a container, Linux
 NARROW = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "no"}
 COPIES = 5  # of each parameter: itself, its gradient, the optimizer's two and the moving average
 BACKWARD = (
@@ -38,7 +37,7 @@ def look_at_machine(config: Config, state: PartialState) -> Machine:
     if device.type == "cuda":
         free, name, resident = torch.cuda.mem_get_info(device)[0], torch.cuda.get_device_name(device), 0
     else:
-        free, name = _free_memory() // state.num_processes, f"this machine's {device.type}"
+        free, name = free_memory() // state.num_processes, f"this machine's {device.type}"
         resident = psutil.Process().memory_info().rss
     cores = _cores() // state.num_processes
     return Machine(state.num_processes, NARROW[half_type(device)], free, taken, cores, name, resident)
@@ -47,16 +46,6 @@ def look_at_machine(config: Config, state: PartialState) -> Machine:
 def _cores() -> int:
     """That this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _free_memory() -> int:
-    """Bytes that programs can still have, of the machine or of the container that this runs in."""
-    free = int(psutil.virtual_memory().available)
-    try:
-        limit, used = ((CGROUP / f"memory.{name}").read_text().strip() for name in ("max", "current"))
-        return free if limit == "max" else max(min(free, int(limit) - int(used)), 0)
-    except (OSError, ValueError):
-        return free
 
 
 def weigh_picture(config: Config, data: AnnotatedData, device: torch.device) -> int:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from condinst.config import Config
+from condinst.config import MOST_DETECTIONS, Config
 from condinst.engine.planning.settings import count_iterations
 from condinst.engine.planning.statistics import Statistics, share_of_levels
 
@@ -103,7 +103,7 @@ def _choose_size(config: Config, given: frozenset[str], data: Statistics) -> Con
 
 def _choose_limits(config: Config, given: frozenset[str], data: Statistics) -> Config:
     """Room for a quarter more objects than the fullest picture has."""
-    most = min(max(math.ceil(1.25 * data.densest / 100) * 100, 100), 100_000)
+    most = min(max(math.ceil(1.25 * data.densest / 100) * 100, 100), MOST_DETECTIONS)
     config = _set(config, given, {"detect.max_detections": most})
     return _set(config, given, {"detect.candidates_per_level": max(1000, 4 * config.detect.max_detections)})
 
