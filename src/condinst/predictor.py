@@ -15,6 +15,7 @@ import torch
 from condinst.config import SHOWN_SCORE, Config, Range, check_range
 from condinst.data.image import MAX_PIXELS
 from condinst.errors import UsageError, first_line, some
+from condinst.inference.forks import check_process
 from condinst.inference.instances.classes import choose_labels
 from condinst.inference.network import Mode, make_network
 from condinst.inference.pipeline import Pipeline
@@ -46,6 +47,11 @@ class Predictor:
         predictor = Predictor("nuclei")
         result = predictor("photo.jpg")
         results = predictor(["a.jpg", "b.jpg"], conf=0.7)
+
+    Processes that are forked from this one, such as the workers of `multiprocessing` on Linux before Python 3.14, may
+    use the predictor on the CPU. They compute with one thread, as OpenMP's threads do not survive a fork. For several
+    threads in each process, and for CUDA, start the processes with `multiprocessing.get_context("spawn")` and make a
+    predictor in each.
 
     config: every setting in force, those of the constructor included. device, mode, conf and max_pixels are as given.
     """
@@ -211,6 +217,7 @@ class Predictor:
         range: Range | str | None = None,
     ) -> Pipeline:
         """The network with the predictor's settings, replaced by those that are given. Raises UsageError."""
+        check_process(self.device)
         shorter, longer = size if isinstance(size, tuple) else (size, None)
         config = _with_settings(self.config, conf, shorter, longer, max_detections, None, range)
         labels = None if classes is None else choose_labels(classes, self.names)

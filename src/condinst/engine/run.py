@@ -25,6 +25,7 @@ from condinst.engine.train import measurable, told_failure, train
 from condinst.errors import CondinstError, UsageError
 from condinst.evaluation.evaluate import Progress, Scores, match_classes
 from condinst.evaluation.report import Measured
+from condinst.inference.forks import expect_forks
 from condinst.predictor import Predictor
 from condinst.weights.folder import Stored, read_model
 from condinst.weights.names import CONFIG_FILE
@@ -91,6 +92,7 @@ def run(request: Request, tell: Tell, show: Show) -> Trained:
     A folder that was made for a run that fails at once is removed. Raises UsageError, DataError or ModelError for what
     cannot be used, CondinstError for what goes wrong on the way.
     """
+    expect_forks()
     out, overrides = request.out, list(request.settings)
     if not request.resume:
         refuse_overwriting(out)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from condinst.errors import UsageError
+from condinst.inference.forks import expect_forks
 from condinst.model.cpu_layers import OneDnnConv, WideConv, arrange_for_cpu
 from condinst.model.deformable import DeformableConv
 from condinst.model.fold import fold_norms
@@ -52,6 +53,7 @@ def make_network(model: nn.Module, mode: str, device: torch.device, divisor: int
     """
     if mode not in MODES:
         raise UsageError(f"mode '{mode}': expected one of {', '.join(MODES)}")
+    expect_forks()
     dtype = torch.float32 if mode == "exact" else half_type(device)
     module = fold_norms(model).requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if mode != "compiled" and device.type == "cpu":
