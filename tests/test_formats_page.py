@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from condinst.data.formats.open import FORMATS, list_splits, open_data
+from condinst.data.formats.find import FORMATS
+from condinst.data.open import list_splits, open_data
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "reference" / "formats.md").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from pycocotools import mask as oracle
 from pycocotools.coco import COCO
 from typer.testing import Result
 
-from condinst.data.formats.open import open_data
+from condinst.data.open import open_data
 from condinst.engine.planning.plan import suit_data
 from condinst.engine.planning.statistics import measure_data
 from condinst.recipes import load_recipe

@@ -15,8 +15,8 @@ from typer.testing import Result
 
 import condinst
 from condinst.cli.sources import Source, expand_sources
-from condinst.data.formats.open import open_data
 from condinst.data.image import read_picture
+from condinst.data.open import open_data
 from condinst.data.pages import note_pages, parse_pages
 from condinst.errors import DataError, UsageError
 from condinst.predictor import Predictor

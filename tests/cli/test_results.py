@@ -23,7 +23,7 @@ from condinst.cli.results.folder import locked
 from condinst.cli.results.journal import Journal
 from condinst.cli.results.names import unique_stems
 from condinst.cli.results.run import Run as Results
-from condinst.data.formats.open import open_data
+from condinst.data.open import open_data
 from condinst.data.sample import Polygons
 from condinst.ops.rle import decode, draw_polygons
 from condinst.predictor import Predictor

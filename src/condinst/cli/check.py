@@ -105,8 +105,8 @@ def _read(data: Path, images: Path | None) -> tuple[dict[str, AnnotatedData], To
     what no subset uses."""
     from dataclasses import replace
 
-    from condinst.data.formats.open import count_unread, list_splits, open_part
     from condinst.data.formats.splits import split_named, without_repeats
+    from condinst.data.open import count_unread, list_splits, open_part
     from condinst.errors import DataError
 
     splits: dict[str, AnnotatedData] = {}

@@ -54,7 +54,7 @@ def val(
 ) -> None:
     """Measure a model: the twelve COCO numbers for boxes and masks, per class and by object size."""
     from condinst.cli.output import refuse_page, show_progress
-    from condinst.data.formats.open import open_data
+    from condinst.data.open import open_data
     from condinst.evaluation.analysis import examine
     from condinst.evaluation.evaluate import evaluate
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from condinst.data.formats.convert import WRITERS, Converted, Target, Written
 from condinst.data.formats.new_folder import check_new, new_folder
-from condinst.data.formats.open import list_splits, open_data
+from condinst.data.open import list_splits, open_data
 from condinst.doctor.divide import Progress, Wish, divide, group_alike, one_sided
 from condinst.errors import DataError, UsageError, some
 

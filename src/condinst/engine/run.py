@@ -11,7 +11,7 @@ from pathlib import Path
 from accelerate import PartialState
 
 from condinst.config import Config
-from condinst.data.formats.open import list_splits, open_data
+from condinst.data.open import list_splits, open_data
 from condinst.data.sample import AnnotatedData
 from condinst.engine.planning.choose import plan_settings
 from condinst.engine.planning.hold_out import Held, hold_out, hold_out_again, record_held_out

@@ -17,7 +17,7 @@ from pycocotools import mask as oracle
 
 from condinst.data.formats import new_folder
 from condinst.data.formats.convert import Target, convert_data
-from condinst.data.formats.open import list_splits, open_data
+from condinst.data.open import list_splits, open_data
 from condinst.data.sample import AnnotatedData, Polygons
 from condinst.errors import CondinstError, DataError, UsageError
 from condinst.ops.rle import decode

@@ -20,7 +20,7 @@ from shapely.geometry import Polygon as Area
 from shapely.geometry import box as area_of
 
 from condinst.data.findings import Finding
-from condinst.data.formats.open import list_splits, open_data
+from condinst.data.open import list_splits, open_data
 from condinst.data.sample import AnnotatedData
 from condinst.ops.rle import decode
 

@@ -22,8 +22,8 @@ from shapely.geometry import Polygon as Area
 from condinst.config import Config
 from condinst.data.findings import Finding
 from condinst.data.formats.convert import Target, convert_data
-from condinst.data.formats.open import list_splits, open_data
 from condinst.data.image import read_image
+from condinst.data.open import list_splits, open_data
 from condinst.data.sample import Polygons
 from condinst.doctor.examination import examine
 from condinst.errors import DataError

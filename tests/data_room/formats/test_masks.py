@@ -17,7 +17,7 @@ from PIL import Image
 
 from condinst.data.findings import Finding
 from condinst.data.formats.masks.label_picture import cut_pieces
-from condinst.data.formats.open import list_splits, open_data
+from condinst.data.open import list_splits, open_data
 from condinst.errors import UsageError
 from condinst.ops.rle import decode
 

@@ -15,7 +15,7 @@ from PIL import Image
 from condinst.data.findings import refuse
 from condinst.data.formats.coco.folders import find
 from condinst.data.formats.convert import convert_data
-from condinst.data.formats.open import list_splits, open_data
+from condinst.data.open import list_splits, open_data
 from condinst.errors import DataError
 
 Told = Callable[..., str]

@@ -12,7 +12,7 @@ from PIL import Image
 from condinst.data.findings import Finding
 from condinst.data.formats.masks.label_picture import cut_pieces, read_numbers
 from condinst.data.formats.masks.signs import LabelSigns, MaskSigns
-from condinst.data.formats.open import list_splits, open_data
+from condinst.data.open import list_splits, open_data
 from condinst.ops.rle import decode
 
 REAL = Path(__file__).parent.parent.parent / "data"

@@ -16,7 +16,7 @@ from condinst.data.class_names import alike, same_class_name
 from condinst.data.findings import Finding
 from condinst.data.formats.coco.read import read_coco
 from condinst.data.formats.convert import Target, convert_data
-from condinst.data.formats.open import open_data
+from condinst.data.open import open_data
 from condinst.data.sample import AnnotatedData, Federated
 from condinst.errors import DataError
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 from condinst.data.findings import Finding
 from condinst.data.formats.convert import Target, convert_data
-from condinst.data.formats.open import count_unread, list_splits, open_data, open_part
 from condinst.data.formats.splits import name_subsets
+from condinst.data.open import count_unread, list_splits, open_data, open_part
 from condinst.errors import DataError
 
 Make = Callable[[Path], None]

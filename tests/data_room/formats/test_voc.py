@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from condinst.data.findings import Finding
-from condinst.data.formats.open import list_splits, open_data
+from condinst.data.open import list_splits, open_data
 from condinst.ops.rle import decode
 
 Told = Callable[..., str]

@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as oracle
 
 from condinst.data.findings import Finding
-from condinst.data.formats.open import list_splits, open_data
+from condinst.data.open import list_splits, open_data
 from condinst.data.sample import AnnotatedData, Polygons
 from condinst.errors import DataError, UsageError
 from condinst.ops.bridges import bridge

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 from pycocotools import mask as oracle
 
-from condinst.data.formats.open import open_data
+from condinst.data.open import open_data
 from condinst.data.sample import AnnotatedData
 from condinst.errors import UsageError
 from condinst.inference.instances.boxes import Boxes

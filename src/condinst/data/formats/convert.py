@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple
 from condinst.data.formats.coco.write import write_coco
 from condinst.data.formats.labelme.write import write_labelme
 from condinst.data.formats.new_folder import new_folder
-from condinst.data.formats.open import count_unread, list_splits, open_part
 from condinst.data.formats.splits import WHOLE, without_repeats
 from condinst.data.formats.yolo.write import write_yolo
+from condinst.data.open import count_unread, list_splits, open_part
 from condinst.data.sample import AnnotatedData
 from condinst.errors import UsageError
 
