@@ -24,9 +24,11 @@ def box_of(shape: Shape) -> Box:
     if isinstance(shape, RunLengths):
         height, width = shape.rle["size"]
         return shape.x, shape.y, shape.x + width, shape.y + height
-    points = np.concatenate(shape.parts)
-    (left, top), (right, bottom) = points.min(0), points.max(0)
-    return float(left), float(top), float(right), float(bottom)
+    points = shape.parts[0] if len(shape.parts) == 1 else np.concatenate(shape.parts)
+    # faster than points.min(0) by the checks that it makes first
+    left, top = np.minimum.reduce(points, axis=0).tolist()
+    right, bottom = np.maximum.reduce(points, axis=0).tolist()
+    return left, top, right, bottom
 
 
 def clip_box(box: Box, height: int, width: int) -> Box:
@@ -70,7 +72,7 @@ def covers_pixels(shape: Shape, height: int, width: int) -> bool:
         return True
     bound_outline(shape.parts, height, width)
     drawn = coco_mask.frPyObjects([part.ravel().tolist() for part in shape.parts], height, width)
-    return bool(np.any(coco_mask.area(drawn)))
+    return any(coco_mask.area(drawn))
 
 
 def bound_outline(parts: Sequence[NDArray[np.float64]], height: int, width: int) -> None:
@@ -78,13 +80,15 @@ def bound_outline(parts: Sequence[NDArray[np.float64]], height: int, width: int)
 
     COCO's rule makes five points a pixel: 100,000 points that zigzag across a picture would take gigabytes.
     """
+    # around every pixel of a chessboard runs an outline of twice as many sides as there are pixels
+    most = min(max(4 * height * width, SHORTEST_LIMIT), LONGEST_OUTLINE)
+    if sum(map(len, parts)) * max(height, width) <= most:  # no step is longer than the picture
+        return
     length = 0.0
     for part in parts:
         inside = part.clip(0, (width, height))
         steps = np.abs(np.diff(inside, axis=0, append=inside[:1])).max(axis=1)
         length += float(steps.sum())
-    # around every pixel of a chessboard runs an outline of twice as many sides as there are pixels
-    most = min(max(4 * height * width, SHORTEST_LIMIT), LONGEST_OUTLINE)
     if not length <= most:
         message = f"its outline runs through {length:,.0f} pixels of the picture, more than the {most:,} that are read"
         raise RecordError("bad-polygon", message, "draw it with fewer points, or save it as a mask")

@@ -124,10 +124,15 @@ def _draw_runs(shape: RunLengths, matrix: Matrix, height: int, width: int) -> Re
 
 def shown_box(box: Box, region: Region, height: int, width: int) -> Box:
     """The annotated box inside the image, or the tight box of the tight region that shows if the image cuts it."""
+    return fit_box(box, tight_box(region), height, width)
+
+
+def fit_box(box: Box, tight: Box, height: int, width: int) -> Box:
+    """The annotated box inside the image, or `tight`, the box of the mask that shows, if the image cuts it."""
     x0, y0, x1, y1 = clip_box(box, height, width)
     # annotated boxes stick out by fractions of a pixel; more than one means that the crop cut the instance
     cut = box[0] < -1 or box[1] < -1 or box[2] > width + 1 or box[3] > height + 1
-    return tight_box(region) if cut or x0 >= x1 or y0 >= y1 else (x0, y0, x1, y1)
+    return tight if cut or x0 >= x1 or y0 >= y1 else (x0, y0, x1, y1)
 
 
 def tight_box(region: Region) -> Box:

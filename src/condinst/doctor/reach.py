@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 from condinst.config import Config
 from condinst.data.findings import Finding, Report
-from condinst.data.sample import Instance, Sample
+from condinst.data.sample import Sample
 from condinst.data.transforms import resize_shape
-from condinst.data.truth import Shown, sampled, show_instance
 from condinst.doctor.shapes import told
+from condinst.doctor.visible import Visible, see
 from condinst.ops.locations import level_sizes
 from condinst.training.targets import Grid, assign_image, make_grid
-
-Seen = tuple[Instance, Shown]
 
 ENLARGE = "enlarge the input (input.shorter in training, --size here)"
 THIN = 3  # times as long as wide
@@ -29,39 +28,29 @@ def check_reach(sample: Sample, config: Config, tell: Report) -> list[int]:
     told, too.
     """
     size = resize_shape(sample.height, sample.width, config.input.shorter, config.input.longer)
-    seen = _seen(sample, *size)
-    things = [shown for _, shown in seen]
-    if not seen:
+    stride = config.model.mask_head.mask_out_stride
+    things = see(sample, *size, stride)
+    if not things:
         return []
-    grid = _grid(size, config)
+    grid = _grid(size, config.model.size_divisor, config.model.size_ranges)
     boxes = torch.tensor([thing.box for thing in things], dtype=torch.float32)
     centroids = torch.tensor([thing.centroid for thing in things], dtype=torch.float32)
-    levels = _levels(grid, assign_image(grid, boxes, centroids, config.targets.center_radius), len(seen))
-    vanished = [not sampled(thing.region, config.model.mask_head.mask_out_stride)[2].any() for thing in things]
-    for index, (instance, thing) in enumerate(seen):
+    levels = _levels(grid, assign_image(grid, boxes, centroids, config.targets.center_radius), len(things))
+    for index, thing in enumerate(things):
         if levels[index] == NOWHERE:
             one = slice(index, index + 1)
             alone = assign_image(grid, boxes[one], centroids[one], config.targets.center_radius)
-            tell(_unclaimed(sample, instance, thing, size, bool((alone >= 0).any())))
-        elif vanished[index]:
-            tell(_too_small(sample, instance, thing, size, config.model.mask_head.mask_out_stride))
+            tell(_unclaimed(sample, thing, size, bool((alone >= 0).any())))
+        elif not thing.sampled:
+            tell(_too_small(sample, thing, size, stride))
     return levels
 
 
-def _seen(sample: Sample, height: int, width: int) -> list[Seen]:
-    """What an input of that size shows of each object, crowds and objects of no pixel left out."""
-    matrix = np.array([[width / sample.width, 0, 0], [0, height / sample.height, 0]], dtype=np.float64)
-    found: list[Seen] = []
-    for instance in sample.instances:
-        thing = None if instance.crowd else show_instance(instance, matrix, height, width)
-        found += [] if thing is None else [(instance, thing)]
-    return found
-
-
-def _grid(size: tuple[int, int], config: Config) -> Grid:
-    divisor = config.model.size_divisor
+@lru_cache(maxsize=16)
+def _grid(size: tuple[int, int], divisor: int, size_ranges: tuple[tuple[float, float], ...]) -> Grid:
+    """All locations of an input of that size, padded. Most pictures of a set share a few sizes."""
     height, width = (-(-side // divisor) * divisor for side in size)
-    return make_grid(level_sizes(height, width), config.model.size_ranges, torch.device("cpu"))
+    return make_grid(level_sizes(height, width), size_ranges, torch.device("cpu"))
 
 
 def _levels(grid: Grid, chosen: Tensor, count: int) -> list[int]:
@@ -74,23 +63,25 @@ def _levels(grid: Grid, chosen: Tensor, count: int) -> list[int]:
     return levels
 
 
-def _extent(thing: Shown, size: tuple[int, int]) -> str:
+def _extent(thing: Visible, size: tuple[int, int]) -> str:
     x0, y0, x1, y1 = thing.box
     return f"at an input of {size[1]}×{size[0]} it has {x1 - x0:.1f}×{y1 - y0:.1f} pixels"
 
 
-def _unclaimed(sample: Sample, instance: Instance, thing: Shown, size: tuple[int, int], alone: bool) -> Finding:
+def _unclaimed(sample: Sample, thing: Visible, size: tuple[int, int], alone: bool) -> Finding:
     if alone:
         message = f"{_extent(thing, size)} and smaller objects take all locations at its centre: none learns it"
-        return told(sample, instance, "no-location", "warning", message, "see if it is meant; a larger input may help")
+        return told(
+            sample, thing.instance, "no-location", "warning", message, "see if it is meant; a larger input may help"
+        )
     x0, y0, x1, y1 = thing.box
     message = f"{_extent(thing, size)} and no location of its level lies at its centre: none learns it"
     remedy = ENLARGE
     if max(x1 - x0, y1 - y0) > THIN * min(x1 - x0, y1 - y0):
         remedy = "thin as it is, it may be reached at other sizes: train with several (augment.shorter)"
-    return told(sample, instance, "no-location", "warning", message, remedy)
+    return told(sample, thing.instance, "no-location", "warning", message, remedy)
 
 
-def _too_small(sample: Sample, instance: Instance, thing: Shown, size: tuple[int, int], stride: int) -> Finding:
+def _too_small(sample: Sample, thing: Visible, size: tuple[int, int], stride: int) -> Finding:
     message = f"{_extent(thing, size)}, and no pixel of its mask is left at stride {stride}"
-    return told(sample, instance, "too-small", "warning", message, ENLARGE)
+    return told(sample, thing.instance, "too-small", "warning", message, ENLARGE)

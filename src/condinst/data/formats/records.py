@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from condinst.data.findings import RecordError
 
 LARGEST_COORDINATE = 1e6  # pixels; also refuses NaN and infinities
@@ -47,6 +50,18 @@ def numbers(values: list[Any], key: str, fault: str = "bad-record") -> list[floa
         if type(value) not in (int, float) or not abs(value) <= LARGEST_COORDINATE:
             raise RecordError(fault, f"'{key}' must hold finite numbers of pixels, got {value!a:.40}", CORRECT)
     return [float(value) for value in values]
+
+
+def coordinates(values: list[Any], key: str, fault: str = "bad-record") -> NDArray[np.float64]:
+    """As `numbers`, in one array: (N,)."""
+    if set(map(type, values)) <= {int, float}:
+        try:
+            array = np.array(values, dtype=np.float64)
+        except OverflowError:  # a whole number of hundreds of digits
+            array = np.array([np.nan])
+        if (np.abs(array) <= LARGEST_COORDINATE).all():
+            return array
+    return np.array(numbers(values, key, fault), dtype=np.float64)  # names the value that is wrong
 
 
 def load_json(file: Path, remedy: str) -> Any:

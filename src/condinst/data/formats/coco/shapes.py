@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import hotcoco.mask as coco_mask
-import numpy as np
 
 from condinst.data.findings import RecordError
-from condinst.data.formats.records import CORRECT, Record, kind, numbers
+from condinst.data.formats.records import CORRECT, Record, coordinates, kind, numbers
 from condinst.data.sample import Box, Polygons, RunLengths
 from condinst.data.shapes import Shape, box_iou, box_of, clip_box, covers_pixels, differs, refuse_outside, solid_box
 
@@ -119,7 +118,7 @@ def _read_polygons(parts: Any) -> Polygons | None:
         if not isinstance(part, list) or len(part) < 6 or len(part) % 2:
             got = f"{len(part)} numbers" if isinstance(part, list) else kind(part)
             raise RecordError("bad-mask", f"{key} must be [x1, y1, x2, y2, x3, y3, …], got {got}", CORRECT)
-        arrays.append(np.array(numbers(part, key, "bad-mask"), dtype=np.float64).reshape(-1, 2))
+        arrays.append(coordinates(part, key, "bad-mask").reshape(-1, 2))
     return Polygons(tuple(arrays))
 
 

@@ -17,7 +17,7 @@ from condinst.data.findings import RecordError, Report
 from condinst.data.formats.gather import Drawn, Gathering, check_name
 from condinst.data.formats.labelme.picture import find_picture
 from condinst.data.formats.masks.label_picture import read_numbers
-from condinst.data.formats.records import CORRECT, Record, kind, load_json, numbers
+from condinst.data.formats.records import CORRECT, Record, coordinates, kind, load_json
 from condinst.data.formats.splits import WHOLE, Part, Parts, contains, split_named
 from condinst.data.listing import files_in, list_tree, subfolders
 from condinst.data.sample import AnnotatedData, Box, Polygons
@@ -133,8 +133,7 @@ def _points(record: Record) -> NDArray[np.float64]:
     points = record.get("points")
     if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
         raise RecordError("bad-record", f"'points' must be a list of [x, y], got {points!a:.60}", CORRECT)
-    flat = numbers([number for point in points for number in point], "points")
-    return np.array(flat, dtype=np.float64).reshape(-1, 2)
+    return coordinates([number for point in points for number in point], "points").reshape(-1, 2)
 
 
 def _read_mask(record: Record, points: NDArray[np.float64], height: int, width: int) -> Shape | None:
