@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
@@ -254,3 +255,13 @@ def test_real_objects_as_cvat_would_hold_them(
             SubElement(parent, "mask", label | {key: str(v) for key, v in place.items()} | {"rle": runs(cut)})
     ElementTree.ElementTree(root).write(tmp_path / "annotations.xml", encoding="utf-8", xml_declaration=True)
     same(drawn(open_data(tmp_path)), expected)
+
+
+@pytest.mark.parametrize("size", [70_000, 700_000])
+@pytest.mark.parametrize("part", ['<image name="a.png" subset="', "<image ", 'subset="x" ', "<a>"])
+def test_a_crafted_file_is_searched_in_linear_time(tmp_path: Path, told: Told, part: str, size: int) -> None:
+    file = tmp_path / "annotations.xml"
+    file.write_text("<annotations>" + part * (size // len(part)), encoding="utf-8")
+    began = time.process_time()
+    assert "not valid XML" in told(open_data, file)
+    assert time.process_time() - began < 4  # a quadratic search took 4.6 s for the smaller file

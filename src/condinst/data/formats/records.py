@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,21 @@ def coordinates(values: list[Any], key: str, fault: str = "bad-record") -> NDArr
 
 
 def load_json(file: Path, remedy: str) -> Any:
-    """What the file holds."""
+    """What the file holds. Raises RecordError, also for an object with the same key twice: one value would be lost."""
     try:
-        return json.loads(file.read_bytes())
+        return json.loads(file.read_bytes(), object_pairs_hook=_unique)
     except OSError as error:
         raise RecordError("bad-file", f"cannot be read ({error.strerror or error})", remedy) from None
     except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, too long integers, too deep nesting
         raise RecordError("bad-file", f"not valid JSON ({error})", remedy) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Record:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"an object has the key {key!a:.40} twice")
+    return record
 
 
 def kind(value: Any) -> str:
