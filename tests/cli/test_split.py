@@ -142,3 +142,24 @@ def test_too_few_pictures_to_hold_any_out(run: Run, tmp_path: Path) -> None:
     outcome = run(*words)
     assert outcome.exit_code == 0, outcome.output
     assert "note: nothing is held out to measure on (4 pictures are too few); --val names" in outcome.stderr
+
+
+def test_unread_files_are_told_once(run: Run, data: Path, tmp_path: Path) -> None:
+    """Not with the training data and again with the scores of the pictures that are held out."""
+    recipe, picture = tmp_path / "tiny.yaml", next((data / "images").iterdir())
+    recipe.write_text(yaml.safe_dump(RECIPE))
+    shutil.copy(picture, data / "images" / f"stray{picture.suffix}")
+    outcome = run("train", "--data", data, "--recipe", recipe, "--out", tmp_path / "run")
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.stderr.count("stray") == 1
+
+
+def test_split_refuses_subsets_of_any_name(run: Run, data: Path, tmp_path: Path) -> None:
+    """Neither is a train part, and none is left out in silence."""
+    (data / "annotations.json").unlink()
+    for name in ("val", "test"):
+        shutil.copy(NUCLEI / "val.json", data / f"{name}.json")
+    outcome = run("data", "split", data, tmp_path / "out")
+    assert outcome.exit_code == 2
+    assert "is divided already, into val, test" in outcome.stderr
+    assert not (tmp_path / "out").exists()

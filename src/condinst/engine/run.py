@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from accelerate import PartialState
@@ -160,6 +160,8 @@ def _run(
     if val is None and request.measure:
         data, held, told = _hold_out(data, config, request, show)
         val, lines = held, [*told]
+    if val:  # the notes on both are told once, with the training data
+        val = replace(val, notes=tuple(note for note in val.notes if note not in data.notes))
     if val and not measurable(val):
         lines.append(f"note: {val.source}: no object is annotated, so nothing is measured on it")
         val = None
