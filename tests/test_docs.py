@@ -150,10 +150,10 @@ def short(words: list[str]) -> list[str]:
     out = Path(words[words.index("--out") + 1] if "--out" in words else "runs/my_data")
     if "--resume" in words and not out.exists():
         first = [word for word in words if word != "--resume"]
-        assert CliRunner().invoke(app, [*first, *SMALL, "train.init=none"]).exit_code == 0
+        assert CliRunner().invoke(app, [*first, *SMALL, "train.precision=no", "train.init=none"]).exit_code == 0
     elif "--resume" not in words and out.exists():
         shutil.rmtree(out)
-    return [*words, *SMALL, *([] if "--from" in words else ["train.init=none"])]
+    return [*words, *SMALL, "train.precision=no", *([] if "--from" in words else ["train.init=none"])]
 
 
 def check_settings(words: list[str]) -> None:

@@ -63,7 +63,9 @@ def pair_table(pairs: dict[tuple[str, int], list[Rival]]) -> str:
         "the means, and in brackets that of each seed. The budget is the same number of images, or the same CPU time, "
         "where it may be fewer seeds."
     )
-    return "\n\n".join([words, table(head, rows), f"```sh\n{commands}\n```"])
+    return "\n\n".join(
+        [words, table(head, rows), f"<!-- not run: needs the whole data sets -->\n```sh\n{commands}\n```"]
+    )
 
 
 def _pair_rows(data: str, runs: Sequence[Rival], limit: int) -> list[tuple[str, ...]]:
@@ -120,7 +122,9 @@ def supervision_table(results: Path) -> str:
     ]
     head = (f"`{found.recipe}`", "with mask", "box alone", "limit", "mask AP", "AP50", "AP75", "box AP", "training")
     words = f"{found.images_seen:,} images seen in each; measured on the held-out masks."
-    return "\n\n".join([words, table(head, rows), f"```sh\n{found.command}\n```"])
+    return "\n\n".join(
+        [words, table(head, rows), f"<!-- not run: needs the whole data sets -->\n```sh\n{found.command}\n```"]
+    )
 
 
 def _numbers(scores: Scores) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ def test_interruption_is_130_without_traceback(model_folder: Path) -> None:
             process.send_signal(signal.SIGINT)
             output, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert (output, errors) == ("", "interrupted\n")
+    assert (output, errors) == ("", "stopped after 0 of 1 images\n")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")

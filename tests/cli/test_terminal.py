@@ -75,7 +75,7 @@ def test_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_suggestions_are_alike(run: Run) -> None:
     assert "--max-size" in run("predict", "x.png", "--max-sise", "3").output
-    assert "did you mean" not in run("predict", "x.png", "--colour", "red").output
+    assert "did you mean" not in run("predict", "x.png", "--frobnicate", "red").output
 
 
 def test_a_call_without_arguments_shows_an_example(run: Run) -> None:

@@ -20,7 +20,7 @@ Run = Callable[..., Result]
 def error_of(outcome: Result, code: int) -> str:
     assert outcome.exit_code == code, outcome.output
     assert "Traceback" not in outcome.output
-    lines = outcome.stderr.strip().splitlines()
+    lines = [line for line in outcome.stderr.strip().splitlines() if not line.startswith("note: ")]
     assert len(lines) == 1, lines
     return lines[0]
 

@@ -10,6 +10,9 @@ from condinst.inference.network import COMPILED_DIVISOR, half_type, make_network
 from condinst.model.condinst import CondInst
 from condinst.predictor import Predictor
 
+NEEDS_BF16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN has no bfloat16 on this processor"
+)
 CPU = torch.device("cpu")
 
 
@@ -38,6 +41,7 @@ def test_exact_mode_equals_the_model(model: CondInst) -> None:
     assert (mine.mask_features - expected.mask_features).abs().max() <= 1e-5 * expected.mask_features.abs().max()
 
 
+@NEEDS_BF16
 def test_fast_mode_uses_half_precision_if_the_hardware_does(model: CondInst, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("condinst.inference.network.half_type", lambda _: torch.bfloat16)
     network = make_network(model, "fast", CPU, 32)
@@ -87,6 +91,7 @@ def test_compiled_pads_to_few_sizes_and_says_when_it_cannot(model: CondInst, mon
         broken(torch.zeros(1, 3, 128, 128))
 
 
+@NEEDS_BF16
 def test_deformable_convolutions_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """torchvision's operator takes no bfloat16 on CPUs."""
     monkeypatch.setattr("condinst.inference.network.half_type", lambda _: torch.bfloat16)

@@ -125,7 +125,7 @@ def predict(
         header = _header(predictor, model, wanted, batch) | saved.describe()
         run = _open_run(place, header, sources, saved, old and resume)
         printer = Printer(json, verbose)
-        unwritten = _fill(run, predictor, printer, batch, wanted, json)
+        unwritten = _fill(run, predictor, printer, batch, wanted, json, kept=folder is not None)
         printer.total(folder, bool(ending))
         _complain(run, unusable, unwritten)
 
@@ -217,8 +217,13 @@ def _classes(words: list[str] | None, predictor: Predictor) -> list[int] | None:
     return sorted(choose_labels(numbered, predictor.names))
 
 
-def _fill(run: Run, predictor: Predictor, printer: Printer, batch: int, classes: list[int] | None, json: bool) -> int:
-    """Predict what is waiting and close the results, however it ends; returns how many files were not written."""
+def _fill(
+    run: Run, predictor: Predictor, printer: Printer, batch: int, classes: list[int] | None, json: bool, kept: bool
+) -> int:
+    """Predict the waiting images and close the results, however the run ends; returns how many files were not written.
+
+    kept: whether the results stay in a folder, so that --resume can go on.
+    """
     from condinst.engine.stop import Terminated, terminable
 
     try:
@@ -229,7 +234,8 @@ def _fill(run: Run, predictor: Predictor, printer: Printer, batch: int, classes:
         if not isinstance(stop, KeyboardInterrupt):
             raise
         done, total = run.finished, len(run.sources)
-        say(f"stopped after {done} of {total} images; the same command with --resume goes on", err=True)
+        again = "; the same command with --resume goes on" if kept else ""
+        say(f"stopped after {done} of {total} images{again}", err=True)
         raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
     _close(run, json)
     return unwritten
