@@ -44,7 +44,7 @@ def _read(data: Path, parts: Parts, split: str, images: Path | None, report: Rep
         present = some(list(parts))
         raise DataError(f"{data}: has {present} but no {split} split; name the file or folder to use instead")
     with readable(data):
-        return _with_spellings(_with_pages(part.read(images, report), report))
+        return _with_repeats(_with_spellings(_with_pages(part.read(images, report), report)))
 
 
 def _with_pages(data: AnnotatedData, report: Report) -> AnnotatedData:
@@ -60,6 +60,13 @@ def _with_spellings(data: AnnotatedData) -> AnnotatedData:
         for group in alike(data.classes)
     ]
     return replace(data, notes=(*data.notes, *notes)) if notes else data
+
+
+def _with_repeats(data: AnnotatedData) -> AnnotatedData:
+    """`data` with a note on pictures that are listed twice: objects of one record are background in the other."""
+    again = len(data.samples) - len({sample.path for sample in data.samples})
+    note = f"{data.source}: {again} pictures are listed twice; the objects of each record are background in the other"
+    return replace(data, notes=(*data.notes, note)) if again else data
 
 
 def count_unread(

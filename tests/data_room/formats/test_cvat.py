@@ -265,3 +265,12 @@ def test_a_crafted_file_is_searched_in_linear_time(tmp_path: Path, told: Told, p
     began = time.process_time()
     assert "not valid XML" in told(open_data, file)
     assert time.process_time() - began < 4  # a quadratic search took 4.6 s for the smaller file
+
+
+def test_a_name_with_the_strokes_of_windows_and_a_file_in_utf_16(tmp_path: Path) -> None:
+    folder = make(tmp_path, element("polygon", points=POINTS), beside="images/day1")
+    file = folder / "annotations.xml"
+    text = file.read_text().replace('name="a.png"', 'name="day1\\a.png"').replace("utf-8", "utf-16")
+    file.write_bytes(text.encode("utf-16"))
+    (sample,) = open_data(folder).samples
+    assert (sample.path.name, len(sample.instances)) == ("a.png", 1)

@@ -138,6 +138,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
             "2 objects whose box or mask covers no pixel",
             "1 shapes of the type line, which have no area",
             "2 shapes of the type point, which have no area",
+            "1 pictures that no annotation names (unlabelled.png)",
         )
     )
 
@@ -242,8 +243,11 @@ BAD: list[tuple[Any, str]] = [
     (shape("mask", [[0, 0], [3, 3]], mask="QUJD"), "its mask: not an image"),
     (shape("mask", [[0, 0], [3, 3]], mask=png(np.zeros((4, 4), np.uint8))[:60]), "its mask: "),
     (shape("mask", [[0, 0], [3, 3]], mask=png(np.zeros((900, 900), np.uint8))), "is over the limit of 800"),
-    (shape("mask", [[0, 0], [9, 9]], mask=png(np.ones((4, 4), np.uint8))), "a mask of 4×4 pixels does not fit"),
-    (shape("mask", [[38, 0], [41, 3]], mask=png(np.ones((4, 4), np.uint8))), "a mask of 4×4 pixels does not fit"),
+    (shape("mask", [], mask=png(np.ones((4, 4), np.uint8))), "a mask has 2 points, got 0"),
+    (
+        shape("mask", [[38, 0], [41, 3]], mask=png(np.ones((4, 4), np.uint8))),
+        "a mask of 4×4 pixels at (38, 0) lies out",
+    ),
 ]
 
 
@@ -267,7 +271,9 @@ def test_bad_shapes_are_one_line_or_left_out(
             {"shapes": [shape(points=[[50, 2], [60, 2], [60, 9]])]},
             "object 1: its box (50, 2, 60, 9) lies outside the picture of 40×20 pixels",
         ),
-        ({"imagePath": None}, "'imagePath' must be text"),
+        ({"imagePath": 7}, "'imagePath' must be text"),
+        ({"imagePath": None}, ""),  # found by the name of the JSON file
+        ({"imagePath": ""}, ""),
         ({"imagePath": "gone/b.png", "extra": 1}, ""),  # found by the name of the JSON file
         ({"imagePath": "x" * 5000}, "cannot be read (File name too long)"),
         ({"imageWidth": 41}, "says 41×20, but a.png has 40×20 pixels"),
@@ -345,3 +351,25 @@ def test_real_objects_as_labelme_would_hold_them(
     assert any(isinstance(each.shape, Polygons) for sample in data.samples for each in sample.instances) or (
         name == "nuclei"
     )
+
+
+def test_a_mask_decides_over_its_points(tmp_path: Path) -> None:
+    """Points of another size, swapped, or around the object alone, beside a mask of the whole picture."""
+    small, whole = np.ones((4, 5), dtype=np.uint8), np.zeros((20, 40), dtype=np.uint8)
+    whole[3:9, 10:21] = 1
+    masks = [(small, [[2, 3], [2, 3]]), (small, [[2, 3], [30, 19]]), (whole, [[10, 3], [20, 8]])]
+    shapes = [shape("mask", points, mask=png(mask)) for mask, points in masks]
+    swapped = shape("mask", [[6, 6], [2, 3]], mask=png(small))
+    boxed = shape("rectangle", [[2, 3], [6, 6]], mask=png(small))
+    data = open_data(make(tmp_path, *shapes, swapped, boxed))
+    (sample,) = data.samples
+    assert [each.box for each in sample.instances] == [(2, 3, 7, 7)] * 2 + [(10, 3, 21, 9)] + [(2, 3, 7, 7)] * 2
+    assert all(each.shape is not None for each in sample.instances)
+    assert data.notes == (f"{tmp_path}: 3 masks do not fit their points; the masks decide",)
+
+
+def test_an_empty_group_is_none_and_a_group_may_be_written_as_float(tmp_path: Path) -> None:
+    other = [[20, 2], [30, 2], [30, 9]]
+    apart = open_data(make(tmp_path / "apart", shape(group_id=""), shape(points=other, group_id="")))
+    one = open_data(make(tmp_path / "one", shape(group_id=1.0), shape(points=other, group_id=1)))
+    assert [len(data.samples[0].instances) for data in (apart, one)] == [2, 1]

@@ -266,7 +266,8 @@ def test_bad_mask_folders_are_one_line_or_left_out(
     said = told(open_data, tmp_path)
     assert line in said
     open_data(tmp_path, report=collected.append)
-    assert [str(finding) for finding in collected] == [said]
+    others = [str(finding) for finding in collected if finding.kind != "unlisted-picture"]
+    assert others == [said]
 
 
 BAD_NUMBERS = [

@@ -17,7 +17,7 @@ from condinst.data.findings import Finding
 from condinst.data.formats.coco.read import read_coco
 from condinst.data.formats.convert import Target, convert_data
 from condinst.data.open import open_data
-from condinst.data.sample import AnnotatedData, Federated
+from condinst.data.sample import AnnotatedData, Federated, Polygons
 from condinst.errors import DataError
 
 WIDTH, HEIGHT = 40, 30
@@ -317,3 +317,45 @@ def test_a_path_out_of_a_coco_folder(tmp_path: Path, name: str) -> None:
     data = open_data(folder)
     assert data.samples[0].path.resolve() == (folder / "images" / "a.png").resolve()
     assert any("though their paths lead elsewhere" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("write", [float, str])
+def test_run_lengths_written_as_floats_or_text(tmp_path: Path, write: Any) -> None:
+    counts = [10 * 30, 200, 30 * WIDTH - 500]
+    rle = {"counts": [write(run) for run in counts], "size": [write(HEIGHT), write(WIDTH)]}
+    exact = {"counts": counts, "size": [HEIGHT, WIDTH]}
+    data, findings = found(coco(tmp_path, *({"segmentation": each, "bbox": None} for each in (rle, exact))))
+    one, other = data.samples[0].instances
+    assert (one.shape, one.box) == (other.shape, other.box)
+    assert not findings
+
+
+@pytest.mark.parametrize("parts", [[SQUARE, []], [[], SQUARE], [SQUARE, [], []]])
+def test_an_empty_polygon_beside_a_good_one_costs_nothing(tmp_path: Path, parts: Any) -> None:
+    data, findings = found(coco(tmp_path, {"segmentation": parts}, {}))
+    one, other = data.samples[0].instances
+    assert one.box == other.box
+    assert isinstance(one.shape, Polygons)
+    assert len(one.shape.parts) == 1
+    assert not findings
+
+
+def test_a_picture_listed_twice_is_told_by_every_command(tmp_path: Path) -> None:
+    images = [{"id": number, "file_name": "a.png", "width": WIDTH, "height": HEIGHT} for number in (1, 2)]
+    data = open_data(coco(tmp_path, {}, {"image_id": 2}, images=images))
+    assert "1 pictures are listed twice; the objects of each record are background in the other" in data.notes[0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_json_file_of_windows_is_known_whatever_its_name(tmp_path: Path, encoding: str) -> None:
+    """A byte order mark or UTF-16 hides no COCO file of another name and no labelme file."""
+    folder = coco(tmp_path / "coco", {})
+    text = (folder / "annotations.json").read_text()
+    (folder / "annotations.json").unlink()
+    (folder / "export.json").write_bytes(text.encode(encoding))
+    labelme = tmp_path / "labelme"
+    save(labelme / "a.png")
+    shape = {"label": "cell", "points": [[10, 10], [20, 10], [20, 20]], "shape_type": "polygon"}
+    (labelme / "a.json").write_bytes(json.dumps({"shapes": [shape], "imagePath": "a.png"}).encode(encoding))
+    for place in (folder, labelme):
+        assert len(open_data(place).samples[0].instances) == 1

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from xml.etree.ElementTree import Element, ParseError
 from xml.parsers import expat
 
@@ -46,7 +46,8 @@ def find(data: Path) -> Parts:
 def is_cvat(file: Path) -> bool:
     try:
         with file.open("rb") as stream:
-            return re.search(rb"<annotations[\s>]", stream.read(HEAD)) is not None
+            # without its zeros, UTF-16 of ASCII is ASCII
+            return re.search(rb"<annotations[\s>]", stream.read(HEAD).replace(b"\0", b"")) is not None
     except OSError:
         return False
 
@@ -142,7 +143,8 @@ def _read_image(element: Element, file: Path, images: Path | None, classes: list
 def _picture(name: str, subset: str, file: Path, images: Path | None, names: AnyCase) -> Path:
     """Where an export keeps it: images/, images/SUBSET/ or beside the file; that of images/ where it is nowhere."""
     folders = [images] if images else [file.parent / "images" / subset, file.parent / "images", file.parent]
-    places = (names.find(folder / name) for folder in folders)
+    written = dict.fromkeys((name, PureWindowsPath(name).as_posix()))  # on Windows, a path has its strokes
+    places = (names.find(folder / each) for folder in folders for each in written)
     found = next((place for place in places if place is not None and place.is_file()), None)
     return found or folders[0] / name
 

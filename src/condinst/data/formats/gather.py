@@ -118,6 +118,7 @@ class Gathering:
     def alone(self, files: Iterable[Path], pictures: Path) -> None:
         """Report annotation files that belong to no picture: of objects that vanish, nobody would hear otherwise."""
         for file in files:
+            self.files.add(file)  # it is told here, and not as unread again
             message, remedy = f"no picture of this name in {pictures}", "put it there or remove the file"
             self.report(Finding("missing-picture", "error", file, None, message, remedy))
 

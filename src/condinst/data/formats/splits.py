@@ -100,10 +100,16 @@ def _own_name(name: str) -> str:
 
 
 def contains(file: Path, *words: bytes) -> list[bool]:
-    """Whether the file holds each of `words`, wherever they stand. A file of any size is searched without being read
-    into memory; one that cannot be read holds none."""
+    """Whether the file, of UTF-8 or UTF-16, holds each of `words` (ASCII), wherever they stand. A file of any size is
+    searched without being read into memory; one that cannot be read holds none."""
     try:
         with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return [content.find(word) >= 0 for word in words]
+            return [any(content.find(coded) >= 0 for coded in _coded(word)) for word in words]
     except (OSError, ValueError):  # ValueError: an empty file
         return [False] * len(words)
+
+
+def _coded(word: bytes) -> tuple[bytes, ...]:
+    """The word as UTF-8 has it, and as UTF-16, in which Windows programs save text."""
+    text = word.decode("ascii")
+    return word, text.encode("utf-16-le"), text.encode("utf-16-be")

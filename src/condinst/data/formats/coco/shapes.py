@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import hotcoco.mask as coco_mask
 
 from condinst.data.findings import RecordError
-from condinst.data.formats.records import CORRECT, Record, coordinates, kind, numbers
+from condinst.data.formats.records import CORRECT, Record, coordinates, integer, kind, numbers
 from condinst.data.sample import Box, Polygons, RunLengths
 from condinst.data.shapes import Shape, box_iou, box_of, clip_box, covers_pixels, differs, refuse_outside, solid_box
 
@@ -106,10 +106,13 @@ def read_shape(record: Record, height: int, width: int) -> Polygons | RunLengths
 
 def _read_polygons(parts: Any) -> Polygons | None:
     """None where no part is given: a box alone."""
-    if parts in (None, [], [[]]):
+    if parts is None:
         return None
     if not isinstance(parts, list):
         raise RecordError("bad-mask", f"'segmentation' must be polygons or an RLE, got {kind(parts)}", CORRECT)
+    parts = [part for part in parts if part != []]  # a polygon without a point says nothing
+    if not parts:
+        return None
     if type(parts[0]) in (int, float):  # one polygon without the list around it, as some programs write it
         parts = [parts]
     arrays = []
@@ -125,10 +128,15 @@ def _read_polygons(parts: Any) -> Polygons | None:
 def _read_rle(rle: Record, height: int, width: int) -> RunLengths:
     """Compressed (text) or uncompressed (list) run lengths → those of the tight box."""
     expected = [height, width]
-    if rle.get("size") not in (None, [], expected):  # without a size, the sum of the runs must be the picture's
+    if rle.get("size") not in (
+        None,
+        [],
+        expected,
+        [str(height), str(width)],
+    ):  # without a size, the sum of the runs must be the picture's
         message = f"the RLE's size {rle.get('size')!a:.40} contradicts its image's [height, width] {expected}"
         raise RecordError("mask-size", message, "correct one of them")
-    whole = {"size": expected, "counts": rle.get("counts")}
+    whole = {"size": expected, "counts": _whole_runs(rle.get("counts"))}
     try:
         x, y, columns, rows = (int(side) for side in coco_mask.toBbox(whole))
         mask = coco_mask.decode(whole)[y : y + rows, x : x + columns]
@@ -148,3 +156,13 @@ def _covers_less(rle: Record, height: int, width: int) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _whole_runs(counts: Any) -> Any:
+    """Run lengths that a program wrote as 5.0 or "5", as whole numbers; anything else as it is."""
+    if not isinstance(counts, list) or all(type(run) is int for run in counts):
+        return counts
+    try:
+        return [integer({"counts": run}, "counts") for run in counts]
+    except RecordError:
+        return counts

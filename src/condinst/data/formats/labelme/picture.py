@@ -23,11 +23,13 @@ def find_picture(document: Record, file: Path, images: Path | None, gathering: G
     own name are there, the picture inside the file decides. Raises RecordError where nothing decides, and where there
     is no picture.
     """
+    folder = images or file.parent
+    own = _first([folder / f"{file.stem}{suffix}" for suffix in sorted(SUFFIXES)], gathering)
+    if own and document.get("imagePath") in (None, ""):
+        return own
     # written on Windows, the path has its strokes; its last part is the name on any system
     name = PureWindowsPath(text(document, "imagePath"))
-    folder = images or file.parent
     named = _first([folder / name.as_posix(), folder / name.name], gathering)
-    own = _first([folder / f"{file.stem}{suffix}" for suffix in sorted(SUFFIXES)], gathering)
     if named and own and not _agree(named, own):
         return _decide(named, own, document, file, gathering)
     if found := named or own:

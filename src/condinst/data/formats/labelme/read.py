@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condinst.data.embedded import may_embed
-from condinst.data.findings import RecordError, Report
+from condinst.data.findings import Finding, RecordError, Report
 from condinst.data.formats.gather import Drawn, Gathering, check_name
 from condinst.data.formats.labelme.picture import find_picture
 from condinst.data.formats.masks.label_picture import read_numbers
@@ -89,7 +89,10 @@ def _read_file(file: Path, images: Path | None, gathering: Gathering) -> None:
                 gathering.left_out[f"shapes of the type {sort}, which have no area"] += 1
                 continue
             group = _group(record, index, check_name(record.get("label"), "'label'"))
-            shape = _read_shape(record, sort, height, width)
+            if sort == "mask" or (sort == "rectangle" and isinstance(record.get("mask"), str)):
+                shape: Shape | Box | None = _read_mask(record, (height, width), file, gathering)
+            else:
+                shape = _read_shape(record, sort)
             groups.setdefault(group, []).append((record, shape))
     objects = [_join(name, members, height, width) for (name, _), members in groups.items()]
     gathering.add(file, path, (height, width), objects)
@@ -105,13 +108,17 @@ def _load(file: Path) -> Record:
 def _group(record: Record, index: int, name: str) -> tuple[str, str]:
     """The class and what tells its objects apart."""
     group = record.get("group_id")
+    if group == "":  # as some programs write that there is none
+        group = None
+    if type(group) is float and group.is_integer():  # as tables write numbers, which may be missing
+        group = int(group)
     if group is not None and type(group) not in (int, str):
         raise RecordError("bad-record", f"'group_id' must be a number or null, got {kind(group)}", CORRECT)
     return name, f"shape {index}" if group is None else f"group {group}"
 
 
-def _read_shape(record: Record, sort: Any, height: int, width: int) -> Shape | Box | None:
-    """A rectangle is a box. None: an empty mask."""
+def _read_shape(record: Record, sort: Any) -> Shape | Box | None:
+    """A rectangle is a box. None: a circle without a radius."""
     points = _points(record)
     if sort in ("polygon", "rotation"):
         return polygon(points)
@@ -121,9 +128,7 @@ def _read_shape(record: Record, sort: Any, height: int, width: int) -> Shape | B
         (x, y), (edge_x, edge_y) = points.tolist()
         radius = ((edge_x - x) ** 2 + (edge_y - y) ** 2) ** 0.5
         return ellipse((x, y), (radius, radius)) if radius else None
-    if sort == "mask" and len(points) == 2:
-        return _read_mask(record, points, height, width)
-    if sort in ("rectangle", "circle", "mask"):
+    if sort in ("rectangle", "circle"):
         raise RecordError("bad-record", f"a {sort} has 2 points, got {len(points)}", CORRECT)
     raise RecordError("bad-record", f"shape_type {sort!a:.40} is not known", "use polygon, rectangle, circle or mask")
 
@@ -136,29 +141,45 @@ def _points(record: Record) -> NDArray[np.float64]:
     return coordinates([number for point in points for number in point], "points").reshape(-1, 2)
 
 
-def _read_mask(record: Record, points: NDArray[np.float64], height: int, width: int) -> Shape | None:
-    """A PNG in base64, from the first point to the last, both included."""
-    content = record.get("mask")
+def _read_mask(record: Record, size: tuple[int, int], file: Path, gathering: Gathering) -> Shape | None:
+    """A PNG in base64, from the first point to the last, both included, on a picture of (height, width) pixels.
+
+    The mask decides: where the points give another size, its own is taken and told. A mask of the picture's own size
+    then lies over the whole picture. Raises RecordError for a mask that is damaged or sticks out of the picture.
+    """
+    height, width = size
+    points = _points(record)
+    if len(points) != 2:
+        raise RecordError("bad-record", f"a mask has 2 points, got {len(points)}", CORRECT)
+    mask = _decode_mask(record.get("mask"), height * width)
+    rows, columns = mask.shape
+    left, top = (round(value) for value in points.min(axis=0))
+    # some tools give the corner behind the last pixel
+    stated = points.max(axis=0) - (left, top) + 1
+    fits = all(abs(round(a) - b) <= 1 for a, b in zip(stated, (columns, rows), strict=True))
+    if not fits and mask.shape == size:
+        left, top = 0, 0
+    if left < 0 or top < 0 or left + columns > width or top + rows > height:
+        message = f"a mask of {columns}×{rows} pixels at ({left}, {top}) lies outside {width}×{height} pixels"
+        raise RecordError("outside", message, CORRECT)
+    if not fits:
+        message = f"a mask of {columns}×{rows} pixels does not fit its points {points.tolist()}"
+        remedy = f"it is taken as it is, from ({left}, {top}) on; correct its points"
+        gathering.told["{} masks do not fit their points; the masks decide"] += 1
+        gathering.report(Finding("box-mismatch", "warning", file, None, message, remedy))
+    return run_lengths(mask, left, top)
+
+
+def _decode_mask(content: object, max_pixels: int) -> NDArray[np.bool_]:
+    """(H, W). Raises RecordError for what is no mask."""
     if not isinstance(content, str):
         raise RecordError("bad-record", f"'mask' must be a PNG in base64, got {kind(content)}", CORRECT)
     try:
         png = base64.b64decode(content, validate=True)
     except (binascii.Error, ValueError) as error:
         raise RecordError("bad-record", f"'mask' is not base64 ({error})", CORRECT) from None
-    mask = read_numbers(png, "its mask", height * width) > 0
-    left, top = round(points[0][0]), round(points[0][1])
-    rows, columns = mask.shape
-    # some tools give the corner behind the last pixel
-    fits = all(
-        abs(round(end) - start - side + 1) <= 1
-        for end, start, side in zip(points[1], (left, top), (columns, rows), strict=True)
-    )
-    if not fits or left < 0 or top < 0 or left + columns > width or top + rows > height:
-        message = (
-            f"a mask of {columns}×{rows} pixels does not fit its points {points.tolist()} in {width}×{height} pixels"
-        )
-        raise RecordError("bad-record", message, CORRECT)
-    return run_lengths(mask, left, top)
+    mask: NDArray[np.bool_] = read_numbers(png, "its mask", max_pixels) > 0
+    return mask
 
 
 def _join(name: str, members: list[tuple[Record, Shape | Box | None]], height: int, width: int) -> Drawn | None:
