@@ -20,6 +20,7 @@ from condinst.inference.instances.classes import choose_labels
 from condinst.inference.network import Mode, make_network
 from condinst.inference.pipeline import Pipeline
 from condinst.inference.result import Result
+from condinst.inference.shrinking import note_shrinking
 from condinst.inference.stream import OnError, Stream, all_together, check_stream, tell_remarks
 from condinst.model.condinst import CondInst
 from condinst.sources.expand import Fetch, Source, expand, is_single
@@ -233,7 +234,9 @@ class Predictor:
         return results
 
     def _reader(self, pipeline: Pipeline) -> Callable[[Any], Picture]:
-        return partial(read_source, max_pixels=self.max_pixels, range=pipeline.config.input.range)
+        size = pipeline.config.input
+        read = partial(read_source, max_pixels=self.max_pixels, range=size.range)
+        return lambda source: note_shrinking(read(source), size.shorter, size.longer)
 
 
 def _with_settings(

@@ -400,3 +400,10 @@ def test_a_large_coco_file_of_any_name_is_known(tmp_path: Path) -> None:
         file.write(content.replace('"annotations": [', '"annotations": [' + " " * 70_000_000, 1))
     assert list_splits(tmp_path) == ()
     assert len(open_data(tmp_path).samples) == 1
+
+
+def test_a_name_with_a_null_byte_is_no_file(tmp_path: Path) -> None:
+    coco(tmp_path / "train.json", ["a.png"])
+    picture(tmp_path / "images" / "a.png", tmp_path / "images" / "b.png")
+    coco(tmp_path / "val.json", ["b\0.png"], ids=5)
+    assert any("1 pictures that no annotation names" in note for note in open_data(tmp_path).notes)

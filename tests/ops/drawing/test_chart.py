@@ -109,3 +109,8 @@ def test_charts_on_a_page_use_the_text_colour_of_the_page() -> None:
 def test_numbers() -> None:
     assert [plain(value) for value in (0.12345, 12.345, 1234.5, -1234.5)] == ["0.123", "12.3", "1,234", "-1,234"]
     assert [shown(value) for value in (-1, 0, 0.12345)] == ["–", "0.000", "0.123"]
+
+
+@pytest.mark.parametrize("value", [1e-300, 5e-324, 1e-15, 1e300])
+def test_values_beyond_the_digits_of_ticks(value: float) -> None:
+    assert plot("title", "x", "y", [Line("name", [(1, value), (2, value / 2)])]).startswith("<svg")

@@ -43,7 +43,8 @@ def find_unread(tree: Tree, used: Collection[Path], claims: Callable[[], Iterabl
     asked for only where something seems to be left over."""
     left = [file for file in tree.files if _sort(file) and file not in used]
     if left:
-        known = {os.path.realpath(path) for path in (*used, *claims())}
+        paths = (path for path in (*used, *claims()) if "\0" not in str(path))  # no file has such a name
+        known = {os.path.realpath(path) for path in paths}
         left = [file for file in left if not _is_known(os.path.realpath(file), known)]
     sorts = [(file, _sort(file)) for file in left]
     pictures = tuple(file for file, sort in sorts if sort == "picture")

@@ -211,7 +211,7 @@ class _Linear:
     """A linear axis from a tick at or below `low` to a tick at or above `high`."""
 
     def __init__(self, low: float, high: float, start: float, end: float) -> None:
-        rough = ((high - low) or abs(high) or 1) / 6
+        rough = ((high - low) or abs(high) or 1) / 6 or 1  # the smallest floats become 0
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(digit * power for digit in (1, 2, 2.5, 5, 10) if digit * power >= rough * (1 - 1e-9))
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -219,7 +219,7 @@ class _Linear:
         self.start, self.end = start, end
 
     def place(self, value: float) -> float:
-        share = (value - self.ticks[0]) / (self.ticks[-1] - self.ticks[0])
+        share = (value - self.ticks[0]) / ((self.ticks[-1] - self.ticks[0]) or 1)  # tiny values round to equal ticks
         return self.start + share * (self.end - self.start)
 
 
