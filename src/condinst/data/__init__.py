@@ -1,1 +1,1 @@
-"""Annotation files and pictures → samples → transformed training examples → batches. Never sees the model."""
+"""Reads annotation files and pictures, and makes samples, training examples and batches. Does not import the model."""

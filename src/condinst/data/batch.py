@@ -1,4 +1,4 @@
-"""Pictures and their truth → what the network and the targets take."""
+"""Joins pictures and their truth into the batches that the network and the training targets take."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from condinst.structures import Images, Truth
 
 
 class Example(NamedTuple):
-    """One training picture. image: (H, W, 3) uint8 RGB. original_size: (height, width) of the file.
+    """One training picture.
 
-    paths: the files it is made of, the first one's first. key: (epoch, index), which with the seed decide all of it.
+    image: (H, W, 3) uint8 RGB. original_size: (height, width) of the file. paths: the files of the picture; the first
+    path is the main picture. key: (epoch, index). The key and the seed decide all random changes.
     """
 
     image: Array8
@@ -28,7 +29,10 @@ class Example(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """N pictures and the truth of each; masks keep each picture's own size. paths, keys: of each, see `Example`."""
+    """N pictures and the truth of each picture.
+
+    Masks keep the size of their own picture. paths and keys: one per picture, see `Example`.
+    """
 
     images: Images
     truths: tuple[Truth, ...]

@@ -1,4 +1,4 @@
-"""Class names that look alike: the same but for case, blanks, signs that do not show, or Unicode's normal forms."""
+"""Finds class names that look alike. Such names differ only in case, blanks, invisible characters or Unicode form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ UNSEEN = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf"})
 
 
 def same_class_name(one: str, other: str) -> bool:
-    """Whether two different names look alike."""
+    """Return whether two different names look alike."""
     return one != other and _look(one) == _look(other)
 
 
@@ -23,18 +23,18 @@ def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def show_names(names: Iterable[str]) -> str:
-    """The names in quotes, with escapes for signs that do not show."""
+    """Return the names in quotes, with escapes for invisible characters."""
     return ", ".join(f"'{_escaped(name)}'" for name in names)
 
 
 def _look(name: str) -> str:
-    """What is left of a name without case, blanks, underscores and signs that do not show."""
+    """Return the name without case, blanks, underscores and invisible characters."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return "".join(sign for sign in folded if sign != "_" and unicodedata.category(sign) not in UNSEEN)
 
 
 def _escaped(name: str) -> str:
-    """Names in decomposed form show their combining signs, since the composed form looks the same."""
+    """Names in decomposed form show their combining characters, because the composed form looks the same."""
     return "".join(
         sign if sign == " " or (sign.isprintable() and not unicodedata.combining(sign)) else ascii(sign)[1:-1]
         for sign in name

@@ -1,4 +1,4 @@
-"""Training pictures made of several: four on one canvas (mosaic), or one with objects of another (copy-paste)."""
+"""Makes a training picture from several pictures: a mosaic of four, or objects copied from another picture."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from condinst.data.sample import Array8, Box
 from condinst.data.truth import Shown, centroid_of, show_box, shown_box, tight_box
 from condinst.ops.rle import Region, tighten
 
-BACKGROUND = (124, 116, 104)  # RGB; the mean of photographs, which is about what batches are padded with
-LEAST_MASK = 0.1  # part of a mask: what is less after a cut tells nothing of the object
-LEAST_PIXELS = 4  # and what is smaller tells nothing either
-LEAST_BOX = 0.5  # part of a box alone: what is less under pasted objects no longer says where the object ends
+BACKGROUND = (124, 116, 104)  # RGB, about the mean of photographs; batches are padded with about the same colour
+LEAST_MASK = 0.1  # share of a mask: an object is dropped if a cut leaves less
+LEAST_PIXELS = 4  # pixels: an object is dropped if a cut leaves fewer
+LEAST_BOX = 0.5  # share of a box without a mask: an object is dropped if pasted objects leave less
 
 
 class Scene(NamedTuple):
-    """A picture (H, W, 3) uint8 RGB, what it shows, and the files it is made of."""
+    """A picture (H, W, 3) uint8 RGB, its objects, and the files of the picture."""
 
     image: Array8
     things: tuple[Shown, ...]
@@ -28,10 +28,10 @@ class Scene(NamedTuple):
 
 
 def make_mosaic(scenes: Sequence[Scene], height: int, width: int, rng: np.random.Generator) -> Scene:
-    """Four scenes around a random point of the middle of a canvas of (height, width) pixels.
+    """Put four scenes around a random point near the middle of a canvas of (height, width) pixels.
 
-    Each keeps its scale: of one larger than its quarter a random part shows, a smaller one touches the point. Objects
-    of which less than LEAST_MASK is left are forgotten.
+    Each scene keeps its scale. A scene larger than its quarter is cut at random. A smaller scene touches the point.
+    Objects are dropped if less than LEAST_MASK of their mask is left.
     """
     centre_y, centre_x = (int(rng.integers(side // 4, side - side // 4 + 1)) for side in (height, width))
     canvas = np.full((height, width, 3), BACKGROUND, dtype=np.uint8)
@@ -48,10 +48,10 @@ def make_mosaic(scenes: Sequence[Scene], height: int, width: int, rng: np.random
 
 
 def paste_objects(scene: Scene, other: Scene, rng: np.random.Generator) -> Scene:
-    """Some objects of `other`, drawn at random, in front of `scene`: simple copy-paste (arXiv 2012.07177).
+    """Paste random objects of `other` in front of `scene`: simple copy-paste (arXiv 2012.07177).
 
-    Objects without a mask are never pasted. What they hide is cut from the masks behind them; an object of which less
-    than LEAST_MASK is left is forgotten, and so is one that has a box alone if less than LEAST_BOX of it is.
+    Objects without a mask are never pasted. Pasted objects cut the masks behind them. An object is dropped if less than
+    LEAST_MASK of its mask is left, or less than LEAST_BOX of its box if the object has no mask.
     """
     height, width = scene.image.shape[:2]
     x, y = (
@@ -76,7 +76,7 @@ def paste_objects(scene: Scene, other: Scene, rng: np.random.Generator) -> Scene
 
 
 def _share(side: int, room: int, rng: np.random.Generator) -> tuple[int, int]:
-    """How many pixels of a side find room, and the first of them."""
+    """Return how many pixels of a side fit, and the first of these pixels."""
     return min(side, room), int(rng.integers(max(side - room, 0) + 1))
 
 
@@ -90,7 +90,7 @@ def _shift(thing: Shown, x: int, y: int) -> Shown:
 
 
 def _cut(thing: Shown, height: int, width: int) -> Shown | None:
-    """What an image of (height, width) pixels shows of it; None if that is too little."""
+    """Return the part of the object in an image of (height, width) pixels, or None if the part is too small."""
     mask, x, y = thing.region
     rows, columns = mask.shape
     if not thing.has_mask:
@@ -104,7 +104,7 @@ def _cut(thing: Shown, height: int, width: int) -> Shown | None:
 
 
 def _hide(thing: Shown, cover: NDArray[np.bool_]) -> Shown | None:
-    """What is left of it where `cover` (H, W) hides the image; None if that is too little."""
+    """Return the part of the object that `cover` (H, W) does not hide, or None if the part is too small."""
     mask, x, y = thing.region
     hidden = cover[y : y + mask.shape[0], x : x + mask.shape[1]]
     if not mask[hidden].any():
@@ -122,7 +122,7 @@ def _hide(thing: Shown, cover: NDArray[np.bool_]) -> Shown | None:
 
 
 def _rest(thing: Shown, region: Region) -> Shown | None:
-    """The thing with what is left of its mask; None if that is too little."""
+    """Return the object with the rest of its mask, or None if the rest is too small."""
     tight = tighten(region)
     least = max(LEAST_MASK * np.count_nonzero(thing.region.bitmap), LEAST_PIXELS)
     if tight is None or np.count_nonzero(tight.bitmap) < least:

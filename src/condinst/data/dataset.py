@@ -1,4 +1,4 @@
-"""The training pictures as a torch data set whose randomness depends on (seed, epoch, index) alone."""
+"""The training pictures as a torch data set. Random changes depend only on (seed, epoch, index)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from condinst.errors import DataError
 
 
 class TrainingSet(Dataset[Example]):
-    """Augmented examples: the same seed, epoch and index give the same one in any process, so resuming is exact."""
+    """Augmented examples.
+
+    The same seed, epoch and index give the same example in any process, so a resumed run continues exactly.
+    """
 
     def __init__(
         self, data: AnnotatedData, augment: AugmentConfig, mask_out_stride: int, seed: int, range: Range = FULL
@@ -45,7 +48,7 @@ class TrainingSet(Dataset[Example]):
         return Example(scene.image, original_size, truth, paths=scene.paths, key=key)
 
     def _scene(self, index: int, rng: np.random.Generator) -> tuple[Scene, tuple[int, int]]:
-        """A picture, augmented, and the (height, width) of its file."""
+        """Return an augmented picture and the (height, width) of its file."""
         sample = self.data.samples[index]
         image = read_image(sample.path, range=self.range)
         original_size = image.shape[0], image.shape[1]
@@ -59,6 +62,6 @@ class TrainingSet(Dataset[Example]):
         return self._scene(int(rng.integers(len(self))), rng)[0]
 
     def _mosaic(self, first: Scene, rng: np.random.Generator) -> Scene:
-        """Of the size of the crop, or of the first picture where there is none."""
+        """Return the size of the crop, or the size of the first picture if there is no crop."""
         height, width = (self.augment.crop or side for side in first.image.shape[:2])
         return make_mosaic([first, *(self._any_scene(rng) for _ in range(3))], height, width, rng)

@@ -1,4 +1,4 @@
-"""A Pillow image whose header is read → (H, W, 3) uint8 RGB, upright."""
+"""Decodes a Pillow image with a header already read → (H, W, 3) uint8 RGB, upright."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from condinst.data.values import (
 from condinst.errors import DataError, first_line
 
 _ORIENTATION = 0x0112  # EXIF tag
-_UPRIGHT = {  # its value → what puts the picture upright
+_UPRIGHT = {  # EXIF orientation → the Pillow operation that turns the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -35,18 +35,18 @@ _UPRIGHT = {  # its value → what puts the picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-SIDEWAYS = frozenset({5, 6, 7, 8})  # those that swap width and height
+SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations that swap width and height
 _OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
-# Kinds of 16-bit colour. Pillow keeps one byte of each value; it can be told which, but for the others.
+# Kinds of 16-bit colour. Pillow keeps one byte of each value. A caller can choose the byte only for these kinds.
 _WIDE_COLOURS = ("RGB;16", "RGBA;16", "RGBX;16", "R;16")
 _WIDE_OTHERS = ("LA;16", "RGBa;16")
 
 
 def decode(image: Image.Image, name: str, range: Range = FULL, twin: Image.Image | None = None) -> Shown:
-    """The pixels at the page that the file stands on; see `condinst.data.image` for the rules.
+    """Decode the current page of the file; see `condinst.data.image` for the rules.
 
-    twin: the same file opened a second time, at the same page, for 16-bit colours with a range (see `needs_twin`).
-    Raises DataError for damaged files and for pixels that the range does not suit.
+    twin: the same file, opened a second time at the same page, for 16-bit colours with a range (see `needs_twin`).
+    Raises DataError for damaged files and for pixels that do not fit the range.
     """
     try:
         return _decode(image, range, twin)
@@ -57,22 +57,22 @@ def decode(image: Image.Image, name: str, range: Range = FULL, twin: Image.Image
 
 
 def needs_twin(image: Image.Image, range: Range) -> bool:
-    """Whether the file must be opened twice: Pillow reads one byte of a 16-bit colour value at a time."""
+    """Return whether the file must be opened twice: Pillow reads only one byte of a 16-bit colour value at a time."""
     return range != FULL and raw_mode(image).startswith(_WIDE_COLOURS)
 
 
 def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) to 8."""
+    """Return the EXIF orientation, 1 (upright) to 8."""
     try:
         value = image.getexif().get(_ORIENTATION)
-    except Exception:  # a broken EXIF block carries no orientation; the picture may be whole
+    except Exception:  # a broken EXIF block holds no orientation, but the picture may be intact
         return 1
     return value if isinstance(value, int) and value in _UPRIGHT else 1
 
 
 def turn_upright(image: Image.Image) -> Image.Image:
-    """A loaded image, turned by its EXIF orientation; all else of it stays."""
-    step = _UPRIGHT.get(orientation_of(image))  # a TIFF, turned by Pillow while loading, has lost its tag by now
+    """Turn a loaded image by its EXIF orientation. Nothing else changes."""
+    step = _UPRIGHT.get(orientation_of(image))  # Pillow turned a TIFF while loading it, and removed the tag
     return image if step is None else image.transpose(step)
 
 
@@ -81,7 +81,7 @@ def _decode(image: Image.Image, range: Range, twin: Image.Image | None) -> Shown
     wide, inverted, largest = is_wide(image), is_inverted(image), largest_value(image)
     if range != FULL and raw.startswith(_WIDE_OTHERS):
         raise DataError(f"16-bit pixels with alpha ({raw}) take no range; save the picture without transparency")
-    if twin is not None and raw.endswith("N") and planar(image):  # libtiff hands out the upper bytes only
+    if twin is not None and raw.endswith("N") and planar(image):  # libtiff returns only the upper bytes
         raise DataError("16-bit colours in compressed planes take no range; save the picture with interleaved colours")
     image.load()
     if wide:
@@ -96,7 +96,7 @@ def _decode(image: Image.Image, range: Range, twin: Image.Image | None) -> Shown
 
 
 def upright_values(image: Image.Image) -> Values:
-    """(H, W) values of a loaded wide grey picture, turned by its EXIF orientation."""
+    """Return the (H, W) values of a loaded wide grey picture, turned by its EXIF orientation."""
     values = grey_values(image)
     step = orientation_of(image)
     if step in SIDEWAYS:
@@ -113,8 +113,8 @@ def upright_values(image: Image.Image) -> Values:
 
 
 def _to_rgb(image: Image.Image) -> Array8:
-    """(H, W, 3) of a loaded 8-bit image of any mode, a strip of rows at a time."""
-    if image.mode == "LAB":  # Pillow converts it by a colour profile only
+    """Return (H, W, 3) of a loaded 8-bit image of any mode, converted strip by strip."""
+    if image.mode == "LAB":  # Pillow converts this mode only with a colour profile
         raise DataError("mode LAB has no stated colours; convert the picture to RGB")
     if image.mode == "RGB" and not image.has_transparency_data:
         return np.array(image)
@@ -135,7 +135,7 @@ def _without_alpha(image: Image.Image) -> Image.Image:
 
 
 def _wide_colours(image: Image.Image, twin: Image.Image, range: Range) -> Shown:
-    """From a loaded image with the upper bytes and a twin from which the lower bytes are read."""
+    """Join the upper bytes of a loaded image with the lower bytes of its twin."""
     assert isinstance(twin, ImageFile.ImageFile)  # it was opened
     twin.tile = [tile._replace(args=_other_byte(tile.args)) for tile in twin.tile]
     twin.load()

@@ -1,4 +1,4 @@
-"""A picture inside a labelme file (imageData, in base64), for data sets whose picture files were left behind."""
+"""Reads a picture inside a labelme file (imageData, in base64), for data sets without picture files."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from pathlib import Path
 
 from PIL import UnidentifiedImageError
 
-BYTES_PER_PIXEL = 8  # three colours of 16 bits, not compressed, in base64
+BYTES_PER_PIXEL = 8  # three colours of 16 bits, uncompressed, in base64
 
 
 def may_embed(path: Path) -> bool:
-    """Whether a picture's path is that of a file which holds the picture among other things."""
+    """Return whether the path of a picture is a labelme file with the picture inside."""
     return path.suffix.lower() == ".json"
 
 
 def embedded_picture(file: Path, max_pixels: int) -> bytes:
-    """The encoded picture. Raises UnidentifiedImageError where there is none, ValueError for a file that is too large
-    or no base64."""
+    """Return the encoded picture.
+
+    Raises UnidentifiedImageError if there is no picture, and ValueError for a file that is too large or is not base64.
+    """
     if file.stat().st_size > BYTES_PER_PIXEL * max_pixels:
         raise ValueError(f"a JSON file of {file.stat().st_size:,} bytes holds more than {max_pixels:,} pixels")
     try:

@@ -1,4 +1,4 @@
-"""What is wrong with a data set: the same words whether a reader refuses it or the doctor lists it."""
+"""Findings about a data set. The readers and `condinst data check` use the same messages."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Literal
 from condinst.errors import DataError, one_line
 
 LONGEST = 1000  # characters of a message
-Severity = Literal["error", "warning", "info"]  # error: training on it would fail or be wrong
+Severity = Literal["error", "warning", "info"]  # error: training on the data would fail or give wrong results
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found. kind: one word or two with a hyphen, the same for all of its sort. id: of the record, if any.
+    """One problem in a data set.
 
-    Read in a row, file, message and remedy are the line that a user sees.
+    kind: one word, or two words with a hyphen, the same for all findings of a sort. id: of the record, if there is one.
+    The user sees file, message and remedy as one line.
     """
 
     kind: str
@@ -32,23 +33,23 @@ class Finding:
 
 
 class RecordError(Exception):
-    """What is wrong with a record, raised where it shows; whoever knows the file and the record makes it a Finding."""
+    """A problem with a record. The caller knows the file and the record, and makes a Finding of the error."""
 
     def __init__(self, kind: str, message: str, remedy: str) -> None:
         super().__init__(message)
         self.kind, self.message, self.remedy = kind, message, remedy
 
     def at(self, file: Path, id: int | str | None, where: str = "") -> Finding:
-        """The error of the record `id` of `file`; `where` leads the message to it."""
+        """Return the error of the record `id` of `file`. `where` is the start of the message."""
         message = one_line(f"{where}: {self.message}" if where else self.message)
         return Finding(self.kind, "error", file, id, message[:LONGEST], one_line(self.remedy)[:LONGEST])
 
 
-# A reader tells what it finds and, where it is let go on, leaves the record out.
+# A reader calls a report for each finding. If the report returns, the reader leaves the record out.
 Report = Callable[[Finding], None]
 
 
 def refuse(finding: Finding) -> None:
-    """What readers do unless told otherwise: an error ends the reading. Raises DataError."""
+    """The default report of readers: an error stops the reading. Raises DataError."""
     if finding.severity == "error":
         raise DataError(str(finding))

@@ -1,10 +1,12 @@
-"""A picture file → (H, W, 3) uint8 RGB, every pixel format converted by a stated rule.
+"""Reads a picture file → (H, W, 3) uint8 RGB. Each pixel format has a fixed rule.
 
-8-bit grey: three equal channels. 16-bit grey: linear, 0…65535 → 0…255, unless a range is given; a picture is never
-stretched to its own range unless the range is "auto", so that equal intensities stay equal between pictures. 16-bit
-colour: likewise; without a range, the upper byte. Float: needs a range. 12-bit TIFF: 0…4095. Palette: looked up.
-Transparency: composed over black. CMYK, YCbCr and HSV: Pillow's formulas, no colour profiles. Of a file of several
-pages one is read, the first unless another is named; of a labelme file the picture inside it.
+8-bit grey: three equal channels. 16-bit grey: linear, 0…65535 → 0…255, unless a range is given. Only the range "auto"
+stretches a picture to its own values; with any other range, equal intensities stay equal between pictures. 16-bit
+colour: the same; without a range, the upper byte. Float: needs a range. 12-bit TIFF: 0…4095. Palette: looked up.
+Transparency: composed over black. CMYK, YCbCr and HSV: Pillow's formulas, no colour profiles.
+
+From a file of several pages, condinst reads the first page unless the caller names another page. From a labelme file,
+condinst reads the picture inside.
 """
 
 from __future__ import annotations
@@ -38,9 +40,10 @@ class Page(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """How a picture file is read. page: counted from 1; None reads the first and counts the others.
+    """How condinst reads a picture file.
 
-    range: see `condinst.config.InputConfig`. max_pixels: see `read_image`.
+    page: counted from 1; None reads the first page and counts the others. range: see `condinst.config.InputConfig`.
+    max_pixels: see `read_image`.
     """
 
     page: int | None = None
@@ -52,7 +55,10 @@ FIRST_PAGE = Reading()
 
 
 class Decoded(NamedTuple):
-    """A picture as it was read. remarks: what a user should know of it. pages: of its file, where they were counted."""
+    """A picture and facts about its file.
+
+    remarks: notes about the picture for the user. pages: number of pages in the file, if they were counted.
+    """
 
     pixels: Array8
     remarks: tuple[Remark, ...] = ()
@@ -83,7 +89,7 @@ def read_image(
 
 
 def read_picture(source: Path | bytes, name: str | None = None, reading: Reading = FIRST_PAGE) -> Decoded:
-    """As `read_image`, with what a user should know of the picture."""
+    """Read a picture as `read_image` does, and return notes for the user as well."""
     name = name or _name(source)
     page, range, max_pixels = reading
     with opened(source, name, max_pixels, 1 if page is None else page) as image:
@@ -112,34 +118,38 @@ def _several_pages(image: Image.Image, pages: int) -> Remark:
 def convert_image(
     image: Image.Image, name: str = "PIL image", max_pixels: int = MAX_PIXELS, range: Range = FULL
 ) -> Decoded:
-    """A Pillow image, loaded or not, at the page that it stands on, by the rules of `read_image`, errors included.
+    """Decode the current page of a Pillow image, loaded or not, by the rules of `read_image`.
 
-    Of 16-bit colours Pillow keeps the upper byte, so a range does not apply to them.
+    Raises the same errors as `read_image`. Pillow keeps only the upper byte of 16-bit colours, so a range does not
+    apply to them.
     """
     check_size(image, name, max_pixels)
     return Decoded(*decode(image, name, range))
 
 
 def read_size(source: Path | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """(height, width) after EXIF orientation, by the header alone. Raises DataError as `read_image`; damage passes."""
+    """Return (height, width) after EXIF orientation, from the header alone.
+
+    Raises DataError as `read_image` does. Damaged pixels raise no error.
+    """
     with opened(source, name or _name(source), max_pixels) as image:
         width, height = image.size
-        # Pillow gives the upright size of a TIFF, but not of the other formats
+        # Pillow gives the upright size of a TIFF, but not of other formats
         sideways = not isinstance(image, TiffImagePlugin.TiffImageFile) and orientation_of(image) in SIDEWAYS
     return (width, height) if sideways else (height, width)
 
 
 def read_orientation(source: Path | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS) -> int:
-    """The EXIF orientation, 1 (upright) to 8, by the header alone. Raises DataError as `read_size`."""
+    """Return the EXIF orientation, 1 (upright) to 8, from the header alone. Raises DataError as `read_size` does."""
     with opened(source, name or _name(source), max_pixels) as image:
         return orientation_of(image)
 
 
 def list_images(sources: list[str]) -> list[Path]:
-    """Files, folders (their own pictures by name, not those of their sub-folders) and glob patterns → paths, each once.
+    """Files, folders and glob patterns → paths, each path once.
 
-    A file named itself is taken whatever its suffix. Raises DataError for a missing file and for a folder or pattern
-    without pictures.
+    A folder gives its own pictures sorted by name, without the pictures of sub-folders. A named file is used with any
+    suffix. Raises DataError for a missing file, and for a folder or pattern without pictures.
     """
     paths: dict[Path, None] = {}
     for source in sources:
@@ -167,8 +177,10 @@ def _list_one(source: str) -> list[Path]:
 
 
 def _matches(pattern: str) -> list[Path]:
-    """What a pattern matches, each file once where links lead back to its folder; nothing of the system's that the
-    pattern does not name."""
+    """Return the files of a pattern, each file once even if links lead back to its folder.
+
+    System files are left out unless the pattern names them.
+    """
     named = set(Path(pattern).parts)
     matches = sorted(map(Path, glob.glob(pattern, recursive=True)), key=lambda match: (len(match.parts), match))
     wanted = [match for match in matches if not any(is_system(part) for part in {*match.parts} - named)]

@@ -1,4 +1,4 @@
-"""What a folder holds. Every reader lists files here, so all of them follow links and skip the same system files."""
+"""Lists the files of a folder. All readers list files here, so all follow links and skip the same system files."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
-SYSTEM = frozenset(  # written by operating systems, storage devices and programs; compared in lower case
+SYSTEM = frozenset(  # files of operating systems, storage devices and programs; compared in lower case
     {
         "#recycle", "$recycle.bin", "__macosx", "__pycache__", "@eadir", "desktop.ini", "ehthumbs.db",
         "ehthumbs_vista.db", "icon\r", "lost+found", "system volume information", "thumbs.db",
     }
 )  # fmt: skip
-DEEPEST_LINKS = 4  # links to folders on one path; a path with more of them is not followed
+DEEPEST_LINKS = 4  # links to folders on one path; condinst does not follow a path with more links
 
 
 class Tree(NamedTuple):
-    """All files below a folder, sorted. closed: folders that cannot be read. broken: links that lead nowhere.
+    """All files below a folder, sorted.
 
-    unfollowed: links to folders that were not followed, because the path to them holds too many links already.
+    closed: folders that cannot be read. broken: links without a target. unfollowed: links to folders that were not
+    followed, because their path already holds too many links.
     """
 
     files: tuple[Path, ...]
@@ -29,29 +30,32 @@ class Tree(NamedTuple):
 
 
 def is_system(name: str) -> bool:
-    """Whether a file or folder of this name belongs to the system: hidden files, `__MACOSX`, `Thumbs.db`, `@eaDir`."""
+    """Return whether the name is a system name: hidden files, `__MACOSX`, `Thumbs.db`, `@eaDir`."""
     return name.startswith(".") or name.lower() in SYSTEM
 
 
 def entries(folder: Path) -> list[Path]:
-    """The files and folders in `folder`, sorted, without those of the system. Raises OSError if it cannot be read."""
+    """Return the files and folders in `folder`, sorted, without system files. Raises OSError if it cannot be read."""
     return sorted(folder / name for name in os.listdir(folder) if not is_system(name))
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in `folder` and links to folders, as `entries`."""
+    """Return the folders in `folder` and the links to folders, as `entries` does."""
     return [path for path in entries(folder) if path.is_dir()]
 
 
 def files_in(folder: Path, *endings: str) -> list[Path]:
-    """The files in `folder` whose names end with one of `endings`, in lower case or not; none without the folder."""
+    """Return the files in `folder` that end with one of `endings`, in any case; none if there is no folder."""
     found = entries(folder) if folder.is_dir() else []
     return [path for path in found if path.suffix.lower() in endings and path.is_file()]
 
 
 def list_tree(folder: Path) -> Tree:
-    """All files below `folder`, at any depth. Links to folders are followed; a link that leads back to a folder around
-    itself or around `folder` is not. Raises OSError if `folder` itself cannot be read."""
+    """Return all files below `folder`, at any depth.
+
+    Links to folders are followed, except a link back to `folder` or to a folder that contains the link. Raises OSError
+    if `folder` itself cannot be read.
+    """
     tree: tuple[list[Path], list[Path], list[Path], list[Path]] = ([], [], [], [])
     files, closed, broken, unfollowed = tree
     os.listdir(folder)
@@ -103,14 +107,16 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 class AnyCase:
-    """Finds a path whose letters may be of another case on the disk. Each folder is listed once."""
+    """Finds a path even if the letters on the disk have another case. Each folder is listed once."""
 
     def __init__(self) -> None:
         self._listed: dict[Path, dict[str, Path]] = {}
 
     def find(self, wanted: Path) -> Path | None:
-        """`wanted` if it is there, else the file or folder that is called the same but for the case of letters and the
-        way accents are stored (NFC or NFD); None where there is none. Raises OSError for a path that is closed."""
+        """Return `wanted`, or the same name in another case or Unicode form, or None.
+
+        The Unicode form (NFC or NFD) is how accents are stored. Raises OSError for a path that cannot be read.
+        """
         if wanted.exists():
             return wanted
         if wanted == wanted.parent or wanted.name == "..":
@@ -124,13 +130,15 @@ class AnyCase:
 
 
 def child(folder: Path, name: str) -> Path:
-    """The file or folder `name` in `folder`, whatever the case of its letters on the disk; `folder / name` where there
-    is none."""
+    """Return the file or folder `name` in `folder`, in any case of letters.
+
+    Returns `folder / name` if there is no such file.
+    """
     return AnyCase().find(folder / name) or folder / name
 
 
 def same_case(name: str) -> str:
-    """`name` in a form that is equal for names that differ in the case of letters or in how accents are stored."""
+    """Return a form of `name` without differences in case and in how accents are stored."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
@@ -142,7 +150,7 @@ def _readable(folder: Path) -> list[Path]:
 
 
 def same_file(one: Path, other: Path) -> bool:
-    """Whether two paths lead to the same file, or to files of the same bytes."""
+    """Return whether two paths lead to the same file, or to files with the same bytes."""
     if one.samefile(other):
         return True
     return one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()

@@ -1,4 +1,4 @@
-"""Opens an annotated data set in any known format, and counts the files there that no subset uses."""
+"""Opens an annotated data set in any known format, and counts the files that no subset uses."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from condinst.errors import DataError, some
 
 
 def open_data(data: Path, split: str = "train", images: Path | None = None, report: Report = refuse) -> AnnotatedData:
-    """Read the annotations of `split` at `data`, a file or folder in any known format; all of an undivided data set.
+    """Read the annotations of `split` at `data`, a file or folder in any known format.
 
-    images: folder of the pictures, where they lie elsewhere. Notes count what lies there and no subset uses, and name
-    the subsets besides train, val and test. Raises DataError for what is no data set, or two, for a split that is
-    missing, and whatever `report` raises about the records.
+    A data set without splits is read whole. images: folder of the pictures, if they lie elsewhere. Notes count the
+    files that no subset uses, and name the subsets other than train, val and test. Raises DataError if `data` is no
+    data set or holds two data sets, and if the split is missing. Errors of single records go to `report`, and `report`
+    may raise.
     """
     parts = find_parts(data)
     read = _read(data, parts, split, images, report)
@@ -34,7 +35,7 @@ def open_data(data: Path, split: str = "train", images: Path | None = None, repo
 
 
 def open_part(data: Path, split: str, images: Path | None = None, report: Report = refuse) -> AnnotatedData:
-    """The same, but nothing is said of what else lies at `data`."""
+    """Read the annotations as `open_data` does, without notes about other files at `data`."""
     return _read(data, find_parts(data), split, images, report)
 
 
@@ -48,13 +49,16 @@ def _read(data: Path, parts: Parts, split: str, images: Path | None, report: Rep
 
 
 def _with_pages(data: AnnotatedData, report: Report) -> AnnotatedData:
-    """`data` with a note on files of several pages. `condinst data check` opens every picture and finds them itself."""
+    """Add a note on files of several pages.
+
+    `condinst data check` does not need this note, because it opens every picture.
+    """
     note = note_pages({sample.path: None for sample in data.samples}) if report is refuse else None
     return data if note is None else replace(data, notes=(*data.notes, f"{data.source}: {note}"))
 
 
 def _with_spellings(data: AnnotatedData) -> AnnotatedData:
-    """`data` with a note for each group of class names that look alike."""
+    """Add a note for each group of class names that look alike."""
     notes = [
         f"{data.source}: these class names look alike, but are different classes: {show_names(group)}"
         for group in alike(data.classes)
@@ -72,8 +76,11 @@ def _with_repeats(data: AnnotatedData) -> AnnotatedData:
 def count_unread(
     data: Path, read: Mapping[str, AnnotatedData], images: Path | None = None, report: Report = refuse
 ) -> list[str]:
-    """Notes that count the pictures, annotation files and archives at `data` which no subset uses; each is reported as
-    a Finding, too. read: subsets that were read; of the others, only the names of their files are looked up."""
+    """Return notes that count the pictures, annotation files and archives at `data` that no subset uses.
+
+    Each note is also reported as a Finding. read: the subsets already read. Only file names are looked up for the other
+    subsets.
+    """
     return _count_unread(data, find_parts(data), read, images, report)
 
 
@@ -95,7 +102,10 @@ def _count_unread(
 
 
 def _searched(data: Path, parts: Parts, images: Path | None, used: set[Path]) -> Tree:
-    """What is there to be used: all in the folder, or of a COCO or CVAT file the pictures beside those it names."""
+    """Return the files at `data` that a subset could use.
+
+    For a folder, these are all files. For a COCO or CVAT file, these are the pictures beside the named pictures.
+    """
     roots = [part.root for part in parts.values() if part.root is not None]
     if data.is_file() and not roots:
         folders = {path.parent for path in used if path.suffix.lower() in SUFFIXES}
@@ -107,7 +117,7 @@ def _searched(data: Path, parts: Parts, images: Path | None, used: set[Path]) ->
 
 
 def _outermost(folders: Iterable[Path]) -> list[Path]:
-    """Without those that lie in another one."""
+    """Return the folders that do not lie in another of the folders."""
     found: dict[Path, Path] = {}
     for folder in folders:
         place = folder.resolve()
@@ -117,6 +127,8 @@ def _outermost(folders: Iterable[Path]) -> list[Path]:
 
 
 def list_splits(data: Path) -> tuple[str, ...]:
-    """The subsets that the data set at `data` tells apart: train, val, test, then those of other names; none where it
-    is to be used as a whole."""
+    """Return the subsets of the data set at `data`: train, val, test, then other names.
+
+    Returns nothing if the data set is not divided.
+    """
     return tuple(name for name in find_parts(data) if name != WHOLE)

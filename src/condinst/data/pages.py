@@ -1,4 +1,4 @@
-"""Files of several pages: which of their pages are pictures, which are wanted, and how many data sets leave out."""
+"""Pages of files: finds the pages that are pictures, and counts the pages that data sets leave out."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from condinst.errors import DataError, UsageError
 ALL, FIRST = "all", "first"
 _SUBFILE_TYPE = 254  # tag of TIFF
 _NO_PICTURE = 1 | 4  # a smaller copy of another page; a transparency mask
-_ANY_SIZE = 10**18  # sizes are checked when a page is read
+_ANY_SIZE = 10**18  # each page's size is checked when the page is read
 _SEVERAL = frozenset({".apng", ".avif", ".gif", ".heic", ".heif", ".mpo", ".png", ".tif", ".tiff", ".webp"})
-_STARTS = 65_536  # bytes in which a PNG or JPEG says that it holds several pictures
+_STARTS = 65_536  # bytes of a PNG or JPEG that holds several pictures
 _SIGNS = {".png": b"acTL", ".jpg": b"MPF\0", ".jpeg": b"MPF\0"}
 
 
 class Pages(NamedTuple):
-    """wanted: page numbers from 1. notes: what a user should know of the others."""
+    """wanted: page numbers from 1. notes: what a user should know about the other pages."""
 
     wanted: tuple[int, ...]
     notes: tuple[str, ...] = ()
 
 
 class Wanted(NamedTuple):
-    """Which pages of a file to read: all, or the ranges (first, last). text: as the user wrote it."""
+    """The pages of a file to read: all pages, or the ranges (first, last). text: the user's input."""
 
     text: str
     ranges: tuple[tuple[int, int], ...] = ()
 
     def holds(self, page: int) -> bool:
-        """Whether the page is wanted."""
+        """Return whether the page is wanted."""
         return self.text == ALL or any(low <= page <= high for low, high in self.ranges)
 
 
 def parse_pages(text: str) -> Wanted:
-    """`all`, `first`, or numbers and ranges such as `1,3,5-9`. Raises UsageError."""
+    """Parse `all`, `first`, or numbers and ranges such as `1,3,5-9`. Raises UsageError."""
     if text in (ALL, FIRST):
         return Wanted(text, ((1, 1),) if text == FIRST else ())
     ranges = []
@@ -54,10 +54,10 @@ def parse_pages(text: str) -> Wanted:
 
 
 def choose_pages(path: Path, wanted: Wanted | None) -> Pages | None:
-    """The pages of a file to predict; None where it has a single one. None for `wanted`: all pages of a TIFF.
+    """Return the pages of a file to predict; None if the file has a single page.
 
-    Smaller copies of a page, as in pyramids, and masks are not wanted by "all". Raises DataError for a file that cannot
-    be read, that has more than MAX_PAGES, or that has none of the pages.
+    If `wanted` is None, all pages of a TIFF are predicted. "all" leaves out masks and smaller copies of a page, as in
+    pyramids. Raises DataError for a file that cannot be read, has more than MAX_PAGES, or has none of the wanted pages.
     """
     if wanted is None and not is_tiff(path):
         return None
@@ -85,7 +85,7 @@ def choose_pages(path: Path, wanted: Wanted | None) -> Pages | None:
 
 
 def note_pages(paths: Iterable[Path]) -> str | None:
-    """A line for a data set whose files hold several pages: how many files, and an example; None where none does."""
+    """Return a note on files with several pages: their number and an example; None if there are none."""
     several = [(path, count) for path in paths if (count := _count(path)) > 1]
     if not several:
         return None
@@ -95,7 +95,7 @@ def note_pages(paths: Iterable[Path]) -> str | None:
 
 
 def _count(path: Path) -> int:
-    """Pages of a file; 1 where it cannot be read, as its reader will say so."""
+    """Return the number of pages; 1 if the file cannot be read, because the reader reports that error."""
     ending = path.suffix.lower()
     try:
         if ending in _SIGNS:
@@ -113,7 +113,7 @@ def _count(path: Path) -> int:
 def _is_no_picture(image: TiffImagePlugin.TiffImageFile, page: int, name: str) -> bool:
     try:
         turn_to(image, page, name)
-    except DataError:  # told when the page is read
+    except DataError:  # the reader of the page reports the error
         return False
     kind = image.tag_v2.get(_SUBFILE_TYPE, 0)
     return isinstance(kind, int) and bool(kind & _NO_PICTURE)

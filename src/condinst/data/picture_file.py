@@ -1,4 +1,4 @@
-"""A picture file, opened by its content: header read, page chosen, size allowed, nothing decoded yet."""
+"""Opens a picture file by its content: reads the header, selects the page, checks the size, decodes nothing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from condinst.data.embedded import embedded_picture, may_embed
 from condinst.errors import DataError, first_line
 
-# Not all formats that Pillow knows: opening EPS, for example, would run a program.
+# The formats are listed: Pillow would run a program to open EPS, for example.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")  # their pages are frames of a film
+ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")  # the pages of these formats are frames of a film
 MAX_PAGES = 10_000
-COLOUR_BYTES = 3  # of one pixel of an 8-bit colour picture, the measure of `max_pixels`
+COLOUR_BYTES = 3  # bytes of one pixel of an 8-bit colour picture, the unit of `max_pixels`
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -33,10 +33,10 @@ _open_lock = threading.Lock()
 def opened(
     source: Path | bytes, name: str, max_pixels: int, page: int = 1, bytes_each: int = COLOUR_BYTES
 ) -> Iterator[Image.Image]:
-    """The picture at `page`, counted from 1. Its header is read and its size is allowed; nothing is decoded.
+    """Open the picture at `page`, counted from 1, and check its size. Nothing is decoded.
 
-    Raises DataError for a missing, empty or unreadable file, a page that the file does not have, and a size above the
-    limit (see `check_size`).
+    Raises DataError for a missing, empty or unreadable file, for a page that the file does not have, and for a size
+    above the limit (see `check_size`).
     """
     with ExitStack() as stack:
         try:
@@ -48,7 +48,7 @@ def opened(
                 source = embedded_picture(source, max_pixels)
             image = stack.enter_context(_open(source, name))
             if isinstance(image, TiffImagePlugin.TiffImageFile):
-                image.filename = ""  # Pillow would map the file into memory and mix up rows of turned pictures
+                image.filename = ""  # Pillow would map the file into memory and mix up the rows of turned pictures
         except DataError:
             raise
         except UnidentifiedImageError:
@@ -63,7 +63,7 @@ def opened(
 
 
 def turn_to(image: Image.Image, page: int, name: str) -> None:
-    """Turn an open file to `page`, counted from 1. Raises DataError where it has no such page."""
+    """Turn an open file to `page`, counted from 1. Raises DataError if the file has no such page."""
     try:
         image.seek(page - 1)
         _mend_planes(image)
@@ -71,24 +71,27 @@ def turn_to(image: Image.Image, page: int, name: str) -> None:
         raise DataError(f"{name}: has no page {page}; its last page is {count_pages(image)}") from None
     except SyntaxError as error:  # a page of a TIFF with pixels that Pillow does not know
         raise DataError(f"{name}: page {page} cannot be read ({first_line(error)})") from None
-    except Exception as error:  # as for damaged headers
+    except Exception as error:  # Pillow raises errors of every kind on damaged headers
         raise DataError(f"{name}: page {page} is damaged ({first_line(error)})") from None
 
 
 def count_pages(image: Image.Image) -> int:
-    """How many pages or frames an open file has, at most MAX_PAGES + 1, up to the first whose header is damaged."""
+    """Return the number of pages of an open file, at most MAX_PAGES + 1.
+
+    Counting stops at the first damaged header.
+    """
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         try:
             return min(int(getattr(image, "n_frames", 1)), MAX_PAGES + 1)
         except Exception:  # damage after the first frame
             return 1
-    page, found = image.tell(), 0  # counting by `n_frames` has no limit: a small file can list millions of pages
+    page, found = image.tell(), 0  # `n_frames` has no limit, and a small file can list millions of pages
     while found <= MAX_PAGES:
         try:
             image.seek(found)
-        except SyntaxError:  # pixels that Pillow does not know: a page nevertheless
+        except SyntaxError:  # Pillow does not know the pixels, but the page counts
             pass
-        except Exception:  # the end, or damage
+        except Exception:  # the end of the file, or damage
             break
         found += 1
     image.seek(min(page, max(found - 1, 0)))
@@ -97,7 +100,7 @@ def count_pages(image: Image.Image) -> int:
 
 
 def channels_of(image: Image.Image) -> str:
-    """What the pages of an OME-TIFF are, such as "3 channels and 5 slices"; empty for other files."""
+    """Describe the pages of an OME-TIFF, such as "3 channels and 5 slices"; empty for other files."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return ""
     said = str(image.tag_v2.get(_DESCRIPTION, ""))[:_LONGEST_DESCRIPTION]
@@ -107,8 +110,11 @@ def channels_of(image: Image.Image) -> str:
 
 
 def check_size(image: Image.Image, name: str, max_pixels: int, bytes_each: int = COLOUR_BYTES) -> None:
-    """Raises DataError where the header announces no pixels, more than `max_pixels`, or more bytes than that many
-    pixels of `bytes_each` have: 16-bit, float and CMYK pixels take more bytes than 8-bit colour."""
+    """Raise DataError if the header announces no pixels or too many pixels or bytes.
+
+    The limits are `max_pixels` pixels, and the bytes of `max_pixels` pixels with `bytes_each` bytes. 16-bit, float and
+    CMYK pixels take more bytes than 8-bit colour.
+    """
     width, height = image.size
     if not width * height:
         raise DataError(f"{name}: {width}×{height} pixels, there is nothing to see")
@@ -125,14 +131,14 @@ def check_size(image: Image.Image, name: str, max_pixels: int, bytes_each: int =
 
 
 def pixel_bytes(image: Image.Image) -> int:
-    """Bytes that a pixel takes when it is decoded, from the header."""
+    """Return the bytes that a decoded pixel takes, from the header."""
     mode = "I;16" if image.mode.startswith("I;16") else image.mode
     size = _SAMPLE_BYTES.get(mode, COLOUR_BYTES)
     return 2 * len(image.getbands()) if ";16" in raw_mode(image) and image.mode != "I" else size
 
 
 def raw_mode(image: Image.Image) -> str:
-    """How the pixels lie in the file by Pillow's name for it, such as "RGB;16B"; empty where Pillow does not say."""
+    """Return Pillow's name for the pixel layout in the file, such as "RGB;16B"; empty if Pillow gives none."""
     for tile in getattr(image, "tile", ()):
         args = tile[3]
         first = args[0] if isinstance(args, tuple) and args else args
@@ -142,7 +148,7 @@ def raw_mode(image: Image.Image) -> str:
 
 
 def _mend_planes(image: Image.Image) -> None:
-    """Say that 16-bit colours in separate planes have 16 bits: Pillow takes them for 8, unless they are compressed."""
+    """Mark 16-bit colours in separate planes as 16-bit: Pillow reads them as 8-bit if they are uncompressed."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile) or raw_mode(image) not in ("R", "C"):
         return
     if image.tag_v2.get(_BITS_PER_SAMPLE, (8,))[0] == 16:
@@ -154,7 +160,10 @@ def _mend_planes(image: Image.Image) -> None:
 
 
 def _open(source: Path | bytes, name: str) -> Image.Image:
-    """Image.open without Pillow's own, process-wide pixel limit: ours is per call, adjustable and names the size."""
+    """Open a file with Pillow, without Pillow's limit on pixels for the whole process.
+
+    condinst checks its own limit per call. The caller can change the limit, and the error names the size.
+    """
     content: BinaryIO | Path = io.BytesIO(source) if isinstance(source, bytes) else source
     with _open_lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -169,7 +178,10 @@ def _open(source: Path | bytes, name: str) -> Image.Image:
 
 
 def _open_heif(source: Path | bytes, name: str) -> Image.Image:
-    """By pillow-heif, which is not registered with Pillow: other programs in this process see no change."""
+    """Open a file with pillow-heif.
+
+    condinst does not register pillow-heif with Pillow, so other code in this process sees no change.
+    """
     try:
         from pillow_heif import HeifImageFile
     except ImportError:
@@ -190,7 +202,7 @@ def _start(source: Path | bytes) -> bytes:
 
 
 def is_tiff(path: Path) -> bool:
-    """Whether a file begins as a TIFF does; False where it cannot be read."""
+    """Return whether a file begins like a TIFF; False if the file cannot be read."""
     try:
         return _start(path).startswith(_TIFF_STARTS)
     except OSError:

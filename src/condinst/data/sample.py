@@ -1,4 +1,4 @@
-"""What every reader of an annotation format returns. Nothing is drawn or decoded yet."""
+"""The result of every reader of an annotation format. Masks and pictures are not decoded yet."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Polygons:
     parts: tuple[NDArray[np.float64], ...]
 
     def whole(self, height: int, width: int) -> Rle:
-        """The run lengths in a picture of that size, drawn by COCO's rule."""
+        """Return the run lengths in a picture of that size, drawn by COCO's rule."""
         return draw_polygons(self.parts, height, width)
 
 
@@ -37,15 +37,15 @@ class RunLengths:
 
     @classmethod
     def of(cls, mask: NDArray[np.bool_ | np.uint8], x: int, y: int) -> Self:
-        """Of pixels (h, w), non-zero where the region is, already cut to its tight box."""
+        """Encode pixels (h, w), non-zero inside the region and already cut to its tight box."""
         return cls(encode(Region(mask.astype(np.bool_), 0, 0), *mask.shape), x, y)
 
     def decode(self) -> NDArray[np.bool_]:
-        """(h, w), the tight box."""
+        """Return (h, w) of the tight box."""
         return decode(self.rle)
 
     def whole(self, height: int, width: int) -> Rle:
-        """The run lengths in a picture of that size."""
+        """Return the run lengths in a picture of that size."""
         return encode(Region(self.decode(), self.x, self.y), height, width)
 
 
@@ -53,8 +53,8 @@ class RunLengths:
 class Instance:
     """One annotated object, in pixels of the picture.
 
-    `shape` is None where only a box was annotated. `area` is what the file says, in pixels; None where it does not.
-    A crowd is a region of several objects, which neither teaches nor counts.
+    `shape` is None if the object has only a box. `area` is the area stated in the file, in pixels; None if the file
+    states none. A crowd is a region of several objects. Training and evaluation ignore crowds.
     """
 
     label: int  # 0-based
@@ -66,10 +66,10 @@ class Instance:
 
 
 class Federated(NamedTuple):
-    """Which classes annotators looked for in a picture, as in LVIS. All labels are 0-based.
+    """The classes that annotators looked for in a picture, as in LVIS. All labels are 0-based.
 
-    Classes that neither occur in the picture nor are in `absent` were not looked for. absent: looked for and not there
-    (`neg_category_ids`). partial: only some of their objects are annotated (`not_exhaustive_category_ids`).
+    Classes that do not occur in the picture and are not in `absent` were not looked for. absent: classes looked for and
+    not found (`neg_category_ids`). partial: classes with only some objects annotated (`not_exhaustive_category_ids`).
     """
 
     absent: frozenset[int]
@@ -78,9 +78,9 @@ class Federated(NamedTuple):
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture and its objects; `width` and `height` are those after EXIF orientation.
+    """One picture and its objects. `width` and `height` are the size after EXIF orientation.
 
-    federated: None where every object of every class is annotated, as in most data sets.
+    federated: None if every object of every class is annotated, as in most data sets.
     """
 
     path: Path
@@ -93,9 +93,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class AnnotatedData:
-    """A data set. Label i stands for category_ids[i], named classes[i]. `notes`: what reading left out, in words.
+    """A data set. Label i stands for category_ids[i] and has the name classes[i].
 
-    source: the file or folder it was read from, for messages. files: the annotation files that were read.
+    notes: what the reader left out, one sentence each. source: the file or folder of the data set, for messages. files:
+    the annotation files that were read.
     """
 
     samples: tuple[Sample, ...]
@@ -107,7 +108,7 @@ class AnnotatedData:
 
 
 def skip_empty(data: AnnotatedData) -> AnnotatedData:
-    """`data` without the pictures that hold no object or only crowds; a note tells how many they were."""
+    """Return `data` without the pictures that hold no object or only crowds. A note counts these pictures."""
     kept = tuple(sample for sample in data.samples if not all(instance.crowd for instance in sample.instances))
     left_out = len(data.samples) - len(kept)
     if not left_out:

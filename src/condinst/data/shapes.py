@@ -1,4 +1,4 @@
-"""Shapes as annotation tools draw them: made, joined into objects, and the boxes around them."""
+"""Makes shapes from drawn outlines, joins them into objects, and computes their boxes."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from condinst.ops.rle import Region, Rle, decode_region, tighten
 SHORTEST_LIMIT, LONGEST_OUTLINE = 100_000, 5_000_000  # pixels that an outline runs through
 Shape = Polygons | RunLengths
 
-STICKS_OUT = 1.0  # pixels; annotation tools round by fractions of one
-BOX_DIFFERS = (2.0, 0.05)  # pixels, and the share of the box's longer side: over both is more than rounding
+STICKS_OUT = 1.0  # pixels; annotation tools round by fractions of a pixel
+BOX_DIFFERS = (2.0, 0.05)  # pixels, and the share of the box's longer side: a difference over both is not rounding
 
 
 def box_of(shape: Shape) -> Box:
-    """The tight box."""
+    """Return the tight box."""
     if isinstance(shape, RunLengths):
         height, width = shape.rle["size"]
         return shape.x, shape.y, shape.x + width, shape.y + height
     points = shape.parts[0] if len(shape.parts) == 1 else np.concatenate(shape.parts)
-    # faster than points.min(0) by the checks that it makes first
+    # faster than points.min(0), because points.min checks its input first
     left, top = np.minimum.reduce(points, axis=0).tolist()
     right, bottom = np.maximum.reduce(points, axis=0).tolist()
     return left, top, right, bottom
 
 
 def clip_box(box: Box, height: int, width: int) -> Box:
-    """What of the box lies in a picture of (height, width) pixels."""
+    """Return the part of the box inside a picture of (height, width) pixels."""
     x0, y0, x1, y1 = box
     return (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
 
 
 def box_iou(a: Box, b: Box) -> float:
-    """Of two boxes; 0 where they are empty or apart."""
+    """Return the IoU of two boxes; 0 for empty or separate boxes."""
     across, down = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     if across <= 0 or down <= 0:
         return 0.0
@@ -47,15 +47,17 @@ def box_iou(a: Box, b: Box) -> float:
 
 
 def differs(box: Box, other: Box) -> bool:
-    """Whether two boxes differ by more than rounding."""
+    """Return whether two boxes differ by more than rounding."""
     gap = max(abs(a - b) for a, b in zip(box, other, strict=True))
     pixels, share = BOX_DIFFERS
     return gap > pixels and gap > share * max(other[2] - other[0], other[3] - other[1])
 
 
 def solid_box(shape: Shape, height: int, width: int) -> Box:
-    """The tight box of a shape that covers pixels of a picture of that size; of these pixels where its vertices lie on
-    a line."""
+    """Return the tight box of a shape that covers pixels of a picture of that size.
+
+    If the vertices lie on a line, the box is that of the covered pixels.
+    """
     box = box_of(shape)
     if box[2] > box[0] and box[3] > box[1]:
         return box
@@ -64,7 +66,7 @@ def solid_box(shape: Shape, height: int, width: int) -> Box:
 
 
 def covers_pixels(shape: Shape, height: int, width: int) -> bool:
-    """Whether COCO's rule draws a pixel of the shape in a picture of that size.
+    """Return whether COCO's rule draws a pixel of the shape in a picture of that size.
 
     Raises RecordError for an outline too long to draw (see `bound_outline`).
     """
@@ -76,11 +78,12 @@ def covers_pixels(shape: Shape, height: int, width: int) -> bool:
 
 
 def bound_outline(parts: Sequence[NDArray[np.float64]], height: int, width: int) -> None:
-    """Raise RecordError where polygons, each (P, 2), run through the picture for more pixels than an outline can.
+    """Raise RecordError for polygons, each (P, 2), with an outline longer than any real outline in the picture.
 
-    COCO's rule makes five points a pixel: 100,000 points that zigzag across a picture would take gigabytes.
+    COCO's rule makes five points per pixel. A polygon of 100,000 points that zigzags across a picture would take
+    gigabytes.
     """
-    # around every pixel of a chessboard runs an outline of twice as many sides as there are pixels
+    # the longest outline surrounds every pixel of a chessboard: two sides per pixel of the picture
     most = min(max(4 * height * width, SHORTEST_LIMIT), LONGEST_OUTLINE)
     if sum(map(len, parts)) * max(height, width) <= most:  # no step is longer than the picture
         return
@@ -95,8 +98,10 @@ def bound_outline(parts: Sequence[NDArray[np.float64]], height: int, width: int)
 
 
 def refuse_outside(box: Box, height: int, width: int, covers: bool = True) -> None:
-    """Raise RecordError where a box lies outside the picture altogether, or sticks out of it and its mask `covers` no
-    pixel of the picture."""
+    """Raise RecordError for a box outside the picture.
+
+    Also raises if the box sticks out and its mask `covers` no pixel of the picture.
+    """
     x0, y0, x1, y1 = box
     sticks_out = max(-x0, -y0, x1 - width, y1 - height) > STICKS_OUT
     if x0 >= width or y0 >= height or x1 <= 0 or y1 <= 0 or (sticks_out and not covers):
@@ -105,13 +110,16 @@ def refuse_outside(box: Box, height: int, width: int, covers: bool = True) -> No
 
 
 def run_lengths(mask: NDArray[np.bool_], x: int = 0, y: int = 0) -> RunLengths | None:
-    """Of pixels (h, w) whose top left is (x, y); None if none is set."""
+    """Encode pixels (h, w) with the top left pixel (x, y); None if no pixel is set."""
     tight = tighten(Region(mask, x, y))
     return None if tight is None else RunLengths.of(*tight)
 
 
 def unite(shapes: Sequence[Shape], height: int, width: int) -> Shape:
-    """One shape of all: polygons stay polygons, anything else becomes pixels of the picture of that size."""
+    """Join all shapes into one.
+
+    Polygons stay polygons. Other shapes become pixels of the picture of that size.
+    """
     if len(shapes) == 1:
         return shapes[0]
     polygons = [shape for shape in shapes if isinstance(shape, Polygons)]
@@ -124,9 +132,10 @@ def unite(shapes: Sequence[Shape], height: int, width: int) -> Shape:
 
 
 def join(members: Sequence[Shape | Box | None], height: int, width: int) -> tuple[Box, Shape | None] | None:
-    """(box, shape) of the shapes of one object on a picture of that size; None where nothing is drawn.
+    """Return (box, shape) of one object on a picture of that size; None if nothing is drawn.
 
-    Its boxes stay boxes only if nothing else is drawn: a box says where an object is, not which pixels are its own.
+    Boxes stay boxes only if the object has no other shape, because a box does not say which pixels belong to the
+    object.
     """
     drawn = [member for member in members if member is not None]
     boxes = [member for member in drawn if isinstance(member, tuple)]
@@ -140,20 +149,20 @@ def join(members: Sequence[Shape | Box | None], height: int, width: int) -> tupl
 
 
 def filled(box: Box) -> Polygons:
-    """All of a box, as its corners, clockwise on the screen from the top left."""
+    """Return the corners of the box, clockwise on the screen from the top left."""
     x0, y0, x1, y1 = box
     return polygon([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
 
 
 def polygon(points: Sequence[Sequence[float]] | NDArray[np.float64]) -> Polygons:
-    """Of its vertices (x, y). Raises RecordError for fewer than three."""
+    """Make a polygon from vertices (x, y). Raises RecordError for fewer than three."""
     if len(points) < 3:
         raise RecordError("bad-polygon", f"a polygon needs 3 points, got {len(points)}", "redraw or remove it")
     return Polygons((np.array(points, dtype=np.float64),))
 
 
 def ellipse(centre: tuple[float, float], radii: tuple[float, float], degrees: float = 0.0) -> Polygons:
-    """Its outline to a fiftieth of a pixel, turned clockwise on the screen."""
+    """Return the outline, accurate to a fiftieth of a pixel, clockwise on the screen."""
     steps = int(np.clip(np.pi / np.sqrt(0.04 / max(*radii, 1.0)), 16, 1000))
     angles = np.linspace(0, 2 * np.pi, steps, endpoint=False)
     across, down = radii[0] * np.cos(angles), radii[1] * np.sin(angles)

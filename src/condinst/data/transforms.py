@@ -1,6 +1,6 @@
-"""Resizing by the published rule, and the random changes of a training picture with the matrix that follows them.
+"""Resizes by the published rule, and makes the random changes of a training picture with their matrix.
 
-A matrix (2, 3) float64 maps source coordinates to output coordinates, pixel edges at integers: pixel 0 spans [0, 1].
+A matrix (2, 3) float64 maps source coordinates to output coordinates. Pixel edges are integers: pixel 0 spans [0, 1].
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Augmented(NamedTuple):
 
 
 def resize_shape(height: int, width: int, shorter: float, longer: float) -> tuple[int, int]:
-    """(height, width) whose shorter side is `shorter` unless the longer one would pass `longer`."""
+    """Return the (height, width) with the shorter side `shorter`, or smaller so the longer side is at most `longer`."""
     scale = shorter / min(height, width)
     new_height, new_width = height * scale, width * scale
     if max(new_height, new_width) > longer:
         again = longer / max(new_height, new_width)
         new_height, new_width = new_height * again, new_width * again
-    # a strip of one pixel by thousands must not round to nothing
+    # a strip of one pixel by thousands must not round to zero
     return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
 
 
@@ -64,7 +64,7 @@ def _resize_and_crop(image: Array8, config: AugmentConfig, rng: np.random.Genera
     scale_x, scale_y = width / old_width, height / old_height
     crop_width, crop_height = (min(side, config.crop or side) for side in (width, height))
     left, top = int(rng.integers(width - crop_width + 1)), int(rng.integers(height - crop_height + 1))
-    # Pillow resizes the cropped part alone: what the crop throws away costs nothing
+    # Pillow resizes only the cropped part, which saves time
     box = (left / scale_x, top / scale_y, (left + crop_width) / scale_x, (top + crop_height) / scale_y)
     box = (box[0], box[1], min(box[2], old_width), min(box[3], old_height))
     picture = Image.fromarray(image).resize((crop_width, crop_height), Image.Resampling.BILINEAR, box=box)
@@ -72,7 +72,10 @@ def _resize_and_crop(image: Array8, config: AugmentConfig, rng: np.random.Genera
 
 
 def _recolour(picture: Image.Image, config: AugmentConfig, rng: np.random.Generator) -> Image.Image:
-    """Factors are uniform in [1 − strength, 1 + strength]. On Pillow images torchvision is fastest."""
+    """Change the colours. Factors are uniform in [1 − strength, 1 + strength].
+
+    torchvision is fastest on Pillow images.
+    """
     if config.brightness:
         picture = functional.adjust_brightness(picture, rng.uniform(1 - config.brightness, 1 + config.brightness))
     if config.contrast:
@@ -85,7 +88,7 @@ def _recolour(picture: Image.Image, config: AugmentConfig, rng: np.random.Genera
 
 
 def _then(step: list[list[int]], matrix: Matrix) -> Matrix:
-    """`matrix` first, `step` after it."""
+    """Return the matrix that applies `matrix` first and `step` second."""
     second = np.array(step, dtype=np.float64)
     product: Matrix = second[:, :2] @ matrix
     product[:, 2] += second[:, 2]

@@ -1,4 +1,4 @@
-"""Sample + matrix → what shows of it → Truth: each region is drawn once and kept at mask_out_stride only."""
+"""Sample + matrix → visible instances → Truth. Each region is drawn once and stored only at mask_out_stride."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from condinst.structures import MASK_FEATURE_STRIDE, Truth
 
 
 class Shown(NamedTuple):
-    """What an image shows of one instance; `region` is tight, without a mask the filled box."""
+    """The visible part of one instance. `region` is tight; without a mask, `region` is the filled box."""
 
     label: int
     box: Box
@@ -35,15 +35,15 @@ def draw_truth(sample: Sample, matrix: Matrix, height: int, width: int, stride: 
 def show(sample: Sample, matrix: Matrix, height: int, width: int) -> list[Shown]:
     """Draw the instances of `sample`, moved by `matrix` (2, 3), in an image of (height, width) pixels.
 
-    Crowds and what the image does not show are left out. A box the image cuts becomes its mask's tight box, or what
-    the image shows of it if there is no mask; the others stay as annotated.
+    Crowds and instances outside the image are left out. If the image cuts an instance, its box becomes the tight box of
+    the visible mask, or the visible part of the box if there is no mask. Other boxes stay as annotated.
     """
     shown = (show_instance(instance, matrix, height, width) for instance in sample.instances if not instance.crowd)
     return [thing for thing in shown if thing is not None]
 
 
 def make_truth(things: Sequence[Shown], height: int, width: int, stride: int) -> Truth:
-    """What training needs to know of an image of (height, width) pixels; masks are sampled at [stride/2::stride]."""
+    """Return the training truth of an image of (height, width) pixels. Masks are sampled at [stride/2::stride]."""
     pixels, places = _pack([thing.region for thing in things], stride)
     return Truth(
         boxes=torch.tensor([thing.box for thing in things], dtype=torch.float32).reshape(-1, 4),
@@ -57,7 +57,9 @@ def make_truth(things: Sequence[Shown], height: int, width: int, stride: int) ->
 
 
 def show_instance(instance: Instance, matrix: Matrix, height: int, width: int) -> Shown | None:
-    """What an image of (height, width) pixels shows of an instance that is moved by `matrix`; None if nothing."""
+    """Return what an image of (height, width) pixels shows of an instance moved by `matrix`; None if nothing is
+    visible.
+    """
     box = _move_box(instance.box, matrix)
     if instance.shape is None:
         return show_box(instance.label, box, height, width)
@@ -68,9 +70,9 @@ def show_instance(instance: Instance, matrix: Matrix, height: int, width: int) -
 
 
 def show_box(label: int, box: Box, height: int, width: int) -> Shown | None:
-    """What shows of a box alone; its mask, as published: every pixel from that of its first corner to that of its last.
+    """Return the visible part of an instance without a mask; None if nothing is visible.
 
-    None if nothing shows.
+    As published, the mask is every pixel from the pixel of the first corner to the pixel of the last corner.
     """
     x0, y0, x1, y1 = clip_box(box, height, width)
     if x0 >= x1 or y0 >= y1:
@@ -81,16 +83,17 @@ def show_box(label: int, box: Box, height: int, width: int) -> Shown | None:
 
 
 def _draw(shape: Polygons | RunLengths, matrix: Matrix, height: int, width: int) -> Region | None:
-    """The tight region of the shape inside the image; None if nothing of it shows."""
+    """Return the tight region of the shape inside the image; None if nothing is visible."""
     if isinstance(shape, Polygons):
         return _draw_polygons(shape, matrix, height, width)
     return _draw_runs(shape, matrix, height, width)
 
 
 def _draw_polygons(shape: Polygons, matrix: Matrix, height: int, width: int) -> Region | None:
-    """COCO's own rasterisation, parts united."""
+    """Draw with COCO's own rule and unite the parts."""
     moved = [_move(points, matrix) for points in shape.parts]
-    # COCO's rule rounds to fifths of a pixel, so an origin other than the image's could move a tie: only right and
+    # COCO's rule rounds to fifths of a pixel, so another origin could change a rounded value. Only the right and bottom
+    # of the canvas are trimmed, which cuts the drawing and changes nothing else.
     # bottom of the canvas are trimmed, which cuts the drawing and changes nothing else
     right = min(width, int(max(points[:, 0].max() for points in moved)) + 2)
     bottom = min(height, int(max(points[:, 1].max() for points in moved)) + 2)
@@ -101,12 +104,12 @@ def _draw_polygons(shape: Polygons, matrix: Matrix, height: int, width: int) -> 
     x, y, box_width, box_height = (int(side) for side in coco_mask.toBbox(rle))
     if not box_width or not box_height:
         return None
-    # a copy, so that the canvas is freed
+    # a copy, to free the canvas
     return Region(coco_mask.decode(rle)[y : y + box_height, x : x + box_width].astype(np.bool_, order="C"), x, y)
 
 
 def _draw_runs(shape: RunLengths, matrix: Matrix, height: int, width: int) -> Region | None:
-    """Each output pixel takes the source pixel under its centre."""
+    """Give each output pixel the source pixel under its centre."""
     rows, columns = shape.rle["size"]
     x0, y0, x1, y1 = _move_box((shape.x, shape.y, shape.x + columns, shape.y + rows), matrix)
     left, top = max(math.floor(x0), 0), max(math.floor(y0), 0)
@@ -123,26 +126,26 @@ def _draw_runs(shape: RunLengths, matrix: Matrix, height: int, width: int) -> Re
 
 
 def shown_box(box: Box, region: Region, height: int, width: int) -> Box:
-    """The annotated box inside the image, or the tight box of the tight region that shows if the image cuts it."""
+    """Return the annotated box inside the image; if the image cuts the object, the tight box of the visible region."""
     return fit_box(box, tight_box(region), height, width)
 
 
 def fit_box(box: Box, tight: Box, height: int, width: int) -> Box:
-    """The annotated box inside the image, or `tight`, the box of the mask that shows, if the image cuts it."""
+    """Return the annotated box inside the image; if the image cuts the object, `tight`, the box of the visible mask."""
     x0, y0, x1, y1 = clip_box(box, height, width)
-    # annotated boxes stick out by fractions of a pixel; more than one means that the crop cut the instance
+    # annotated boxes stick out by fractions of a pixel; more than one pixel means that the crop cut the instance
     cut = box[0] < -1 or box[1] < -1 or box[2] > width + 1 or box[3] > height + 1
     return tight if cut or x0 >= x1 or y0 >= y1 else (x0, y0, x1, y1)
 
 
 def tight_box(region: Region) -> Box:
-    """The box of a tight region."""
+    """Return the box of a tight region."""
     rows, columns = region.bitmap.shape
     return (region.x, region.y, region.x + columns, region.y + rows)
 
 
 def centroid_of(region: Region) -> tuple[float, float]:
-    """Mean pixel index of the full-resolution mask, as published: Σ x·m / Σ m."""
+    """Return the mean pixel index of the full-resolution mask, as published: Σ x·m / Σ m."""
     per_column, per_row = region.bitmap.sum(0, dtype=np.int64), region.bitmap.sum(1, dtype=np.int64)
     area = int(per_column.sum())
     x = float(per_column @ np.arange(len(per_column))) / area
@@ -151,7 +154,7 @@ def centroid_of(region: Region) -> tuple[float, float]:
 
 
 def _pack(regions: Sequence[Region], stride: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """The masks at [stride/2::stride], as ops/packed_masks.py describes: (P,) and (M, 4)."""
+    """Return the masks at [stride/2::stride], as ops/packed_masks.py describes: (P,) and (M, 4)."""
     taken = [sampled(region, stride) for region in regions]
     places = [(x, y, part.shape[1], part.shape[0]) for x, y, part in taken]
     pixels = [np.zeros(0, dtype=np.bool_), *(part.ravel() for _, _, part in taken)]
@@ -159,7 +162,7 @@ def _pack(regions: Sequence[Region], stride: int) -> tuple[NDArray[np.bool_], ND
 
 
 def _sample_labels(things: list[Shown], size: tuple[int, int]) -> NDArray[np.int64]:
-    """(ceil(H / 8), ceil(W / 8)): the label of the smallest mask at the pixels [4::8], −1 where there is none."""
+    """Return (ceil(H / 8), ceil(W / 8)): the label of the smallest mask at the pixels [4::8], or −1 without a mask."""
     semantic = np.full([math.ceil(side / MASK_FEATURE_STRIDE) for side in size], -1, dtype=np.int64)
     for thing in sorted(things, key=lambda thing: -int(thing.region.bitmap.sum(dtype=np.int64))):
         x, y, part = sampled(thing.region, MASK_FEATURE_STRIDE)
@@ -168,7 +171,9 @@ def _sample_labels(things: list[Shown], size: tuple[int, int]) -> NDArray[np.int
 
 
 def sampled(region: Region, stride: int) -> tuple[int, int, NDArray[np.bool_]]:
-    """The region's pixels among [stride/2::stride] of the whole image, after the (x, y) of the first in that grid."""
+    """Return the pixels of the region in the grid [stride/2::stride] of the image, and the (x, y) of the first in the
+    grid.
+    """
     first_row = math.ceil(max(region.y - stride // 2, 0) / stride)
     first_column = math.ceil(max(region.x - stride // 2, 0) / stride)
     top, left = first_row * stride + stride // 2 - region.y, first_column * stride + stride // 2 - region.x
@@ -176,13 +181,13 @@ def sampled(region: Region, stride: int) -> tuple[int, int, NDArray[np.bool_]]:
 
 
 def _move(points: NDArray[np.float64], matrix: Matrix) -> NDArray[np.float64]:
-    """(P, 2) → (P, 2)."""
+    """Map points: (P, 2) → (P, 2)."""
     moved: NDArray[np.float64] = points @ matrix[:, :2].T + matrix[:, 2]
     return moved
 
 
 def _move_box(box: Box, matrix: Matrix) -> Box:
-    """The box around the moved corners."""
+    """Return the box around the moved corners."""
     x0, y0, x1, y1 = box
     corners = _move(np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]], dtype=np.float64), matrix)
     (left, top), (right, bottom) = corners.min(0), corners.max(0)

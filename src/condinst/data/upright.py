@@ -1,4 +1,4 @@
-"""Objects annotated on a picture as it is stored → the same on the picture turned upright by its EXIF orientation."""
+"""Turns objects annotated on a stored picture to the upright picture, by its EXIF orientation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STEPS = {
 
 
 def turn_upright(instance: Instance, orientation: int, width: int, height: int) -> Instance:
-    """`instance` of a stored picture of `width`×`height` pixels, in pixels of the upright one."""
+    """Turn `instance` of a stored picture of `width`×`height` pixels to pixels of the upright picture."""
     if orientation == 1:
         return instance
     shape = instance.shape
@@ -38,7 +38,7 @@ def turn_upright(instance: Instance, orientation: int, width: int, height: int) 
 
 
 def _turn_points(points: NDArray[np.float64], orientation: int, width: int, height: int) -> NDArray[np.float64]:
-    """(P, 2) → (P, 2)."""
+    """Map points: (P, 2) → (P, 2)."""
     swap, mirror_x, mirror_y = _STEPS[orientation]
     x, y = points.T[::-1] if swap else points.T
     across, down = (height, width) if swap else (width, height)

@@ -1,7 +1,7 @@
 """Pixel values of any kind → (H, W, 3) uint8 RGB, by one range for all pixels of a picture.
 
-8-bit pictures have a range of their own, and none is applied to them. For pictures of more bits, and for floats, the
-range says which value becomes 0 (black) and which becomes 255.
+8-bit pictures need no range. For pictures of more bits, and for floats, the range states the value that becomes 0
+(black) and the value that becomes 255.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from condinst.errors import DataError
 
 Values = NDArray[np.integer | np.floating]
 
-STRIP = 4_000_000  # pixels converted at a time, so that memory does not grow with the kind of pixel
-SAMPLES = 4_000_000  # values looked at for "auto"
-AUTO = (0.1, 99.9)  # percentiles of the values that "auto" makes black and white
-DARK = 65  # a picture whose values all stay below this, of 256, uses a quarter of its range
-OUTLIERS = 0.01  # percent of the values that may be above, as broken sensor pixels are
-CLIPPED = 0.01  # share of the pixels outside a stated range that is worth telling
+STRIP = 4_000_000  # pixels converted at a time, to limit memory
+SAMPLES = 4_000_000  # values used for "auto"
+AUTO = (0.1, 99.9)  # percentiles of the values that "auto" turns black and white
+DARK = 65  # a picture with all values below this (of 256) uses a quarter of its range
+OUTLIERS = 0.01  # percent of the values that may be above, such as broken sensor pixels
+CLIPPED = 0.01  # share of the pixels outside a stated range from which condinst warns
 LARGEST_16 = 65535
 BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR_CONFIGURATION, SAMPLE_FORMAT = 258, 262, 284, 339  # tags of TIFF
 STATE = "state it with --range LOW,HIGH or --range auto (input.range in a configuration, range= in Python)"
 
 
 class Remark(NamedTuple):
-    """Something that a user should know of a picture that could be read. kind: of the finding in `data check`."""
+    """A note for the user about a picture that could be read. kind: of the finding in `data check`."""
 
     kind: str
     message: str
@@ -41,7 +41,7 @@ class Remark(NamedTuple):
 
 
 class NoRangeError(DataError):
-    """A picture's values have no range of their own, and none was stated."""
+    """The values of a picture have no natural range, and the user gave no range."""
 
 
 class Shown(NamedTuple):
@@ -52,12 +52,12 @@ class Shown(NamedTuple):
 
 
 def is_wide(image: Image.Image) -> bool:
-    """Whether a grey picture, loaded or not, has pixels of more than 8 bits, or signed ones."""
+    """Return whether a grey picture, loaded or not, has signed pixels or pixels of more than 8 bits."""
     return image.mode == "F" or image.mode.startswith("I") or _is_signed_8(image)
 
 
 def grey_values(image: Image.Image) -> Values:
-    """(H, W) values of a loaded wide grey picture, as its file holds them."""
+    """Return the (H, W) values of a loaded wide grey picture, as its file holds them."""
     values = np.asarray(image)
     if _is_signed_8(image):
         return values.view(np.int8)
@@ -65,22 +65,22 @@ def grey_values(image: Image.Image) -> Values:
 
 
 def is_unsigned(image: Image.Image) -> bool:
-    """Whether the file says that its 32-bit integers have no sign; Pillow gives them one."""
+    """Return whether the 32-bit integers of the file have no sign; Pillow reads them as signed."""
     return _tag(image, SAMPLE_FORMAT) in (None, (1,)) and isinstance(image, TiffImagePlugin.TiffImageFile)
 
 
 def is_inverted(image: Image.Image) -> bool:
-    """Whether 0 is white in a 16-bit TIFF; Pillow turns the values of 8 bits only."""
+    """Return whether 0 is white in a 16-bit TIFF; Pillow inverts only 8-bit values."""
     return image.mode.startswith("I;16") and _tag(image, PHOTOMETRIC) == 0
 
 
 def planar(image: Image.Image) -> bool:
-    """Whether a TIFF keeps each colour in a plane of its own."""
+    """Return whether a TIFF stores each colour in a separate plane."""
     return bool(_tag(image, PLANAR_CONFIGURATION) == 2)
 
 
 def largest_value(image: Image.Image) -> int:
-    """The greatest value that a pixel of a wide grey file can have: 4095 for a TIFF of 12 bits, else 65535."""
+    """Return the greatest possible value of a wide grey file: 4095 for a TIFF of 12 bits, else 65535."""
     bits = (_tag(image, BITS_PER_SAMPLE) or (16,))[0]
     if _is_signed_8(image):
         return 127
@@ -92,15 +92,15 @@ def _is_signed_8(image: Image.Image) -> bool:
 
 
 def _tag(image: Image.Image, number: int) -> Any:
-    """The value of a TIFF's tag; None where there is none."""
+    """Return the value of a TIFF tag; None if the tag is missing."""
     return image.tag_v2.get(number) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
 
 
 def show_values(values: Values, range: Range, largest: int = LARGEST_16) -> Shown:
-    """Map (H, W) or (H, W, 3) values to 8 bits; those beyond the range become 0 and 255, NaN becomes 0.
+    """Map (H, W) or (H, W, 3) values to 8 bits. Values beyond the range become 0 and 255, NaN becomes 0.
 
     range: "full" is 0…`largest`, for integers only. "auto" goes from the 0.1th to the 99.9th percentile of the picture.
-    Raises NoRangeError where "full" does not fit the values, DataError where no value is a number.
+    Raises NoRangeError if "full" does not fit the values, and DataError if no value is a number.
     """
     lowest, highest, missing = _extremes(values)
     if range == "full":
@@ -125,7 +125,7 @@ def show_values(values: Values, range: Range, largest: int = LARGEST_16) -> Show
 
 
 def _map(values: Values, low: float, high: float) -> tuple[Array8, NDArray[np.int64], int]:
-    """(H, W, 3) pixels, how often each of the 256 values comes, and how many values lie outside `low` to `high`."""
+    """Return (H, W, 3) pixels, the count of each of the 256 values, and the number of values outside the range."""
     pixels = np.empty((*values.shape[:2], 3), dtype=np.uint8)
     counts, outside = np.zeros(256, dtype=np.int64), 0
     short = values.dtype.kind == "u" and values.dtype.itemsize <= 2
@@ -146,13 +146,13 @@ def _to_8_bit(part: NDArray[np.float64], low: float, high: float) -> Array8:
         return np.zeros(part.shape, dtype=np.uint8)
     np.nan_to_num(part, copy=False, nan=low, posinf=high, neginf=low)
     part = np.clip(part, low, high)
-    # halves first: high − low may be more than a float can hold
+    # halves first: high − low may overflow a float
     scaled = (part / 2 - low / 2) / (high / 2 - low / 2)
     return np.rint(scaled * 255).astype(np.uint8)
 
 
 def _extremes(values: Values) -> tuple[float, float, int]:
-    """(least, greatest, how many are no finite number). Raises DataError where none is."""
+    """Return (least, greatest, number of values that are not finite). Raises DataError if no value is finite."""
     if values.dtype.kind != "f":
         return float(values.min()), float(values.max()), 0
     finite = np.isfinite(values)
@@ -179,7 +179,10 @@ def _auto(values: Values, lowest: float, highest: float) -> tuple[float, float]:
 
 
 def dark_colour(pixels: Array8) -> list[Remark]:
-    """As for grey pictures, of (H, W, 3) the upper bytes of 16-bit colours, read without a range."""
+    """Return the remarks as for grey pictures.
+
+    pixels: (H, W, 3), the upper bytes of 16-bit colours, read without a range.
+    """
     counts = np.zeros(256, dtype=np.int64)
     rows = max(STRIP // pixels.shape[1], 1)
     for top in range(0, len(pixels), rows):
@@ -191,7 +194,7 @@ def dark_colour(pixels: Array8) -> list[Remark]:
 
 
 def _dark(counts: NDArray[np.int64], held: tuple[float, float], stated: tuple[float, float]) -> list[Remark]:
-    """A remark where the picture uses no more than a quarter of the range and so looks black.
+    """Return a remark if the picture uses at most a quarter of the range and so looks black.
 
     counts: of each of the 256 values shown. held: the least and greatest value in the file.
     """
