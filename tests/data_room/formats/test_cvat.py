@@ -274,3 +274,20 @@ def test_a_name_with_the_strokes_of_windows_and_a_file_in_utf_16(tmp_path: Path)
     file.write_bytes(text.encode("utf-16"))
     (sample,) = open_data(folder).samples
     assert (sample.path.name, len(sample.instances)) == ("a.png", 1)
+
+
+@pytest.mark.parametrize(("subset", "name"), [("../../other", "a.png"), ("", "../../other/a.png"), ("", "OTHER/a.png")])
+def test_no_name_leads_out_of_the_data_set(tmp_path: Path, told: Told, subset: str, name: str) -> None:
+    """A neighbour's picture of the same size must not be taken."""
+    folder, other = tmp_path / "mine", tmp_path / "other"
+    make(folder, "")
+    make(other, "", beside=".")
+    name = name.replace("OTHER", str(other))
+    image = f'<image id="1" name="{name}" subset="{subset}" width="{WIDTH}" height="{HEIGHT}"/>'
+    shape = element("polygon", points=POINTS)
+    file = folder / "annotations.xml"
+    file.write_text(f"<annotations>{HEAD}{image.replace('/>', f'>{shape}</image>')}</annotations>")
+    if subset:
+        assert open_data(folder).samples[0].path.resolve() == (folder / "images" / "a.png").resolve()
+    else:
+        assert "a.png" in told(open_data, folder)

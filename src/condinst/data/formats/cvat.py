@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from xml.etree.ElementTree import Element, ParseError
 from xml.parsers import expat
 
@@ -141,12 +141,22 @@ def _read_image(element: Element, file: Path, images: Path | None, classes: list
 
 
 def _picture(name: str, subset: str, file: Path, images: Path | None, names: AnyCase) -> Path:
-    """Where an export keeps it: images/, images/SUBSET/ or beside the file; that of images/ where it is nowhere."""
+    """The file of a picture, in images/SUBSET/, images/ or beside the XML file; a path in images/ if no file is there.
+
+    Names of CVAT are relative. A name or subset that leads out of these folders (`..`, `/`) is read as its part inside.
+    """
+    subset = _inside(subset)
     folders = [images] if images else [file.parent / "images" / subset, file.parent / "images", file.parent]
-    written = dict.fromkeys((name, PureWindowsPath(name).as_posix()))  # on Windows, a path has its strokes
+    name = _inside(name)
+    written = dict.fromkeys((name, _inside(PureWindowsPath(name).as_posix())))  # on Windows, a path has its strokes
     places = (names.find(folder / each) for folder in folders for each in written)
     found = next((place for place in places if place is not None and place.is_file()), None)
     return found or folders[0] / name
+
+
+def _inside(path: str) -> str:
+    """`path` without its root and without `..`."""
+    return "/".join(part for part in PurePosixPath(path).parts if part not in ("/", "//", ".."))
 
 
 def _label(element: Element, classes: list[str]) -> str:
