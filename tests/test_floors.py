@@ -1,4 +1,4 @@
-"""The floors of the house: an import is absolute and goes to a lower floor or stays in its own room."""
+"""Import levels: an import is absolute, and it imports from a lower level or from its own group."""
 
 import ast
 import subprocess
@@ -9,16 +9,16 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "src" / "condinst"
 
-# Floor of each room; rooms of one name share a floor and may use each other.
+# (level, group) of each module. Modules of one group may import each other.
 FLOORS = {
-    "errors": (0, "words"),
-    "config": (0, "words"),
-    "files": (0, "words"),
-    "safe_yaml": (0, "words"),
-    "web": (0, "words"),
-    "memory": (0, "words"),
-    "structures": (0, "words"),
-    "recipes": (0, "words"),
+    "errors": (0, "base"),
+    "config": (0, "base"),
+    "files": (0, "base"),
+    "safe_yaml": (0, "base"),
+    "web": (0, "base"),
+    "memory": (0, "base"),
+    "structures": (0, "base"),
+    "recipes": (0, "base"),
     "ops": (1, "ops"),
     "model": (2, "model"),
     "data": (2, "data"),
@@ -35,8 +35,8 @@ FLOORS = {
     "export": (5, "composition"),
     "cli": (6, "cli"),
     "serve": (6, "serve"),
-    "__init__": (7, "front"),
-    "__main__": (7, "front"),
+    "__init__": (7, "top"),
+    "__main__": (7, "top"),
 }
 
 
@@ -56,7 +56,7 @@ def imports(source: str) -> list[tuple[int, str]]:
 
 
 def offences(room: str, source: str) -> list[str]:
-    """What in `source`, a file of `room`, breaks the rule; one line each."""
+    """Return a line for each import in `source`, a file of the module or folder `room`, that breaks the rule."""
     floor, group = FLOORS[room]
     found = []
     for line, name in imports(source):
@@ -64,12 +64,12 @@ def offences(room: str, source: str) -> list[str]:
             found.append(f"{line}: relative import {name}")
             continue
         target = [*name.split("."), "__init__"][1]
-        if target == "__version__":  # a word, though it stands in the front door
+        if target == "__version__":  # a constant that every level may import
             continue
         if target not in FLOORS:
-            found.append(f"{line}: {name} has no floor")
+            found.append(f"{line}: {name} has no level")
         elif FLOORS[target][1] != group and FLOORS[target][0] >= floor:
-            found.append(f"{line}: {room} (floor {floor}) imports {target} (floor {FLOORS[target][0]})")
+            found.append(f"{line}: {room} (level {floor}) imports {target} (level {FLOORS[target][0]})")
     return found
 
 
@@ -134,7 +134,7 @@ def test_offences_are_seen(room: str, source: str) -> None:
 
 @pytest.mark.parametrize("module", ["condinst", "condinst.cli.main"])
 def test_light_imports(module: str) -> None:
-    """The front door and the command line's help must not wait seconds for torch."""
+    """`import condinst` and `condinst --help` must not import torch, which takes seconds."""
     heavy = "{'torch', 'torchvision', 'timm', 'accelerate', 'pandas', 'supervision', 'matplotlib'}"
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,1 +1,1 @@
-"""The command line. Strings become configurations here; torch loads only when a command needs it."""
+"""The command line. It turns strings into configurations, and imports torch only for commands that need torch."""

@@ -1,4 +1,4 @@
-"""How a command's process treats memory it has freed."""
+"""Keep freed memory in the process for faster computation."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import ctypes
 import os
 import platform
 
-# of malloc.h. Every step takes and frees the same large maps; by default glibc gives them back to the system each time,
-# and clearing the pages it gets anew can take as long as the arithmetic
+# Options of malloc.h. Every step allocates and frees the same large feature maps. By default, glibc returns the
+# memory to the system each time. Clearing the newly allocated pages can take as long as the computation.
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
 SETTINGS = {TRIM_THRESHOLD: 2**31 - 1, TOP_PAD: 2**26, MMAP_MAX: 0}
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep what is freed for the next step; tells whether it does.
+    """Make glibc keep freed memory for the next step. Return whether glibc accepted the setting.
 
-    For processes that are ours: a program that uses the package decides for itself, and so does a user who has set one
-    of glibc's own variables (MALLOC_…, GLIBC_TUNABLES). Elsewhere than with glibc, nothing happens.
+    Only the command line calls this function. The function changes nothing if the user has set one of glibc's variables
+    (MALLOC_…, GLIBC_TUNABLES), or if the C library is not glibc.
     """
     decided = "GLIBC_TUNABLES" in os.environ or any(name.startswith("MALLOC_") for name in os.environ)
     if decided or platform.libc_ver()[0] != "glibc":

@@ -1,4 +1,4 @@
-"""`condinst data check`: what is wrong with annotated images, before training on them."""
+"""`condinst data check`: find mistakes in annotated images before training."""
 
 from __future__ import annotations
 
@@ -18,35 +18,44 @@ if TYPE_CHECKING:
     from condinst.doctor.examination import Examination
     from condinst.doctor.repair import Change
 
-EXAMPLES = 3  # of a kind that the table shows
+EXAMPLES = 3  # findings of each kind that the table shows
 Told = dict[str, tuple["Finding", ...]]
 
 
 def check(
     data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="Annotated images in any format that --data of `train` takes.")
+        Path,
+        typer.Argument(
+            metavar="DATA", help="Annotated images: a folder, or a COCO JSON, YOLO data.yaml or CVAT XML file."
+        ),
     ],
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the images; default: where the format puts them.")
+        Path | None, typer.Option(help="Folder of the images. Default: the place that the format defines.")
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(metavar="NAME|FILE", help="Settings to check against; default: those `train` would choose."),
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Recipe or YAML file to check against. Default: the settings that `train` would choose.",
+        ),
     ] = None,
     size: Size = None,
     max_size: MaxSize = None,
     range: RangeOption = None,
     json: Json = False,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Write a page with histograms and pictures of the worst.")
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Write an HTML page with histograms and the worst pictures."),
     ] = None,
     fix: Annotated[
         Path | None,
-        typer.Option(metavar="OUT", help="Write a repaired copy to this new folder; every change is in changes.json."),
+        typer.Option(metavar="OUT", help="Write a repaired copy to this new folder. changes.json lists every change."),
     ] = None,
 ) -> None:
-    """Look for what is wrong with annotated images. Nothing is changed; with --fix, a copy is. The exit code is 3
-    where training would fail or be wrong, 0 otherwise.
+    """Find mistakes in annotated images.
+
+    The command never changes DATA; --fix writes a repaired copy. The exit code is 3 if training would fail or give a
+    wrong result, and 0 otherwise.
     """
     from condinst.cli.output import refuse_page, show_progress
     from condinst.doctor.examination import examine
@@ -75,7 +84,7 @@ def check(
 
 
 def _wanted(size: int | None, max_size: int | None, range: str | None) -> dict[str, int | str]:
-    """The settings that the user gave; none where there is no option."""
+    """Return the settings that the user gave as options."""
     wanted = {"input.shorter": size, "input.longer": max_size, "input.range": range}
     return {key: value for key, value in wanted.items() if value is not None}
 
@@ -90,7 +99,7 @@ def _settings(recipe: str | None, wanted: dict[str, int | str]) -> Config:
 
 
 def _suited(config: Config, wanted: dict[str, int | str], splits: dict[str, AnnotatedData]) -> Config:
-    """With the size of the input and the limits that training would choose for its split."""
+    """Return `config` with the input size and the limits that training would choose for the first subset."""
     from condinst.engine.planning.plan import suit_data
     from condinst.engine.planning.statistics import measure_data
 
@@ -101,8 +110,10 @@ def _suited(config: Config, wanted: dict[str, int | str], splits: dict[str, Anno
 
 
 def _read(data: Path, images: Path | None) -> tuple[dict[str, AnnotatedData], Told]:
-    """Each subset as far as it can be read, and what its reader found; what cannot be read at all is a finding, and
-    what no subset uses."""
+    """Read each subset and collect the reader's findings.
+
+    A subset that cannot be read becomes a finding. So does a file that no subset uses.
+    """
     from dataclasses import replace
 
     from condinst.data.formats.splits import split_named, without_repeats
@@ -125,7 +136,7 @@ def _read(data: Path, images: Path | None) -> tuple[dict[str, AnnotatedData], To
         told[name] = tuple(found)
     left: list[Finding] = []
     unread = count_unread(data, splits, images, left.append) if len(splits) == len(told) else []
-    told[""] = tuple(left)  # of no split
+    told[""] = tuple(left)  # findings that belong to no split
     splits, repeated = without_repeats(splits)
     if (first := next(iter(splits), None)) is not None:
         splits[first] = replace(splits[first], notes=(*splits[first].notes, *repeated, *unread))
@@ -176,7 +187,7 @@ def _print_json(examination: Examination, data: Path, out: Path | None, changes:
 
 
 def _print(examination: Examination, data: Path) -> None:
-    """A table of the findings and the totals."""
+    """Print a table of the findings, then the totals."""
     for notes in (split.notes for split in examination.splits.values()):
         for note in notes:
             say(f"note: {note}", err=True)
@@ -186,7 +197,7 @@ def _print(examination: Examination, data: Path) -> None:
 
 
 def _print_table(examination: Examination, data: Path) -> None:
-    """A row for each kind: how many, the first of them, and what to do."""
+    """Print a row for each kind of finding: the count, the first findings and the remedy."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

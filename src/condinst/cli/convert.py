@@ -1,4 +1,4 @@
-"""`condinst convert`: any model in, a model folder with its card out."""
+"""`condinst convert`: write a model as a model folder with a model card."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="NAME|FILE", help="A CondInst that AdelaiDet or mmdetection wrote (.pth), or a name as for --model."
+            metavar="NAME|FILE",
+            help="CondInst checkpoint of AdelaiDet or mmdetection (.pth), or a name that --model accepts.",
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="Folder for the model, its settings and its card.")],
-    half: Annotated[bool, typer.Option("--half", help="Store weights as 16 bit: half the size.")] = False,
+    out: Annotated[Path, typer.Argument(help="Folder for the weights, the settings and the model card.")],
+    half: Annotated[bool, typer.Option("--half", help="Store the weights as float16, in half the size.")] = False,
 ) -> None:
-    """Turn a published model, or a training checkpoint that holds one, into a folder for --model.
+    """Convert a published model or a training checkpoint to a folder for --model.
 
-    Only tensors and plain containers are read from a file; nothing in it runs.
+    The command reads only tensors and plain containers from the file. It runs no code in the file.
     """
     from condinst.weights.folder import load_model, save_model
 
@@ -37,7 +38,7 @@ def convert(
 
 
 def _check_out(out: Path) -> None:
-    """Raise UsageError where files of the user's own could be lost: only a model folder is replaced."""
+    """Raise UsageError if `out` holds files of the user. Only a model folder may be replaced."""
     from condinst.weights.card import is_own_card
     from condinst.weights.names import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 

@@ -1,4 +1,4 @@
-"""`condinst data …`: verbs about annotated images, without a model."""
+"""`condinst data …`: commands on annotated images that need no model."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import typer
 from condinst.cli.check import check
 from condinst.cli.say import say
 
-data = typer.Typer(name="data", help="Check, convert and divide annotated images.", no_args_is_help=True)
+data = typer.Typer(name="data", help="Check, convert and split annotated images.", no_args_is_help=True)
 data.command()(check)
 
 
 class FormatOption(StrEnum):
-    """What can be written."""
+    """Annotation formats that condinst writes."""
 
     coco = "coco"
     yolo = "yolo"
@@ -24,7 +24,7 @@ class FormatOption(StrEnum):
 
 
 class Pictures(StrEnum):
-    """How the pictures get into the new folder."""
+    """How to put the pictures into the new folder."""
 
     copy = "copy"
     link = "link"
@@ -32,27 +32,33 @@ class Pictures(StrEnum):
 
 @data.callback()
 def about() -> None:
-    """Check, convert and divide annotated images."""
+    """Check, convert and split annotated images."""
 
 
 @data.command()
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="SRC", help="Annotated images in any format that --data of `train` takes.")
+        Path,
+        typer.Argument(
+            metavar="SRC", help="Annotated images: a folder, or a COCO JSON, YOLO data.yaml or CVAT XML file."
+        ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="New or empty folder to write.")],
-    format: Annotated[FormatOption, typer.Option(help="What to write: COCO JSON, YOLO segmentation or labelme.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write. It must be new or empty.")],
+    format: Annotated[FormatOption, typer.Option(help="Format to write: COCO JSON, YOLO segmentation or labelme.")],
     split: Annotated[
-        str, typer.Option(metavar="train|val|test|NAME|all", help="Subset of the data set to take.")
+        str, typer.Option(metavar="train|val|test|NAME|all", help="Subset of the data set to convert.")
     ] = "all",
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the images; default: where the format puts them.")
+        Path | None, typer.Option(help="Folder of the images. Default: the place that the format defines.")
     ] = None,
     pictures: Annotated[
-        Pictures, typer.Option(help="Copy the picture files, or make symbolic links to them.")
+        Pictures, typer.Option(help="How to put the pictures into OUT: copy the files, or make symbolic links.")
     ] = Pictures.copy,
 ) -> None:
-    """Write annotated images in another format. No instance is lost; what a format cannot hold is counted and told."""
+    """Convert annotated images to another format.
+
+    The command keeps every instance. A note counts everything else that the format cannot store.
+    """
     from condinst.data.formats.convert import convert_data
     from condinst.data.formats.splits import WHOLE
 
@@ -67,24 +73,27 @@ def convert(
 @data.command()
 def split(
     source: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Annotated images in any format that --data of `train` takes.")
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Annotated images: a folder, or a COCO JSON, YOLO data.yaml or CVAT XML file."
+        ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="New or empty folder to write.")],
-    val: Annotated[float, typer.Option(help="Share of the pictures to measure on while training.")] = 0.2,
-    test: Annotated[float, typer.Option(help="Share of the pictures to keep for a last test.")] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Another number divides them otherwise.")] = 0,
-    format: Annotated[FormatOption, typer.Option(help="What to write.")] = FormatOption.coco,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write. It must be new or empty.")],
+    val: Annotated[float, typer.Option(help="Share of the pictures for validation during training.")] = 0.2,
+    test: Annotated[float, typer.Option(help="Share of the pictures for a final test.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random split.")] = 0,
+    format: Annotated[FormatOption, typer.Option(help="Format to write.")] = FormatOption.coco,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the images; default: where the format puts them.")
+        Path | None, typer.Option(help="Folder of the images. Default: the place that the format defines.")
     ] = None,
     pictures: Annotated[
-        Pictures, typer.Option(help="Copy the picture files, or make symbolic links to them.")
+        Pictures, typer.Option(help="How to put the pictures into OUT: copy the files, or make symbolic links.")
     ] = Pictures.copy,
 ) -> None:
-    """Divide annotated images into train, val and test, written as a copy.
+    """Split annotated images into train, val and test, and write a copy.
 
-    Copies of a picture, and pictures much alike, are in the same part, so that the val and test pictures are new to a
-    model. Each class is in every part if enough pictures show it.
+    Copies of a picture and very similar pictures go into the same part. A model trained on the train part has therefore
+    never seen the val and test pictures. Every part contains each class if enough pictures show the class.
     """
     from condinst.cli.output import show_progress
     from condinst.doctor.write_split import split_data

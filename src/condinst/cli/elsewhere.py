@@ -1,4 +1,4 @@
-"""Options of other programs, and what they are called here."""
+"""Options of other programs and the condinst option with the same effect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _USE = {
     "--half": "--mode fast",
     "--fp16": "--mode fast",
 }
-# verb → option there → what does the same here
+# command → option of another program → condinst option
 ELSEWHERE: dict[str, dict[str, str]] = {
     "predict": {
         **_USE,

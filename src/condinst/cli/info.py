@@ -1,4 +1,4 @@
-"""`condinst info`: what a model is, without running it."""
+"""`condinst info`: describe a model without running the model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ ROWS = ("backbone", "pyramid", "head", "mask_branch", "mask_head", "filters", "i
 
 
 class Known(NamedTuple):
-    """file: where the weights are, or would be fetched from. size: bytes, None if they are not on this machine."""
+    """A model's settings and weights.
+
+    file: path of the weights, or the address to download the weights from. size: bytes, None before the download.
+    """
 
     config: Config
     file: str
@@ -23,12 +26,12 @@ class Known(NamedTuple):
 
 
 def info(
-    model: Annotated[str, typer.Argument(metavar="NAME|FOLDER|FILE", help="A model as for --model.")],
+    model: Annotated[str, typer.Argument(metavar="NAME|FOLDER|FILE", help="Model: any value that --model accepts.")],
     json: Json = False,
 ) -> None:
-    """Say what a model is: its parts, parameters, classes, input, licence and reported accuracy.
+    """Describe a model: its parts, parameters, classes, input, licence and reported accuracy.
 
-    Of a published model everything is known without fetching it. Any other is read and checked.
+    The command describes a published model without downloading it. It reads and checks every other model.
     """
     from json import dumps
 
@@ -50,7 +53,7 @@ def info(
 
 
 def _use_and_measure(model: str, config: Config) -> dict[str, str]:
-    """Whether the model is free to use commercially, and where a shipped one was measured."""
+    """Return whether the licence allows commercial use, and the data that a shipped model was measured on."""
     from condinst.weights.catalogue import commercial_use
     from condinst.weights.names import measured_on, shipped_names
 
@@ -73,7 +76,7 @@ def _find(model: str) -> Known:
         config = expected_config(place)
         return Known(config, str(cached or place.address), cached.stat().st_size if cached else None)
     stored = read_model(model)
-    fill_model(CondInst(stored.config.model), stored)  # so that what is said is true of the file
+    fill_model(CondInst(stored.config.model), stored)  # checks that the description is true of the file
     return Known(stored.config, str(stored.path), stored.path.stat().st_size)
 
 

@@ -1,4 +1,4 @@
-"""The command `condinst`: its verbs, and how an error becomes one line and an exit code."""
+"""The command `condinst`. An error that a user can cause becomes one line and an exit code."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from condinst.cli.val import val
 from condinst.errors import CondinstError, PictureWarning
 
 INTERRUPTED = 130
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a user's share of it, a file
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk is full, the quota is used up, the file is too large
 
 
 class Verbs(TyperGroup):
-    """Errors a user can cause end in one line on standard error and their own exit code; bugs keep their traceback."""
+    """Print an error that a user can cause as one line and exit with its code. A bug keeps its traceback."""
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         with plain_usage_errors():
@@ -40,7 +40,7 @@ class Verbs(TyperGroup):
         try:
             with plain_usage_errors(), _warnings_as_notes():
                 done = super().invoke(ctx)
-            sys.stdout.flush()  # here, where it can be told, and not at the interpreter's end
+            sys.stdout.flush()  # here, where an error can be reported, not when the interpreter ends
             return done
         except CondinstError as error:
             say(f"error: {error}", err=True)
@@ -58,7 +58,7 @@ class Verbs(TyperGroup):
 
 @contextmanager
 def _warnings_as_notes() -> Iterator[None]:
-    """What is odd in a picture is a line on standard error; other warnings look as Python shows them."""
+    """Print a PictureWarning as one line on standard error. Python shows other warnings as usual."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", PictureWarning)
         other = warnings.showwarning
@@ -74,14 +74,14 @@ def _warnings_as_notes() -> Iterator[None]:
 
 
 def _drop_output() -> None:
-    """What is still waiting to be written must not fail again when the interpreter ends."""
+    """Discard buffered output, so that writing the output does not fail again when the interpreter ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(
     cls=Verbs,
     name="condinst",
-    help="CondInst instance segmentation: predict, measure and train.",
+    help="CondInst instance segmentation: predict, validate and train.",
     epilog="Exit codes: 0 ok, 1 failed while running, 2 wrong usage, 3 bad data, 4 bad model, 130 interrupted.",
     no_args_is_help=True,
     add_completion=True,
@@ -104,13 +104,13 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def condinst(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """CondInst instance segmentation: predict, measure and train."""
+    """CondInst instance segmentation: predict, validate and train."""
     keep_freed_memory()
 
 
 def main() -> None:
-    """Run the command line; the process ends with the exit code."""
+    """Run the command line and exit with its code."""
     app()

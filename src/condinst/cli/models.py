@@ -1,4 +1,4 @@
-"""`condinst models`: what comes with the package, and what others published."""
+"""`condinst models`: list the shipped and the published models."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ SHOWN = ("commercial use", "licence", "box AP", "mask AP")
 
 
 def models(json: Json = False) -> None:
-    """List the models with a name: the shipped ones, and the published ones, which are fetched at their first use.
+    """List the shipped and the published models.
 
-    The accuracy of a shipped model is that on images held out from its training, of a published one what its publisher
-    reports on COCO val2017.
+    condinst downloads a published model at its first use. The accuracy of a shipped model was measured on images that
+    were held out from training. The accuracy of a published model is the publisher's number on COCO val2017.
     """
     from json import dumps
 
@@ -42,5 +42,5 @@ def models(json: Json = False) -> None:
 
 
 def _rows(models: dict[str, dict[str, str]], columns: tuple[str, ...]) -> list[tuple[str, ...]]:
-    # the lines below the tables say whose images and reports the accuracy is of
+    # the lines below the tables name the images and the publisher behind each accuracy
     return [(name, *(row.get(key, "–").partition(" on COCO")[0] for key in columns)) for name, row in models.items()]

@@ -1,4 +1,4 @@
-"""Options that several verbs share, with one wording each."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Nms(StrEnum):
-    """How overlapping detections are thinned out."""
+    """How non-maximum suppression compares detections."""
 
     box = "box"
     mask = "mask"
@@ -31,22 +31,22 @@ Model = Annotated[
     str,
     typer.Option(
         metavar="NAME|FOLDER|FILE",
-        help="A shipped or published model (see `condinst models`), your own, or owner/name on the Hugging Face hub.",
+        help="Model: a name from `condinst models`, a model folder or file, or owner/name on the Hugging Face hub.",
     ),
 ]
-Size = Annotated[int | None, typer.Option(min=1, metavar="PIXELS", help="Shorter side the network sees.")]
-MaxSize = Annotated[int | None, typer.Option(min=1, metavar="PIXELS", help="Longer side may not exceed this.")]
+Size = Annotated[int | None, typer.Option(min=1, metavar="PIXELS", help="Resize images to this shorter side.")]
+MaxSize = Annotated[int | None, typer.Option(min=1, metavar="PIXELS", help="Limit the longer side to this length.")]
 NmsOption = Annotated[
-    Nms | None, typer.Option(help="Overlap test between detections: their boxes, masks, or Matrix NMS.")
+    Nms | None, typer.Option(help="How to remove duplicate detections: NMS on boxes, NMS on masks, or Matrix NMS.")
 ]
 Device = Annotated[
-    str | None, typer.Option(metavar="cpu|cuda|mps", help="Where to compute; default: a GPU if there is one.")
+    str | None, typer.Option(metavar="cpu|cuda|mps", help="Device to compute on. Default: cuda if available, else cpu.")
 ]
 ModeOption = Annotated[
     Mode | None,
     typer.Option(
-        help="exact: float32. fast: 16 bit where the hardware computes in it. compiled: fast, after a minute's "
-        "compiling for each image size. Default: exact."
+        help="exact: compute in float32. fast: compute in 16 bit if the hardware supports 16 bit. compiled: like fast, "
+        "with code compiled for each image size, which takes about a minute. Default: exact."
     ),
 ]
 RangeOption = Annotated[
@@ -54,13 +54,12 @@ RangeOption = Annotated[
     typer.Option(
         "--range",
         metavar="full|auto|LOW,HIGH",
-        help="Values that become black and white in images of more than 8 bits, such as 0,4095 for 12 bits; "
-        "auto: of each image, but for the outermost thousandths. Default: the model's own, mostly full (0 to 65535).",
+        help="Values that become black and white in images of more than 8 bits, for example 0,4095 for 12 bits. "
+        "full: 0 to 65535. auto: the range of each image without its outermost thousandths. Default: the model's "
+        "setting, usually full.",
     ),
 ]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
-]
+Json = Annotated[bool, typer.Option("--json", help="Print only one JSON document on standard output.")]
 
 
 def make_predictor(
@@ -76,9 +75,9 @@ def make_predictor(
     range: str | None = None,
     iou: float | None = None,
 ) -> Predictor:
-    """The predictor that the options describe; options left out keep what the model's own settings say.
+    """Make a predictor from the options. An option of None keeps the model's setting.
 
-    Raises UsageError for a device this machine lacks, ModelError for an unusable model.
+    Raises UsageError for a device that this machine does not have, ModelError for a model that cannot be loaded.
     """
     from condinst.data.image import MAX_PIXELS
     from condinst.predictor import Predictor

@@ -1,4 +1,4 @@
-"""What the verbs write and print: overlays, the COCO document, tables."""
+"""Functions that write files and print tables."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rich.text import Text
 from condinst.errors import CondinstError, UsageError, one_line
 from condinst.files import replace_file
 
-PLAIN_WIDTH = 120  # columns where there is no terminal to ask
+PLAIN_WIDTH = 120  # columns if there is no terminal
 
 
 def make_folder(folder: Path) -> None:
-    """Create `folder` and see that it takes files; raises CondinstError if not."""
+    """Create `folder` and check that files can be written to it. Raises CondinstError if not."""
     probe = folder / f".condinst.{os.getpid()}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def refuse_page(path: Path) -> None:
-    """Before the work is done, not after: raise UsageError or CondinstError if a page cannot be written to `path`."""
+    """Check that a page can be written to `path`, before a long computation. Raises UsageError or CondinstError."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{path}: the ending must be .html")
     if path.is_dir():
@@ -54,7 +54,7 @@ def refuse_page(path: Path) -> None:
 
 
 def show_progress(done_to_it: str) -> Callable[[int, int], None] | None:
-    """A counter on standard error, where that is a terminal."""
+    """Return a progress counter for standard error; None if standard error is not a terminal."""
     if not sys.stderr.isatty():
         return None
 
@@ -65,11 +65,13 @@ def show_progress(done_to_it: str) -> Callable[[int, int], None] | None:
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Sequence[str]], numbers_from: int = 1) -> None:
-    """A table on standard output; columns from `numbers_from` on are numbers, aligned right."""
+    """Print a table on standard output. Columns from `numbers_from` on hold numbers and are aligned right."""
     table = Table()
     for index, column in enumerate(columns):
         table.add_column(Text(one_line(column)), justify="right" if index >= numbers_from else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(one_line(cell)) for cell in row))  # Text: a bracket in a file name is no markup
+        table.add_row(
+            *(Text(one_line(cell)) for cell in row)
+        )  # Text: rich must not read a bracket in a file name as markup
     width = None if sys.stdout.isatty() else PLAIN_WIDTH
     Console(width=width).print(table)

@@ -1,4 +1,4 @@
-"""Options of `predict` for the overlays, named as the keywords of `Result.plot`."""
+"""Overlay options of `predict`. The names are those of the keywords of `Result.plot`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PANEL = "Overlays"
 
 
 class ColorBy(StrEnum):
-    """What decides an instance's colour."""
+    """What the colour of an instance stands for."""
 
     class_ = "class"
     instance = "instance"
@@ -29,19 +29,23 @@ def _option(help: str, *names: str, **limits: Any) -> Any:
     return typer.Option(*names, help=help, rich_help_panel=PANEL, **limits)
 
 
-Overlay = Annotated[bool, _option("Write a picture with the instances drawn in, for each image.")]
+Overlay = Annotated[bool, _option("Write an overlay for each image: the image with its instances drawn in.")]
 Ending = Annotated[OverlayFormat, _option("File format of the overlays.", "--overlay-format")]
-Boxes = Annotated[bool | None, _option("Draw boxes. Default: where there is room.", "--boxes/--no-boxes")]
+Boxes = Annotated[bool | None, _option("Draw boxes. Default: if there is enough space.", "--boxes/--no-boxes")]
 Masks = Annotated[bool | None, _option("Draw masks.", "--masks/--no-masks")]
-Labels = Annotated[bool | None, _option("Write class names. Default: where there is room.", "--labels/--no-labels")]
-ConfLabels = Annotated[bool | None, _option("Write scores behind the names.", "--conf-labels/--no-conf-labels")]
-Legend = Annotated[
-    bool | None, _option("Add a legend of the colours. Default: where a class has no label.", "--legend/--no-legend")
+Labels = Annotated[
+    bool | None, _option("Write class names. Default: if there is enough space.", "--labels/--no-labels")
 ]
-Color = Annotated[ColorBy | None, _option("What decides the colour of an instance.")]
-Alpha = Annotated[float | None, _option("How much of the colour covers the picture.", min=0, max=1)]
-LineWidth = Annotated[int | None, _option("Pixels of outlines.", min=1, max=1000)]
-FontSize = Annotated[int | None, _option("Pixels of captions.", min=4, max=1000)]
+ConfLabels = Annotated[bool | None, _option("Write scores after the class names.", "--conf-labels/--no-conf-labels")]
+Legend = Annotated[
+    bool | None,
+    _option("Add a legend of the colours. Default: if a class has no label in the image.", "--legend/--no-legend"),
+]
+Color = Annotated[ColorBy | None, _option("Give each class or each instance its own colour.")]
+Alpha = Annotated[float | None, _option("Opacity of the masks: 0 is transparent, 1 is opaque.", min=0, max=1)]
+LineWidth = Annotated[int | None, _option("Width of the outlines in pixels.", min=1, max=1000)]
+FontSize = Annotated[int | None, _option("Height of the text in pixels.", min=4, max=1000)]
 Scale = Annotated[
-    float | None, _option("Enlarge the picture. Default: small ones to a readable size.", min=0.01, max=64)
+    float | None,
+    _option("Factor to resize the overlay. Default: enlarge small images to a readable size.", min=0.01, max=64),
 ]

@@ -1,4 +1,4 @@
-"""`condinst predict`: images in; overlays and a COCO document out."""
+"""`condinst predict`: segment images, write overlays and a COCO document."""
 
 from __future__ import annotations
 
@@ -31,41 +31,45 @@ INTERRUPTED, TERMINATED = 130, 143
 def predict(
     source: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE", help="Files, folders, patterns, http(s) addresses, or - for standard input."),
+        typer.Argument(
+            metavar="SOURCE", help="Image files, folders, patterns, http(s) addresses, or - for standard input."
+        ),
     ],
     model: Model = "nuclei",
     out: Annotated[
         Path | None,
-        typer.Option(help=f"Folder for overlays and results.json; default {DEFAULT_OUT}, or nowhere with --json."),
+        typer.Option(help=f"Folder for overlays and results.json. Default: {DEFAULT_OUT}; with --json, no folder."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out that ended early; retry what was left out.")
+        bool, typer.Option("--resume", help="Continue an interrupted run in --out and retry the images that failed.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Remove what an earlier run wrote into --out, and nothing else.")
+        bool,
+        typer.Option("--overwrite", help="Remove the files that an earlier run wrote into --out. Other files stay."),
     ] = False,
     save: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FORMAT,...",
-            help="Also write json, labelme, yolo, csv, label-image, masks, crops. results.json (coco) is always there.",
+            help="Formats to write besides results.json (coco): json, labelme, yolo, csv, label-image, masks, crops.",
         ),
     ] = None,
-    conf: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Leave out instances that score lower; default 0.5.")
-    ] = None,
+    conf: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score to keep. Default: 0.5.")] = None,
     classes: Annotated[
-        list[str] | None, typer.Option(metavar="CLASS,...", help="Keep these classes only: names, or numbers from 0.")
+        list[str] | None, typer.Option(metavar="CLASS,...", help="Keep only these classes: names, or numbers from 0.")
     ] = None,
     size: Size = None,
     max_size: MaxSize = None,
-    max_detections: Annotated[int | None, typer.Option(min=1, help="Instances kept per image.")] = None,
+    max_detections: Annotated[int | None, typer.Option(min=1, help="Maximum number of instances per image.")] = None,
     nms: NmsOption = None,
     iou: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Overlap from which the lower of two detections is dropped.")
+        float | None,
+        typer.Option(
+            min=0, max=1, help="NMS threshold: remove the lower-scoring of two detections with at least this IoU."
+        ),
     ] = None,
     max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Refuse images with more pixels before decoding.")
+        int | None, typer.Option(min=1, help="Reject images with more pixels before decoding.")
     ] = None,
     device: Device = None,
     mode: ModeOption = None,
@@ -74,13 +78,13 @@ def predict(
         str | None,
         typer.Option(
             metavar="all|first|1,3,5-9",
-            help="Pages of files that hold several. Default: all of a TIFF, the first of animations and photos.",
+            help="Pages to read from a file with several. Default: all pages of a TIFF, the first of other formats.",
         ),
     ] = None,
     batch: Annotated[
         int,
         typer.Option(
-            min=1, help="Images seen at a time; the smaller are padded, which changes what is found in them a little."
+            min=1, help="Batch size. condinst pads smaller images in a batch; padding changes their results slightly."
         ),
     ] = 1,
     overlay: draw.Overlay = True,
@@ -95,14 +99,16 @@ def predict(
     line_width: draw.LineWidth = None,
     font_size: draw.FontSize = None,
     scale: draw.Scale = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print a table of each image's instances.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print a table of the instances in each image.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Segment images: an overlay each and results.json, a COCO document with scores, boxes and masks.
+    """Segment images: write an overlay for each image and results.json with COCO scores, boxes and masks.
 
     Example: condinst predict photos/ --model nuclei --out my_results
 
-    An image that cannot be used is named and left out; the others are still processed, and the exit code is then 3.
+    condinst reports an image that it cannot use and continues with the next image. The exit code is then 3.
     """
     from condinst.cli.printed import Printer
     from condinst.cli.results.formats import Saved, read_formats
@@ -131,7 +137,7 @@ def predict(
 
 
 def _expand(source: list[str], pages: str | None) -> tuple[list[Source], int]:
-    """The sources, and how many words mean none, each named on standard error."""
+    """Return the sources and the number of arguments without any source. Report each of those on standard error."""
     from condinst.cli.skipped import skipped
     from condinst.cli.sources import expand_sources
     from condinst.data.pages import parse_pages
@@ -149,7 +155,7 @@ def _expand(source: list[str], pages: str | None) -> tuple[list[Source], int]:
 
 @contextmanager
 def _results_folder(folder: Path | None, resume: bool, overwrite: bool, saved: Saved) -> Iterator[tuple[Path, bool]]:
-    """The folder for results, kept for this run alone, and whether it holds an earlier run."""
+    """Lock the folder for results. Yield the folder and whether it holds an earlier run."""
     from condinst.cli.results.folder import has_run, locked
     from condinst.errors import UsageError
 
@@ -181,7 +187,7 @@ def _open_run(place: Path, header: dict[str, Any], sources: list[Source], saved:
 
 
 def _header(predictor: Predictor, model: str, classes: list[int] | None, batch: int) -> dict[str, Any]:
-    """What decides the results: --resume goes on only where all of it is the same."""
+    """Return everything that affects the results. --resume requires the same values."""
     from hashlib import sha256
 
     from condinst.cli.results.folder import DESCRIPTION
@@ -206,7 +212,7 @@ def _header(predictor: Predictor, model: str, classes: list[int] | None, batch: 
 
 
 def _classes(words: list[str] | None, predictor: Predictor) -> list[int] | None:
-    """The labels that --classes means. Raises UsageError for a class that the model lacks."""
+    """Return the labels of --classes. Raises UsageError for a class that the model does not have."""
     from condinst.inference.instances.classes import choose_labels
 
     if words is None:
@@ -220,9 +226,9 @@ def _classes(words: list[str] | None, predictor: Predictor) -> list[int] | None:
 def _fill(
     run: Run, predictor: Predictor, printer: Printer, batch: int, classes: list[int] | None, json: bool, kept: bool
 ) -> int:
-    """Predict the waiting images and close the results, however the run ends; returns how many files were not written.
+    """Predict the remaining images and always close the results. Return the number of files that were not written.
 
-    kept: whether the results stay in a folder, so that --resume can go on.
+    kept: whether the results stay in a folder, so that --resume can continue.
     """
     from condinst.engine.stop import Terminated, terminable
 
@@ -247,7 +253,7 @@ def _predict_all(run: Run, predictor: Predictor, printer: Printer, batch: int, c
 
     unwritten = 0
     ids = {label: label + 1 for label in predictor.names}
-    waiting: deque[int] = deque()  # sources that were read and have no outcome yet
+    waiting: deque[int] = deque()  # sources that were read and have no result yet
 
     def read() -> Iterator[Any]:
         for index, source in run.work(batch):
@@ -272,7 +278,7 @@ def _predict_all(run: Run, predictor: Predictor, printer: Printer, batch: int, c
 
 
 def _close(run: Run, json: bool, stop: BaseException | None = None) -> None:
-    """Write results.json. Where the run ended early, a failure of that is only told: the reason comes first."""
+    """Write results.json. After an interruption (`stop`), only report a failure to write: `stop` matters more."""
     from condinst.cli.results.document import document
     from condinst.errors import CondinstError
 
@@ -287,7 +293,7 @@ def _close(run: Run, json: bool, stop: BaseException | None = None) -> None:
 
 
 def _complain(run: Run, unusable: int, unwritten: int) -> None:
-    """Raise DataError or CondinstError where something was left out or not written."""
+    """Raise DataError if a source failed, CondinstError if a file could not be written."""
     from condinst.errors import CondinstError, DataError
 
     bad, total = run.left_out + unusable, len(run.sources) + unusable

@@ -15,13 +15,13 @@ from condinst.cli.say import say
 if TYPE_CHECKING:
     from condinst.inference.result import Result
 
-ROWS = 10  # shown of each picture; results.json has all
-CLASSES = 8  # counted by name in one line
+ROWS = 10  # rows for each picture; results.json has all instances
+CLASSES = 8  # classes named in one line
 
 
 @dataclass
 class Printer:
-    """Prints on standard output unless `quiet`, and sums up. What is left out goes to standard error always."""
+    """Print results on standard output unless `quiet`, and count the instances."""
 
     quiet: bool
     verbose: bool
@@ -30,7 +30,7 @@ class Printer:
     found: Counter[str] = field(default_factory=Counter)
 
     def picture(self, name: str, result: Result) -> None:
-        """The line of a picture: its name, instances by class, and the time it took."""
+        """Print the line of a picture: name, instances of each class, and time."""
         classes = Counter(result.names.get(label, str(label)) for label in result.boxes.cls.tolist())
         self.pictures += 1
         self.found += classes
@@ -42,7 +42,7 @@ class Printer:
             _table(result)
 
     def total(self, folder: Path | None, overlays: bool) -> None:
-        """The last line."""
+        """Print the last line: counts, time and folder."""
         if self.quiet or not self.pictures:
             return
         kinds = f" ({counted(self.found)})" if len(self.found) > 1 else ""
@@ -53,7 +53,7 @@ class Printer:
 
 
 def left_out(name: str, reason: str) -> None:
-    """Name a source without a result on standard error."""
+    """Report a source without a result on standard error."""
     say(f"left out: {reason}" if name in reason else f"left out: {name}: {reason}", err=True)
 
 

@@ -1,4 +1,4 @@
-"""Lines for the terminal. Names from files, folders and servers pass through here, so that none can control it."""
+"""Print lines on the terminal. Control characters in names from files, folders and servers are escaped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def say(text: str, err: bool = False) -> None:
 
 @contextmanager
 def warnings_as_notes() -> Iterator[None]:
-    """Within, a Python warning is one line on standard error, without the place in the code."""
+    """Print each Python warning as one line on standard error, without its place in the code."""
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         say(f"note: {message}", err=True)

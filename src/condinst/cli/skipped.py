@@ -1,4 +1,4 @@
-"""What the folders given to `predict` hold besides the pictures that it reads."""
+"""Count the files in a folder that `predict` does not read."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from condinst.errors import some
 
 
 def skipped(sources: Sequence[str]) -> Iterator[str]:
-    """A line for each sort of file that a folder among `sources` holds and `predict` leaves out, with the count."""
+    """Yield a line for each kind of file that `predict` leaves out of a folder in `sources`, with the count."""
     for folder in map(Path, sources):
         try:
             if folder.is_dir():
                 yield from _in_folder(folder)
-        except (OSError, ValueError):  # told as a source that cannot be read
+        except (OSError, ValueError):  # reported as a source that cannot be read
             continue
 
 

@@ -1,4 +1,4 @@
-"""What `predict` was asked to look at: files, folders, patterns, addresses and standard input."""
+"""The sources of `predict`: files, folders, patterns, addresses and standard input."""
 
 from __future__ import annotations
 
@@ -20,29 +20,32 @@ STDIN = "-"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One image to predict: a path, an address, or "-" for standard input. page: of a file of several, from 1."""
+    """One image to predict: a path, an address, or "-" for standard input.
+
+    page: page number from 1, for a file with several pages.
+    """
 
     place: Path | str
     page: int | None = None
 
     @property
     def name(self) -> str:
-        """How messages call it: the file, and its page where it has several."""
+        """Name in messages: the file, and the page of a file with several pages."""
         return self.file_name if self.page is None else f"{self.file_name} page {self.page}"
 
     @property
     def file_name(self) -> str:
-        """How results call its file: an address without its passwords."""
+        """File name in the results. Passwords of an address are hidden."""
         return _printable(self.place) if isinstance(self.place, Path) else hide_secrets(self.place)
 
     @property
     def path(self) -> Path | None:
-        """Its file, unless it comes from elsewhere."""
+        """Path of the file; None for an address or standard input."""
         return self.place if isinstance(self.place, Path) else None
 
     @property
     def stem(self) -> str:
-        """A file name without ending, safe in any folder."""
+        """File name without suffix, with only characters that all file systems allow."""
         if isinstance(self.place, Path):
             stem = _printable(Path(self.place.stem))
         else:
@@ -51,14 +54,17 @@ class Source:
         return (safe.lstrip(".") or "image") + ("" if self.page is None else f"-page{self.page}")
 
     def open(self) -> Path | Page | bytes:
-        """The file, a page of it, or the bytes of an address or standard input. Raises DataError without them."""
+        """Return the path, the page, or the bytes of an address or standard input. Raises DataError."""
         if isinstance(self.place, Path):
             return self.place if self.page is None else Page(self.place, self.page)
         return _read_stdin() if self.place == STDIN else read_address(self.place)
 
 
 class Expanded(NamedTuple):
-    """sources: each image once, in order. failures: a line for each source that means none. notes: pages not read."""
+    """The images of all sources.
+
+    sources: each image once, in order. failures: a line for each source without an image. notes: pages not read.
+    """
 
     sources: list[Source]
     failures: list[str]
@@ -66,7 +72,10 @@ class Expanded(NamedTuple):
 
 
 def expand_sources(sources: list[str], pages: Wanted | None = None) -> Expanded:
-    """The images that `sources` mean. pages: of files of several; None is all of a TIFF and the first of others."""
+    """List the images of `sources`.
+
+    pages: the pages to read from files with several; None means all pages of a TIFF and the first of other files.
+    """
     found: dict[Source, None] = {}
     failures: list[str] = []
     notes: list[str] = []
@@ -91,7 +100,7 @@ def expand_sources(sources: list[str], pages: Wanted | None = None) -> Expanded:
 
 
 def _address_path(address: str) -> str:
-    """Its path part, or nothing where the address is malformed: `open` will say so."""
+    """Return the path in an address. A malformed address gives an empty path; `open` reports the address."""
     try:
         return unquote(urlsplit(address).path)
     except ValueError:

@@ -1,4 +1,4 @@
-"""`condinst train`: annotated images in, a model folder out."""
+"""`condinst train`: train a model on annotated images and write a model folder."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ from condinst.cli.options import RangeOption
 from condinst.cli.say import say
 
 INTERRUPTED, TERMINATED = 130, 143
-NOTHING = "none"  # as --val: there is nothing to measure on
+NOTHING = "none"  # value of --val: no validation
 
 
 def train(
     data: Annotated[
         Path,
-        typer.Option(
-            help="Annotated images in any common format: a folder, or a COCO JSON, YOLO data.yaml or CVAT XML file."
-        ),
+        typer.Option(help="Annotated images: a folder, or a COCO JSON, YOLO data.yaml or CVAT XML file."),
     ],
     recipe: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|FILE", help="A shipped recipe or a YAML file; without one, the data decides the settings."
+            metavar="NAME|FILE", help="Shipped recipe or YAML file. Default: settings computed from the data."
         ),
     ] = None,
     start: Annotated[
@@ -32,35 +30,40 @@ def train(
         typer.Option(
             "--from",
             metavar="NAME|FOLDER|FILE",
-            help="A trained model to begin with: any that --model of predict takes.",
+            help="Trained model to start from: any value that --model of `predict` accepts.",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the model and all that the run writes; default: runs/RECIPE or runs/DATA."),
+        typer.Option(help="Folder for the model, checkpoints and report. Default: runs/RECIPE or runs/DATA."),
     ] = None,
     range: RangeOption = None,
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change: train.lr=0.01")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, for example train.lr=0.01."),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the images; default: where the format puts them.")
+        Path | None, typer.Option(help="Folder of the images. Default: the place that the format defines.")
     ] = None,
     val: Annotated[
         str | None,
         typer.Option(
             metavar="DATA|none",
-            help="Data to measure on; default: the val part of --data, else a tenth to a fifth of its pictures, which "
-            "are then not trained on. none: measure on nothing.",
+            help="Validation data. Default: the val part of --data; without a val part, 10 to 20 percent of the "
+            "pictures, which training then leaves out. none: no validation.",
         ),
     ] = None,
-    val_images: Annotated[Path | None, typer.Option(help="Its images; default: as for --images.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    val_images: Annotated[
+        Path | None, typer.Option(help="Folder of the validation images. Default: as for --images.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in --out.")] = False,
 ) -> None:
-    """Train a model. The classes are the data set's; the result is used as `--model OUT`.
+    """Train a model on annotated images.
 
-    Measures on the validation data every `train.validate_every` iterations, keeps the model of the best mask AP, and
-    measures it at the end.
+    Example: condinst train --data my_data --out runs/my_model
+
+    The model learns the classes of the data set. Training measures the mask AP on the validation data every
+    `train.validate_every` iterations and keeps the model with the best mask AP. Use the result with `--model OUT`.
     """
     from shlex import quote
 

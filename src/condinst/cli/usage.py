@@ -1,4 +1,4 @@
-"""What the command line answers to a mistyped command: control characters escaped, and the option that was meant."""
+"""Messages for a mistyped command: escape control characters and suggest the intended option."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MEANT = {  # predict's options as ultralytics and detectron2 spell them
     "--line-thickness": ("--line-width",),
     "--output": ("--out",),
 }
-EXAMPLES = {  # for a call that lacks an argument
+EXAMPLES = {  # shown if an argument is missing
     "predict": "condinst predict photo.jpg --model nuclei",
     "info": "condinst info nuclei",
     "convert": "condinst convert model.pth my_model",
@@ -40,7 +40,7 @@ ALIKE = 0.75  # of difflib's ratio: --colour and --color, not --colour and --out
 
 
 class Verb(TyperCommand):
-    """A command that takes options as other programs spell them, too, and answers a missing argument by an example."""
+    """A command that also accepts option names of other programs. For a missing argument it prints an example."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         own = {name for param in self.params for name in (*param.opts, *param.secondary_opts)}
@@ -49,7 +49,7 @@ class Verb(TyperCommand):
 
 
 def _as_meant(given: str, meant: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """`--imgsz=640` → `--size=640`; any other word as it is."""
+    """`--imgsz=640` → `--size=640`; other arguments stay the same."""
     name, equals, value = given.partition("=")
     words = meant.get(name)
     if words is None:
@@ -59,9 +59,10 @@ def _as_meant(given: str, meant: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
 
 @contextmanager
 def plain_usage_errors() -> Iterator[None]:
-    """Within, the messages of typer's usage errors become fit for a terminal and suggest only options that are alike.
+    """Escape control characters in typer's usage errors, and suggest only options with a similar name.
 
-    The classes come from click or from typer's own copy of it, by version: what they have in common is used here.
+    Depending on typer's version, the error classes come from click or from typer. This function uses only attributes
+    that both have.
     """
     try:
         yield
@@ -76,7 +77,7 @@ def plain_usage_errors() -> Iterator[None]:
 
 
 def _example(error: Any) -> str:
-    """The line for an argument or option that is missing; empty for another error."""
+    """Return the message for a missing argument or option; an empty text for another error."""
     context = getattr(error, "ctx", None)
     if type(error).__name__ != "MissingParameter" or context is None or context.info_name not in EXAMPLES:
         return ""
@@ -98,5 +99,5 @@ def _mend(error: Any) -> None:
 
 
 def _hint(meant: str) -> str:
-    """An option or a setting is a question, other words are what to know."""
+    """Return a question for an option or a setting, and a statement for other advice."""
     return f"did you mean {meant}?" if " " not in meant else f"here it is {meant}"

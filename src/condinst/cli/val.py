@@ -1,4 +1,4 @@
-"""`condinst val`: the COCO numbers of a model on annotated images."""
+"""`condinst val`: measure the COCO metrics of a model on annotated images."""
 
 from __future__ import annotations
 
@@ -17,26 +17,24 @@ if TYPE_CHECKING:
     from condinst.evaluation.evaluate import Scores
     from condinst.predictor import Predictor
 
-WORST = 5  # pictures named
+WORST = 5  # pictures in the table
 
 
 def val(
     data: Annotated[
         Path,
         typer.Option(
-            help="Annotated images in any common format: a folder, or a COCO JSON, YOLO data.yaml or CVAT XML file. "
-            "Of a folder that is split, its val part."
+            help="Annotated images: a folder, or a COCO JSON, YOLO data.yaml or CVAT XML file. "
+            "condinst measures the val part of a data set with several parts."
         ),
     ],
     model: Model = "nuclei",
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the images; default: where the format puts them.")
+        Path | None, typer.Option(help="Folder of the images. Default: the place that the format defines.")
     ] = None,
     max_detections: Annotated[
         int,
-        typer.Option(
-            min=1, help="Instances kept and counted per image; COCO's standard is 100, dense images need more."
-        ),
+        typer.Option(min=1, help="Maximum number of detections per image. COCO uses 100; dense images need more."),
     ] = 100,
     size: Size = None,
     max_size: MaxSize = None,
@@ -46,13 +44,17 @@ def val(
     range: RangeOption = None,
     json: Json = False,
     analysis: Annotated[
-        bool, typer.Option("--analysis", help="Add what is wrong with what is not found right; with --json, as a key.")
+        bool, typer.Option("--analysis", help="Add an analysis of the errors; with --json, under the key `analysis`.")
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Write the analysis as a page with the worst pictures.")
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Write the analysis and the worst pictures to an HTML page."),
     ] = None,
 ) -> None:
-    """Measure a model: the twelve COCO numbers for boxes and masks, per class and by object size."""
+    """Measure a model: the twelve COCO metrics for boxes and masks, for each class and object size.
+
+    Example: condinst val --data my_data --model runs/my_model
+    """
     from condinst.cli.output import refuse_page, show_progress
     from condinst.data.open import open_data
     from condinst.evaluation.analysis import examine
@@ -85,7 +87,7 @@ def _write_page(
 
 
 def print_scores(scores: Scores, analysis: Analysis | None = None, *, json: bool) -> None:
-    """Everything as one JSON object, the analysis under a key of that name; or tables and notes for people."""
+    """Print the scores as tables, or as one JSON object with the analysis under the key `analysis`."""
     from dataclasses import asdict
     from json import dumps
 
