@@ -1,1 +1,1 @@
-"""Annotation formats: a reader for each, a writer where there is one, and what opens and converts data sets."""
+"""Annotation formats: a reader for each format, writers, and the code that opens and converts data sets."""

@@ -1,4 +1,4 @@
-"""One annotation format → another, as a new folder with the pictures."""
+"""Converts one annotation format to another, as a new folder with the pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNCHECKED = "pictures lose the list of classes that were looked for in them (neg
 
 
 class Written(NamedTuple):
-    """name: of the split, "all" where there is none. pictures, instances: how many were read."""
+    """name: of the split, "all" without splits. pictures, instances: how many were read."""
 
     name: str
     pictures: int
@@ -31,7 +31,7 @@ class Written(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """written: for each split. notes: what reading left out and what the new format cannot hold, in words."""
+    """written: for each split. notes: one sentence for each thing left out or not supported by the new format."""
 
     written: tuple[Written, ...]
     notes: tuple[str, ...]
@@ -40,11 +40,12 @@ class Converted(NamedTuple):
 def convert_data(
     source: Path, out: Path, target: Target, split: str | None = None, images: Path | None = None, link: bool = False
 ) -> Converted:
-    """Write the data set at `source`, or one `split` of it, into the new folder `out`.
+    """Write the data set at `source`, or one `split` of it, to the new folder `out`.
 
-    images: folder of the pictures where they lie elsewhere. link: symbolic links instead of copies of the pictures.
-    Raises DataError for what cannot be read, UsageError where `out` holds something or there is no such split,
-    CondinstError where it cannot be written; `out` then is as it was.
+    images: folder of the pictures if they lie elsewhere. link: use symbolic links instead of copies of the pictures.
+
+    Raises DataError for data that cannot be read, UsageError if `out` is not empty or the split does not exist, and
+    CondinstError if `out` cannot be written. After an error, `out` is unchanged.
     """
     splits = list_splits(source)
     if split and not splits:

@@ -1,4 +1,4 @@
-"""CVAT for images 1.1: one XML file with every picture's shapes. Shapes of one label and one group are one object."""
+"""CVAT for images 1.1: one XML file for all pictures. Shapes of one label and one group are one object."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from condinst.data.sample import AnnotatedData, Box, Polygons
 from condinst.data.shapes import Shape, ellipse, filled, join, polygon, run_lengths
 from condinst.errors import DataError
 
-HEAD = 4096  # bytes in which the root element is named
+HEAD = 4096  # the bytes that name the root element
 WITHOUT_AREA = ("polyline", "points", "cuboid", "skeleton", "tag")
 
 
 def find(data: Path) -> Parts:
-    """What can be read at `data`, an XML file or a folder with one, beside its pictures or their folder images/."""
+    """Return the subsets at `data`, an XML file or a folder with one, beside its pictures or their folder images/."""
     files = files_in(data, ".xml") if data.is_dir() else [data] * (data.suffix.lower() == ".xml")
     files = [file for file in files if is_cvat(file)]
     if len(files) > 1:
@@ -46,15 +46,17 @@ def find(data: Path) -> Parts:
 def is_cvat(file: Path) -> bool:
     try:
         with file.open("rb") as stream:
-            # without its zeros, UTF-16 of ASCII is ASCII
+            # without zeros, ASCII text in UTF-16 is ASCII
             return re.search(rb"<annotations[\s>]", stream.read(HEAD).replace(b"\0", b"")) is not None
     except OSError:
         return False
 
 
 def _listed(file: Path) -> list[tuple[str, str]]:
-    """(subset, name) of each picture, as far as the file is valid XML without a document type; `_read` tells what is
-    wrong with it. A project's export names subsets."""
+    """Return (subset, name) of each picture, up to invalid XML or a document type.
+
+    `_read` reports such problems. The export of a project names subsets.
+    """
     found: list[tuple[str, str]] = []
 
     def start(tag: str, values: dict[str, str]) -> None:
@@ -100,7 +102,7 @@ def _read(file: Path, subset: str | None, images: Path | None, report: Report) -
 
 
 def _elements(file: Path) -> Iterator[Element]:
-    """Labels of the head, tracks and images, each whole, one at a time; the file is never in memory as a whole."""
+    """Return labels, tracks and images as complete elements, one at a time. The file is never in memory as a whole."""
     try:
         root: Element | None = None
         for event, element in iterparse(str(file), events=("start", "end"), forbid_dtd=True):
@@ -148,7 +150,7 @@ def _picture(name: str, subset: str, file: Path, images: Path | None, names: Any
     subset = _inside(subset)
     folders = [images] if images else [file.parent / "images" / subset, file.parent / "images", file.parent]
     name = _inside(name)
-    written = dict.fromkeys((name, _inside(PureWindowsPath(name).as_posix())))  # on Windows, a path has its strokes
+    written = dict.fromkeys((name, _inside(PureWindowsPath(name).as_posix())))  # on Windows, a path has backslashes
     places = (names.find(folder / each) for folder in folders for each in written)
     found = next((place for place in places if place is not None and place.is_file()), None)
     return found or folders[0] / name
@@ -179,7 +181,7 @@ def _number(element: Element, key: str) -> float:
 
 
 def _read_shape(element: Element, height: int, width: int) -> Shape | Box | None:
-    """A box that is not turned stays a box. None: an empty mask."""
+    """Return one object. A box without rotation stays a box. None: an empty mask."""
     if element.tag == "polygon":
         return polygon(_read_points(element.get("points", "")))
     if element.tag == "ellipse":
@@ -201,7 +203,7 @@ def _turn(element: Element) -> float:
 
 
 def _turned(box: Box, degrees: float) -> Polygons:
-    """The four corners, turned clockwise on the screen about the box's centre."""
+    """Return the four corners, turned clockwise on the screen about the centre of the box."""
     (corners,) = filled(box).parts
     centre, turn = corners.mean(0), np.deg2rad(degrees)
     cosine, sine = np.cos(turn), np.sin(turn)
@@ -209,7 +211,7 @@ def _turned(box: Box, degrees: float) -> Polygons:
 
 
 def _read_points(text: str) -> list[list[float]]:
-    """x,y;x,y;…"""
+    """Parse x,y;x,y;…"""
     try:
         points = [[float(number) for number in pair.split(",")] for pair in text.split(";") if pair.strip()]
     except ValueError:
@@ -220,7 +222,7 @@ def _read_points(text: str) -> list[list[float]]:
 
 
 def _read_mask(element: Element, height: int, width: int) -> Shape | None:
-    """Runs of the mask's rectangle, row by row: empty, filled, empty …"""
+    """Return the runs of the mask's rectangle, row by row: empty, filled, empty …"""
     left, top, columns, rows = (int(_number(element, key)) for key in ("left", "top", "width", "height"))
     if left < 0 or top < 0 or columns < 1 or rows < 1 or left + columns > width or top + rows > height:
         message = f"a mask of {columns}×{rows} pixels at ({left}, {top}) lies outside {width}×{height} pixels"

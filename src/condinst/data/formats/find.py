@@ -1,4 +1,4 @@
-"""Finds out which annotation format a path holds, and how the data set there is divided. Nothing is read yet."""
+"""Finds the annotation format at a path, and the subsets of the data set. Reads no annotations yet."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from condinst.errors import DataError, some
 
 
 class Format(NamedTuple):
-    """name: for messages. find: the subsets of a path in this format, found without reading it whole. looks: the files
-    that show the format, for messages."""
+    """A known format.
+
+    name: for messages. find: returns the subsets at a path in this format, without reading all annotations. looks: the
+    files that show the format, for messages.
+    """
 
     name: str
     find: Callable[[Path], Parts]
@@ -39,7 +42,10 @@ FORMATS = (
 
 
 def find_parts(data: Path) -> Parts:
-    """How to read each split at `data`, nothing read yet. Raises DataError where it is in no format, or in two."""
+    """Return how to read each split at `data`, without reading it.
+
+    Raises DataError if `data` is in no known format, or in two formats.
+    """
     if data.suffix.lower() in ARCHIVES and data.is_file():
         raise DataError(f"{data}: an archive; unpack it and give the folder")
     with readable(data):
@@ -61,18 +67,18 @@ def find_parts(data: Path) -> Parts:
 
 
 def claims_beside(file: Path, images: Path | None) -> Iterator[Path]:
-    """Files that belong to the data set of the annotation file `file` besides those that `file` names."""
+    """Return files of the data set of `file`, an annotation file, besides the files that `file` names."""
     yield from coco.claims_beside(file, images)
 
 
 def holds_one_picture(file: Path) -> bool:
-    """Whether `file` annotates a single picture, so that the pictures beside it belong to other files."""
+    """Return whether `file` annotates only one picture, so the pictures beside it belong to other files."""
     return labelme.is_labelme(file)
 
 
 @contextmanager
 def readable(data: Path) -> Iterator[None]:
-    """Turn an OSError inside into a DataError that names its file."""
+    """Turn an OSError inside into a DataError with the name of its file."""
     try:
         yield
     except OSError as error:
@@ -81,8 +87,10 @@ def readable(data: Path) -> Iterator[None]:
 
 
 def _find_below(data: Path) -> dict[str, Parts]:
-    """What the folders train/ and val/ (or valid/) hold that are whole data sets themselves, by format, and further
-    subsets beside them of the same format."""
+    """Return the complete data sets in the folders train/ and val/ (or valid/), by format.
+
+    Other subsets beside them in the same format are included.
+    """
     folders = subfolders(data)
     if not any(split_named(folder.name) for folder in folders):
         return {}
@@ -98,19 +106,19 @@ def _find_below(data: Path) -> dict[str, Parts]:
 
 
 def _whole(folder: Path) -> Parts:
-    """How to read the folder as a data set that is not divided, by format."""
+    """Return how to read the folder as a data set without splits, by format."""
     found = {format.name: part for format in FORMATS if (part := format.find(folder).get(WHOLE))}
     found = found or {name: parts[WHOLE] for name, parts in _find_lone(folder).items() if WHOLE in parts}
     return {name: part._replace(claims=lambda _: [folder]) for name, part in found.items()}
 
 
 def _inner(data: Path) -> list[Path]:
-    """The folders right below that are data sets, as where an archive holds a folder."""
+    """Return the folders in this folder that are data sets, as after unpacking an archive that holds a folder."""
     below = subfolders(data) if data.is_dir() else []
     return [path for path in below if any(format.find(path) for format in FORMATS) or _find_lone(path)]
 
 
 def _find_lone(folder: Path) -> dict[str, Parts]:
-    """A COCO file or a data.yaml of any name, where nothing else says what the folder holds."""
+    """Return a COCO file or a data.yaml of any name, if nothing else shows the format of the folder."""
     found = {"COCO": coco.find_lone(folder), "YOLO": yolo.find_lone(folder)}
     return {name: parts for name, parts in found.items() if parts}

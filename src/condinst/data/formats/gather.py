@@ -1,4 +1,4 @@
-"""What readers of formats without numbered records share: pictures and named objects grow into AnnotatedData."""
+"""Code for readers of formats without numbered records: collects pictures and named objects for AnnotatedData."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONGEST_NAME = 200  # characters of a class
 
 @dataclass(frozen=True)
 class Drawn:
-    """One object, in upright pixels of its picture; its class still is a name. shape: None where it is a box alone."""
+    """One object, in upright pixels of its picture, with the name of its class. shape: None if there is only a box."""
 
     name: str
     box: Box
@@ -31,7 +31,7 @@ class Drawn:
 
 
 def _covers(drawn: Drawn, height: int, width: int) -> bool:
-    """Whether it covers a pixel of a picture of that size. Raises RecordError where it lies outside."""
+    """Return whether the object covers a pixel in a picture of that size. Raises RecordError if it lies outside."""
     x0, y0, x1, y1 = drawn.box
     if drawn.shape is None and (x1 <= x0 or y1 <= y0):
         return False
@@ -42,7 +42,7 @@ def _covers(drawn: Drawn, height: int, width: int) -> bool:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture and what is drawn on it."""
+    """A picture and its objects."""
 
     path: Path
     height: int
@@ -52,9 +52,12 @@ class Picture:
 
 @dataclass
 class Gathering:
-    """What reading has brought so far. left_out: how many of which sort of thing. told: what else the notes say, in
-    words, and how often; {} in the words stands for the number. files: annotation files that were read. names: finds
-    files whose names differ in the case of letters."""
+    """The pictures read so far.
+
+    left_out: number of objects left out, by sort. told: other sentences for the notes, and how often; {} in a sentence
+    stands for the number. files: annotation files that were read. names: finds files with names that differ only in
+    case.
+    """
 
     source: Path
     report: Report
@@ -67,19 +70,23 @@ class Gathering:
 
     @contextmanager
     def record(self, file: Path, id: int | str | None = None, where: str = "") -> Iterator[None]:
-        """A RecordError or OSError raised inside is reported; if the report lets it, reading goes on without the
-        record."""
+        """Report a RecordError or OSError raised inside.
+
+        If the report returns, reading continues without the record.
+        """
         try:
             yield
         except RecordError as fault:
             self.report(fault.at(file, id, where))
-        except OSError as error:  # a name too long for the file system, a folder that may not be read
+        except OSError as error:  # such as a name too long for the file system, or a folder without permission
             message = f"{error.filename or 'a file'!s:.200}: cannot be read ({error.strerror or error})"
             self.report(RecordError("bad-file", message, "see to its name and permissions").at(file, id, where))
 
     def add(self, file: Path, path: Path, size: tuple[int, int], objects: Sequence[Drawn | None]) -> None:
-        """A picture of (height, width) and its objects, which `file` holds. Those without an area, None among them, are
-        told and counted; one that lies outside the picture is an error."""
+        """Add a picture of (height, width) and its objects from `file`.
+
+        Objects without area (and None) are reported and counted. An object outside the picture is an error.
+        """
         kept = []
         for number, drawn in enumerate(objects, 1):
             with self.record(file, number, f"object {number}"):
@@ -93,8 +100,11 @@ class Gathering:
         self.pictures.append(Picture(path, *size, tuple(kept)))
 
     def measure(self, file: Path, path: Path, height: object = None, width: object = None) -> tuple[int, int]:
-        """`measure` by the height and width that `file` states. Values that are no size are told, and the picture's own
-        is taken; where no size is stated, a picture that its EXIF orientation turns is told and counted."""
+        """Measure a picture by the height and width that `file` states.
+
+        Values that are no size are reported, and the size of the picture is used. If no size is stated and the picture
+        has an EXIF orientation, the picture is reported and counted.
+        """
         stated = stated_size(height, width)
         size = measure(path, stated)
         if stated is None and (height is not None or width is not None):
@@ -107,7 +117,7 @@ class Gathering:
         return size
 
     def use(self, file: Path, picture: Path) -> None:
-        """The annotation file of one picture is read. It is told where another picture has the same."""
+        """Mark the annotation file of one picture as read. Reports a file that another picture also uses."""
         if file in self.files:
             self.told["{} pictures have the label file of another picture of their name"] += 1
             message = f"{file.name} is the label file of another picture, too, as both have this name"
@@ -116,17 +126,17 @@ class Gathering:
         self.files.add(file)
 
     def alone(self, files: Iterable[Path], pictures: Path) -> None:
-        """Report annotation files that belong to no picture: of objects that vanish, nobody would hear otherwise."""
+        """Report annotation files without a picture. Without a report, their objects would vanish silently."""
         for file in files:
-            self.files.add(file)  # it is told here, and not as unread again
+            self.files.add(file)  # reported here, so not counted as unread again
             message, remedy = f"no picture of this name in {pictures}", "put it there or remove the file"
             self.report(Finding("missing-picture", "error", file, None, message, remedy))
 
     def finish(self, classes: Sequence[str] | None = None, first_id: int = 1) -> AnnotatedData:
-        """All of it, pictures and objects numbered from 1. classes: in the order of their labels, ids from `first_id`;
-        where not given, the names that occur, sorted.
+        """Return all pictures and objects, numbered from 1.
 
-        Raises DataError where there is no picture or no class.
+        classes: names in the order of their labels, with ids from `first_id`. By default, the names found, sorted.
+        Raises DataError if there is no picture or no class.
         """
         if classes is None:
             classes = sorted({drawn.name for picture in self.pictures for drawn in picture.objects})
@@ -148,7 +158,7 @@ class Gathering:
 
 
 def list_pictures(folder: Path, deep: bool = False) -> list[Path]:
-    """The pictures in `folder`, by name; deep: those of its folders, too. Raises DataError if it cannot be read."""
+    """Return the pictures in `folder`, by name; deep: also in sub-folders. Raises DataError if it cannot be read."""
     try:
         found = list_tree(folder).files if deep else [path for path in entries(folder) if path.is_file()]
     except OSError as error:
@@ -157,7 +167,10 @@ def list_pictures(folder: Path, deep: bool = False) -> list[Path]:
 
 
 def stated_size(height: object, width: object) -> tuple[int, int] | None:
-    """(height, width) as an annotation states them; None where one of them is no size, since the picture's is sure."""
+    """Return (height, width) as stated.
+
+    Returns None if either is no size, because the picture's own size is known.
+    """
     try:
         rows, columns = integer({"height": height}, "height"), integer({"width": width}, "width")
     except RecordError:
@@ -166,14 +179,14 @@ def stated_size(height: object, width: object) -> tuple[int, int] | None:
 
 
 def no_size(height: object, width: object) -> tuple[str, str]:
-    """The message and the remedy of a stated size that is none."""
+    """Return the message and the remedy for a stated size that is no size."""
     return f"{width!a:.20}×{height!a:.20} is no size of a picture", "the picture's own is taken; write it into the file"
 
 
 def measure(path: Path, stated: tuple[int, int] | None = None) -> tuple[int, int]:
-    """(height, width) of the picture, upright. stated: what the annotation says of it, in the same order.
+    """Return (height, width) of the picture, upright. stated: (height, width) of the annotation.
 
-    Raises RecordError for a missing or unreadable picture and for a size that is not the picture's own.
+    Raises RecordError for a missing or unreadable picture, and for a size that differs from the picture's own.
     """
     try:
         size = read_size(path)
@@ -199,14 +212,14 @@ UNSURE = "{} pictures are turned upright by their EXIF orientation; no stated si
 
 
 def unsure_which_way_up(file: Path, id: int | str | None, where: str, orientation: int) -> Finding:
-    """The warning of a picture with an EXIF orientation whose annotation states no size."""
+    """Return the warning for a picture with an EXIF orientation, if the annotation states no size."""
     message = f"is turned upright by its EXIF orientation {orientation}; no stated size tells whether its objects are"
     remedy = "see that the objects lie where they should, then save the picture upright"
     return Finding("exif-rotated", "warning", file, id, f"{where}: {message}" if where else message, remedy)
 
 
 def read_lines(file: Path) -> list[str]:
-    """The lines that are not blank, their ends of any system. Raises RecordError if the file is no text."""
+    """Return the non-blank lines; any system's line ends are accepted. Raises RecordError if the file is no text."""
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
@@ -217,7 +230,10 @@ def read_lines(file: Path) -> list[str]:
 
 
 def read_list(file: Path) -> list[str]:
-    """The lines of a list of names, such as classes or pictures. Raises DataError if there are none, or one twice."""
+    """Return the lines of a list of names, such as classes or pictures.
+
+    Raises DataError if there are no names or a name comes twice.
+    """
     try:
         names = read_lines(file)
     except RecordError as error:
@@ -231,7 +247,7 @@ def read_list(file: Path) -> list[str]:
 
 
 def check_name(name: object, where: str) -> str:
-    """A class name that any file and terminal takes."""
+    """Return a class name that any file and terminal accepts."""
     if not isinstance(name, str) or not name.strip():
         raise RecordError("bad-record", f"{where} must be the name of a class, got {name!a:.40}", "name the class")
     if len(name) > LONGEST_NAME:

@@ -1,4 +1,4 @@
-"""A new folder that appears whole or not at all, and pictures put into it under names of their own."""
+"""Writes a new folder as a whole or not at all, and puts pictures into the folder under new names."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from condinst.errors import CondinstError, UsageError
 
 BY_FORMAT = {"BMP": ".bmp", "GIF": ".gif", "JPEG": ".jpg", "JPEG2000": ".jp2", "PNG": ".png", "PPM": ".ppm",
              "TIFF": ".tif", "WEBP": ".webp", "AVIF": ".avif", "HEIF": ".heic",
-             "MPO": ".jpg"}  # MPO: the JPEGs of two views by a phone or a drone, read as the first  # fmt: skip
-KEPT = SUFFIXES - {".mpo"}  # endings of pictures that other programs know as such, too
+             "MPO": ".jpg"}  # MPO: the JPEGs of two views by a phone or a drone; the first is read  # fmt: skip
+KEPT = SUFFIXES - {".mpo"}  # suffixes of pictures that other programs also accept
 
 
 def check_new(out: Path) -> None:
-    """Raises UsageError where `out` holds something, CondinstError where that cannot be seen."""
+    """Raise UsageError if `out` is not empty, CondinstError if its content cannot be read."""
     try:
         free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     except OSError as error:
@@ -32,9 +32,9 @@ def check_new(out: Path) -> None:
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `out` at the end, or vanishes if anything goes wrong.
+    """Give a folder to fill. The folder becomes `out` at the end, or is removed after an error.
 
-    Raises UsageError where `out` holds something, CondinstError where it cannot be written.
+    Raises UsageError if `out` is not empty, CondinstError if it cannot be written.
     """
     check_new(out)
     temporary = out.parent / f".{out.name[:100]}.{uuid.uuid4().hex}.part"
@@ -55,16 +55,18 @@ RENAMED = "pictures were renamed, as another has the same name or as no text fil
 
 
 class PictureNames:
-    """Names for pictures of many folders in one: those they have, numbered where two would be the same but for the
-    ending or the case of letters, which labels beside them or the file system do not tell apart. What is no text gives
-    way to a stroke, and so does the dot that would hide the picture."""
+    """Return names for pictures of many folders in one folder.
+
+    Pictures keep their names. Names that differ only in suffix or case get numbers, because label files or the file
+    system cannot keep them apart. Characters that are no text, and a dot that would hide the picture, become a stroke.
+    """
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
         self.renamed = 0
 
     def new(self, path: Path) -> str:
-        """A name for the picture, with an ending that says that it is one."""
+        """Return a name for the picture with the suffix of a picture."""
         path = own_name(path)
         ending = path.suffix if path.suffix.lower() in KEPT else _ending(path)
         stem = _writable(path.stem if path.suffix.lower() in SUFFIXES else path.name)
@@ -78,12 +80,12 @@ class PictureNames:
 
 
 def own_name(path: Path) -> Path:
-    """What the picture would be called if it were no part of another file."""
+    """Return the name of the picture, as if it were a file of its own."""
     return path.with_suffix(_ending(path)) if may_embed(path) else path
 
 
 def _writable(stem: str) -> str:
-    """Without control characters and bytes that are no UTF-8, and not hidden."""
+    """Return the name without control characters and bytes that are no UTF-8, and not hidden."""
     text = "".join("_" if ord(sign) < 32 or 0xD800 <= ord(sign) < 0xE000 else sign for sign in stem)
     return f"_{text[1:]}" if text.startswith(".") else text
 
@@ -94,8 +96,10 @@ def _ending(path: Path) -> str:
 
 
 def put(path: Path, target: Path, link: bool) -> None:
-    """A copy of the picture file at `target`, or a symbolic link to it; makes missing folders. A picture inside another
-    file is taken out of it."""
+    """Copy the picture file to `target`, or link to it; makes missing folders.
+
+    A picture inside another file is written as a file of its own.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     if may_embed(path):
         target.write_bytes(embedded_picture(path, MAX_PIXELS))

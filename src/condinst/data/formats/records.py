@@ -1,4 +1,4 @@
-"""Reading JSON, and checks of the values in its records: each returns a value of a known type or raises RecordError."""
+"""Reads JSON and checks the values of its records. Each check returns a value of a known type or raises RecordError."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 
 from condinst.data.findings import RecordError
 
-LARGEST_COORDINATE = 1e6  # pixels; also refuses NaN and infinities
+LARGEST_COORDINATE = 1e6  # pixels; the limit also refuses NaN and infinities
 WHOLE = re.compile(r"-?[0-9]{1,18}")
 CORRECT = "correct or remove the record"
 
-Record = dict[str, Any]  # one JSON object, before it is checked
+Record = dict[str, Any]  # one JSON object, unchecked
 
 
 def integer(record: Record, key: str) -> int:
-    """record[key], a whole number and no truth value; 7.0 and "7" are 7, as some programs write their ids."""
+    """Return record[key] as a whole number; true and false are no numbers.
+
+    7.0 and "7" are 7, because some programs write such ids.
+    """
     value = record.get(key)
     if (type(value) is float and value.is_integer()) or (isinstance(value, str) and WHOLE.fullmatch(value)):
         return int(value)
@@ -31,7 +34,7 @@ def integer(record: Record, key: str) -> int:
 
 
 def text(record: Record, key: str) -> str:
-    """record[key], text that any file system and terminal takes."""
+    """Return record[key] as text that any file system and terminal accepts."""
     value = record.get(key)
     if not isinstance(value, str) or not value.strip():
         raise RecordError("bad-record", f"'{key}' must be text, got {kind(value)}", CORRECT)
@@ -39,14 +42,14 @@ def text(record: Record, key: str) -> str:
 
 
 def printable(value: str, where: str, remedy: str) -> str:
-    """`value`, without control characters and halves of characters."""
+    """Return `value`. Raises RecordError for control characters and half characters."""
     if any(ord(sign) < 32 or 0xD800 <= ord(sign) < 0xE000 for sign in value):
         raise RecordError("bad-record", f"{where} holds control characters or half characters: {value!a:.60}", remedy)
     return value
 
 
 def numbers(values: list[Any], key: str, fault: str = "bad-record") -> list[float]:
-    """`values` as finite numbers of pixels; `fault` is the kind of finding otherwise."""
+    """Return `values` as finite numbers of pixels. Raises RecordError of the kind `fault` for other values."""
     for value in values:
         if type(value) not in (int, float) or not abs(value) <= LARGEST_COORDINATE:
             raise RecordError(fault, f"'{key}' must hold finite numbers of pixels, got {value!a:.40}", CORRECT)
@@ -54,7 +57,7 @@ def numbers(values: list[Any], key: str, fault: str = "bad-record") -> list[floa
 
 
 def coordinates(values: list[Any], key: str, fault: str = "bad-record") -> NDArray[np.float64]:
-    """As `numbers`, in one array: (N,)."""
+    """Return `values` as `numbers` does, as one array: (N,)."""
     if set(map(type, values)) <= {int, float}:
         try:
             array = np.array(values, dtype=np.float64)
@@ -62,11 +65,14 @@ def coordinates(values: list[Any], key: str, fault: str = "bad-record") -> NDArr
             array = np.array([np.nan])
         if (np.abs(array) <= LARGEST_COORDINATE).all():
             return array
-    return np.array(numbers(values, key, fault), dtype=np.float64)  # names the value that is wrong
+    return np.array(numbers(values, key, fault), dtype=np.float64)  # raises an error with the wrong value
 
 
 def load_json(file: Path, remedy: str) -> Any:
-    """What the file holds. Raises RecordError, also for an object with the same key twice: one value would be lost."""
+    """Return the content of the file.
+
+    Raises RecordError for invalid JSON. An object with the same key twice also raises, because one value would be lost.
+    """
     try:
         return json.loads(file.read_bytes(), object_pairs_hook=_unique)
     except OSError as error:
@@ -84,5 +90,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> Record:
 
 
 def kind(value: Any) -> str:
-    """What to call a value that should have been another."""
+    """Return the name of a value's type, for messages."""
     return {dict: "an object", list: "a list", type(None): "nothing"}.get(type(value), f"{value!a:.40}")

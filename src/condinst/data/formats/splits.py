@@ -1,4 +1,4 @@
-"""What the readers of annotation formats share: how a data set is divided, and what offers to read a part of it."""
+"""Splits and subsets: code that the readers of annotation formats share, and the parts of a data set they offer."""
 
 from __future__ import annotations
 
@@ -13,41 +13,44 @@ from condinst.data.findings import Report
 from condinst.data.sample import AnnotatedData, Box
 
 SPLITS = ("train", "val", "test")
-SPELLINGS = {  # names of files and folders, in any case; where two mean the same split, the first is taken for it
+SPELLINGS = {  # names of files and folders, in any case; if two mean the same split, the first is used
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-WHOLE = "all"  # the only part of a data set that is not divided
+WHOLE = "all"  # the only part of a data set without splits
 RESERVED = frozenset({WHOLE, "annotations", "download", "images", "labels", "names", "nc", "path"})
-LONGEST_NAME = 60  # characters of a subset's name
+LONGEST_NAME = 60  # maximum characters of a subset's name
 
-Reader = Callable[[Path | None, Report], AnnotatedData]  # (folder of the pictures, where the user names one; report)
+Reader = Callable[[Path | None, Report], AnnotatedData]  # (folder of the pictures, if the user names one; report)
 
 
 class Part(NamedTuple):
-    """A part of a data set. read: reads it. claims: given the folder of the pictures where the user names one, files
-    that `read` would use and folders that belong to the part as a whole, found without checking any record. root: the
-    folder of the data set, where the format states one."""
+    """A part of a data set.
+
+    read: reads the part. claims: takes the folder of the pictures, if the user names one, and returns files that `read`
+    uses and folders that belong to the whole part, without checking records. root: the folder of the data set, if the
+    format states a root.
+    """
 
     read: Reader
     claims: Callable[[Path | None], Iterable[Path]]
     root: Path | None = None
 
 
-Parts = dict[str, Part]  # WHOLE alone; or train, val, test, then other subsets by their own names, whichever are there
+Parts = dict[str, Part]  # WHOLE alone; or train, val, test, then other subsets by their own names
 
 
 def split_named(name: str) -> str | None:
-    """The split that a file or folder of this name holds, if its name says so."""
+    """Return the split of a file or folder with this name, or None if the name is no split."""
     return next((split for split, names in SPELLINGS.items() if name.lower() in names), None)
 
 
 def name_subsets(names: Iterable[str]) -> dict[str, str]:
-    """How users call the subsets of a data set: train, val, test where their names mean that, then the others by their
-    own names, as far as a file may be called so. Returns that name → the name in the data set.
+    """Return the name that users call each subset → the name in the data set.
 
-    Where two mean one split, as `train` and `Training`, the first of SPELLINGS is the split, the other a subset.
+    The result holds train, val, test first, then the other names as far as a file may have such a name. If two names
+    mean one split, such as `train` and `Training`, the first of SPELLINGS is the split, and the other is a subset.
     """
     left = sorted(set(names))
     found: dict[str, str] = {}
@@ -67,8 +70,10 @@ def name_subsets(names: Iterable[str]) -> dict[str, str]:
 
 
 def without_repeats(parts: Mapping[str, AnnotatedData]) -> tuple[dict[str, AnnotatedData], list[str]]:
-    """The same without subsets of which train, val and test hold every picture and object, as a list of all pictures
-    does; and a note for each of them."""
+    """Return the data set without subsets that only repeat train, val and test, and a note for each.
+
+    For example, a subset that lists all pictures repeats them.
+    """
     kept = {name: data for name, data in parts.items() if name in SPLITS}
     known = [_contents(data) for data in kept.values()]
     notes = []
@@ -84,7 +89,7 @@ def without_repeats(parts: Mapping[str, AnnotatedData]) -> tuple[dict[str, Annot
 
 
 def _contents(data: AnnotatedData) -> set[tuple[Path, str, Box]]:
-    """What tells the objects of a data set apart; a picture without objects has an empty name."""
+    """Return the keys of the objects of a data set. A picture without objects has an empty name."""
     found: set[tuple[Path, str, Box]] = set()
     for sample in data.samples:
         path = sample.path.resolve()
@@ -94,14 +99,16 @@ def _contents(data: AnnotatedData) -> set[tuple[Path, str, Box]]:
 
 
 def _own_name(name: str) -> str:
-    """Fit for a file, a folder and a key of data.yaml, none of which the formats use for something else."""
+    """Return whether the name fits a file, a folder and a key of data.yaml, and has no other meaning in the formats."""
     fit = re.sub(r"[^\w.+-]+", "_", name).strip("._-")[:LONGEST_NAME] or "default"
     return f"{fit}_subset" if fit.lower() in RESERVED else fit
 
 
 def contains(file: Path, *words: bytes) -> list[bool]:
-    """Whether the file, of UTF-8 or UTF-16, holds each of `words` (ASCII), wherever they stand. A file of any size is
-    searched without being read into memory; one that cannot be read holds none."""
+    """Return whether the file holds each of `words`, anywhere.
+
+    Files of any size are searched without loading the whole file. A file that cannot be read holds none.
+    """
     try:
         with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return [any(content.find(coded) >= 0 for coded in _coded(word)) for word in words]
@@ -110,6 +117,6 @@ def contains(file: Path, *words: bytes) -> list[bool]:
 
 
 def _coded(word: bytes) -> tuple[bytes, ...]:
-    """The word as UTF-8 has it, and as UTF-16, in which Windows programs save text."""
+    """Return the word in UTF-8 and in UTF-16; Windows programs save text in UTF-16."""
     text = word.decode("ascii")
     return word, text.encode("utf-16-le"), text.encode("utf-16-be")

@@ -1,4 +1,4 @@
-"""What lies in the folder of a data set and was not read: pictures, annotation files, archives, closed folders."""
+"""Finds unused files in the folder of a data set: pictures, annotation files, archives, closed folders."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from condinst.data.listing import Tree
 from condinst.errors import some
 
 ARCHIVES = frozenset({".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"})
-PICTURES = SUFFIXES | {  # with those that no reader takes
+PICTURES = SUFFIXES | {  # includes pictures that no reader accepts
     ".arw", ".avif", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".heic", ".heif", ".jfif", ".jxl", ".mpo", ".ndpi", ".nef",
     ".psd", ".svs", ".tga",
 }  # fmt: skip
-HEAD = 4096  # bytes that show what a text or an XML file holds
+HEAD = 4096  # bytes read to find the contents of a text or XML file
 NUMBER = rb"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?"
-ROW = re.compile(rb"\s*\d+(?:\.0+)?(?:\s+" + NUMBER + rb"){4,}\s*(?:\n|\r|$)")  # of YOLO: a class and coordinates
-BOXES = re.compile(rb"<annotation[\s>]")  # Pascal VOC's boxes
+ROW = re.compile(rb"\s*\d+(?:\.0+)?(?:\s+" + NUMBER + rb"){4,}\s*(?:\n|\r|$)")  # a row of YOLO: a class and coordinates
+BOXES = re.compile(rb"<annotation[\s>]")  # boxes of Pascal VOC
 
 
 class Unread(NamedTuple):
-    """Files that no reader used, and what of the tree could not be listed."""
+    """Files that no reader used, and folders that could not be listed."""
 
     pictures: tuple[Path, ...]
     annotations: tuple[Path, ...]
@@ -39,8 +39,10 @@ class Unread(NamedTuple):
 
 
 def find_unread(tree: Tree, used: Collection[Path], claims: Callable[[], Iterable[Path]]) -> Unread:
-    """Compare the files of `tree` with those `used`. claims: files and folders that other parts of the data set use,
-    asked for only where something seems to be left over."""
+    """Compare the files of `tree` with the files in `used`.
+
+    claims: files and folders that other parts of the data set use; called only if some files seem to be unused.
+    """
     left = [file for file in tree.files if _sort(file) and file not in used]
     if left:
         paths = (path for path in (*used, *claims()) if "\0" not in str(path))  # no file has such a name
@@ -54,7 +56,7 @@ def find_unread(tree: Tree, used: Collection[Path], claims: Callable[[], Iterabl
 
 
 def tell_unread(unread: Unread, root: Path, report: Report) -> list[str]:
-    """Report what was not read, and the same as notes: one for each sort, with the count and the folders."""
+    """Report the unread files, and return a note for each sort of file, with the count and the folders."""
     for finding in _findings(unread):
         report(finding)
     sorts = (
@@ -100,7 +102,7 @@ def _sort(file: Path) -> str:
 
 
 def _is_annotation(file: Path) -> bool:
-    """Whether its contents are annotations. Settings, licences and lists of classes lie in many data sets."""
+    """Return whether the file holds annotations. Settings, licences and lists of classes lie in many data sets."""
     suffix = file.suffix.lower()
     if suffix == ".json":
         return is_coco(file) or is_labelme(file)
@@ -121,7 +123,7 @@ def _start(file: Path) -> bytes:
 
 
 def _is_known(file: str, known: Collection[str]) -> bool:
-    """Whether the file or a folder around it is among those."""
+    """Return whether the file, or a folder around it, is in the set."""
     while file not in known:
         above = os.path.dirname(file)
         if above == file:
@@ -138,7 +140,7 @@ def _by_folder(files: Iterable[Path]) -> list[tuple[Path, list[Path]]]:
 
 
 def _places(files: Iterable[Path], root: Path) -> str:
-    """The files as seen from `root`; of many, how many lie in which folder."""
+    """Return the files relative to `root`; for many files, return the number of files in each folder."""
     names = [_from(file, root) for file in files]
     if len(names) <= 3:
         return ", ".join(names)

@@ -1,6 +1,6 @@
 """Pascal VOC: JPEGImages/, SegmentationObject/ with a number for each object, SegmentationClass/ with class numbers.
 
-The class of an object is that of most of its pixels. 255 is void: neither object nor background, so left out.
+The class of an object is the class of most of its pixels. 255 is void: condinst leaves out void pixels.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ OWN_NAMES = (
 
 
 class Names(NamedTuple):
-    """What a pixel of SegmentationClass stands for: by its number in a palette picture and by its colour otherwise.
+    """The meaning of a pixel of SegmentationClass: by its number in a palette picture, and by its colour otherwise.
 
-    A background that a label map gives a colour of its own is there with an empty name. by_number: None where a label
-    map gives colours only; the picture's palette then leads from number to colour.
+    The background has an empty name if a label map gives it a colour. by_number: None if a label map gives colours
+    only; the picture's palette then maps numbers to colours.
     """
 
     by_number: dict[int, str] | None
@@ -49,7 +49,7 @@ class Names(NamedTuple):
 
 
 def find(data: Path) -> Parts:
-    """What can be read at `data`, a folder as VOC2012."""
+    """Return the subsets in `data`, a folder like VOC2012."""
     if not child(data, OBJECTS).is_dir():
         return {}
     lists = {file.stem: file for file in files_in(AnyCase().find(data / LISTS) or data / LISTS, ".txt")}
@@ -61,7 +61,7 @@ def find(data: Path) -> Parts:
 
 
 def _repeats(file: Path | None, lists: dict[str, Path | None]) -> bool:
-    """Whether a list holds nothing that those of train, val and test do not: VOC's own trainval.txt."""
+    """Return whether a list holds only pictures of train, val and test, such as VOC's own trainval.txt."""
     known = {name for split in SPLITS if (listed := lists.get(split)) for name in _lines(listed)}
     return file is None or known >= set(_lines(file))
 
@@ -69,7 +69,7 @@ def _repeats(file: Path | None, lists: dict[str, Path | None]) -> bool:
 def _lines(file: Path) -> list[str]:
     try:
         return read_lines(file)
-    except RecordError:  # told when it is read
+    except RecordError:  # reading the list reports the error
         return []
 
 
@@ -84,7 +84,7 @@ def _claims(data: Path, listed: Path | None, images: Path | None) -> list[Path]:
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
-    """The pictures below the folder by their paths without ending."""
+    """Return the pictures below the folder, by their paths without suffix."""
     return {name_in(path, folder): path for path in list_pictures(folder, deep=True)} if folder.is_dir() else {}
 
 
@@ -114,7 +114,7 @@ def _read(data: Path, listed: Path | None, images: Path | None, report: Report) 
 
 
 def _names(data: Path) -> Names:
-    """From labelmap.txt (name:red,green,blue:…) or class_names.txt (line by line from 0), else those of VOC itself."""
+    """Read labelmap.txt (name:red,green,blue:…) or class_names.txt (one a line, from 0), else VOC's own classes."""
     if child(data, LABEL_MAP).is_file():
         return _read_label_map(child(data, LABEL_MAP))
     if child(data, NAMES).is_file():
@@ -128,7 +128,7 @@ def _names(data: Path) -> Names:
 
 
 def _read_label_map(file: Path) -> Names:
-    """A label map gives colours; a palette picture's numbers get their meaning by the colours of its palette."""
+    """Read the colours of a label map. The palette of a picture gives its numbers their meaning."""
     by_colour = {}
     for line in read_list(file):
         if line.startswith("#"):
@@ -156,7 +156,7 @@ def _class_name(name: str, file: Path) -> str:
 
 
 def _palette_colour(number: int) -> int:
-    """VOC's colour of a class: the bits of its number, dealt to red, green and blue from the highest down."""
+    """Return VOC's colour of a class: the bits of its number, given to red, green and blue from the highest down."""
     colour = [0, 0, 0]
     for place in range(8):
         for channel in range(3):
@@ -181,7 +181,7 @@ def _read_picture(path: Path, name: str, data: Path, names: Names, gathering: Ga
 
 
 def _read_plane(file: Path, size: tuple[int, int]) -> NDArray[np.int64]:
-    """(H, W) numbers of a palette or grey picture, else colours; what is void is 0."""
+    """Return the (H, W) numbers of a palette or grey picture, or the colours of other pictures; void is 0."""
     if not file.is_file():
         raise RecordError("missing-masks", f"{file}: no such file", "add it or remove the name from the list")
     numbers = read_numbers(file, str(file), MAX_PIXELS, colours=True)
@@ -198,14 +198,14 @@ def _is_colour(file: Path) -> bool:
 
 
 def _meanings(file: Path, names: Names) -> dict[int, str]:
-    """Pixel value of this picture of classes → name."""
+    """Return pixel value → name, for this class picture."""
     if _is_colour(file):
         return names.by_colour
     if names.by_number is not None:
         return names.by_number
     with opened(file, str(file), MAX_PIXELS) as image:
         flat = image.getpalette() if image.mode == "P" else None
-    if flat is None:  # a grey picture; its numbers have the colours of VOC
+    if flat is None:  # a grey picture: its numbers have VOC's colours
         colours = [_palette_colour(number) for number in range(256)]
     else:
         colours = [red * 65536 + green * 256 + blue for red, green, blue in zip(*[iter(flat)] * 3, strict=False)]
@@ -213,7 +213,7 @@ def _meanings(file: Path, names: Names) -> dict[int, str]:
 
 
 def _class(piece: Piece, classes: NDArray[np.int64], meanings: dict[int, str]) -> str:
-    """Of most of its pixels; void and background do not count."""
+    """Return the class of most pixels, without void and background."""
     rows, columns = piece.mask.shape
     found = classes[piece.y : piece.y + rows, piece.x : piece.x + columns][piece.mask]
     values, counts = np.unique(found, return_counts=True)

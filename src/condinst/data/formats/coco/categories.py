@@ -11,8 +11,11 @@ from condinst.data.formats.records import Record, integer, text
 
 
 class Categories(NamedTuple):
-    """names: of each class by its category id, in the order of labels. labels: 0-based, by category id; several ids of
-    one name share a label. left_out: ids of records that could not be read."""
+    """The classes of a file.
+
+    names: the name of each class by its category id, in the order of labels. labels: 0-based, by category id; category
+    ids with the same name share a label. left_out: ids of records that could not be read.
+    """
 
     names: dict[int, str]
     labels: dict[int, int]
@@ -20,7 +23,7 @@ class Categories(NamedTuple):
 
 
 def read_categories(document: Record, file: File) -> Categories:
-    """The classes, in the order of their ids. Raises RecordError where there is none."""
+    """Return the classes, in the order of their ids. Raises RecordError if there is no class."""
     found: dict[int, str] = {}
     groups: dict[int, str] = {}
     left_out: set[int] = set()
@@ -45,19 +48,19 @@ def read_categories(document: Record, file: File) -> Categories:
 
 
 def _used(document: Record) -> set[int]:
-    """The category ids that annotations name."""
+    """Return the category ids in the annotations."""
     used: set[int] = set()
     for record in list_records(document, "annotations"):
         if isinstance(record, dict):
             try:
                 used.add(integer(record, "category_id"))
-            except RecordError:  # told of when the annotation is read
+            except RecordError:  # reading the annotation reports the error
                 continue
     return used
 
 
 def _roots(names: Mapping[int, str], groups: Mapping[int, str], used: Set[int]) -> list[int]:
-    """Ids of categories that have no object and are the supercategory of another, as Roboflow's id 0."""
+    """Return ids of categories without objects that are the supercategory of another, such as Roboflow's id 0."""
     roots = [
         category_id
         for category_id, name in names.items()
@@ -67,7 +70,7 @@ def _roots(names: Mapping[int, str], groups: Mapping[int, str], used: Set[int]) 
 
 
 def _merge_names(found: dict[int, str], file: File) -> tuple[dict[int, str], dict[int, int]]:
-    """Names without repetition, the first id standing for the others; category id → label."""
+    """Return names without repetition (the first id stands for all), and category id → label."""
     first: dict[str, int] = {}
     labels: dict[int, int] = {}
     for category_id, name in found.items():

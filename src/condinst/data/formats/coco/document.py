@@ -1,4 +1,4 @@
-"""A COCO file as it was parsed: its lists of records, and who is told of what is wrong with them."""
+"""A parsed COCO file: its lists of records, and the report of its problems."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from condinst.data.formats.records import CORRECT, Record, kind, load_json
 
 
 class File(NamedTuple):
-    """What is read, and who is told.
+    """An open COCO file and its report.
 
-    told: what was left out or replaced, in words for the notes, and how often; {} in the words stands for the number.
+    told: what the reader left out or replaced, as sentences for the notes, and how often. {} in a sentence stands for
+    the number.
     """
 
     path: Path
@@ -28,16 +29,16 @@ class File(NamedTuple):
         self.report(finding)
 
     def notes(self) -> tuple[str, ...]:
-        """What was told, a line each."""
+        """Return one note for each entry of `told`."""
         return tuple(f"{self.path}: {words.replace('{}', str(count), 1)}" for words, count in self.told.items())
 
     def finding(self, kind: str, severity: Severity, id: int | None, message: str, remedy: str) -> Finding:
-        """Of the record `id` of this file."""
+        """Return a finding about the record `id` of this file."""
         return Finding(kind, severity, self.path, id, message, remedy)
 
 
 def load_document(path: Path) -> Record:
-    """The file's object. Raises RecordError where it is none."""
+    """Return the JSON object of the file. Raises RecordError if the file holds no object."""
     document = load_json(path, "give a COCO JSON file")
     if not isinstance(document, dict):
         message = f"expected an object of images, annotations and categories, got {kind(document)}"
@@ -46,7 +47,7 @@ def load_document(path: Path) -> Record:
 
 
 def list_records(document: Record, key: str) -> list[Any]:
-    """The list of that name. Raises RecordError where there is none."""
+    """Return the list `key`. Raises RecordError if there is no such list."""
     if key not in document:
         raise RecordError("bad-file", f"no '{key}'", "a COCO instance file has images, annotations and categories")
     records = document[key]
@@ -56,12 +57,12 @@ def list_records(document: Record, key: str) -> list[Any]:
 
 
 def as_object(record: Any) -> Record:
-    """The same. Raises RecordError where it is no object."""
+    """Return the record. Raises RecordError if the record is no object."""
     if not isinstance(record, dict):
         raise RecordError("bad-record", f"must be an object, got {kind(record)}", CORRECT)
     return record
 
 
 def repeated_id(value: int) -> RecordError:
-    """The error of an id that stands for two records."""
+    """Return the error for an id that two records use."""
     return RecordError("duplicate-id", f"id {value} is used twice", "make ids unique")

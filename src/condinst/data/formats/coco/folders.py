@@ -1,4 +1,4 @@
-"""Where COCO JSON files and their pictures lie: a folder of one's own, COCO's, Roboflow's and CVAT's layouts."""
+"""Finds COCO JSON files and their pictures, in plain folders and in the layouts of COCO, Roboflow and CVAT."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from condinst.data.listing import child, files_in
 from condinst.data.sample import AnnotatedData
 from condinst.errors import DataError
 
-ANNOTATIONS = "annotations"  # the folder of the files, beside those of the pictures
-INSTANCES = "instances_"  # how the annotation files of COCO and CVAT begin; their subset and a year may follow
-OTHER_TASKS = ("captions_", "image_info_", "panoptic_", "person_keypoints_", "stuff_")  # COCO's own other files
-DEFAULT = "default"  # CVAT's name for the subset of a data set without subsets
-ROBOFLOW = "_annotations.coco.json"  # lies among its pictures
-FOLDERS = ("images", "data", "JPEGImages")  # beside the file; the second is FiftyOne's, the third labelme's
+ANNOTATIONS = "annotations"  # the folder of the annotation files, beside the folders of pictures
+INSTANCES = "instances_"  # prefixes of the annotation files of COCO and CVAT; a subset and a year may follow
+OTHER_TASKS = ("captions_", "image_info_", "panoptic_", "person_keypoints_", "stuff_")  # other files of COCO
+DEFAULT = "default"  # CVAT's subset name for a data set without subsets
+ROBOFLOW = "_annotations.coco.json"  # this file lies among the pictures
+FOLDERS = ("images", "data", "JPEGImages")  # beside the file; FiftyOne uses the second folder, labelme the third
 KEYS = (b'"images"', b'"annotations"', b'"categories"')
 
 
 def find(data: Path) -> Parts:
-    """What can be read at `data`, a COCO file or a folder that holds some. Files whose names tell what they are are not
-    opened. A file of another name is a subset if it is COCO and lies beside the files of train, val or test.
+    """Return the subsets at `data`, a COCO file or a folder with COCO files.
 
-    Raises DataError where COCO's files of several years leave a choice.
+    A file name that says what the file holds is enough; the file is not opened. A file of another name is a subset if
+    it holds COCO and lies beside the files of train, val or test. Raises DataError if COCO files of several years leave
+    a choice.
     """
     if not data.is_dir():
         return {WHOLE: _part(data)} if data.suffix.lower() == ".json" and not is_labelme(data) else {}
@@ -46,21 +47,24 @@ def find(data: Path) -> Parts:
 
 
 def find_lone(data: Path) -> Parts:
-    """The COCO files in the folder `data` or its annotations/, whatever their names: Label Studio's result.json. One is
-    the whole data set, several are its subsets."""
+    """Return the COCO files in the folder `data` or in its annotations/, with any name, such as Label Studio's
+    result.json.
+
+    One file is the whole data set. Several files are its subsets.
+    """
     files = [file for file in _json_files(data) if is_coco(file)]
     files = [file for file in files if not file.name.lower().startswith(OTHER_TASKS)] or files
     return {WHOLE: _part(files[0])} if len(files) == 1 else _named({_subset(file): file for file in reversed(files)})
 
 
 def claims_beside(file: Path, images: Path | None) -> list[Path]:
-    """The pictures of the other COCO files in the folder of `file`."""
+    """Return the pictures of the other COCO files in the folder of `file`."""
     others = (other for other in files_in(file.parent, ".json") if other != file and is_coco(other))
     return [path for other in others for path in _claims(other, images)]
 
 
 def is_coco(file: Path) -> bool:
-    """Whether a JSON file of any size looks like COCO's."""
+    """Return whether a JSON file of any size looks like COCO."""
     return sum(contains(file, *KEYS)) > 1 and not is_labelme(file)
 
 
@@ -77,7 +81,7 @@ def _json_files(data: Path) -> list[Path]:
 
 
 def _own(data: Path) -> dict[str, Path]:
-    """train.json or the like and the COCO files of other names beside them, in the folder itself or in annotations/."""
+    """Return train.json and the like, and other COCO files beside them, in the folder or in annotations/."""
     files = [file for file in _json_files(data) if not file.name.lower().startswith((INSTANCES, *OTHER_TASKS))]
     named = {file.stem: file for file in reversed(files) if split_named(file.stem)}
     places = {file.parent for file in named.values()}
@@ -86,7 +90,7 @@ def _own(data: Path) -> dict[str, Path]:
 
 
 def _instances(data: Path) -> dict[str, Path]:
-    """COCO's and CVAT's files in annotations/, by their subset; where that is a split, the year is left out."""
+    """Return the files of COCO and CVAT in annotations/ by subset. If a subset is a split, its year is left out."""
     found: dict[str, list[Path]] = {}
     for file in files_in(child(data, ANNOTATIONS), ".json"):
         if file.name.lower().startswith(INSTANCES):
@@ -118,7 +122,10 @@ def _claims(annotations: Path, images: Path | None) -> list[Path]:
 
 
 def _image_folder(annotations: Path) -> Path:
-    """`images` or `data` beside the file, where COCO, CVAT and Roboflow put the pictures, or the file's own folder."""
+    """Return the folder of the pictures.
+
+    This is `images` or `data` beside the file, as COCO, CVAT and Roboflow write, or the file's own folder.
+    """
     if annotations.name.lower() == ROBOFLOW:
         return annotations.parent
     here, subset = annotations.parent, _subset(annotations)
@@ -133,5 +140,5 @@ def _image_folder(annotations: Path) -> Path:
 
 
 def _among_pictures(annotations: Path) -> Path | None:
-    """The file's own folder, where that holds pictures."""
+    """Return the file's own folder, if it holds pictures."""
     return annotations.parent if list_pictures(annotations.parent) else None

@@ -1,4 +1,4 @@
-"""The pictures of a COCO file: image id → the picture's file and size, and which classes were looked for in it."""
+"""The pictures of a COCO file: image id → file, size, and the classes that annotators looked for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ NEGATIVE, PARTIAL = "neg_category_ids", "not_exhaustive_category_ids"  # LVIS's 
 
 @dataclass(frozen=True)
 class Header:
-    """One picture. Its annotations are on `width`×`height` pixels, still to be turned upright from `orientation`."""
+    """One picture.
+
+    The annotations use pixels of the stored picture, `width`×`height`, and are turned upright from `orientation`.
+    """
 
     path: Path
     width: int
@@ -32,14 +35,16 @@ class Header:
     federated: Federated | None = None
 
     def sample(self, image_id: int, instances: list[Instance]) -> Sample:
-        """The picture with its objects, upright."""
+        """Return the picture with its objects, upright."""
         across, down = (self.width, self.height) if self.orientation not in SIDEWAYS else (self.height, self.width)
         return Sample(self.path, image_id, across, down, tuple(instances), self.federated)
 
 
 def read_images(document: Record, file: File, labels: Mapping[int, int]) -> tuple[dict[int, Header], set[int]]:
-    """Image id → file and size, which must be the file's own: a mix-up shows now, not hours into training; ids left
-    out. labels: of each category id."""
+    """Return image id → file and size, and the ids left out.
+
+    Each size must match the file's own size. This check finds a mix-up before training starts. labels: by category id.
+    """
     headers: dict[int, Header] = {}
     left_out: set[int] = set()
     records = list_records(document, "images")
@@ -66,7 +71,10 @@ def read_images(document: Record, file: File, labels: Mapping[int, int]) -> tupl
 
 
 def _stated_size(record: Record, image_id: int, file: File, where: str) -> tuple[int, int] | None:
-    """(height, width); None where the record has none. Values that are no size are told: the picture's own is sure."""
+    """Return (height, width), or None if the record has no size.
+
+    A value that is no size is reported, and the size of the file is used instead.
+    """
     if record.get("width") is None and record.get("height") is None:
         return None
     if stated := stated_size(record.get("height"), record.get("width")):
@@ -78,7 +86,10 @@ def _stated_size(record: Record, image_id: int, file: File, where: str) -> tuple
 
 
 def _federated(record: Record, labels: Mapping[int, int]) -> Federated | None:
-    """What LVIS's fields say; None where the record has neither. Without `neg_category_ids` all was looked for."""
+    """Return LVIS's fields; None if the record has none.
+
+    Without `neg_category_ids`, annotators looked for all classes.
+    """
     if record.get(NEGATIVE) is None and record.get(PARTIAL) is None:
         return None
     absent = _labels(record, NEGATIVE, labels) if record.get(NEGATIVE) is not None else frozenset(labels.values())
@@ -95,7 +106,10 @@ def _labels(record: Record, key: str, labels: Mapping[int, int]) -> frozenset[in
 def _read_header(
     path: Path, stated: tuple[int, int] | None, federated: Federated | None, image_id: int, file: File, where: str
 ) -> Header:
-    """The picture as recorded; where its size contradicts the file's own, the latter, once that was told."""
+    """Return the picture of a record.
+
+    If the size in the record contradicts the size of the file, the difference is reported and the file's size is used.
+    """
     try:
         actual = read_size(path, max_pixels=file.max_pixels)
         agrees = actual == stated

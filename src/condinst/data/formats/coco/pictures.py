@@ -1,4 +1,4 @@
-"""Which file a COCO record means: programs write the name alone, or a path that holds on their own machine only."""
+"""Finds the file of a COCO record. Programs write a name only, or a path that holds only on their machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILE_NAME = re.compile(rb'"file_name"\s*:\s*"((?:[^"\\]|\\.)*)"')
 class Pictures:
     """Finds the files of the records of `annotations` in the folder `images`.
 
-    elsewhere: how many were found there although their path leads to another file, out of the folder.
+    elsewhere: number of pictures found in the folder although their path leads outside the folder.
     """
 
     def __init__(self, annotations: Path, images: Path, records: Iterable[Any]) -> None:
@@ -30,14 +30,16 @@ class Pictures:
         self._last = Counter(_last(name) for name in stated if isinstance(name, str))
 
     def find(self, name: str) -> Path:
-        """The file of that name in the folder; where there is none, from the annotation file's folder on, or that of
-        the last part of the path, if no other record ends alike. As the name says where it is nowhere.
+        """Return the file of a record's name.
 
-        A path that leads out of the folder (`..`) is read as its last part where the folder has such a file: it may
-        have come from another machine, and lead to another data set on this one.
+        condinst looks in the folder first, then from the annotation file's folder, then for the last part of the path
+        if no other record ends with that part. Without a match, the path is the folder and the name.
+
+        For a path that leads out of the folder (`..`), condinst uses the last part if the folder has such a file. The
+        path may come from another machine and may lead to another data set on this machine.
         """
         expected = self.images / name
-        # written on Windows, a path has its strokes
+        # a path written on Windows has backslashes
         path = PureWindowsPath(name)
         own = [self.images / path.name] if self._last[_last(name)] == 1 else []
         places = [expected, self.images / path.as_posix(), self.beside / path.as_posix(), *own]
@@ -54,7 +56,7 @@ class Pictures:
 
 
 def listed_pictures(annotations: Path, images: Path) -> list[Path]:
-    """The pictures that a COCO file names, found by a search for their names alone; none if it cannot be read."""
+    """Return the pictures of a COCO file, by a search for their names alone; none if the file cannot be read."""
     try:
         with annotations.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             names = [_unescaped(match[1]) for match in FILE_NAME.finditer(content)]

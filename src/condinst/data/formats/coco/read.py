@@ -1,4 +1,4 @@
-"""COCO annotation files → samples. Every record is checked here, once; nothing later doubts it."""
+"""COCO annotation files → samples. This module checks every record once, so later code can trust the samples."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ from condinst.data.upright import turn_upright
 
 
 def read_coco(annotations: Path, images: Path, max_pixels: int = MAX_PIXELS, report: Report = refuse) -> AnnotatedData:
-    """Read a COCO instance file whose pictures lie in the folder `images`; samples keep the file's order.
+    """Read a COCO instance file with pictures in the folder `images`. Samples keep the file's order.
 
-    Labels are 0-based in the order of the sorted category ids. Instances whose box or mask has no area (COCO has a few)
-    are left out and counted in `notes`. Raises DataError naming file, record and remedy for invalid JSON, missing keys
-    or pictures, sizes that contradict each other, unknown or repeated ids, and malformed boxes, polygons or RLEs. Where
-    `report` lets it go on instead, bad records are left out, but for what has one sure reading: a picture's own size,
-    coordinates turned with it, a repeated annotation id, a class of two ids.
+    Labels are 0-based in the order of the sorted category ids. Instances without area in the box or mask (COCO has a
+    few) are left out and counted in `notes`.
+
+    Raises DataError for invalid JSON, missing keys or pictures, sizes that contradict each other, unknown or repeated
+    ids, and malformed boxes, polygons or RLEs. The error names file, record and remedy. If `report` does not raise, bad
+    records are left out. Only a record with one clear correction is kept: a picture's own size, coordinates turned with
+    the picture, a repeated annotation id, a class with two ids.
     """
     file = File(annotations, images, max_pixels, report, Counter())
     with _without_collector():
@@ -40,7 +42,7 @@ def read_coco(annotations: Path, images: Path, max_pixels: int = MAX_PIXELS, rep
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Python's garbage collector would visit the millions of records of a large file again and again."""
+    """Stop Python's garbage collector, which would visit the millions of records of a large file again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -51,7 +53,7 @@ def _without_collector() -> Iterator[None]:
 
 
 class _Known(NamedTuple):
-    """What annotations may refer to. lost_images: ids of the pictures that could not be read."""
+    """The ids that annotations may use. lost_images: ids of the pictures that could not be read."""
 
     headers: dict[int, Header]
     lost_images: set[int]
@@ -73,7 +75,7 @@ def _read(document: Record, file: File) -> AnnotatedData:
             seen.add(annotation_id)
             where = f"annotation {annotation_id}"
             image_id, instance = _read_annotation(record, annotation_id, known, file)
-            record.clear()  # a large file is not held twice
+            record.clear()  # drop the records as they are read, so a large file is not in memory twice
         except _LeftOutError:
             file.told["left out {} annotations of pictures or categories that could not be read"] += 1
         except EmptyError as nothing:
@@ -91,11 +93,11 @@ def _read(document: Record, file: File) -> AnnotatedData:
 
 
 class _LeftOutError(Exception):
-    """The annotation is of a picture or a category that was told of already."""
+    """The annotation belongs to a picture or category that was already reported."""
 
 
 def _read_annotation(record: Record, annotation_id: int, known: _Known, file: File) -> tuple[int, Instance]:
-    """(image id, instance). Raises RecordError, EmptyError or _LeftOutError."""
+    """Return (image id, instance). Raises RecordError, EmptyError or _LeftOutError."""
     image_id = _refer(record, "image_id", known.headers, known.lost_images)
     labels = known.categories.labels
     label = labels[_refer(record, "category_id", labels, known.categories.left_out)]
@@ -120,7 +122,7 @@ def _read_annotation(record: Record, annotation_id: int, known: _Known, file: Fi
 
 
 def _is_crowd(value: object) -> bool:
-    """What iscrowd says; some programs write it as text."""
+    """Return the value of iscrowd; some programs write it as text."""
     if value in (None, 0, 1, "0", "1"):
         return value in (1, "1")
     raise RecordError("bad-record", f"'iscrowd' must be 0 or 1, got {value!a:.40}", CORRECT)

@@ -1,6 +1,7 @@
-"""The box, the mask and the area of one COCO record. The mask decides where the record contradicts itself.
+"""Reads the box, the mask and the area of one COCO record. If they contradict each other, the mask decides.
 
-Raises RecordError for a malformed mask, or a malformed box without a mask; EmptyError for an object without area.
+Raises RecordError for a malformed mask, or for a malformed box without a mask. Raises EmptyError for an object without
+area.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from condinst.data.formats.records import CORRECT, Record, coordinates, integer,
 from condinst.data.sample import Box, Polygons, RunLengths
 from condinst.data.shapes import Shape, box_iou, box_of, clip_box, covers_pixels, differs, refuse_outside, solid_box
 
-OTHER_BOX = 0.5  # IoU of a box with that of its mask under which they mean different things
-CORNERS = 0.9  # IoU above which a box was written as its corners
-AREA_MARGIN = 1.05  # of the picture's area; the stated area of a polygon that sticks out may be a little larger
+OTHER_BOX = 0.5  # IoU of a box and the box of its mask; below this value the two boxes differ
+CORNERS = 0.9  # IoU; above this value the box was written as two corners
+AREA_MARGIN = 1.05  # share of the picture's area; the stated area of a polygon that sticks out may be a little larger
 
 
 class EmptyError(Exception):
@@ -24,16 +25,17 @@ class EmptyError(Exception):
 
 
 class Derived(NamedTuple):
-    """A value that follows from the mask. wrong: what is wrong with the stated one, if the mask's own was taken."""
+    """A value from the mask. wrong: the problem of the stated value, if the mask's own value was used."""
 
     box: Box
     wrong: str | None = None
 
 
 def read_box(record: Record, shape: Shape | None, height: int, width: int) -> Derived:
-    """xyxy of the record's xywh, in a picture of that size; that of the mask where the record has none or a wrong one.
+    """Return the record's xywh as xyxy, in a picture of that size.
 
-    A stated box is wrong if it is no box, or if it and the mask's have less than half in common.
+    Without a box, or with a wrong box, the box of the mask is used. A stated box is wrong if it is no box, or if it and
+    the mask's box have less than half in common.
     """
     if shape is None:
         return Derived(_box_alone(record, height, width))
@@ -55,7 +57,7 @@ def read_box(record: Record, shape: Shape | None, height: int, width: int) -> De
 
 
 def _box_alone(record: Record, height: int, width: int) -> Box:
-    """The box of an object that has no mask."""
+    """Return the box of an object without a mask."""
     box = _stated_box(record)
     if box[2] < box[0] or box[3] < box[1]:
         message = f"'bbox' must be [x, y, width, height], got {record['bbox']!a:.60}, of negative size"
@@ -75,14 +77,14 @@ def _stated_box(record: Record) -> Box:
 
 
 def _hint(box: Box, own: Box) -> str:
-    """What a frequent mistake would explain."""
+    """Return a frequent mistake that explains the box."""
     corners = (box[0], box[1], box[2] - box[0], box[3] - box[1])
     explained = box_iou(corners, own) > CORNERS
     return ": its last two numbers seem to be a corner, where width and height are due" if explained else ""
 
 
 def read_area(record: Record, height: int, width: int) -> tuple[float | None, str | None]:
-    """(area in pixels, what is wrong with the stated one); no area where the record has none or a wrong one."""
+    """Return (area in pixels, problem of the stated area). Without a stated or valid area, the area is None."""
     value = record.get("area")
     if value is None:
         return None, None
@@ -93,7 +95,7 @@ def read_area(record: Record, height: int, width: int) -> tuple[float | None, st
 
 
 def read_shape(record: Record, height: int, width: int) -> Polygons | RunLengths | None:
-    """The mask on a picture of that size; None where there is a box alone."""
+    """Return the mask on a picture of that size; None if there is only a box."""
     segmentation = record.get("segmentation")
     if isinstance(segmentation, dict):
         return _read_rle(segmentation, height, width)
@@ -105,15 +107,15 @@ def read_shape(record: Record, height: int, width: int) -> Polygons | RunLengths
 
 
 def _read_polygons(parts: Any) -> Polygons | None:
-    """None where no part is given: a box alone."""
+    """Return the mask of polygons; None if no part is given, so there is only a box."""
     if parts is None:
         return None
     if not isinstance(parts, list):
         raise RecordError("bad-mask", f"'segmentation' must be polygons or an RLE, got {kind(parts)}", CORRECT)
-    parts = [part for part in parts if part != []]  # a polygon without a point says nothing
+    parts = [part for part in parts if part != []]  # drop polygons without a point
     if not parts:
         return None
-    if type(parts[0]) in (int, float):  # one polygon without the list around it, as some programs write it
+    if type(parts[0]) in (int, float):  # some programs write one polygon without the list around it
         parts = [parts]
     arrays = []
     for index, part in enumerate(parts):
@@ -126,14 +128,14 @@ def _read_polygons(parts: Any) -> Polygons | None:
 
 
 def _read_rle(rle: Record, height: int, width: int) -> RunLengths:
-    """Compressed (text) or uncompressed (list) run lengths → those of the tight box."""
+    """Convert compressed (text) or uncompressed (list) run lengths to those of the tight box."""
     expected = [height, width]
     if rle.get("size") not in (
         None,
         [],
         expected,
         [str(height), str(width)],
-    ):  # without a size, the sum of the runs must be the picture's
+    ):  # without a size, the sum of the runs must match the picture
         message = f"the RLE's size {rle.get('size')!a:.40} contradicts its image's [height, width] {expected}"
         raise RecordError("mask-size", message, "correct one of them")
     whole = {"size": expected, "counts": _whole_runs(rle.get("counts"))}
@@ -150,7 +152,7 @@ def _read_rle(rle: Record, height: int, width: int) -> RunLengths:
 
 
 def _covers_less(rle: Record, height: int, width: int) -> bool:
-    """Whether the runs sum to less than the image, as in a cut file: hotcoco refuses only sums over the size given."""
+    """Return whether the runs sum to less than the image, as in a cut file: hotcoco refuses only larger sums."""
     try:
         coco_mask.area({"size": [1, height * width - 1], "counts": rle["counts"]})
     except ValueError:
@@ -159,7 +161,7 @@ def _covers_less(rle: Record, height: int, width: int) -> bool:
 
 
 def _whole_runs(counts: Any) -> Any:
-    """Run lengths that a program wrote as 5.0 or "5", as whole numbers; anything else as it is."""
+    """Return run lengths written as 5.0 or "5" as whole numbers, and other values unchanged."""
     if not isinstance(counts, list) or all(type(run) is int for run in counts):
         return counts
     try:

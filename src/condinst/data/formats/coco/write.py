@@ -17,7 +17,7 @@ WHOLE = "annotations"  # name of the file of a data set that is not split
 
 
 def write_coco(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, told: Counter[str]) -> None:
-    """<split>.json for each of `parts`, or annotations.json for "all". Ids are kept."""
+    """Write <split>.json for each of `parts`, or annotations.json for "all". Ids are kept."""
     names = new_names(parts)
     for split, data in parts.items():
         images, annotations = [], []
@@ -36,7 +36,7 @@ def write_coco(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, tol
 
 
 def new_names(parts: Mapping[str, AnnotatedData]) -> dict[str, list[str]]:
-    """What the picture of each sample is called in the new folder, by split."""
+    """Return the new name of each sample's picture, by split."""
     names = PictureNames()
     return {split: [names.new(sample.path) for sample in data.samples] for split, data in parts.items()}
 
@@ -63,7 +63,7 @@ def _record(instance: Instance, sample: Sample, data: AnnotatedData) -> dict[str
         "id": instance.annotation_id,
         "image_id": sample.image_id,
         "category_id": data.category_ids[instance.label],
-        "bbox": [round(number, 6) for number in (x0, y0, x1 - x0, y1 - y0)],  # sums of floats, so not to the last bit
+        "bbox": [round(number, 6) for number in (x0, y0, x1 - x0, y1 - y0)],  # differences of floats are not exact
         "area": area,
         "iscrowd": int(instance.crowd),
         "segmentation": segmentation,

@@ -1,4 +1,4 @@
-"""Which picture a labelme file is about: that which imagePath names, that of its own name, or that inside it."""
+"""Finds the picture of a labelme file: the picture of imagePath, of the file's own name, or inside the file."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ RENAMED = "{} files name another picture than the one inside them; that inside t
 
 
 def find_picture(document: Record, file: Path, images: Path | None, gathering: Gathering) -> Path:
-    """The picture of `file`, whose content is `document`; `file` itself where the picture is inside it alone.
+    """Return the picture of `file`, with content `document`; `file` itself if the picture is only inside it.
 
-    After files were renamed, imagePath may name the picture of another file. If both it and the picture of the file's
-    own name are there, the picture inside the file decides. Raises RecordError where nothing decides, and where there
-    is no picture.
+    After files were renamed, imagePath may name the picture of another file. If condinst finds a picture of imagePath
+    and a picture of the file's own name, the picture inside the file decides. Raises RecordError if nothing decides,
+    and if there is no picture.
     """
     folder = images or file.parent
     own = _first([folder / f"{file.stem}{suffix}" for suffix in sorted(SUFFIXES)], gathering)
     if own and document.get("imagePath") in (None, ""):
         return own
-    # written on Windows, the path has its strokes; its last part is the name on any system
+    # a path written on Windows has backslashes; its last part is the name on any system
     name = PureWindowsPath(text(document, "imagePath"))
     named = _first([folder / name.as_posix(), folder / name.name], gathering)
     if named and own and not _agree(named, own):
@@ -46,14 +46,14 @@ def _first(places: list[Path], gathering: Gathering) -> Path | None:
 
 
 def _agree(named: Path, own: Path) -> bool:
-    """Whether both are called alike in one folder, or are the same picture."""
+    """Return whether both have the same name in one folder, or are the same picture."""
     if named.parent == own.parent and same_case(named.stem) == same_case(own.stem):
         return True
     return same_file(named, own)
 
 
 def _decide(named: Path, own: Path, document: Record, file: Path, gathering: Gathering) -> Path:
-    """The one of two pictures that is inside the file, too; told where it is not the one that imagePath names."""
+    """Return the picture that is also inside the file. If imagePath names the other picture, report the difference."""
     inside = [path for path in (named, own) if document.get("imageData") and _same_pixels(file, path)]
     if len(inside) != 1:
         message = f"imagePath names {named}, but {own.name}, of the file's own name, is there, too: which is meant?"

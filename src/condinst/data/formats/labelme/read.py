@@ -1,4 +1,4 @@
-"""labelme: a JSON file beside each picture, with its shapes. Shapes of one class and one group_id are one object."""
+"""labelme: a JSON file of shapes beside each picture. Shapes of one class and one group_id are one object."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ from condinst.data.sample import AnnotatedData, Box, Polygons
 from condinst.data.shapes import Shape, box_of, ellipse, join, polygon, run_lengths
 
 WITHOUT_AREA = ("line", "linestrip", "point", "points")
-CROWD = "crowd"  # the flag of a shape which `condinst data convert` writes for a region of several objects
+CROWD = "crowd"  # `condinst data convert` sets this flag on shapes for a region of several objects
 
 
 def find(data: Path) -> Parts:
-    """What can be read at `data`, a folder of labelme's files, at any depth, or one of them. A folder whose files all
-    lie in subsets, such as train/ and val/, is left to `open`, which finds each of them."""
+    """Return the subsets at `data`, a folder of labelme files at any depth, or one labelme file.
+
+    A folder with all its files in subsets, such as train/ and val/, is left to `open`, and `open` finds each subset.
+    """
     whole: Parts = {WHOLE: Part(partial(_read, data), lambda _: [data])}
     if data.is_file():
         return whole if data.suffix.lower() == ".json" and is_labelme(data) else {}
@@ -43,18 +45,18 @@ def find(data: Path) -> Parts:
 
 
 def is_labelme(file: Path) -> bool:
-    """Whether a JSON file looks like labelme's."""
+    """Return whether a JSON file looks like labelme."""
     annotations, shapes = contains(file, b'"annotations"', b'"shapes"')
     return shapes and not annotations
 
 
 def _files(folder: Path) -> list[Path]:
-    """JSON files in the folder and its folders, but for those that are named as splits."""
+    """Return JSON files in the folder and in its sub-folders, except files in folders named as splits."""
     return files_in(folder, ".json") + _below(path for path in subfolders(folder) if not split_named(path.name))
 
 
 def _below(folders: Iterable[Path]) -> list[Path]:
-    """JSON files at any depth."""
+    """Return JSON files at any depth."""
     return [file for folder in folders for file in list_tree(folder).files if file.suffix.lower() == ".json"]
 
 
@@ -106,11 +108,11 @@ def _load(file: Path) -> Record:
 
 
 def _group(record: Record, index: int, name: str) -> tuple[str, str]:
-    """The class and what tells its objects apart."""
+    """Return the class and the key of the object."""
     group = record.get("group_id")
-    if group == "":  # as some programs write that there is none
+    if group == "":  # some programs write this value for no group
         group = None
-    if type(group) is float and group.is_integer():  # as tables write numbers, which may be missing
+    if type(group) is float and group.is_integer():  # tables write numbers this way, and the numbers may be missing
         group = int(group)
     if group is not None and type(group) not in (int, str):
         raise RecordError("bad-record", f"'group_id' must be a number or null, got {kind(group)}", CORRECT)
@@ -118,7 +120,7 @@ def _group(record: Record, index: int, name: str) -> tuple[str, str]:
 
 
 def _read_shape(record: Record, sort: Any) -> Shape | Box | None:
-    """A rectangle is a box. None: a circle without a radius."""
+    """Return one shape. A rectangle is a box. None: a circle without a radius."""
     points = _points(record)
     if sort in ("polygon", "rotation"):
         return polygon(points)
@@ -134,7 +136,7 @@ def _read_shape(record: Record, sort: Any) -> Shape | Box | None:
 
 
 def _points(record: Record) -> NDArray[np.float64]:
-    """(P, 2)."""
+    """Return the points, (P, 2)."""
     points = record.get("points")
     if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
         raise RecordError("bad-record", f"'points' must be a list of [x, y], got {points!a:.60}", CORRECT)
@@ -142,10 +144,11 @@ def _points(record: Record) -> NDArray[np.float64]:
 
 
 def _read_mask(record: Record, size: tuple[int, int], file: Path, gathering: Gathering) -> Shape | None:
-    """A PNG in base64, from the first point to the last, both included, on a picture of (height, width) pixels.
+    """Decode a PNG in base64, from the first point to the last, both included, on a picture of (height, width) pixels.
 
-    The mask decides: where the points give another size, its own is taken and told. A mask of the picture's own size
-    then lies over the whole picture. Raises RecordError for a mask that is damaged or sticks out of the picture.
+    If the points give another size than the mask, the size of the mask is used and the difference is reported. A mask
+    of the picture's own size lies over the whole picture. Raises RecordError for a damaged mask, and for a mask that
+    sticks out of the picture.
     """
     height, width = size
     points = _points(record)
@@ -154,7 +157,7 @@ def _read_mask(record: Record, size: tuple[int, int], file: Path, gathering: Gat
     mask = _decode_mask(record.get("mask"), height * width)
     rows, columns = mask.shape
     left, top = (round(value) for value in points.min(axis=0))
-    # some tools give the corner behind the last pixel
+    # some tools write the corner behind the last pixel
     stated = points.max(axis=0) - (left, top) + 1
     fits = all(abs(round(a) - b) <= 1 for a, b in zip(stated, (columns, rows), strict=True))
     if not fits and mask.shape == size:
@@ -171,7 +174,7 @@ def _read_mask(record: Record, size: tuple[int, int], file: Path, gathering: Gat
 
 
 def _decode_mask(content: object, max_pixels: int) -> NDArray[np.bool_]:
-    """(H, W). Raises RecordError for what is no mask."""
+    """Return the mask, (H, W). Raises RecordError if the value is no mask."""
     if not isinstance(content, str):
         raise RecordError("bad-record", f"'mask' must be a PNG in base64, got {kind(content)}", CORRECT)
     try:
@@ -183,7 +186,7 @@ def _decode_mask(content: object, max_pixels: int) -> NDArray[np.bool_]:
 
 
 def _join(name: str, members: list[tuple[Record, Shape | Box | None]], height: int, width: int) -> Drawn | None:
-    """One object of the shapes of a group."""
+    """Join the shapes of a group into one object."""
     crowd = any(isinstance(record.get("flags"), dict) and record["flags"].get(CROWD) is True for record, _ in members)
     drawn = join([shape for _, shape in members], height, width)
     return None if drawn is None else Drawn(name, *drawn, crowd)

@@ -18,13 +18,13 @@ from condinst.data.sample import AnnotatedData, Instance, Polygons, RunLengths
 from condinst.ops.contours import trace
 from condinst.ops.drawing.sheet import to_png
 
-VERSION = "5.5.0"  # of labelme, the first whose shapes can be masks was 5.3
+VERSION = "5.5.0"  # labelme 5.3 was the first version with shapes that are masks
 
 Points = list[list[float]]
 
 
 def write_labelme(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, told: Counter[str]) -> None:
-    """A folder for each of `parts`; a data set that is not split lies in `folder` itself."""
+    """Write a folder for each of `parts`. A data set without splits is written to `folder` itself."""
     for split, data in parts.items():
         place = folder if split == "all" else folder / split
         names = PictureNames()
@@ -49,13 +49,13 @@ def write_labelme(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, 
 
 
 def labelme_document(name: str, height: int, width: int, shapes: list[dict[str, Any]]) -> dict[str, Any]:
-    """The content of a labelme file. name: of the picture, relative to the file."""
+    """Return the content of a labelme file. name: of the picture, relative to the file."""
     size = {"imageHeight": height, "imageWidth": width}
     return {"version": VERSION, "flags": {}, "shapes": shapes, "imagePath": name, "imageData": None, **size}
 
 
 def labelme_shapes(instance: Instance, label: str, group: int) -> list[dict[str, Any]]:
-    """One shape for each part of an object. group: the number that its parts share where it has several."""
+    """Return one shape per part of an object. group: the number shared by all parts, if there are several."""
     drawn = _draw(instance)
     return [
         {
@@ -72,7 +72,7 @@ def labelme_shapes(instance: Instance, label: str, group: int) -> list[dict[str,
 
 
 def _draw(instance: Instance) -> list[tuple[str, Points, str | None]]:
-    """(type, points, mask) of each shape."""
+    """Return (type, points, mask) of each shape."""
     shape = instance.shape
     if shape is None:
         x0, y0, x1, y1 = instance.box

@@ -1,1 +1,1 @@
-"""Pictures whose pixels are the annotation: a mask for each object, or label images."""
+"""Pictures with the annotation in their pixels: a mask for each object, or label images."""

@@ -1,6 +1,6 @@
-"""A label image for each picture: images/NAME.* with labels/NAME.png (or .tif; or masks/), a number for each object.
+"""A label image for each picture: images/NAME.* with labels/NAME.png (or .tif; or masks/), and a number per object.
 
-0 is the background. All objects are of one class, which classes.txt may name.
+0 is the background. All objects have one class. classes.txt may name it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from condinst.data.shapes import box_of
 from condinst.errors import DataError
 
 FOLDERS = ("labels", "masks")
-ENDINGS = ("", "_mask", "_masks", "_label", "_labels")  # what the name of a label image may have behind the picture's
+# suffixes of the name of a label image, after the name of the picture
+ENDINGS = ("", "_mask", "_masks", "_label", "_labels")
 
 
 def find(data: Path) -> Parts:
-    """What can be read at `data`, a folder. Raises DataError where labels/ and masks/ both hold label images."""
+    """Return the subsets in `data`, a folder. Raises DataError if labels/ and masks/ both hold label images."""
     if not data.is_dir():
         return {}
     found = [pair for pair in pairs(data, FOLDERS) if _label_files(pair.pictures, pair.masks)]
@@ -46,7 +47,7 @@ def find(data: Path) -> Parts:
 
 
 def _label_files(pictures: Path, labels: Path) -> list[Path]:
-    """Those in the folder itself and in its folders that hold pictures in `pictures`, too."""
+    """Return label images in the folder, and in its sub-folders that also hold pictures in `pictures`."""
     folders = {"."} | {
         same_case(path.parent.relative_to(pictures).as_posix()) for path in list_pictures(pictures, True)
     }

@@ -1,4 +1,4 @@
-"""Pictures whose pixels are numbers: masks of one object, and label images with a number for each object."""
+"""Pictures with numbers as pixels: masks of one object, and label images with a number per object."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from condinst.data.picture_file import count_pages, opened
 from condinst.errors import DataError, first_line
 
 SUFFIXES = frozenset({".bmp", ".gif", ".pgm", ".png", ".tif", ".tiff"})  # formats that keep every pixel's value
-SAMPLE_FORMAT = 339  # a tag of TIFF: 1 for numbers without a sign
+SAMPLE_FORMAT = 339  # tag of TIFF: 1 for numbers without a sign
 WIDEST = 8  # bytes of a pixel: four colours of 16 bits
 AGAIN = "save it again as PNG or TIFF"
 
 
 class Piece(NamedTuple):
-    """The pixels of one number: `mask` (h, w) bool, tight, its top left pixel at (x, y)."""
+    """The pixels of one number: `mask` (h, w) bool, tight, with the top left pixel (x, y)."""
 
     number: int
     mask: NDArray[np.bool_]
@@ -29,10 +29,10 @@ class Piece(NamedTuple):
 
 
 def read_numbers(source: Path | bytes, name: str, max_pixels: int, colours: bool = False) -> NDArray[np.int64]:
-    """(H, W) pixel values as the file holds them, of a palette the indices; nothing is scaled.
+    """Return (H, W) pixel values as the file holds them, palette indices for a palette; nothing is scaled.
 
-    colours: take a colour picture as numbers, red · 65536 + green · 256 + blue; otherwise it is a RecordError, as are
-    negative or fractional values, stacks of pictures and damaged files.
+    colours: read a colour picture as the numbers red · 65536 + green · 256 + blue. Without `colours`, a colour picture
+    raises RecordError. Negative or fractional values, stacks of pictures and damaged files also raise RecordError.
     """
     try:
         with opened(source, name, max_pixels, bytes_each=WIDEST) as image:
@@ -72,8 +72,10 @@ def _numbers(image: Image.Image, name: str, colours: bool) -> NDArray[np.int64]:
 
 
 def _without_transparent(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, C), its last channel the alpha: 0 where it is transparent; the alpha itself where nothing is drawn but
-    black, so that the alpha alone is the mask."""
+    """Set transparent pixels of (H, W, C), with alpha as the last channel, to 0.
+
+    If all colours are black, the alpha alone is the mask and is returned.
+    """
     alpha = pixels[..., -1:]
     if (alpha == 255).all():
         return pixels
@@ -82,12 +84,12 @@ def _without_transparent(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _is_unsigned(image: Image.Image) -> bool:
-    """Whether the file's 32-bit pixels have no sign, which Pillow gives them."""
+    """Return whether the 32-bit pixels of the file have no sign; Pillow reads them as signed."""
     return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(SAMPLE_FORMAT, (1,))[0] == 1
 
 
 def cut_pieces(numbers: NDArray[np.int64]) -> list[Piece]:
-    """The pixels of each number but 0 in (H, W), in the order of the numbers; only their boxes are drawn."""
+    """Return the pixels of each number except 0 in (H, W), in the order of the numbers. Only their boxes are drawn."""
     width = numbers.shape[1]
     flat = numbers.ravel()
     places = np.flatnonzero(flat)
@@ -100,7 +102,7 @@ def cut_pieces(numbers: NDArray[np.int64]) -> list[Piece]:
 
 
 def _piece(number: int, pixels: NDArray[np.int64], width: int) -> Piece:
-    """From the indices of its pixels in the flattened picture."""
+    """Make a piece from the indices of its pixels in the flattened picture."""
     rows, columns = np.divmod(pixels, width)
     top, left = int(rows[0]), int(columns.min())  # pixels come row by row
     mask = np.zeros((int(rows[-1]) - top + 1, int(columns.max()) - left + 1), dtype=np.bool_)

@@ -1,6 +1,6 @@
 """A mask file for each object: ID/images/ID.png with ID/masks/*.png, or images/NAME.* with masks/NAME/*.png.
 
-Every pixel that is not 0 is the object's. A folder inside NAME/ or masks/ names the class of the masks in it.
+Every pixel other than 0 belongs to the object. A folder inside NAME/ or masks/ names the class of its masks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from condinst.data.shapes import box_of, run_lengths
 
 
 def find(data: Path) -> Parts:
-    """What can be read at `data`, a folder."""
+    """Return the subsets in `data`, a folder."""
     if not data.is_dir():
         return {}
     plain = [pair for pair in pairs(data, ["masks"]) if _has_folders(pair.pictures, pair.masks)]
@@ -34,7 +34,7 @@ def find(data: Path) -> Parts:
 
 
 def _has_folders(pictures: Path, masks: Path) -> bool:
-    """Whether `masks` has a folder for a picture, or one that stands for no folder of pictures."""
+    """Return whether `masks` has a folder for a picture, or a folder that matches no folder of pictures."""
     at_top = (child(pictures, folder.name).is_dir() for folder in subfolders(masks))
     any_case = AnyCase()
     deep = (any_case.find(masks / name_in(path, pictures)) for path in list_pictures(pictures, deep=True))
@@ -42,7 +42,7 @@ def _has_folders(pictures: Path, masks: Path) -> bool:
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether it is a picture's own folder."""
+    """Return whether the folder belongs to one picture."""
     return split_named(folder.name) is None and child(folder, "images").is_dir() and child(folder, "masks").is_dir()
 
 
@@ -65,12 +65,12 @@ def _read_plain(pictures: Path, masks: Path, root: Path, images: Path | None, re
 
 
 def _nearest(file: Path, folders: Set[Path]) -> Path | None:
-    """The innermost of `folders` that the file lies in."""
+    """Return the innermost of `folders` that holds the file."""
     return next((folder for folder in file.parents if folder in folders), None)
 
 
 def _without_picture(file: Path, masks: Path, pictures: Path) -> Path:
-    """The outermost folder around a mask file that has no folder of pictures beside it, or the file itself."""
+    """Return the outermost folder around a mask file without a matching folder of pictures, or the file itself."""
     place, beside = masks, pictures
     for name in file.parent.relative_to(masks).parts:
         place, beside = place / name, child(beside, name)
@@ -133,7 +133,7 @@ def _class(file: Path, masks: Path, classes: list[str]) -> str:
 
 
 def _read_mask(file: Path, name: str, size: tuple[int, int], signs: MaskSigns) -> Drawn | None:
-    """None where it is empty."""
+    """Return one object; None if the mask is empty."""
     if file.suffix.lower() not in SUFFIXES:
         raise RecordError("bad-labels", "not a picture that keeps every pixel's value", AGAIN)
     numbers = read_numbers(file, file.name, size[0] * size[1], colours=True)

@@ -1,4 +1,4 @@
-"""Folders of pictures with folders of masks beside them: how they pair up, how they are split and what is a class."""
+"""Folders of pictures with folders of masks beside them: pairs, splits and classes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from condinst.data.listing import child, same_case, subfolders
 from condinst.errors import DataError, UsageError
 
 CLASSES = "classes.txt"
-ONE_CLASS = "object"  # where nothing names one
+ONE_CLASS = "object"  # the class name if no folder or file names one
 
 
 class Pair(NamedTuple):
-    """A folder of pictures and the folder of their masks. subset: WHOLE where the data set is not divided."""
+    """A folder of pictures and the folder of their masks. subset: WHOLE if the data set has no splits."""
 
     subset: str
     pictures: Path
@@ -25,7 +25,7 @@ class Pair(NamedTuple):
 
 
 def pairs(data: Path, names: Sequence[str]) -> list[Pair]:
-    """images/ with a folder of one of `names`, or their subsets if there is a train/, val/ or test/; else nothing."""
+    """Return images/ with a folder of one of `names`, or their subsets train/, val/ and test/; nothing without them."""
     images = child(data, "images")
     beside = [folder for name in names if (folder := child(data, name)).is_dir()]
     if not images.is_dir() or not beside:
@@ -40,13 +40,15 @@ def pairs(data: Path, names: Sequence[str]) -> list[Pair]:
 
 
 def whole_folders(pair: Pair) -> Callable[[Path | None], Iterable[Path]]:
-    """What a pair of folders claims: all in them."""
+    """Return the files and folders claimed by a pair of folders: all files in both."""
     return lambda _: (pair.pictures, pair.masks)
 
 
 class ByName:
-    """Files of one folder tree, found by the path and name of a picture in another. The case of letters counts only
-    where two names differ by nothing else."""
+    """Files of one folder tree, found by the path and name of a picture in another tree.
+
+    Case matters only if two names differ in nothing else.
+    """
 
     def __init__(self, files: Iterable[Path], root: Path) -> None:
         self._exact: dict[str, list[Path]] = {}
@@ -57,17 +59,20 @@ class ByName:
             self._any_case.setdefault(same_case(name), []).append(file)
 
     def find(self, name: str) -> list[Path]:
-        """The files of that name, which has no ending."""
+        """Return the files of that name without its suffix."""
         return self._exact.get(name) or self._any_case.get(same_case(name), [])
 
 
 def name_in(file: Path, root: Path) -> str:
-    """The path of the file below `root`, without its ending."""
+    """Return the path of the file below `root`, without its suffix."""
     return file.relative_to(root).with_suffix("").as_posix()
 
 
 def class_names(folder: Path) -> list[str]:
-    """Those of classes.txt in the folder or in the one above, which must agree; one class where there is none."""
+    """Return the classes of classes.txt in the folder or in its parent, which must agree.
+
+    Without a list, there is one class.
+    """
     files = [file for place in (folder, folder.parent) if (file := child(place, CLASSES)).is_file()]
     lists = [read_list(file) for file in files]
     if len(lists) == 2 and lists[0] != lists[1]:
@@ -76,13 +81,13 @@ def class_names(folder: Path) -> list[str]:
 
 
 def refuse_images(images: Path | None, source: Path) -> None:
-    """--images has no meaning where masks are found by the place of their picture."""
+    """--images has no meaning if masks are found by the place of their picture."""
     if images is not None:
         raise UsageError(f"--images: in {source} the pictures lie beside their masks; leave the option out")
 
 
 def one_of(files: Sequence[Path], what: str) -> Path:
-    """The only one. Raises RecordError for none or several."""
+    """Return the only file. Raises RecordError for none or several."""
     if len(files) != 1:
         got = ", ".join(file.name for file in files[:3]) or "none"
         raise RecordError("bad-layout", f"expected one {what}, got {got}", "leave one")

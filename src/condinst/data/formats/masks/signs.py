@@ -1,4 +1,4 @@
-"""Signs, in the masks of a whole data set, that they do not say which pixels belong to which object."""
+"""Detects whether the masks of a data set show separate objects, from the masks of the whole data set."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from scipy import ndimage
 from condinst.data.findings import Finding
 from condinst.data.formats.masks.label_picture import Piece
 
-PICTURES = 100  # label images looked at
-PIECES = 100  # numbers looked at in each
-PART = 0.05  # share of a number's pixels from which a separate part of it counts
-SPREAD = 0.4  # share of the numbers in several parts above which numbers are classes; a tenth of real objects are cut
-BETWEEN = (
-    0.2  # share of the changes at which a number lies between its neighbours: real objects 0.03, interpolation 0.5
-)
+PICTURES = 100  # label images examined
+PIECES = 100  # numbers examined in each label image
+PART = 0.05  # share of a number's pixels; a smaller separate part is not counted
+# share of the numbers in several parts; above this share, numbers are classes (of real objects, a tenth are cut)
+SPREAD = 0.4
+BETWEEN = 0.2  # share of changes with a number between its neighbours: real objects 0.03, interpolation 0.5
 GREY = 0.01  # share of a mask's pixels with another value than its greatest
-MOST_OF_EDGE = 0.75  # share of a picture's edge that a background covers
+MOST_OF_EDGE = 0.75  # share of the picture's edge that a background covers
 HALF = 0.5
 _EVERY_SIDE = np.ones((3, 3), dtype=np.bool_)
 
 
 @dataclass
 class LabelSigns:
-    """What the label images looked at so far have in common."""
+    """Counts over the label images examined so far."""
 
     looked_at: int = 0
-    binary: int = 0  # with a single number, in several parts
+    binary: int = 0  # number of label images with a single number, in several parts
     numbers: int = 0
     spread: int = 0  # numbers in several parts
     changes: int = 0  # neighbouring pixels with different numbers
@@ -39,7 +38,7 @@ class LabelSigns:
     inverted: int = 0
 
     def look(self, numbers: NDArray[np.int64], pieces: Sequence[Piece]) -> None:
-        """Take in a label image (H, W) and the pieces cut from it; one without objects says nothing."""
+        """Add a label image (H, W) and its pieces. A label image without objects is not counted."""
         if not pieces or self.looked_at == PICTURES:
             return
         self.looked_at += 1
@@ -55,7 +54,7 @@ class LabelSigns:
         self.inverted += _is_background(numbers == largest.number)
 
     def findings(self, labels: Path) -> Iterator[Finding]:
-        """What all of it together says about the folder."""
+        """Return the findings about the folder."""
         if self.changes and self.between > BETWEEN * self.changes:
             message = "the numbers look interpolated: between two objects lie rims with numbers between theirs"
             remedy = "scale them with nearest neighbour and save them as PNG or TIFF; each rim counts as an object"
@@ -73,14 +72,14 @@ class LabelSigns:
 
 @dataclass
 class MaskSigns:
-    """What the masks of single objects looked at so far have in common."""
+    """Counts over the masks of single objects examined so far."""
 
     looked_at: int = 0
     grey: int = 0
     inverted: int = 0
 
     def look(self, numbers: NDArray[np.int64]) -> None:
-        """Take in the pixel values (H, W) of a mask."""
+        """Add the pixel values (H, W) of a mask."""
         inside = numbers > 0
         values = numbers[inside]
         if not len(values):
@@ -90,7 +89,7 @@ class MaskSigns:
         self.inverted += _is_background(inside)
 
     def findings(self, masks: Path) -> Iterator[Finding]:
-        """What all of it together says about the folder."""
+        """Return the findings about the folder."""
         if self.grey:
             message = f"{self.grey} of {self.looked_at} masks hold several values besides 0"
             remedy = "every pixel but 0 counts as the object: if JPEG or smooth scaling left them, save 0 and 255 alone"
@@ -106,7 +105,7 @@ def _inverted(count: int, total: int, folder: Path, what: str) -> Iterator[Findi
 
 
 def _in_parts(mask: NDArray[np.bool_]) -> bool:
-    """Whether it has two parts or more that are worth naming."""
+    """Return whether the mask has at least two parts of relevant size."""
     parts, count = ndimage.label(mask, structure=_EVERY_SIDE)
     if count < 2:
         return False
@@ -115,6 +114,6 @@ def _in_parts(mask: NDArray[np.bool_]) -> bool:
 
 
 def _is_background(mask: NDArray[np.bool_]) -> bool:
-    """Whether (H, W) covers more than half of the picture and most of its edge, but not all."""
+    """Return whether (H, W) covers more than half of the picture and most of its edge, but not all."""
     edge = np.concatenate((mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]))
     return bool(edge.mean() >= MOST_OF_EDGE and HALF < mask.mean() < 1)

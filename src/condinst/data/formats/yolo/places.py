@@ -1,4 +1,4 @@
-"""What the paths in a data.yaml mean: they may be those of another machine, or start from another folder."""
+"""Resolves the paths of a data.yaml. The paths may come from another machine, or start from another folder."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from condinst.errors import DataError
 
 
 def roots(document: dict[str, Any], file: Path) -> list[Path]:
-    """The folders that entries may start from, the file's own last. A `path` that is not here is that of the machine it
-    was written on."""
+    """Return the folders that entries may start from, with the file's own folder last.
+
+    A `path` that does not exist here comes from the machine that wrote the file.
+    """
     beside, stated = file.parent, document.get("path")
     if stated is not None and not isinstance(stated, str):
         raise DataError(f"{file}: 'path' must be the folder of the data set, got {stated!a:.60}; correct it")
@@ -22,10 +24,11 @@ def roots(document: dict[str, Any], file: Path) -> list[Path]:
 
 
 def locate(entry: str, document: dict[str, Any], file: Path, names: AnyCase) -> Path | None:
-    """What an entry of data.yaml means; None where it is not there.
+    """Return the path of an entry of data.yaml; None if there is no such path.
 
-    `../train/images` is read as `train/images` beside the file where that is there (Roboflow writes it so), and then no
-    entry of the file leads out of its folder: what is there belongs to another data set.
+    Roboflow writes `../train/images` for `train/images` beside the file. If `train/images` exists beside the file,
+    condinst reads the entry so, and then no entry leads out of the file's folder: files outside belong to another data
+    set.
     """
     found = place(entry, roots(document, file), names)
     if found is None or not leads_out(entry, found, file.parent):
@@ -34,8 +37,11 @@ def locate(entry: str, document: dict[str, Any], file: Path, names: AnyCase) -> 
 
 
 def place(entry: str, starts: Sequence[Path], names: AnyCase) -> Path | None:
-    """What a path means that starts from one of `starts`: as it says, else as on the machine it was written on; None
-    where neither is there. Where it leads out of the last of `starts`, its end inside comes first."""
+    """Return a path that starts from one of `starts`; None if it does not exist.
+
+    The path is tried as written, and then as a path from the machine that wrote it. If it leads out of the last of
+    `starts`, its end inside is tried first.
+    """
     stated = next((found for start in starts if (found := names.find(start / entry))), None)
     if stated is not None and not leads_out(entry, stated, starts[-1]):
         return stated
@@ -43,7 +49,7 @@ def place(entry: str, starts: Sequence[Path], names: AnyCase) -> Path | None:
 
 
 def leads_out(entry: str, found: Path, home: Path) -> bool:
-    """Whether an entry leads out of the folder `home` by `..`."""
+    """Return whether an entry leads out of the folder `home` by `..`."""
     parts = PureWindowsPath(entry).parts
     return ".." in parts and not Path(os.path.abspath(found)).is_relative_to(os.path.abspath(home))
 
@@ -54,7 +60,7 @@ def _own(entry: str, starts: Sequence[Path], names: AnyCase) -> Path | None:
 
 
 def _starts_beside(document: dict[str, Any], file: Path, names: AnyCase) -> bool:
-    """Whether an entry with `..` is found inside the file's own folder."""
+    """Return whether an entry with `..` exists inside the file's own folder."""
     listed = [document.get(key) for key in ("train", "val", "test")]
     entries = [entry for value in listed for entry in (value if isinstance(value, list) else [value])]
     outward = [entry for entry in entries if isinstance(entry, str) and ".." in PureWindowsPath(entry).parts]

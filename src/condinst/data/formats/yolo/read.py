@@ -1,7 +1,7 @@
-"""YOLO segmentation: data.yaml, pictures in …/images/…, and for each a text file in …/labels/… with a row an object.
+"""YOLO segmentation: data.yaml, pictures in …/images/…, and a text file for each in …/labels/…, one row per object.
 
 A row is a class number and a polygon, or a class number and a box (centre, width, height), in parts of the picture's
-size. Several rings that cuts join into one, as converters write objects of several parts, are taken apart again.
+size. Other converters join the rings of an object by cuts. condinst separates such rings again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from condinst.ops.rle import draw_polygons
 from condinst.safe_yaml import LARGEST_FILE, read_yaml
 
 ENDINGS = (".yaml", ".yml")
-LISTED = SUFFIXES | {".txt"}  # files that a data.yaml may name: pictures and lists of them
+LISTED = SUFFIXES | {".txt"}  # files that a data.yaml may name: pictures and lists of pictures
 FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 NOT_SUBSETS = frozenset(  # keys of a data.yaml that name no pictures
     {"author", "channels", "colors", "date", "depth", "description", "download", "flip_idx", "kpt_shape", "license",
@@ -39,11 +39,11 @@ NOT_SUBSETS = frozenset(  # keys of a data.yaml that name no pictures
 )  # fmt: skip
 NOT_LABELS = frozenset({"classes"})  # labelImg lists the names of classes in classes.txt among the labels
 DECIMALS = 6  # of a pixel
-ROUNDING = 0.01  # coordinates outside [0, 1] by more than this are no parts of the picture's size
+ROUNDING = 0.01  # coordinates outside [0, 1] by more than this are not in parts of the picture's size
 
 
 def find(data: Path) -> Parts:
-    """What can be read at `data`, a data.yaml or its folder."""
+    """Return the subsets at `data`, a data.yaml or its folder."""
     files = [child(data, name) for name in FILES] if data.is_dir() else [data] * (data.suffix.lower() in ENDINGS)
     file = next((file for file in files if file.is_file()), None)
     if file is None:
@@ -58,13 +58,13 @@ def find(data: Path) -> Parts:
 
 
 def find_lone(data: Path) -> Parts:
-    """The only file in the folder `data` that reads like a data.yaml, whatever its name."""
+    """Return the only file in the folder `data` that reads like a data.yaml, with any name."""
     files = [file for file in files_in(data, *ENDINGS) if is_data_yaml(file)]
     return find(files[0]) if len(files) == 1 else {}
 
 
 def is_data_yaml(file: Path) -> bool:
-    """Whether a YAML file looks like a data.yaml."""
+    """Return whether a YAML file looks like a data.yaml."""
     try:
         small = file.stat().st_size < LARGEST_FILE
         return small and re.search(rb"^[\"']?names[\"']?\s*:", file.read_bytes(), re.M) is not None
@@ -73,7 +73,7 @@ def is_data_yaml(file: Path) -> bool:
 
 
 def _is_subset(document: dict[str, Any], key: str, file: Path) -> bool:
-    """Whether a key of data.yaml names pictures: train and val whatever they hold, any other if something is there."""
+    """Return whether a key of data.yaml names pictures: train and val always, any other key if its value exists."""
     if key in NOT_SUBSETS or not document[key]:
         return False
     if key in ("train", "val"):
@@ -85,7 +85,7 @@ def _is_subset(document: dict[str, Any], key: str, file: Path) -> bool:
 
 
 def _claims(document: dict[str, Any], key: str, file: Path, _: Path | None) -> list[Path]:
-    """The pictures of a subset and their label files, as far as they are there."""
+    """Return the existing pictures of a subset and their label files."""
     unheard = Gathering(file, lambda finding: None)
     try:
         pictures = _pictures(document, key, file, unheard)
@@ -117,7 +117,7 @@ def _read(file: Path, split: str, images: Path | None, report: Report) -> Annota
         gathering.alone(_labels_alone(labels, folder), folder)
     if unlabelled:
         gathering.notes.append(f"{file}: {unlabelled} pictures of {split} have no label file, so no object")
-    # ids are the numbers in the rows; where data.yaml skips one, a class of that number would have no name
+    # ids are the class numbers of the rows; a number that data.yaml skips would have no name
     return gathering.finish([names[number] for number in sorted(names)], first_id=0)
 
 
@@ -157,7 +157,7 @@ def _load(file: Path) -> dict[str, Any]:
 
 
 def _read_names(document: dict[str, Any], file: Path) -> dict[int, str]:
-    """Class number → name, numbered from 0 without a gap."""
+    """Return class number → name, numbered from 0 without a gap."""
     listed = document["names"]
     pairs = dict(enumerate(listed)) if isinstance(listed, list) else listed
     if not isinstance(pairs, dict) or not pairs:
@@ -187,7 +187,7 @@ def _read_names(document: dict[str, Any], file: Path) -> dict[int, str]:
 
 
 def _pictures(document: dict[str, Any], split: str, file: Path, gathering: Gathering) -> list[Path]:
-    """The pictures of a split: of folders, of lists (.txt), or of several of these."""
+    """Return the pictures of a split: of folders, of lists (.txt), or of several of these."""
     pictures: dict[Path, None] = {}
     for entry in _entries(document, split, file):
         starts = roots(document, file)
@@ -204,7 +204,7 @@ def _pictures(document: dict[str, Any], split: str, file: Path, gathering: Gathe
 
 
 def _told_place(entry: str, split: str, place: Path, file: Path, starts: Sequence[Path], names: AnyCase) -> list[str]:
-    """A note where a subset is read from another place than its path says, or from outside the file's folder."""
+    """Return a note if a subset is read from another place than its path says, or from outside the file's folder."""
     if leads_out(entry, place, file.parent):
         return [f"{file}: '{split}' is read from {os.path.abspath(place)}, which is outside the folder of {file.name}"]
     stated = next((found for start in starts if (found := names.find(start / entry))), None)
@@ -234,7 +234,7 @@ def _expand(place: Path, starts: list[Path], where: str, gathering: Gathering) -
 
 
 def _read_list(file: Path, starts: list[Path], gathering: Gathering) -> list[Path]:
-    """The pictures that a list names, a line each."""
+    """Return the pictures that a list names, one per line."""
     found: dict[Path, str] = {}
     gathering.files.add(file)
     with gathering.record(file):
@@ -272,11 +272,11 @@ def _read_row(words: list[str], names: dict[int, str], height: int, width: int) 
         message = f"{len(values)} coordinates; a polygon has pairs of 3 points or more, a box 4 numbers"
         raise RecordError("bad-record", message, "correct it")
     points = np.array(_corners(values) if len(values) == 4 else values, dtype=np.float64).reshape(-1, 2)
-    if not ((points >= -ROUNDING) & (points <= 1 + ROUNDING)).all():  # NaN is neither
+    if not ((points >= -ROUNDING) & (points <= 1 + ROUNDING)).all():  # NaN fails both comparisons
         worst = values[int(np.nanargmax(np.abs(np.array(values) - 0.5)))] if not math.isnan(sum(values)) else math.nan
         message = f"coordinate {worst:g} is outside the picture"
         raise RecordError("outside", message, "coordinates are parts of the picture's width and height, from 0 to 1")
-    # COCO's drawing rule rounds: a vertex that moves by the least bit may take a row of pixels along
+    # COCO's drawing rule rounds, so a vertex moved by the smallest bit may add a row of pixels
     points = np.round(points * (width, height), DECIMALS)
     if len(values) == 4:
         (left, top), (right, bottom) = points.tolist()
@@ -291,7 +291,7 @@ def _corners(values: list[float]) -> list[float]:
 
 
 def _take_apart(points: np.ndarray[Any, np.dtype[np.float64]], height: int, width: int) -> Polygons:
-    """The parts that cuts join; the ring as it is where one is a hole, which a union of parts cannot say."""
+    """Return the parts that cuts join. Return the ring itself if one part is a hole, which a union cannot describe."""
     bound_outline([points], height, width)
     rings = unbridge(points)
     if len(rings) > 1 and draw_polygons(rings, height, width) == draw_polygons([points], height, width):

@@ -1,4 +1,4 @@
-"""AnnotatedData → YOLO segmentation. A row holds one ring: parts and holes are joined into it by cuts without width."""
+"""AnnotatedData → YOLO segmentation. A row holds one ring: cuts without width join parts and holes into the ring."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOST = "objects lie outside their picture and are left out"
 
 
 def write_yolo(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, told: Counter[str]) -> None:
-    """data.yaml, images/<split>/ and labels/<split>/; a data set that is not split becomes train."""
+    """Write data.yaml, images/<split>/ and labels/<split>/. A data set without splits becomes train."""
     classes = list(dict.fromkeys(name for data in parts.values() for name in data.classes))
     entries = {}
     for split, data in parts.items():
@@ -43,14 +43,17 @@ def write_yolo(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, tol
             text = "".join(f"{row}\n" for row in rows if row)
             (labels / name).with_suffix(".txt").write_text(text, encoding="utf-8")
         told[RENAMED] += names.renamed
-    # no `path`: folders then start beside the file, wherever it is moved
+    # without `path`, folders start beside the file, even after the folder was moved
     document = {**entries, "names": dict(enumerate(classes))}
     text = yaml.safe_dump(document, allow_unicode=True, sort_keys=False)
     (folder / "data.yaml").write_text(text, encoding="utf-8")
 
 
 def yolo_row(instance: Instance, number: int, width: int, height: int, told: Counter[str]) -> str | None:
-    """The line of an object of class `number`, without its end; None where it cannot be held, which `told` counts."""
+    """Return the row of an object of class `number`, without line end.
+
+    Returns None for an object that YOLO cannot hold, and counts the object in `told`.
+    """
     if instance.crowd:
         told[CROWDS] += 1
         return None
@@ -64,12 +67,12 @@ def yolo_row(instance: Instance, number: int, width: int, height: int, told: Cou
     if numbers is None:
         told[LOST] += 1
         return None
-    # twelve digits: the reader rounds to a millionth of a pixel, which brings back what other formats state
+    # twelve digits: the reader rounds to a millionth of a pixel, so values of other formats come back unchanged
     return " ".join([str(number), *(f"{each:.12g}" for each in numbers)])
 
 
 def _centred(box: Box, width: int, height: int) -> list[float] | None:
-    """Centre, width and height in parts of the picture, of what lies inside it."""
+    """Return centre, width and height of the visible part, in parts of the picture."""
     x0, y0, x1, y1 = np.clip(box, 0, (width, height) * 2).tolist()
     if x1 <= x0 or y1 <= y0:
         return None
@@ -77,7 +80,7 @@ def _centred(box: Box, width: int, height: int) -> list[float] | None:
 
 
 def _ring(shape: Polygons | RunLengths, width: int, height: int, told: Counter[str]) -> Ring | None:
-    """One ring that covers the same pixels; None where the picture shows none of them."""
+    """Return one ring that covers the same pixels; None if none of the pixels lies in the picture."""
     if isinstance(shape, Polygons):
         ring = bridge(shape.parts)
         inside = bool(((ring >= 0) & (ring <= (width, height))).all())
