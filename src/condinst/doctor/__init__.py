@@ -1,1 +1,1 @@
-"""What is wrong with annotated pictures, found without training on them; and a repaired copy."""
+"""Checks annotated data sets without training on them, and writes repaired copies."""

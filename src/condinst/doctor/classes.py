@@ -1,4 +1,4 @@
-"""The data set as a whole: its classes, how often each comes, and what kinds of annotation it holds."""
+"""Checks a data set as a whole: its classes, their frequency, and its kinds of annotation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from condinst.data.formats.splits import SPLITS
 from condinst.data.sample import AnnotatedData
 from condinst.errors import some
 
-FEW = 10  # instances of a class under which it is told that they are few
-UNEVEN = 100  # times as many instances of one class as of another
+FEW = 10  # the doctor reports a class with fewer instances
+UNEVEN = 100  # the doctor reports a class with this many times the instances of another class
 
-Splits = Mapping[str, AnnotatedData]  # by name; the first is trained on
+Splits = Mapping[str, AnnotatedData]  # by name; training uses the first subset
 
 
 def check_set(splits: Splits, max_detections: int) -> Iterator[Finding]:
-    """What shows of all annotations together; the class names are those of the first split, as in training."""
+    """Return the findings about all annotations together.
+
+    The class names are those of the first split, as in training.
+    """
     trained_on = next(iter(splits))
     yield from _check_subsets(splits)
     for name, data in splits.items():
@@ -32,7 +35,7 @@ def check_set(splits: Splits, max_detections: int) -> Iterator[Finding]:
 
 
 def _check_subsets(splits: Splits) -> Iterator[Finding]:
-    """Subsets that no command uses unless they are named: all but train, val and test."""
+    """Report the subsets other than train, val and test. Commands use such a subset only if the user names it."""
     if not any(name in SPLITS for name in splits):
         message, remedy = f"no subset is called train, among {some(list(splits))}", "name the one to train on in --data"
         yield Finding("unused-subset", "warning", splits[next(iter(splits))].source, None, message, remedy)
@@ -44,7 +47,7 @@ def _check_subsets(splits: Splits) -> Iterator[Finding]:
 
 
 def count_classes(data: AnnotatedData) -> dict[str, int]:
-    """Instances of each class, crowds left out."""
+    """Return the instances of each class, without crowds."""
     found = Counter(it.label for sample in data.samples for it in sample.instances if not it.crowd)
     return {name: found[label] for label, name in enumerate(data.classes)}
 
@@ -71,7 +74,7 @@ def _check_pictures(data: AnnotatedData, max_detections: int) -> Iterator[Findin
 
 
 def _check_kinds(data: AnnotatedData) -> Iterator[Finding]:
-    """Whether some or all instances come without a mask."""
+    """Report instances without a mask."""
     found = Counter(it.shape is None for sample in data.samples for it in sample.instances if not it.crowd)
     if found[True] and found[False]:
         message = f"{found[True]} objects have a box alone, {found[False]} have a mask"
@@ -98,7 +101,7 @@ def _check_names(splits: Splits, counts: Mapping[str, Mapping[str, int]]) -> Ite
     ids = dict(zip(data.classes, data.category_ids, strict=True))
     for name, other in others:
         if len(other.classes) == len(data.classes) == 1:
-            continue  # one class on both sides matches whatever its name
+            continue  # one class on both sides matches in any case
         for unused in (it for it in other.classes if it not in ids and not counts[name][it]):
             message, remedy = f"class '{unused}' has no object, and {first} does not know it", "remove the class"
             yield Finding("unused-category", "warning", other.source, None, message, remedy)

@@ -1,4 +1,4 @@
-"""Pictures that come twice: the same pixels, or the same scene turned, mirrored, scaled or compressed anew."""
+"""Finds pictures that occur twice: the same pixels, or the same scene turned, mirrored, scaled or compressed again."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ from PIL import Image
 from condinst.data.sample import Array8
 
 SIDE = 32  # pixels of the thumbnail
-LOW = 8  # frequencies kept of each axis
-# Of the six real sets' pictures of different scenes, the closest pair differs in 11 signs across splits (6 within one,
-# with a correlation of 0.56) and no pair within 10 signs correlates above 0.80. Of 240 of them, copies scaled by half,
-# compressed to JPEG quality 40, differ in 6 at most and correlate above 0.94; by a quarter and to 30, in 8, above 0.92.
-FEWEST_SIGNS = 10  # of 63 frequencies' signs that differ, up to which two pictures are compared
-LEAST_CORRELATION = 0.85  # of the thumbnails, above which they are the same scene
-DETAIL, BLOCK = 64, 4  # pixels of the thumbnails by which a sure copy is told, and of the blocks these are compared in
-# Of 150 real pictures, copies scaled by half at JPEG quality 40 differ in no block by more than 5.7 grey levels or 0.37
-# of the contrast; a patch of a twenty-fifth of the width that has moved makes 18 in the middle of the cases.
+LOW = 8  # frequencies kept per axis
+# Measured on six real data sets: pictures of different scenes differ in at least 11 signs across splits (6 within one
+# split, with a correlation of 0.56), and no pair within 10 signs correlates above 0.80.
+# Of 240 of these pictures, copies scaled by half, compressed to JPEG quality 40, differ in 6 signs at most and
+# correlate above 0.94; copies scaled by a quarter, to quality 30, differ in 8 signs and correlate above 0.92.
+FEWEST_SIGNS = 10  # two pictures are compared if at most this many signs (of 63 frequencies) differ
+LEAST_CORRELATION = 0.85  # correlation of the thumbnails; above this value, two pictures show the same scene
+DETAIL, BLOCK = 64, 4  # pixels of the thumbnails used to confirm a copy, and of the blocks compared in them
+# Measured on 150 real pictures: copies scaled by half at JPEG quality 40 differ in no block by more than 5.7 grey
+# levels or 0.37 of the contrast. A moved patch of a twenty-fifth of the width changes a block by 18 (median).
 MOST_APART = (10.0, 0.5)  # grey levels, and the share of the picture's standard deviation, in any block
-FLAT = 1.0  # standard deviation of a thumbnail, 0–255, under which there is no scene to recognise
-MOST_PAIRS = 4_000_000_000  # compared; more would take minutes
+FLAT = 1.0  # standard deviation of a thumbnail, 0–255; below this value there is no scene to compare
+MOST_PAIRS = 4_000_000_000  # pictures compared; more would take minutes
 
 Turn = tuple[bool, bool, bool]  # swap x and y, mirror left and right, mirror top and bottom
 TURNS: tuple[Turn, ...] = tuple((a, b, c) for a, b, c in product((False, True), repeat=3))
 
 
 class Fingerprint(NamedTuple):
-    """What is kept of a picture. digest: of its pixels. thumbnail: (32, 32) uint8 grey."""
+    """The data kept for a picture. digest: of its pixels. thumbnail: (32, 32) uint8 grey."""
 
     digest: bytes
     thumbnail: Array8
 
 
 class Copy(NamedTuple):
-    """Picture `second` shows what picture `first` does; exact: pixel by pixel."""
+    """Picture `second` shows the same scene as picture `first`. exact: all pixels are equal."""
 
     first: int
     second: int
@@ -47,7 +48,7 @@ class Copy(NamedTuple):
 
 
 def fingerprint(image: Array8) -> Fingerprint:
-    """Of a picture (H, W, 3) uint8."""
+    """Return the fingerprint of a picture (H, W, 3) uint8."""
     digest = hashlib.blake2b(str(image.shape).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(image).data)
     grey = Image.fromarray(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
@@ -55,7 +56,7 @@ def fingerprint(image: Array8) -> Fingerprint:
 
 
 def copies_between(first: Sequence[Fingerprint], second: Sequence[Fingerprint]) -> list[Copy]:
-    """Every pair of one of `first` and one of `second` that shows the same; for each of `second` exact copies first."""
+    """Return all pairs of a picture of `first` and a picture of `second` with the same scene, exact copies first."""
     places: dict[bytes, list[int]] = {}
     for index, it in enumerate(first):
         places.setdefault(it.digest, []).append(index)
@@ -67,7 +68,7 @@ def copies_between(first: Sequence[Fingerprint], second: Sequence[Fingerprint]) 
 
 
 def copies_within(prints: Sequence[Fingerprint]) -> list[Copy]:
-    """Each picture that shows the same as an earlier one, with the first such."""
+    """Return each picture with the same scene as an earlier picture, and the first such picture."""
     seen: dict[bytes, int] = {}
     found: dict[int, Copy] = {}
     for index, it in enumerate(prints):
@@ -82,8 +83,11 @@ def copies_within(prints: Sequence[Fingerprint]) -> list[Copy]:
 
 
 def sure_copy(first: Array8, second: Array8) -> bool:
-    """Whether two pictures (H, W, 3) agree in every part, one perhaps turned, mirrored, scaled, brighter or compressed
-    anew: not so two frames of a camera that stands still while something moves."""
+    """Return whether two pictures (H, W, 3) agree in every part.
+
+    One picture may be turned, mirrored, scaled, brighter or compressed again. Two frames of a fixed camera with a
+    moving object do not agree.
+    """
     ours, theirs = _detail(first), _detail(second)
     return any(_agree(ours, _turned(theirs, turn)) for turn in TURNS)
 
@@ -94,7 +98,9 @@ def _detail(image: Array8) -> NDArray[np.float64]:
 
 
 def _agree(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> bool:
-    """Whether no block of `ours` is further than MOST_APART from `theirs` at the brightness and contrast that fit."""
+    """Return whether no block of `ours` differs from `theirs` by more than MOST_APART, at the best brightness and
+    contrast.
+    """
     levels, spread = theirs - theirs.mean(), float(ours.std())
     gain = float((ours * levels).sum() / max(float((levels**2).sum()), 1e-9))
     apart = (ours - ours.mean() - gain * levels) ** 2
@@ -104,7 +110,7 @@ def _agree(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> bool:
 
 
 def _similar(first: Sequence[Fingerprint], second: Sequence[Fingerprint]) -> Iterator[tuple[int, int]]:
-    """Pairs of pictures of the same scene, in the order of `second`, then of `first`."""
+    """Return pairs of pictures of the same scene, in the order of `second`, then of `first`."""
     ours, theirs = ([_frequencies(it.thumbnail) for it in prints] for prints in (first, second))
     signs = np.array([_signs(own, TURNS[0]) for own in ours], dtype=np.uint64)
     scenes = [float(it.thumbnail.std()) > FLAT for it in first]
@@ -120,7 +126,7 @@ def _similar(first: Sequence[Fingerprint], second: Sequence[Fingerprint]) -> Ite
 
 
 def _cosines() -> NDArray[np.float64]:
-    """(8, 32): the slowest waves of the discrete cosine transform."""
+    """Return the slowest waves of the discrete cosine transform, (8, 32)."""
     waves: NDArray[np.float64] = np.cos(np.pi / SIDE * (np.arange(SIDE) + 0.5) * np.arange(LOW)[:, None])
     return waves
 
@@ -129,13 +135,16 @@ COSINES = _cosines()
 
 
 def _frequencies(thumbnail: Array8) -> NDArray[np.float64]:
-    """(8, 8): how much of each wave down and across."""
+    """Return the strength of each wave down and across, (8, 8)."""
     waves: NDArray[np.float64] = COSINES @ thumbnail.astype(np.float64) @ COSINES.T
     return waves
 
 
 def _signs(waves: NDArray[np.float64], turn: Turn) -> int:
-    """The 63 signs, as bits, that the turned picture has: mirroring negates the odd waves, swapping transposes."""
+    """Return the 63 signs of the turned picture, as bits.
+
+    Mirroring negates the odd waves. Swapping transposes.
+    """
     swap, mirror_x, mirror_y = turn
     odd = np.where(np.arange(LOW) % 2, -1, 1)
     turned = waves.T if swap else waves

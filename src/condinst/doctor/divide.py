@@ -1,4 +1,4 @@
-"""A data set divided at random into train, val and test, with copies of a picture and pictures alike on one side."""
+"""Divides a data set at random into train, val and test. Copies of a picture and similar pictures stay together."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from condinst.doctor.copies import MOST_PAIRS, TURNS, Fingerprint, copies_betwee
 from condinst.errors import DataError, some
 
 Progress = Callable[[int, int], None]  # (done, of how many)
-Group = tuple[int, ...]  # indices of samples that belong together
+Group = tuple[int, ...]  # indices of samples that stay together
 
 
 class Groups(NamedTuple):
-    """groups: every sample is in exactly one. exact_only: too many pictures to compare any but identical ones."""
+    """groups: every sample is in exactly one group. exact_only: there are too many pictures, so only identical pictures
+    were grouped.
+    """
 
     groups: tuple[Group, ...]
     exact_only: bool
 
 
 class Wish(NamedTuple):
-    """The share of the pictures that a part should have, and the least and the most that it may have; 0 to 1."""
+    """The wanted share of pictures of a part, and its least and greatest share; 0 to 1."""
 
     share: float
     least: float
@@ -35,9 +37,10 @@ class Wish(NamedTuple):
 
 
 def group_alike(samples: Sequence[Sample], progress: Progress | None = None) -> Groups:
-    """Groups of samples whose pictures are the same file, the same pixels or much alike, as `data check` finds them.
+    """Return groups of samples with the same file, the same pixels, or much alike pictures, as `data check` finds them.
 
-    Decodes every picture once and keeps a kilobyte of each. A picture that cannot be decoded is alike no other.
+    Decodes every picture once and keeps a kilobyte of each picture. A picture that cannot be decoded is in a group of
+    its own.
     """
     parent = list(range(len(samples)))
 
@@ -53,7 +56,7 @@ def group_alike(samples: Sequence[Sample], progress: Progress | None = None) -> 
 
     first: dict[object, int] = {}
     prints: list[Fingerprint] = []
-    places: list[int] = []  # of one sample for each different picture
+    places: list[int] = []  # one sample for each different picture
     with ThreadPoolExecutor() as readers:
         for index, print in enumerate(readers.map(_fingerprint, samples)):
             join(index, first.setdefault(samples[index].path, index))
@@ -80,10 +83,10 @@ def _fingerprint(sample: Sample) -> Fingerprint | None:
 
 
 def choose_groups(data: AnnotatedData, groups: Sequence[Group], wish: Wish, seed: int) -> list[Group]:
-    """The groups to put aside, at random by `seed`, about `wish.share` of the pictures that they all hold.
+    """Choose groups at random by `seed`, with about `wish.share` of the pictures of all groups.
 
-    Every class that at least two groups show is on both sides, the rarest first, as far as `wish.most` allows. None
-    are chosen where `wish.least` cannot be reached within `wish.most`, or where one side would have no object.
+    Every class in at least two groups is on both sides, the rarest class first, as far as `wish.most` allows. Returns
+    no groups if `wish.least` cannot be reached within `wish.most`, or if one side would have no object.
     """
     counts = [_classes(data, group) for group in groups]
     total = sum(map(len, groups))
@@ -109,7 +112,9 @@ def choose_groups(data: AnnotatedData, groups: Sequence[Group], wish: Wish, seed
 
 
 class _Choice:
-    """Groups chosen so far. left: how many of the others show each class. shown: classes of those chosen."""
+    """Groups chosen so far. left: for each class, number of other groups that show it. shown: classes of the chosen
+    groups.
+    """
 
     def __init__(self, groups: Sequence[Group], counts: Sequence[set[int]]) -> None:
         self.groups, self.counts = groups, counts
@@ -119,7 +124,10 @@ class _Choice:
         self.size = 0  # samples
 
     def fits(self, index: int, limit: float) -> bool:
-        """Whether the group may be chosen, too: at most `limit` samples then, and each of its classes stays."""
+        """Return whether the group may be chosen.
+
+        With the group, at most `limit` samples are chosen, and each class of the group must remain elsewhere.
+        """
         if index in self.chosen or self.size + len(self.groups[index]) > limit:
             return False
         return all(self.left[label] > 1 for label in self.counts[index])
@@ -136,16 +144,16 @@ def _classes(data: AnnotatedData, group: Group) -> set[int]:
 
 
 def take(data: AnnotatedData, indices: Sequence[int]) -> AnnotatedData:
-    """The data set of these samples alone, in their old order."""
+    """Return the data set of these samples, in their old order."""
     return replace(data, samples=tuple(data.samples[index] for index in sorted(indices)))
 
 
 def divide(data: AnnotatedData, groups: Groups, wishes: Mapping[str, Wish], seed: int) -> dict[str, AnnotatedData]:
-    """train, and each part of `wishes`; a part that no groups can be found for is missing."""
+    """Return train and each part of `wishes`. A part without suitable groups is missing."""
     parts: dict[str, list[int]] = {}
     left = list(groups.groups)
     for number, (name, wish) in enumerate(wishes.items()):
-        rest = sum(map(len, left)) / max(len(data.samples), 1)  # shares are of the whole data set
+        rest = sum(map(len, left)) / max(len(data.samples), 1)  # shares refer to the whole data set
         scaled = Wish(*(share / rest for share in wish))
         chosen = choose_groups(data, left, scaled, seed + number)
         if chosen:
@@ -157,7 +165,7 @@ def divide(data: AnnotatedData, groups: Groups, wishes: Mapping[str, Wish], seed
 
 
 def one_sided(data: AnnotatedData, parts: Mapping[str, AnnotatedData]) -> list[str]:
-    """For each part, a note on the classes of the data set that it does not show."""
+    """Return a note for each part about the classes of the data set that the part does not show."""
     notes = []
     every = {one.label for sample in data.samples for one in sample.instances if not one.crowd}
     for name, part in parts.items():

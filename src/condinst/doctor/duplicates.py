@@ -1,4 +1,4 @@
-"""Objects annotated twice in one picture: the same class and nearly the same pixels."""
+"""Finds objects annotated twice in one picture: the same class and nearly the same pixels."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from condinst.data.sample import Box, Sample
 from condinst.data.shapes import box_iou
 from condinst.doctor.shapes import Raster, box_ious, told
 
-SAME = 0.95  # IoU above which two objects of a class are one
-SAME_BOX = 0.5  # of their boxes below which two masks are not compared
-AT_ONCE = 256  # instances whose neighbours are looked up together
+SAME = 0.95  # two objects of a class above this IoU are one
+SAME_BOX = 0.5  # IoU of their boxes; masks below this value are not compared
+AT_ONCE = 256  # instances looked up together
 
 
 def check_duplicates(sample: Sample, drawn: list[Raster]) -> Iterator[Finding]:
-    """A warning for each instance that repeats an earlier one."""
+    """Return a warning for each instance that repeats an earlier instance."""
     for later, earlier in find_duplicates(sample, drawn).items():
         first, second = sample.instances[earlier], sample.instances[later]
         message = f"the same object as annotation {first.annotation_id}, of the same class"
@@ -34,9 +34,9 @@ def check_duplicates(sample: Sample, drawn: list[Raster]) -> Iterator[Finding]:
 
 
 def find_duplicates(sample: Sample, drawn: list[Raster], any_class: bool = False) -> dict[int, int]:
-    """Index of a repetition → index of the instance it repeats, which is none itself. Crowds are left alone.
+    """Return index of a repetition → index of the first instance. Crowds are skipped.
 
-    any_class: whatever the classes of the two.
+    any_class: compare instances of different classes, too.
     """
     first: dict[tuple[int, Box, str | None], int] = {}
     found: dict[int, int] = {}
@@ -54,14 +54,14 @@ def find_duplicates(sample: Sample, drawn: list[Raster], any_class: bool = False
                 found[rows[later]] = rows[earlier]
                 kept[later] = False
                 break
-    # what repeats a repetition repeats the first
+    # a repetition of a repetition belongs to the first instance
     return {later: found.get(earlier, earlier) for later, earlier in found.items()}
 
 
 def _candidates(
     drawn: list[Raster], labels: NDArray[np.int64], kept: NDArray[np.bool_]
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Each row, in order, with the earlier rows, of those `kept` by then, that may show the same object."""
+    """Return each row, in order, with the earlier rows of `kept` that may show the same object."""
     boxes = np.array([it.box for it in drawn], dtype=np.float64).reshape(-1, 4)
     areas = np.array([it.area for it in drawn], dtype=np.float64)
     shapes = shapely.box(*boxes.T)
@@ -81,7 +81,7 @@ def _candidates(
 
 
 def _iou(a: Raster, b: Raster) -> float:
-    """Of the masks; of the boxes where one has no mask."""
+    """Return the IoU of the masks, or of the boxes if one instance has no mask."""
     if a.rle is None or b.rle is None:
         return box_iou(a.box, b.box)
     return float(coco_mask.iou([dict(a.rle)], [dict(b.rle)], [0])[0][0])

@@ -1,4 +1,4 @@
-"""The examination of a data set: each picture decoded once and looked at with its objects, then all together."""
+"""Examines a data set: decodes each picture once with its objects, then checks the data set as a whole."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ ORDER = ("error", "warning", "info")
 
 
 class Twins(NamedTuple):
-    """Two pictures of the same scene, each with its split; `finding` is about the second. sure: a copy beyond doubt."""
+    """Two pictures of the same scene, each with its split. `finding` is about the second picture. sure: certainly a
+    copy.
+    """
 
     finding: Finding
     first: Sample
@@ -37,7 +39,7 @@ class Twins(NamedTuple):
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found, errors first. told: what the reader of each split found, which is in `findings`, too.
+    """The findings, errors first. told: the findings of each split's reader, also in `findings`.
 
     levels: objects by the pyramid level that claims them, −1 for none.
     """
@@ -50,13 +52,13 @@ class Examination:
 
     @property
     def healthy(self) -> bool:
-        """Whether training can use the data: no finding is an error."""
+        """Return whether training can use the data: no finding is an error."""
         return all(finding.severity != "error" for finding in self.findings)
 
 
 @dataclass
 class _Notes:
-    """What is gathered on the way through the pictures."""
+    """The data collected while the pictures are read."""
 
     findings: list[Finding] = field(default_factory=list)
     levels: Counter[int] = field(default_factory=Counter)
@@ -69,9 +71,10 @@ def examine(
     config: Config,
     progress: Progress | None = None,
 ) -> Examination:
-    """Look at every picture and object of the splits, read before; `told` is what the reader of each found.
+    """Check every picture and object of the splits. The splits were read before, and `told` holds the readers'
+    findings.
 
-    Holds one picture at a time, and of those seen a kilobyte each. Findings are sorted, errors first.
+    Keeps one picture in memory, and a kilobyte of each earlier picture. Findings are sorted, errors first.
     """
     notes = _Notes([finding for found in told.values() for finding in found])
     turned = {(finding.file, finding.id) for finding in notes.findings if finding.kind == "exif-rotated"}
@@ -95,7 +98,7 @@ def examine(
     twins = tuple(_find_twins(notes.prints, config.input.range))
     notes.findings += [pair.finding for pair in twins]
     if any(finding.kind == "interpolated-labels" for finding in notes.findings):
-        # the rims of objects are no objects: what is said of their size would lead astray
+        # the edge of an object is no object, so its size would mislead
         notes.findings = [finding for finding in notes.findings if finding.kind not in ("no-location", "too-small")]
     order = {severity: place for place, severity in enumerate(ORDER)}
     findings = sorted(notes.findings, key=lambda finding: order[finding.severity])
@@ -103,10 +106,10 @@ def examine(
 
 
 def _examine_one(sample: Sample, config: Config, notes: _Notes, turned: bool) -> tuple[Fingerprint | None, int]:
-    """The picture's fingerprint, None where it is damaged, and how many of its objects state another area."""
+    """Return the fingerprint of the picture (None if it is damaged) and how many objects state another area."""
 
     def tell(finding: Finding) -> None:
-        if not (turned and finding.kind == "exif-rotated"):  # told by the reader
+        if not (turned and finding.kind == "exif-rotated"):  # the reader reported this finding
             notes.findings.append(finding)
 
     print = check_picture(sample, tell, range=config.input.range)
@@ -125,12 +128,12 @@ def _areas(data: AnnotatedData, unlike: int) -> Iterator[Finding]:
 
 
 def _find_twins(prints: Mapping[str, list[tuple[Sample, Fingerprint]]], range: Range) -> Iterator[Twins]:
-    """Copies across two splits, then those within each."""
+    """Find copies across two splits, then copies within each split."""
     for (name, ours), (other, theirs) in combinations(prints.items(), 2):
         for copy in copies_between([it for _, it in ours], [it for _, it in theirs]):
             first, second = ours[copy.first][0], theirs[copy.second][0]
             sure = copy.exact or sure_copy(*(read_image(it.path, range=range) for it in (first, second)))
-            sure = sure and name in SPLITS and other in SPLITS  # nothing is measured on other subsets
+            sure = sure and name in SPLITS and other in SPLITS  # other subsets are never measured on
             finding = _both_splits(copy, sure, first, second, (name, other))
             yield Twins(finding, first, second, (name, other), sure)
     for name, own in prints.items():
@@ -161,5 +164,5 @@ def _repeated(copy: Copy, first: Sample, second: Sample) -> Finding:
 
 
 def _short(path: Path, beside: Path) -> str:
-    """The name alone, where it says enough."""
+    """Return the name alone if the name is enough."""
     return path.name if path.parent == beside.parent else str(path)

@@ -1,4 +1,4 @@
-"""What the doctor found as a page: totals, histograms, pictures of the worst, and the list."""
+"""Writes the findings as an HTML page: totals, histograms, pictures of the worst findings, and the list."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from condinst.ops.drawing.page import Html, bars, cards, marked, page, picture, 
 from condinst.structures import STRIDES
 
 MOST_PICTURES = 36  # on the page
-OF_A_KIND = 6  # pictures
+OF_A_KIND = 6  # pictures per kind of finding
 MOST_LISTED = 500  # findings in the list
 MOST_CLASSES = 60  # in the histogram
 Key = tuple[Path, int | str | None]  # a file, and an id in it
@@ -28,7 +28,7 @@ SIZES = (4, 8, 16, 32, 64, 128, 256, 512)  # pixels; where the bars of the sizes
 
 
 def make_page(examination: Examination, config: Config, data: Path) -> str:
-    """A self-contained HTML document about the data set at `data`, examined with `config`."""
+    """Return a self-contained HTML document about the data set at `data`, examined with `config`."""
     summary = summarise(examination)
     verdict = (
         marked("info", "Training can go ahead.")
@@ -72,7 +72,7 @@ def _kinds(examination: Examination) -> Html:
 
 
 def _sizes(examination: Examination, config: Config) -> Html:
-    """How large the objects are at the input size, and which level of the pyramid learns them."""
+    """Return the sizes of the objects at the input size, and the pyramid level that learns each object."""
     found = Counter(_bin(size) for size in _longer_sides(examination, config))
     edges = [
         f"under {SIZES[0]}",
@@ -125,7 +125,7 @@ def _classes(examination: Examination, splits: dict[str, dict[str, object]]) -> 
 
 
 def _worst(examination: Examination, data: Path) -> Iterator[Html]:
-    """Pictures of each kind, errors first."""
+    """Return pictures of each kind of finding, errors first."""
     left = MOST_PICTURES
     finder = _Finder(examination)
     for group in by_kind(examination.findings):
@@ -154,7 +154,7 @@ def _list(examination: Examination, data: Path) -> Iterator[Html]:
 
 
 class _Finder:
-    """Leads from a finding to what it is about."""
+    """Finds the samples and objects of findings."""
 
     def __init__(self, examination: Examination) -> None:
         self.twins = {id(it.finding): it for it in examination.twins}
@@ -163,7 +163,7 @@ class _Finder:
         wanted = {(it.file, it.id) for it in examination.findings}
         for data in examination.splits.values():
             for sample in data.samples:
-                # readers name the annotation file, what looked at the picture the picture
+                # readers name the annotation file, and checks of a picture name the picture
                 self.samples |= {(file, sample.image_id): sample for file in (sample.path, data.source)}
                 for instance in sample.instances:
                     key = sample.path, instance.annotation_id
@@ -171,7 +171,7 @@ class _Finder:
                         self.objects[key] = sample, instance
 
     def show(self, finding: Finding, caption: str) -> list[Html]:
-        """Its picture, or two of twins; nothing where there is none to show."""
+        """Return the picture of a finding, or two pictures of the same scene; nothing if no picture can be shown."""
         twins, key = self.twins.get(id(finding)), (finding.file, finding.id)
         if twins is not None:
             both = [(show_picture(it), it.path.name) for it in (twins.first, twins.second)]
@@ -181,5 +181,5 @@ class _Finder:
             if key in self.objects:
                 made = show_object(*self.objects[key], box=finding.kind in {"box-mismatch", "outside"})
         elif key in self.samples and not finding.message.startswith(("annotation", "categor", "class")):
-            made = show_picture(self.samples[key])  # an id in a list of annotations or classes is no picture's
+            made = show_picture(self.samples[key])  # ids of annotations and classes belong to no picture
         return [picture(made, finding.kind, caption)] if made else []

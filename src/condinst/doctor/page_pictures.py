@@ -1,4 +1,4 @@
-"""Small pictures of what the doctor found: the object in question with its outline, or the picture as a whole."""
+"""Small pictures of the findings: the object with its outline, or the whole picture."""
 
 from __future__ import annotations
 
@@ -28,15 +28,17 @@ Points = NDArray[np.float64]  # (P, 2)
 
 
 def show_object(sample: Sample, instance: Instance, box: bool) -> bytes | None:
-    """A JPEG of the object and what lies around it, its outline in yellow, its box, if wanted, in blue; None where
-    the file cannot be read."""
+    """Return a JPEG of the object and its surroundings, or None if the file cannot be read.
+
+    The outline is yellow. The box, if wanted, is blue.
+    """
     x0, y0, x1, y1 = instance.box
     centre = ((x0 + x1) / 2, (y0 + y1) / 2)
     half = max(x1 - x0, y1 - y0, LEAST_SEEN) * 0.8
     # an object far outside must not shrink the picture to a dot
     half = min(half, 0.75 * max(sample.width, sample.height))
     centre = min(max(centre[0], 0), sample.width), min(max(centre[1], 0), sample.height)
-    margin = 0.1 * half  # of grey, where the window reaches beyond picture and object
+    margin = 0.1 * half  # grey pixels where the window reaches beyond picture and object
     window = (
         max(centre[0] - half, min(x0, 0) - margin),
         max(centre[1] - half, min(y0, 0) - margin),
@@ -47,13 +49,15 @@ def show_object(sample: Sample, instance: Instance, box: bool) -> bytes | None:
 
 
 def show_picture(sample: Sample) -> bytes | None:
-    """A JPEG of the whole picture with its objects outlined; None where the file cannot be read."""
+    """Return a JPEG of the whole picture with outlined objects; None if the file cannot be read."""
     window = (0.0, 0.0, float(sample.width), float(sample.height))
     return _show(sample, window, sample.instances[:MOST_OUTLINES], [])
 
 
 def _read(path: Path) -> Array8:
-    """For people: floats, which have no range of their own, from the darkest to the brightest."""
+    """Convert a picture for people: floats have no fixed range, so the darkest value is black and the brightest is
+    white.
+    """
     try:
         return read_image(path)
     except NoRangeError:
@@ -73,13 +77,13 @@ def _show(sample: Sample, window: Box, instances: Sequence[Instance], boxes: Seq
     rings = [(ring, PALETTE[(2 + i) % len(PALETTE)]) for i, it in enumerate(instances) for ring in outlines(it)]
     for ring, colour in [*rings, *((_corners(box), PALETTE[1]) for box in boxes)]:
         line = [((x - left) * scale, (y - top) * scale) for x, y in [*ring.tolist(), ring[0].tolist()]]
-        draw.line(line, fill=(0, 0, 0), width=4, joint="curve")  # a dark rim shows on any colour
+        draw.line(line, fill=(0, 0, 0), width=4, joint="curve")  # a dark rim is visible on any colour
         draw.line(line, fill=colour, width=2, joint="curve")
     return to_jpeg(canvas, LARGEST_JPEG)
 
 
 def outlines(instance: Instance) -> list[Points]:
-    """The closed lines to draw: polygons as annotated, masks along their pixels, or the box."""
+    """Return closed lines: polygons as annotated, masks along their pixels, or the box."""
     if isinstance(instance.shape, Polygons):
         return list(instance.shape.parts)
     if instance.shape is None:
@@ -93,7 +97,7 @@ def _corners(box: Box) -> Points:
 
 
 def _window(image: Array8, left: int, top: int, right: int, bottom: int) -> Image.Image:
-    """That part of the picture, grey beyond its edge."""
+    """Return that part of the picture, with grey beyond its edge."""
     height, width = image.shape[:2]
     canvas = Image.new("RGB", (right - left, bottom - top), GREY)
     inside = max(left, 0), max(top, 0), min(right, width), min(bottom, height)

@@ -1,4 +1,4 @@
-"""The file of one picture: whether it decodes, how large it is, which way up, and what it will be recognised by."""
+"""Checks the file of one picture: decoding, size, orientation, and the fingerprint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from condinst.errors import DataError
 def check_picture(
     sample: Sample, tell: Report, max_pixels: int = MAX_PIXELS, range: Range = FULL
 ) -> Fingerprint | None:
-    """Decode the file, upright, and tell what is wrong with it; None where it cannot be decoded."""
+    """Decode the file upright and report its problems. Return None if it cannot be decoded."""
     try:
         decoded = read_picture(sample.path, reading=Reading(None, range, max_pixels))
         orientation = read_orientation(sample.path, max_pixels=max_pixels)
@@ -54,7 +54,9 @@ def _check_size(sample: Sample, image: Array8, tell: Report) -> None:
 
 
 def _tell_turned(sample: Sample, orientation: int, tell: Report) -> None:
-    """The annotation's size agrees with the upright picture; that tells something only where the sides swap."""
+    """Report a picture with an EXIF orientation. The sizes confirm the annotation only if the orientation swaps the
+    sides.
+    """
     message = f"is turned upright by its EXIF orientation {orientation}"
     if orientation in SIDEWAYS and sample.width != sample.height:
         message += ", as its annotation is"

@@ -1,4 +1,4 @@
-"""Which annotated objects training can use at a given input size: by the very rule that assigns them to locations."""
+"""Finds the annotated objects that training can use at an input size, by the rule that assigns objects to locations."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from condinst.ops.locations import level_sizes
 from condinst.training.targets import Grid, assign_image, make_grid
 
 ENLARGE = "enlarge the input (input.shorter in training, --size here)"
-THIN = 3  # times as long as wide
+THIN = 3  # ratio of the longer to the shorter side
 NOWHERE = -1  # the level of an object that no location claims
 
 
 def check_reach(sample: Sample, config: Config, tell: Report) -> list[int]:
-    """The pyramid level (0 is P3) that claims each object of `sample`, crowds left out; tells of those that none does.
+    """Return the pyramid level (0 is P3) that claims each object of `sample`, without crowds. Report unclaimed objects.
 
-    At `config.input`, without augmentation. An object whose mask has no pixel left at the stride of predicted masks is
-    told, too.
+    The input has the size of `config.input`, without augmentation. Objects with a mask that has no pixel at the stride
+    of predicted masks are reported, too.
     """
     size = resize_shape(sample.height, sample.width, config.input.shorter, config.input.longer)
     stride = config.model.mask_head.mask_out_stride
@@ -48,13 +48,13 @@ def check_reach(sample: Sample, config: Config, tell: Report) -> list[int]:
 
 @lru_cache(maxsize=16)
 def _grid(size: tuple[int, int], divisor: int, size_ranges: tuple[tuple[float, float], ...]) -> Grid:
-    """All locations of an input of that size, padded. Most pictures of a set share a few sizes."""
+    """Return all locations of an input of that size, padded. Most pictures of a set share a few sizes."""
     height, width = (-(-side // divisor) * divisor for side in size)
     return make_grid(level_sizes(height, width), size_ranges, torch.device("cpu"))
 
 
 def _levels(grid: Grid, chosen: Tensor, count: int) -> list[int]:
-    """Of each of `count` objects, the level that most of its locations are of."""
+    """Return, for each of `count` objects, the level with most of its locations."""
     level = torch.arange(len(grid.sizes)).repeat_interleave(grid.sizes.prod(1))
     positive = chosen >= 0
     votes = torch.bincount(level[positive] * count + chosen[positive], minlength=len(grid.sizes) * count)

@@ -1,4 +1,4 @@
-"""What can be put right without guessing, picture by picture and object by object; every change is told."""
+"""Repairs pictures and objects without guessing. Every change is recorded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from condinst.doctor.duplicates import find_duplicates
 from condinst.doctor.shapes import area_differs, crossing, draw, draw_one, excess
 from condinst.ops.rle import decode_region
 
-SAME_PIXELS = 0.99  # IoU with the mask before, under which a polygon is not cut but becomes a mask
+SAME_PIXELS = 0.99  # IoU with the old mask; below this value, the polygon is not cut but becomes a mask
 UNREADABLE = frozenset({"missing-picture", "damaged-picture"})
 CORRECTED = {"wrong-size": "took the picture's own size", "exif-rotated": "turned the annotations upright"}
 DERIVED = {"box-mismatch": "took the mask's own box", "area-mismatch": "took the mask's own area"}
@@ -28,7 +28,7 @@ RENUMBERED = "duplicate-id"
 
 
 class Change(NamedTuple):
-    """One thing done. kind: of the finding that asked for it. what: in words."""
+    """One change. kind: of the finding that caused it. what: a sentence."""
 
     kind: str
     file: Path
@@ -40,17 +40,17 @@ Note = Callable[[Change], None]
 
 
 def done_by_reader(told: Iterable[Finding], data: AnnotatedData) -> Iterator[Change]:
-    """What reading `data` itself put right or left out, of which its findings tell."""
+    """Return the findings of reading `data` that readers already corrected or left out."""
     kept = {sample.image_id for sample in data.samples}
     for finding in told:
         if finding.kind == "duplicate-class":
             yield Change(finding.kind, finding.file, finding.id, f"merged: {finding.message}")
         elif finding.kind == "exif-rotated" and finding.severity == "warning":
-            continue  # nobody knows whether the objects are to be turned
+            continue  # it is unknown whether the objects must be turned
         elif finding.kind in CORRECTED and finding.file == data.source and finding.id in kept:
             yield Change(finding.kind, finding.file, finding.id, f"{CORRECTED[finding.kind]}: {finding.message}")
         elif finding.kind == RENUMBERED and finding.message.startswith("annotation"):
-            continue  # kept, and given another id further on
+            continue  # the record is kept with another id, see below
         elif finding.kind in DERIVED:
             yield Change(finding.kind, finding.file, finding.id, f"{DERIVED[finding.kind]}: {finding.message}")
         elif finding.severity == "error" or finding.kind == "zero-area":
@@ -58,7 +58,7 @@ def done_by_reader(told: Iterable[Finding], data: AnnotatedData) -> Iterator[Cha
 
 
 def repair_set(data: AnnotatedData, findings: Iterable[Finding], note: Note) -> AnnotatedData:
-    """A split without what cannot be used: unreadable pictures, empty and repeated objects; the rest put right.
+    """Repair a split: drop unreadable pictures, empty objects and repeated objects, and correct the rest.
 
     `findings` are those of the examination.
     """
@@ -74,7 +74,7 @@ def repair_set(data: AnnotatedData, findings: Iterable[Finding], note: Note) -> 
 
 
 def repair_sample(sample: Sample, note: Note) -> Sample:
-    """One picture whose file can be read."""
+    """Repair one picture that can be read."""
     height, width = read_size(sample.path)
     if (width, height) != (sample.width, sample.height):
         what = f"took the picture's own size, {width}×{height}"
@@ -90,9 +90,9 @@ def repair_sample(sample: Sample, note: Note) -> Sample:
 
 
 def unite_classes(splits: Mapping[str, AnnotatedData], note: Note) -> dict[str, AnnotatedData]:
-    """The same classes, in the same order, in all splits where one has a class that the first lacks."""
+    """Give all splits the same classes in the same order, if one split has a class that the first lacks."""
     first = next(iter(splits.values()))
-    alone = len(first.classes) == 1  # matches any other class that is alone, whatever its name
+    alone = len(first.classes) == 1  # matches any other class that is alone, with any name
     if all(set(data.classes) <= set(first.classes) or (alone and len(data.classes) == 1) for data in splits.values()):
         return dict(splits)
     ids = dict(zip(first.classes, first.category_ids, strict=True))
@@ -119,7 +119,7 @@ def _relabel(data: AnnotatedData, names: list[str], ids: Mapping[str, int]) -> A
 
 
 def _merge_listed_twice(samples: tuple[Sample, ...], note: Note) -> list[Sample]:
-    """One sample for each file, with the objects of all its records."""
+    """Return one sample for each file, with the objects of all its records."""
     merged: dict[Path, Sample] = {}
     for sample in samples:
         if sample.path not in merged:
@@ -133,7 +133,7 @@ def _merge_listed_twice(samples: tuple[Sample, ...], note: Note) -> list[Sample]
 
 
 def _renumber(samples: list[Sample], note: Note) -> Iterator[Sample]:
-    """Another annotation id for each that was used before."""
+    """Give another annotation id to each object with an id used before."""
     taken = {it.annotation_id for sample in samples for it in sample.instances}
     fresh = max(taken, default=0)
     seen: set[int] = set()
@@ -150,7 +150,7 @@ def _renumber(samples: list[Sample], note: Note) -> Iterator[Sample]:
 
 
 def _repair_instance(instance: Instance, sample: Sample, note: Note) -> Instance | None:
-    """None where it covers no pixel."""
+    """Return the object, or None if the object covers no pixel."""
 
     def did(kind: str, what: str) -> None:
         note(Change(kind, sample.path, instance.annotation_id, what))
@@ -182,7 +182,7 @@ def _parts(instance: Instance) -> tuple[NDArray[np.float64], ...]:
 
 
 def _cut(instance: Instance, sample: Sample) -> Instance:
-    """The shape's part in the picture: polygons where these draw the same pixels, else the mask."""
+    """Return the part of the shape in the picture: polygons if they draw the same pixels, else the mask."""
     if not isinstance(instance.shape, Polygons):
         return instance
     frame = shapely.box(0, 0, sample.width, sample.height)

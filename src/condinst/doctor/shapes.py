@@ -1,4 +1,4 @@
-"""The boxes and masks of one picture: what sticks out of it, covers nothing, crosses itself or contradicts itself."""
+"""Checks the boxes and masks of a picture: they may stick out, cover nothing, cross themselves or contradict."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from condinst.data.sample import Box, Instance, Polygons, Sample
 from condinst.data.shapes import STICKS_OUT, box_iou, box_of, clip_box, differs
 from condinst.ops.rle import Rle, areas
 
-AREA_DIFFERS = (16.0, 0.2)  # pixels, and the share of the mask's
+AREA_DIFFERS = (16.0, 0.2)  # pixels, and the share of the mask's area
 
 
 class Raster(NamedTuple):
-    """An instance as COCO draws it. rle: in the whole picture. box: the mask's own, tight; that annotated without a
-    mask. area: pixels, likewise."""
+    """An instance as COCO draws it.
+
+    rle: in the whole picture. box: the tight box of the mask, or the annotated box if there is no mask. area: in
+    pixels, likewise.
+    """
 
     rle: Rle | None
     box: Box
@@ -28,7 +31,7 @@ class Raster(NamedTuple):
 
 
 def draw(sample: Sample) -> list[Raster]:
-    """Every instance of `sample`, each kept as its run lengths; those of one polygon are drawn together."""
+    """Return every instance of `sample` as run lengths. Instances of one polygon are drawn together."""
     height, width = sample.height, sample.width
     single = [number for number, instance in enumerate(sample.instances) if len(_parts(instance)) == 1]
     if not single:
@@ -51,7 +54,7 @@ def _parts(instance: Instance) -> tuple[NDArray[np.float64], ...]:
 
 
 def draw_one(instance: Instance, height: int, width: int) -> Raster:
-    """`instance` in a picture of `height`×`width` pixels."""
+    """Draw `instance` in a picture of `height`×`width` pixels."""
     if instance.shape is None:
         x0, y0, x1, y1 = clip_box(instance.box, height, width)
         return Raster(None, (x0, y0, x1, y1), max(x1 - x0, 0.0) * max(y1 - y0, 0.0))
@@ -61,7 +64,7 @@ def draw_one(instance: Instance, height: int, width: int) -> Raster:
 
 
 def check_shapes(sample: Sample, drawn: list[Raster]) -> Iterator[Finding]:
-    """What is wrong with each instance by itself; `drawn` is what `draw` made of them."""
+    """Return the findings about each instance by itself; `drawn` is the result of `draw`."""
     crossed = _crossed(sample)
     for number, (instance, as_drawn) in enumerate(zip(sample.instances, drawn, strict=True)):
         outside = _find_outside(sample, instance, as_drawn)
@@ -80,20 +83,23 @@ def check_shapes(sample: Sample, drawn: list[Raster]) -> Iterator[Finding]:
 
 
 def told(sample: Sample, instance: Instance, kind: str, severity: Severity, message: str, remedy: str) -> Finding:
-    """A finding about one instance; `message` goes on after its id and, as some formats have no ids, its corner."""
+    """Return a finding about one instance.
+
+    `message` follows the id and the corner of the instance, because some formats have no ids.
+    """
     number, (x, y, *_) = instance.annotation_id, instance.box
     where = f"annotation {number} at ({x:.0f}, {y:.0f})"
     return Finding(kind, severity, sample.path, number, f"{where}: {message}", remedy)
 
 
 def excess(sample: Sample, instance: Instance) -> float:
-    """By how many pixels the box or the polygons stick out of the picture; ≤ 0 if they do not."""
+    """Return how many pixels the box or the polygons stick out of the picture; ≤ 0 if they do not."""
     boxes = [instance.box] if instance.shape is None else [instance.box, box_of(instance.shape)]
     return max(max(-x0, -y0, x1 - sample.width, y1 - sample.height) for x0, y0, x1, y1 in boxes)
 
 
 def crossing(part: NDArray[np.float64]) -> tuple[str, str] | None:
-    """(what, where) of the place at which a polygon (P, 2) meets itself; None where it does not."""
+    """Return (what, where) for the place at which a polygon (P, 2) meets itself; None if it does not."""
     if shapely.is_valid(polygon := shapely.Polygon(part)):
         return None
     what, _, where = shapely.is_valid_reason(polygon).partition("[")
@@ -104,7 +110,7 @@ def crossing(part: NDArray[np.float64]) -> tuple[str, str] | None:
 
 
 def area_differs(instance: Instance, drawn: Raster) -> bool:
-    """Whether the area in the file is not that of the mask."""
+    """Return whether the area in the file differs from the area of the mask."""
     if instance.area is None or drawn.rle is None or not drawn.area:
         return False
     gap = abs(instance.area - drawn.area)
@@ -112,7 +118,7 @@ def area_differs(instance: Instance, drawn: Raster) -> bool:
 
 
 def box_ious(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(P,), row by row of boxes (P, 4)."""
+    """Return the IoU (P,) of two lists of boxes (P, 4), row by row."""
     shared = (np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])).clip(min=0).prod(1)
     both = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - shared
     ious: NDArray[np.float64] = np.divide(shared, both, out=np.zeros_like(both, dtype=np.float64), where=both > 0)
@@ -123,7 +129,7 @@ def _find_outside(sample: Sample, instance: Instance, drawn: Raster) -> Finding 
     pixels = excess(sample, instance)
     if pixels <= STICKS_OUT:
         return None
-    if not drawn.area:  # nor does a box of no area in the picture have one as drawn
+    if not drawn.area:  # a box without area in the picture has no drawn box either
         message = f"lies outside the picture of {sample.width}×{sample.height} pixels, by up to {pixels:.0f}"
         remedy = "is it that of another picture, or of another size of this one?"
         return told(sample, instance, "outside", "error", message, remedy)
@@ -132,7 +138,7 @@ def _find_outside(sample: Sample, instance: Instance, drawn: Raster) -> Finding 
 
 
 def _crossed(sample: Sample) -> set[int]:
-    """The places of the instances with a polygon that meets itself."""
+    """Return the places of the instances with a polygon that meets itself."""
     parts = [(number, part) for number, instance in enumerate(sample.instances) for part in _parts(instance)]
     if not parts:
         return set()
@@ -157,7 +163,7 @@ def _find_crossings(sample: Sample, instance: Instance) -> Iterator[Finding]:
 
 
 def _find_inner_rings(sample: Sample, instance: Instance) -> Iterator[Finding]:
-    """A polygon that lies inside another of the same object, where a hole may have been meant."""
+    """Report a polygon inside another polygon of the same object: it may be meant as a hole."""
     parts = _parts(instance)
     found = inner_ring(parts) if len(parts) > 1 else None
     if found is None:
@@ -171,7 +177,9 @@ def _find_inner_rings(sample: Sample, instance: Instance) -> Iterator[Finding]:
 
 
 def inner_ring(parts: Sequence[NDArray[np.float64]]) -> tuple[int, int] | None:
-    """The places of a polygon and of one that holds it, among the polygons (P, 2) of an object; None without one."""
+    """Return the places of a polygon and of a polygon around it, among the polygons (P, 2) of an object; None without
+    one.
+    """
     polygons = shapely.make_valid([shapely.Polygon(part) for part in parts])
     within, holder = shapely.STRtree(polygons).query(polygons, predicate="within")
     different = np.flatnonzero(within != holder)
@@ -179,7 +187,7 @@ def inner_ring(parts: Sequence[NDArray[np.float64]]) -> tuple[int, int] | None:
 
 
 def _says_hole(area: float, inner: NDArray[np.float64], outer: NDArray[np.float64]) -> bool:
-    """Whether the stated area is nearer to that of the ring alone than to that of all."""
+    """Return whether the stated area is nearer to the area of the ring alone than to the area of all."""
     whole, hole = shapely.Polygon(outer).area, shapely.Polygon(inner).area
     return bool(abs(area - (whole - hole)) < abs(area - whole))
 

@@ -1,4 +1,4 @@
-"""What an examination found, in numbers, as JSON and grouped for people."""
+"""The numbers of an examination, as JSON and grouped for people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from condinst.doctor.reach import NOWHERE
 
 
 def by_kind(findings: Sequence[Finding]) -> list[list[Finding]]:
-    """Findings of one kind and severity together, in the order of the first of each."""
+    """Group findings of one kind and severity, in the order of the first finding of each group."""
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         groups.setdefault((finding.severity, finding.kind), []).append(finding)
@@ -23,7 +23,7 @@ def by_kind(findings: Sequence[Finding]) -> list[list[Finding]]:
 
 
 def summarise(examination: Examination) -> dict[str, Any]:
-    """The totals, as JSON. Objects are counted without crowds."""
+    """Return the totals as JSON. Objects are counted without crowds."""
     splits: dict[str, Any] = {
         name: {
             "pictures": len(data.samples),
@@ -51,13 +51,13 @@ def summarise(examination: Examination) -> dict[str, Any]:
 
 
 def to_dict(examination: Examination, data: Path) -> dict[str, Any]:
-    """All of it as JSON; files are named from the data set on where they lie in it."""
+    """Return the examination as JSON. Files inside the data set get relative paths."""
     findings = [{**asdict(finding), "file": shorten(finding.file, data)} for finding in examination.findings]
     return {"findings": findings, **summarise(examination)}
 
 
 def shorten(file: Path, data: Path) -> str:
-    """`file` from the data set's folder on, where it lies in it."""
+    """Return `file` relative to the data set's folder, if the file is inside."""
     root = data if data.is_dir() else data.parent
     if file == data or not file.is_relative_to(root):
         return file.name if file == data and file.is_file() else str(file)

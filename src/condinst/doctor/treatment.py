@@ -1,4 +1,4 @@
-"""A new copy of an examined data set with all put right that can be without guessing."""
+"""Writes a copy of an examined data set, with all repairs that need no guessing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from condinst.errors import DataError
 def treat(examination: Examination, source: Path, out: Path) -> list[Change]:
     """Write the repaired data set to `out`, a new or empty folder, as COCO JSON with pictures; returns every change.
 
-    Raises UsageError for a folder that holds something, DataError where nothing would be left to train on,
-    CondinstError where `out` cannot be written.
+    Raises UsageError for a folder that is not empty, DataError if nothing would be left to train on, CondinstError if
+    `out` cannot be written.
     """
     changes: list[Change] = []
     splits: dict[str, AnnotatedData] = {}
@@ -39,7 +39,7 @@ def _refuse_nothing(splits: Mapping[str, AnnotatedData], source: Path) -> None:
 def _separate(
     splits: Mapping[str, AnnotatedData], examination: Examination, changes: list[Change]
 ) -> dict[str, AnnotatedData]:
-    """Without the pictures of which a later split has a sure copy: what is measured on stays as it was."""
+    """Drop the pictures with a sure copy in a later split: the pictures used to measure stay unchanged."""
     separate = dict(splits)
     for twins in examination.twins:
         earlier, later = twins.splits

@@ -1,4 +1,4 @@
-"""What an input of the network shows of the objects of a picture, for all of them together."""
+"""Finds what an input of the network shows of the objects of a picture, for all objects together."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Visible(NamedTuple):
 
 
 def see(sample: Sample, height: int, width: int, stride: int) -> list[Visible]:
-    """What an input of (height, width) pixels shows of `sample`; crowds and objects without a pixel are left out.
+    """Return what an input of (height, width) pixels shows of `sample`, without crowds and objects without a pixel.
 
-    The values are those of `show_instance`, which draws an object at a time.
+    The values are those of `show_instance`, which draws one object at a time.
     """
     scale = (width / sample.width, height / sample.height)
     instances = [it for it in sample.instances if not it.crowd]
@@ -58,7 +58,7 @@ def _see_one(instance: Instance, matrix: NDArray[np.float64], size: tuple[int, i
 def _see_polygons(
     instances: Sequence[Instance], scale: tuple[float, float], size: tuple[int, int], stride: int
 ) -> Iterator[Visible | None]:
-    """Objects of one polygon each, drawn by COCO's rule."""
+    """Draw objects of one polygon each by COCO's rule."""
     parts = [it.shape.parts[0] for it in instances if isinstance(it.shape, Polygons)]
     flat = (np.concatenate(parts) * scale + 0.0).ravel().tolist()
     ends = np.cumsum([2 * len(part) for part in parts]).tolist()

@@ -1,4 +1,4 @@
-"""A repaired data set written as a COCO folder, whole or not at all; the original is only read."""
+"""Writes a repaired data set as a COCO folder, whole or not at all. The original is only read."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from condinst.data.values import is_wide
 from condinst.doctor.repair import Change
 
 CHANGES = "changes.json"
-LEGAL = ("LICENSE*", "LICENCE*", "NOTICE*")  # go along with the pictures
+LEGAL = ("LICENSE*", "LICENCE*", "NOTICE*")  # copied with the pictures
 
 
 def write_copy(splits: Mapping[str, AnnotatedData], changes: list[Change], source: Path, out: Path) -> list[Change]:
-    """Write `<split>.json`, images/ and changes.json to `out`; returns all changes, with those made to picture files.
+    """Write `<split>.json`, images/ and changes.json to `out`; returns all changes, including changes of picture files.
 
     Raises UsageError for a folder that is not empty, CondinstError if it cannot be written.
     """
@@ -47,7 +47,7 @@ def write_copy(splits: Mapping[str, AnnotatedData], changes: list[Change], sourc
         shutil.rmtree(aside, ignore_errors=True)
         document = {"source": str(source), "changes": [listed(change, source) for change in changes]}
         text = json.dumps(document, ensure_ascii=False, indent=1)
-        # bytes of a path that are no UTF-8 become JSON's own escapes
+        # JSON escapes the bytes of a path that are no UTF-8
         (folder / CHANGES).write_text(text, encoding="utf-8", errors="backslashreplace")
         for file in [file for pattern in LEGAL if source.is_dir() for file in source.glob(pattern)]:
             shutil.copyfile(file, folder / file.name)
@@ -55,7 +55,7 @@ def write_copy(splits: Mapping[str, AnnotatedData], changes: list[Change], sourc
 
 
 def _renamed(splits: Mapping[str, AnnotatedData], moved: Mapping[str, AnnotatedData]) -> Iterator[Change]:
-    """The pictures that cannot keep their name, as another has it or no text could hold it."""
+    """Return the pictures that cannot keep their name, because the name is taken or is no text."""
     for split, names in new_names(moved).items():
         for sample, before, name in zip(splits[split].samples, moved[split].samples, names, strict=True):
             if name != own_name(before.path).name:
@@ -63,14 +63,14 @@ def _renamed(splits: Mapping[str, AnnotatedData], moved: Mapping[str, AnnotatedD
 
 
 def listed(change: Change, source: Path) -> dict[str, Any]:
-    """A change as JSON; its file is named from the data set on where it lies in it."""
+    """Return a change as JSON. Files inside the data set get relative paths."""
     root = source if source.is_dir() else source.parent
     file = change.file.relative_to(root) if change.file.is_relative_to(root) else change.file
     return {"kind": change.kind, "file": file.as_posix(), "id": change.id, "change": change.what}
 
 
 def _save_upright(path: Path, target: Path) -> Path:
-    """Without loss, whatever the format was: grey pictures of more than 8 bits as TIFF. Returns where it is."""
+    """Write a picture without loss: grey pictures of more than 8 bits as TIFF. Returns the path of the file."""
     target.parent.mkdir(parents=True)
     with opened(path, str(path), MAX_PIXELS) as image:
         if is_wide(image):
@@ -86,6 +86,6 @@ def _save_upright(path: Path, target: Path) -> Path:
 
 
 def _moved(data: AnnotatedData, places: Mapping[Path, Path]) -> AnnotatedData:
-    """The same samples, with some of their files elsewhere."""
+    """Return the same samples, with some files at other paths."""
     samples = tuple(replace(sample, path=places.get(sample.path, sample.path)) for sample in data.samples)
     return replace(data, samples=samples)

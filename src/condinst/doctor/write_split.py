@@ -1,4 +1,4 @@
-"""A data set divided into train, val and test, written as a new folder."""
+"""Writes a data set divided into train, val and test, as a new folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from condinst.data.open import list_splits, open_data
 from condinst.doctor.divide import Progress, Wish, divide, group_alike, one_sided
 from condinst.errors import DataError, UsageError, some
 
-NEAR = 0.5  # of the wanted share, by which a part may miss it
+NEAR = 0.5  # share of the wanted share by which a part may miss it
 
 
 def split_data(
@@ -24,12 +24,12 @@ def split_data(
     link: bool = False,
     progress: Progress | None = None,
 ) -> Converted:
-    """Write the data set at `source`, divided at random by `seed`, into the new folder `out`.
+    """Write the data set at `source`, divided at random by `seed`, to the new folder `out`.
 
-    shares: of the pictures, 0 to 1, for each part but train. Pictures that are copies of each other or much alike are
-    in one part, and each class is in every part as far as that goes. Raises UsageError for shares that leave nothing to
-    train on, where `source` is divided already, and where `out` holds something; DataError for what cannot be read or
-    divided; CondinstError where `out` cannot be written.
+    shares: of the pictures, 0 to 1, for each part except train. Pictures that are copies of each other or much alike
+    stay in one part. Each class is in every part, as far as possible. Raises UsageError if the shares leave nothing to
+    train on, if `source` is already divided, and if `out` is not empty; DataError for data that cannot be read or
+    divided; CondinstError if `out` cannot be written.
     """
     wanted = {name: share for name, share in shares.items() if share != 0}
     if not wanted or not all(0 < share < 1 for share in wanted.values()) or sum(wanted.values()) >= 1:
