@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs" / "reference" / "checks.md").read_text(encoding="utf-8")
 KIND = re.compile(
-    r"""(?:Finding|RecordError|Change|Remark)\(\s*"([a-z]+-[a-z]+)"|told\(\w+,\s\w+,\s"([a-z]+-[a-z]+)"|"([a-z]+-picture)\b"""
+    r"""(?:Finding|RecordError|Change|Remark)\(\s*"([a-z]+-[a-z]+)"|told\(\s*\w+,\s[\w.]+,\s"([a-z]+-[a-z]+)"|"([a-z]+-picture)\b"""
 )
 
 

@@ -54,8 +54,9 @@ def _check_size(sample: Sample, image: Array8, tell: Report) -> None:
 
 
 def _tell_turned(sample: Sample, orientation: int, tell: Report) -> None:
-    """Report a picture with an EXIF orientation. The sizes confirm the annotation only if the orientation swaps the
-    sides.
+    """Report a picture with an EXIF orientation.
+
+    The sizes show whether the annotation is upright only if the orientation swaps the sides.
     """
     message = f"is turned upright by its EXIF orientation {orientation}"
     if orientation in SIDEWAYS and sample.width != sample.height:
