@@ -1,4 +1,4 @@
-"""The package in four functions: `condinst.predict`, `condinst.val`, `condinst.train` and `condinst.load_data`."""
+"""The four functions `condinst.predict`, `condinst.val`, `condinst.train` and `condinst.load_data`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Place = str | os.PathLike[str]
 
 
 class PredictSettings(CallSettings, total=False):
-    """What `predict` may change: `Predictor` describes each."""
+    """Settings that `predict` may change. `Predictor` describes each setting."""
 
     device: str | None
     nms: str | None
@@ -65,7 +65,7 @@ def predict(
     mode: Mode = "exact",
     max_pixels: int = MAX_PIXELS,
 ) -> Result | list[Result]:
-    """Segment one picture, which gives a `Result`, or many, which give a list.
+    """Segment one picture or many. One picture gives a `Result`, many give a list of `Result`.
 
         import condinst
 
@@ -74,9 +74,9 @@ def predict(
         result.save("overlay.jpg")
 
     source: the path of a picture, a folder, a pattern, an address, an open file, an array, a PIL image, a tensor, or a
-    list of these; `Predictor.__call__` describes each, and the settings. model: a shipped or published name, a folder,
-    a file, or owner/name on the Hugging Face hub; `condinst models` lists the names. Each call loads the model: a
-    `Predictor` loads it once for many calls.
+    list of these. `Predictor.__call__` describes the sources and the settings. model: a shipped or published name, a
+    folder, a file, or owner/name on the Hugging Face hub; `condinst models` lists the names. Each call loads the model.
+    A `Predictor` loads the model once for many calls.
 
     Raises DataError for a picture that cannot be used, ModelError for a model that cannot be loaded, UsageError for a
     wrong type or setting.
@@ -98,17 +98,17 @@ def val(
     nms: str | None = None,
     mode: Mode = "exact",
 ) -> Scores:
-    """Measure a model on annotated pictures: COCO's twelve numbers for boxes and masks, also for each class.
+    """Measure a model on annotated pictures: the twelve COCO metrics for boxes and masks, also for each class.
 
         import condinst
 
         scores = condinst.val("my_data", model="nuclei", max_detections=300)
         print(scores.segm.AP, scores.bbox.AP50, scores.segm_per_class)
 
-    data: a folder or file in any annotation format, or what `load_data` returns. split: the part of it that is
-    measured; a data set without parts is measured as a whole. images: the folder of the pictures, where they lie
-    elsewhere. max_detections: predictions kept and counted for each picture; COCO's standard is 100, and dense pictures
-    need more. The other settings are those of `Predictor`.
+    data: a folder or file in any annotation format, or the result of `load_data`. split: the part to measure; a data
+    set without parts is measured as a whole. images: the folder of the pictures, if the pictures are not where the
+    format defines. max_detections: maximum number of predictions per picture; COCO uses 100, and dense pictures need
+    more. `Predictor` describes the other settings.
 
     Raises DataError for data that cannot be used, ModelError for a model that cannot be loaded, UsageError for a wrong
     setting.
@@ -132,7 +132,7 @@ def train(
     measure: bool = True,
     resume: bool = False,
 ) -> Trained:
-    """Train a model on annotated pictures; the folder `out` then holds the model and a report.
+    """Train a model on annotated pictures. Write the model and a report to the folder `out`.
 
         import condinst
 
@@ -140,15 +140,16 @@ def train(
         print(trained.scores, trained.report)
         result = trained.predictor()("photo.jpg")
 
-    data: a folder or file in any annotation format; the classes are the data set's. out: by default runs/RECIPE or
-    runs/DATA. recipe: a shipped recipe or a YAML file; without one, the data decides the settings. start: a trained
-    model to begin with. settings: `{"train.lr": 0.01}` or `["train.lr=0.01"]`. images: the folder of the pictures,
-    where they lie elsewhere. val, val_images: the same of the data to measure on; by default the validation part of
-    `data`, else some of its pictures, which are then not trained on. measure: False trains on all and measures nothing.
-    resume: go on from the last checkpoint in `out`. Progress is printed on standard error.
+    data: a folder or file in any annotation format. The model learns the classes of the data set. out: the folder to
+    write, by default runs/RECIPE or runs/DATA. recipe: a shipped recipe or a YAML file; by default, condinst computes
+    the settings from the data. start: a trained model to start from. settings: changes such as `{"train.lr": 0.01}` or
+    `["train.lr=0.01"]`. images: the folder of the pictures, if the pictures are not where the format defines. val,
+    val_images: the validation data and the folder of its pictures. By default, `val` is the validation part of `data`;
+    without a validation part, condinst holds out some of the pictures. measure: False trains on all pictures without
+    validation. resume: continue from the last checkpoint in `out`. Progress is printed on standard error.
 
     Returns the folder, the scores on the validation data and a predictor of the model. Raises UsageError, DataError or
-    ModelError for what cannot be used, CondinstError for what goes wrong on the way.
+    ModelError for settings, data or a model that cannot be used, CondinstError for a failure during training.
     """
     place = _path(data, "data")
     folder = Path("runs") / (Path(recipe).stem if recipe else place.resolve().stem) if out is None else Path(out)
@@ -168,16 +169,17 @@ def train(
 
 
 def load_data(data: Place, split: str = "train", *, images: Place | None = None) -> AnnotatedData:
-    """Read annotated pictures in any format; no pixel is decoded yet.
+    """Read annotated pictures in any format. The function does not decode the pictures.
 
         import condinst
 
         data = condinst.load_data("my_data", split="train")
         print(data.classes, len(data.samples), sum(len(sample.instances) for sample in data.samples))
 
-    data: a folder, or a COCO JSON, YOLO data.yaml or CVAT XML file. split: the part that is read; a data set without
-    parts is read as a whole. images: the folder of the pictures, where they lie elsewhere. `notes` of what is returned
-    tells what was left out. Raises DataError for what is no data set, or holds no such split or malformed records.
+    data: a folder, or a COCO JSON, YOLO data.yaml or CVAT XML file. split: the part to read; a data set without parts
+    is read as a whole. images: the folder of the pictures, if the pictures are not where the format defines. `notes` of
+    the result lists the records and files that were left out. Raises DataError if `data` is not a data set, has no such
+    split, or has malformed records.
     """
     return open_data(_path(data, "data"), split, _maybe(images))
 
@@ -193,7 +195,7 @@ def _maybe(place: Place | None) -> Path | None:
 
 
 def _overrides(settings: Mapping[str, object] | Sequence[str]) -> tuple[str, ...]:
-    """section.key=value texts. Raises UsageError for another type."""
+    """Return settings as section.key=value. Raises UsageError for another type."""
     if isinstance(settings, Mapping):
         return tuple(f"{key}={_yaml(value)}" for key, value in settings.items())
     if isinstance(settings, str) or not all(isinstance(text, str) for text in settings):
@@ -202,7 +204,7 @@ def _overrides(settings: Mapping[str, object] | Sequence[str]) -> tuple[str, ...
 
 
 def _yaml(value: object) -> str:
-    """A setting as YAML on one line; tuples are lists."""
+    """Return a setting as YAML on one line. A tuple becomes a list."""
     import json
 
     try:

@@ -1,4 +1,4 @@
-"""The network with its settings: loaded by name, saved to a folder, pushed to the Hugging Face hub."""
+"""The network with its settings. It can be loaded by name, saved to a folder and pushed to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from condinst.weights.obtain import HubOptions
 
 
 class CondInst(Network, ModelHubMixin):
-    """Images (N, 3, H, W), normalised and padded → NetworkOutput; `settings` holds the whole configuration.
+    """CondInst network for float32 images (N, 3, H, W), normalised and padded. The output is a NetworkOutput.
 
-    `Predictor.from_model(model, model.settings)` segments pictures with it. Raises ModelError if the backbone cannot be
-    built.
+    settings: the whole configuration. `Predictor.from_model(model, model.settings)` makes a predictor from the network.
+    Raises ModelError if the backbone cannot be built.
     """
 
     def __init__(self, settings: Config) -> None:
@@ -37,12 +37,13 @@ class CondInst(Network, ModelHubMixin):
         local_files_only: bool = False,
         revision: str | None = None,
     ) -> Self:
-        """A shipped or published name, a folder, a file, or owner/name on the hub → the model, in evaluation mode.
+        """Load a model in evaluation mode.
 
-        The keywords are huggingface_hub's and count for what lies on the hub. Raises ModelError for whatever cannot be
-        found, fetched or used.
+        pretrained_model_name_or_path: a shipped or published name, a folder, a file, or owner/name on the hub. The
+        keywords are those of huggingface_hub and apply to models on the hub. Raises ModelError for a model that cannot
+        be found, downloaded or loaded.
         """
-        # not the mixin's own: it asks the hub for a config.json, even for names and folders that need no hub
+        # replaces the mixin's method, which asks the hub for a config.json even for local models
         options = HubOptions(revision, token, cache_dir, force_download, local_files_only)
         stored = read_model(pretrained_model_name_or_path, options)
         model = cls(stored.config)
@@ -50,7 +51,10 @@ class CondInst(Network, ModelHubMixin):
         return model
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
-        """As huggingface_hub has it; raises CondinstError if the folder cannot be written."""
+        """Save the model to a folder. huggingface_hub documents the options.
+
+        Raises CondinstError if the folder cannot be written.
+        """
         try:
             Path(save_directory).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -63,5 +67,5 @@ class CondInst(Network, ModelHubMixin):
         save_model(self, self.settings, save_directory)
 
     def generate_model_card(self, *args: object, **kwargs: object) -> ModelCard:
-        """The card that `save_pretrained` writes where there is none yet."""
+        """Make the card that `save_pretrained` writes into a folder without a card."""
         return ModelCard(make_card(self.settings))

@@ -1,4 +1,4 @@
-"""Pictures in, their instances out: the one composition of reading, network and assembly that every command uses."""
+"""Segment pictures with a loaded model. Every command and the Python functions use `Predictor`."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from condinst.weights.folder import load_model
 
 Classes = str | int | Iterable[str | int]
 Size = int | tuple[int, int]
-SHOWN_CLASSES = 5  # in the text of a predictor
+SHOWN_CLASSES = 5  # classes named in the repr of a predictor
 
 
 class CallSettings(TypedDict, total=False):
-    """What a call may change: `Predictor.__call__` describes each."""
+    """Settings that a call may change. `Predictor.__call__` describes each setting."""
 
     conf: float | None
     max_detections: int | None
@@ -49,12 +49,13 @@ class Predictor:
         result = predictor("photo.jpg")
         results = predictor(["a.jpg", "b.jpg"], conf=0.7)
 
-    Processes that are forked from this one, such as the workers of `multiprocessing` on Linux before Python 3.14, may
-    use the predictor on the CPU. They compute with one thread, as OpenMP's threads do not survive a fork. For several
-    threads in each process, and for CUDA, start the processes with `multiprocessing.get_context("spawn")` and make a
-    predictor in each.
+    A forked process can use the predictor on the CPU, for example a worker of `multiprocessing` on Linux before Python
+    3.14. A forked process computes with one thread, because OpenMP's threads do not survive a fork. For several threads
+    in each process, and for CUDA, start the processes with `multiprocessing.get_context("spawn")` and create a
+    predictor in each process.
 
-    config: every setting in force, those of the constructor included. device, mode, conf and max_pixels are as given.
+    config: the model's settings with the changes of the constructor. device, mode, conf and max_pixels: the arguments
+    of the constructor.
     """
 
     def __init__(
@@ -72,13 +73,16 @@ class Predictor:
     ) -> None:
         """model: a shipped or published name, a folder, a file, or owner/name on the Hugging Face hub.
 
-        device: by default CUDA where there is one, else CPU. conf: lowest score kept; None keeps all that the model's
-        own threshold lets through, as evaluation wants. The rest replaces the model's own settings. shorter, longer:
-        pixels, the size the network sees. nms: "box", "mask" or "matrix". max_pixels: larger files are refused before
-        decoding. mode: "exact" computes in float32 what was trained; "fast" in 16 bit where the hardware does so, at
-        slightly other scores and borders; "compiled" is fast with compiled code, for many images of few sizes. range:
-        which values become black and white in pictures of more than 8 bits, "full", "auto" or (low, high); see
-        `InputConfig`. Raises ModelError for a model that cannot be loaded, UsageError for a setting out of range.
+        device: a torch device; by default "cuda" if available, else "cpu". conf: lowest score to keep, from 0 to 1;
+        None applies only the model's own threshold, as evaluation needs. shorter, longer: resize pictures to this
+        shorter side and limit the longer side, in pixels. max_detections: maximum number of instances per picture. nms:
+        "box", "mask" or "matrix". max_pixels: reject larger pictures before decoding. mode: "exact" computes in
+        float32; "fast" computes in 16 bit if the hardware supports 16 bit, with slightly different scores and borders;
+        "compiled" is like "fast" with compiled code, for many pictures of few sizes. range: the values that become
+        black and white in pictures of more than 8 bits, "full", "auto" or (low, high); see `InputConfig`. None keeps
+        the model's setting of shorter, longer, max_detections, nms and range.
+
+        Raises ModelError for a model that cannot be loaded, UsageError for a setting out of range.
         """
         if not isinstance(model, str | os.PathLike):
             kind = type(model).__name__
@@ -91,7 +95,7 @@ class Predictor:
 
     @classmethod
     def from_model(cls, model: CondInst, config: Config, device: str | None = None, mode: Mode = "exact") -> Self:
-        """Around a copy of a model already in memory, as it is now."""
+        """Create a predictor from a copy of a model in memory. Later changes of `model` do not affect the predictor."""
         predictor = cls.__new__(cls)
         predictor._set_up(model, config, device, mode, "a model in memory")
         predictor.conf, predictor.max_pixels = None, MAX_PIXELS
@@ -104,7 +108,7 @@ class Predictor:
 
     @property
     def names(self) -> dict[int, str]:
-        """Class names by label."""
+        """Class name of each label (label → name)."""
         return dict(enumerate(self.config.model.classes))
 
     def __repr__(self) -> str:
@@ -112,7 +116,7 @@ class Predictor:
         kinds = f"{len(names)} class{'es' * (len(names) != 1)}: {some(names, SHOWN_CLASSES)}"
         return f"Predictor({self.model!r}, {kinds}, device={self.device}, mode={self.mode})"
 
-    # A text is typed as one picture; of a folder or pattern the call returns a list, see the docstring.
+    # Type checkers treat a str as one picture. A folder or pattern gives a list; see the docstring.
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a text is an iterable, too
         self, source: Source | Fetch, batch: int = ..., on_error: OnError = ..., **settings: Unpack[CallSettings]
@@ -133,7 +137,7 @@ class Predictor:
         size: Size | None = None,
         range: Range | str | None = None,
     ) -> Result | list[Result]:
-        """Segment one picture, which gives a `Result`, or many, which give a list.
+        """Segment one picture or many. One picture gives a `Result`, many give a list of `Result`.
 
             result = predictor("photo.jpg")
             results = predictor(["a.jpg", "b.jpg"], classes="nucleus", conf=0.7)
@@ -142,17 +146,18 @@ class Predictor:
         One picture: the path of a file, an http(s) address, encoded bytes, an open file or BytesIO, a PIL image, an
         array (H, W) or (H, W, 1, 3 or 4) in RGB order, a tensor (C, H, W), or a function that returns one of these.
         Many: a folder, a pattern such as "*.png", a list, tuple, generator, a batch (N, H, W, C) or tensor
-        (N, C, H, W). For type checkers a text is one picture; `stream` is typed for folders. Arrays and tensors: uint8
-        is taken as it is, bool is black and white, uint16 is 0 to 65 535, floats are 0 to 1, and `range` states
-        another range.
+        (N, C, H, W). Type checkers treat a str as one picture; use `stream` for folders in typed code. The values of
+        arrays and tensors run from 0 to 255 for uint8, from 0 to 65 535 for uint16 and from 0 to 1 for floats; for
+        bool, False is black and True is white. `range` sets another range.
 
-        conf: lowest score kept. max_detections: instances kept in a picture. classes: names or labels; others take no
-        place among the detections. size: the shorter side that the network sees, or (shorter, longer), in pixels.
-        range: the values that become black and white, for pictures of more than 8 bits. Each replaces the predictor's
-        setting for this call; None leaves the setting as it is. batch, on_error: for many pictures, see `stream`.
+        conf: lowest score to keep, from 0 to 1. max_detections: maximum number of instances per picture. classes: names
+        or labels to keep; other classes do not count towards max_detections. size: the shorter side of the resized
+        picture, or (shorter, longer), in pixels. range: the values that become black and white, for pictures of more
+        than 8 bits. These settings apply to this call only; None keeps the predictor's setting. batch, on_error: see
+        `stream`.
 
         Raises DataError for a picture that cannot be used, UsageError for a source of a wrong type or shape and for a
-        setting out of range. What is odd in a picture, such as unused range, gives a Python warning.
+        setting out of range. A Python warning reports an unusual picture, for example a picture with unused range.
         """
         if not is_single(source):
             return list(
@@ -173,7 +178,8 @@ class Predictor:
     def predict_batch(self, sources: Sequence[Source | Fetch]) -> list[Result]:
         """Segment several pictures in one pass through the network, padded to a common size.
 
-        Norms over whole maps count the padding: of pictures that get more of it than alone, scores and masks differ.
+        Some norm layers average over the whole padded map. The scores and masks of a padded picture therefore differ
+        slightly from those of the same picture alone.
         """
         return self._together(sources, self._pipeline()) if sources else []
 
@@ -189,21 +195,22 @@ class Predictor:
         size: Size | None = None,
         range: Range | str | None = None,
     ) -> Iterator[Result]:
-        """Segment any number of pictures: while the network works on one batch, others are read and assembled.
+        """Segment any number of pictures. Other threads read and assemble pictures while the network computes.
 
             for result in predictor.stream("folder_of_pictures", on_error="skip"):
                 print(result.path, len(result))
 
-        sources: whatever a call takes, folders and patterns inside a list too. The reading thread calls functions. The
-        results come in the order of the sources. A stream holds a few batches at a time. The pictures of one batch are
-        padded to a common size (see `predict_batch`).
+        sources: the sources that `__call__` accepts; a list may also contain folders and patterns. The reading thread
+        calls a source that is a function. The stream yields the results in the order of the sources and keeps a few
+        batches in memory. batch: number of pictures in one pass through the network. The stream pads the pictures of a
+        batch to a common size (see `predict_batch`).
 
-        on_error: what happens to a source that cannot be used. "raise" ends the stream with the error, after the
-        results of the sources before it. "skip" leaves the source out and gives a Python warning. A function is called
-        with the source and the error, in the order of the sources. Any exception of a source becomes the DataError of
-        that source: a missing or damaged file, a function that raises, a picture that the memory does not suffice for.
+        on_error: what to do with a source that cannot be used. "raise" raises the error after the results of the
+        earlier sources. "skip" leaves the source out and gives a Python warning. A function is called with the source
+        and the error, in the order of the sources. Every exception of a source becomes a DataError: a missing or
+        damaged file, a function that raises, a picture that does not fit into memory.
 
-        The other settings are those of a call. Raises UsageError for a setting out of range.
+        `__call__` describes the other settings. Raises UsageError for a setting out of range.
         """
         check_stream(batch, on_error)
         pipeline = self._pipeline(conf, max_detections, classes, size, range)
@@ -217,7 +224,7 @@ class Predictor:
         size: Size | None = None,
         range: Range | str | None = None,
     ) -> Pipeline:
-        """The network with the predictor's settings, replaced by those that are given. Raises UsageError."""
+        """Return the network with the predictor's settings and the changes of a call. Raises UsageError."""
         check_process(self.device)
         shorter, longer = size if isinstance(size, tuple) else (size, None)
         config = _with_settings(self.config, conf, shorter, longer, max_detections, None, range)
@@ -230,7 +237,7 @@ class Predictor:
         pictures = [read(source) for source in sources]
         results = all_together(pipeline, pictures, time.perf_counter() - start)
         for picture in pictures:
-            tell_remarks(picture, stacklevel=4)  # the line that calls the predictor
+            tell_remarks(picture, stacklevel=4)  # the line of the user that calls the predictor
         return results
 
     def _reader(self, pipeline: Pipeline) -> Callable[[Any], Picture]:
@@ -248,12 +255,12 @@ def _with_settings(
     nms: str | None,
     range: Range | str | None,
 ) -> Config:
-    """The model's configuration with the caller's numbers; those that are None stay. Raises UsageError."""
+    """Return `config` with the caller's settings. None keeps a setting. Raises UsageError."""
     threshold = None
     if conf is not None:
         if not isinstance(conf, Real) or not 0 <= conf <= 1:
             raise UsageError(f"conf: expected a score from 0 to 1, got {conf!r}")
-        # scores may be roots of what the threshold is compared with; a hair less, so that rounding drops none
+        # the score may be the square root of the compared value; lower the threshold slightly against rounding
         threshold = (conf**2 if config.detect.score_root else conf) * (1 - 1e-6)
     settings = {
         "detect.score_threshold": threshold,
@@ -276,7 +283,7 @@ def _device(name: str | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).item()  # a device that holds no numbers (meta) fails, too
+        torch.zeros(1, device=device).item()  # fails on a device without values (meta)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = first_line(error).rstrip(".")
         raise UsageError(f"device '{name}' cannot be used ({reason}); try cpu, or leave it out") from None

@@ -1,8 +1,8 @@
-"""YAML of strangers: plain values in bounded time and memory, and one line with its number about anything else.
+"""Read untrusted YAML files in bounded time and memory. An error is one line with a line number.
 
-The rules are those of YAML 1.2's core schema where 1.1 surprises: dates, numbers to base 60 (`12:30`) and numbers with
-a leading zero (`012`) are text. `yes`, `no`, `on` and `off` are still truth values. Aliases (`*name`), merge keys and
-tags other than those of plain values are refused, and so is a key that stands twice in one mapping.
+Dates, base-60 numbers (`12:30`) and numbers with a leading zero (`012`) are text, as in YAML 1.2's core schema. `yes`,
+`no`, `on` and `off` are booleans, as in YAML 1.1. The parser rejects aliases (`*name`), merge keys, duplicate keys in a
+mapping, and tags other than those of plain values.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ import yaml
 
 from condinst.errors import one_line
 
-LARGEST_FILE = 1_000_000  # bytes; a recipe has a few hundred
+LARGEST_FILE = 1_000_000  # bytes; a recipe has a few hundred bytes
 LONGEST_NUMBER = 100  # characters
-DEEPEST = 50  # mappings and lists in one another
-MOST_VALUES = 100_000  # 20,000 classes with their numbers are 40,000
+DEEPEST = 50  # nested mappings and lists
+MOST_VALUES = 100_000  # 20,000 classes with their numbers are 40,000 values
 
 NULL = re.compile(r"|~|null|Null|NULL")
 TRUE = re.compile(r"yes|Yes|YES|true|True|TRUE|on|On|ON")
 FALSE = re.compile(r"no|No|NO|false|False|FALSE|off|Off|OFF")
 WHOLE = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 HEXADECIMAL = re.compile(r"[-+]?0x[0-9a-fA-F_]*[0-9a-fA-F]")
-# as PyYAML's writer takes them: text that looks like one of these is quoted, other text is not
+# the patterns of PyYAML's writer, which quotes text that matches one of them
 REAL = re.compile(r"([-+]?[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+][0-9]+)?")
 INFINITE = re.compile(r"([-+]?)\.(inf|Inf|INF)")
 NOT_A_NUMBER = re.compile(r"\.(nan|NaN|NAN)")
 TAG = "tag:yaml.org,2002:"
-NO_TEXT = yaml.reader.Reader.NON_PRINTABLE  # control characters and halves of characters
-FIRST = frozenset("+-.0123456789~nNtTfFyYoO")  # what a plain word begins with that is not text
+NO_TEXT = yaml.reader.Reader.NON_PRINTABLE  # control characters and surrogates
+FIRST = frozenset("+-.0123456789~nNtTfFyYoO")  # first characters of plain scalars that may not be text
 
 
 def read_yaml(path: Path) -> Any:
-    """The value in a YAML file. Raises OSError where it cannot be read, ValueError in one line for anything else."""
+    """Read a YAML file. Raises OSError for an unreadable file, ValueError in one line for wrong content."""
     with path.open("rb") as file:
         content = file.read(LARGEST_FILE + 1)
     if len(content) > LARGEST_FILE:
@@ -49,10 +49,10 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """The value that YAML text states; None for an empty text.
+    """Parse YAML text. Empty text gives None.
 
-    Raises ValueError, in one line that begins with the number of the line, for text that is not YAML and for what
-    this module's heading refuses.
+    Raises ValueError for text that is not YAML and for the constructs that this module rejects. The message is one line
+    that begins with the line number.
     """
     if strange := NO_TEXT.search(text):
         _fail(text.count("\n", 0, strange.start()), f"the character {strange[0]!a} is not allowed")
@@ -75,7 +75,7 @@ def _line(event: yaml.Event) -> int:
 
 
 class _Builder:
-    """Makes the value out of the parser's events, and counts what it makes."""
+    """Build the value from the parser's events, and count its parts."""
 
     def __init__(self, events: Iterator[yaml.Event]) -> None:
         self.events = events
@@ -126,14 +126,16 @@ class _Builder:
         return mapping
 
     def _next(self) -> yaml.Event | None:
-        """The next event of a list or mapping, None at its end."""
+        """Return the next event of a list or mapping; None at the end."""
         event = next(self.events)
         return None if isinstance(event, yaml.CollectionEndEvent) else event
 
 
 def _scalar(event: yaml.ScalarEvent) -> Any:
     text, line = event.value, _line(event)
-    if not text.isascii() and any(0xD800 <= ord(char) < 0xE000 for char in text):  # PyYAML's own parser lets them in
+    if not text.isascii() and any(
+        0xD800 <= ord(char) < 0xE000 for char in text
+    ):  # PyYAML's Python parser accepts surrogates
         _fail(line, "half of a character (a surrogate) stands alone")
     name = None if event.tag in {None, "!"} else event.tag.removeprefix(TAG)
     if name == "str" or (name is None and not event.implicit[0]):
@@ -168,7 +170,7 @@ def _infinite(text: str) -> float:
     return float(text.replace(".", "").lower())
 
 
-# what a plain word stands for, the first that fits; a word that fits none is text
+# The first matching pattern gives the type of a plain scalar. A scalar without a match is text.
 PLAIN: tuple[tuple[str, tuple[re.Pattern[str], Callable[[str], Any]]], ...] = (
     ("null", (NULL, lambda _: None)),
     ("bool", (TRUE, lambda _: True)),

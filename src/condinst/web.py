@@ -1,4 +1,4 @@
-"""Files from http and https addresses: one deadline for the whole, and no password in any message.
+"""Download files from http and https addresses within a time limit. No message contains a password.
 
 `https://user:password@host/file` logs in with HTTP basic authentication. The login goes to that host only.
 """
@@ -22,7 +22,7 @@ from condinst.errors import DataError, first_line, hide_secrets, one_line
 WEB = ("http", "https")
 PICTURE_BYTES = 200 * 2**20
 PICTURE_SECONDS = 60.0
-SILENCE_SECONDS = 15.0  # without a byte from the server
+SILENCE_SECONDS = 15.0  # longest wait for the next byte from the server
 CHUNK = 2**16
 _AGENT = "condinst"
 
@@ -33,9 +33,10 @@ def is_address(text: str) -> bool:
 
 
 def read_address(address: str, most_bytes: int | None = None, seconds: float | None = None) -> bytes:
-    """What `address` holds. By default at most PICTURE_BYTES within PICTURE_SECONDS, headers and redirects included.
+    """Download the content of `address`.
 
-    Raises DataError, in one line without the address's password, for whatever goes wrong.
+    most_bytes: largest size, by default PICTURE_BYTES. seconds: time limit with headers and redirects, by default
+    PICTURE_SECONDS. Raises DataError for every failure, in one line without the password of the address.
     """
     most = PICTURE_BYTES if most_bytes is None else most_bytes
     within = PICTURE_SECONDS if seconds is None else seconds
@@ -64,11 +65,11 @@ def open_address(
     silence: float | None = None,
     body_seconds: float = 0.0,
 ) -> Iterator[HTTPResponse]:
-    """The answer to a GET request, to be read within the block.
+    """Send a GET request and yield the response. Read the response within the `with` block.
 
-    seconds: for connection, redirects, headers and body together; with body_seconds the body gets so much of its own.
-    schemes: of the address and of every redirect. silence: the longest wait for a byte. Raises OSError (TimeoutError
-    at the deadline), HTTPException or ValueError.
+    seconds: time limit for connection, redirects, headers and body; body_seconds sets a separate limit for the body.
+    schemes: allowed schemes of the address and of every redirect. silence: longest wait for a byte, in seconds.
+    Raises OSError (TimeoutError at the deadline), HTTPException or ValueError.
     """
     wait = min(seconds, SILENCE_SECONDS if silence is None else silence)
     with _Deadline(seconds) as deadline:
@@ -83,22 +84,22 @@ def open_address(
             if deadline.over:
                 deadline.fail()
             raise
-        if deadline.over:  # a body of unstated length ends without an error where the connection is shut
+        if deadline.over:  # without Content-Length, a closed connection ends the body without an error
             deadline.fail()
 
 
 def web_reason(error: Exception) -> str:
-    """Why an address could not be read, in a few words fit for a terminal."""
+    """Return a short reason for a failed download, without control characters."""
     if isinstance(error, HTTPError):
         return one_line(f"HTTP {error.code} {error.reason}").rstrip()
     if isinstance(error, ValueError | HTTPException) and not isinstance(error, OSError):
         said = type(error).__name__ if isinstance(error, HTTPException) else "the address is malformed"
-        return said  # what they say may repeat the address, or what a stranger's server sent
+        return said  # their messages may repeat the address or text from the server
     return one_line(first_line(error.reason if isinstance(error, URLError) else error))
 
 
 class _Deadline:
-    """Shuts the connections made under it when its time is over, whatever they wait for."""
+    """Close all connections when the time limit is over."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.over = seconds, False
@@ -111,7 +112,7 @@ class _Deadline:
         return self
 
     def restart(self, seconds: float) -> None:
-        """From now on there are so many seconds left."""
+        """Restart the time limit with `seconds`."""
         if self.timer:
             self.timer.cancel()
         self.seconds, self.started = seconds, time.monotonic()
@@ -128,14 +129,14 @@ class _Deadline:
             self.sockets.clear()
 
     def connect(self, address: Any, timeout: Any, source_address: Any = None) -> socket.socket:
-        """As socket.create_connection; the connection is shut at the deadline, during a TLS handshake, too."""
+        """Like socket.create_connection. The deadline closes the connection even during a TLS handshake."""
         left = self.seconds - (time.monotonic() - self.started)
         if left <= 0:
             self.fail()
         sock = socket.create_connection(address, min(timeout, left), source_address)
         sock.settimeout(timeout)
         with self.lock:
-            self.sockets.append(sock.dup())  # TLS takes the first one's file descriptor away
+            self.sockets.append(sock.dup())  # TLS detaches the file descriptor of the first socket
         if self.over:
             self._end()
         return sock
@@ -152,7 +153,7 @@ class _Deadline:
 
 
 def _handlers(deadline: _Deadline) -> tuple[urllib.request.BaseHandler, ...]:
-    """urllib's handlers, with connections that the deadline can shut."""
+    """Return urllib's handlers with connections that the deadline can close."""
 
     class Plain(HTTPConnection):
         def __init__(self, *args: Any, **options: Any) -> None:
@@ -176,7 +177,7 @@ def _handlers(deadline: _Deadline) -> tuple[urllib.request.BaseHandler, ...]:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to allowed schemes only; a login goes along to the same host only."""
+    """Follow redirects to allowed schemes only. Send a login to the same host only."""
 
     def __init__(self, schemes: tuple[str, ...]) -> None:
         self.schemes = schemes
@@ -195,7 +196,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _request(address: str, headers: dict[str, str], schemes: tuple[str, ...]) -> urllib.request.Request:
-    """A request without the address's login, which becomes a header that redirects do not copy."""
+    """Make a request. The login of the address becomes a header that redirects do not copy."""
     parts = urlsplit(address)
     if parts.scheme.lower() not in schemes or not parts.hostname:
         raise ValueError("not a web address")

@@ -1,1 +1,1 @@
-"""Training, from settings to a model folder. Processes and devices are known here and nowhere else."""
+"""Training, from settings to a model folder. Only this package handles processes and devices."""

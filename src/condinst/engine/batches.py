@@ -1,4 +1,4 @@
-"""Which training image is seen when, by which process: a pure function of (seed, iteration), so resuming is exact."""
+"""The order of the training images. It depends only on seed, iteration and process, so that resuming is exact."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from condinst.data.dataset import TrainingSet
 from condinst.data.sample import AnnotatedData
 from condinst.errors import CondinstError, DataError, first_line
 
-Key = tuple[int, int]  # (epoch, index): what the data set turns into one augmented sample
+Key = tuple[int, int]  # (epoch, index): the data set makes one augmented sample from it
 
 
 class BatchKeys(Sampler[list[Key]]):
-    """Batches of (epoch, index) from iteration `start` to `stop`; each epoch is a fresh permutation.
+    """Yield batches of (epoch, index) from iteration `start` to `stop`. Each epoch is a new permutation.
 
-    An iteration takes `parts` batches one after the other. Each is cut into `processes` equal shares, of which this
-    yields number `rank`.
+    An iteration takes `parts` batches in sequence. Each batch is split into `processes` equal shares. The function
+    yields the share of process `rank`.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class BatchKeys(Sampler[list[Key]]):
 
 
 def make_steps(start: int, config: Config, data: AnnotatedData, accelerator: Accelerator) -> Iterator[list[Batch]]:
-    """From iteration `start` on, the batches that make this process's step, on its device."""
+    """Yield the batches of each step of this process from iteration `start` on, on the device of the process."""
     model, run = config.model, config.train
     dataset = TrainingSet(data, config.augment, model.mask_head.mask_out_stride, run.seed, config.input.range)
     keys = BatchKeys(
@@ -91,7 +91,7 @@ def make_steps(start: int, config: Config, data: AnnotatedData, accelerator: Acc
 
 
 def pad_alike(batch: Batch, accelerator: Accelerator) -> Batch:
-    """Padded to the largest picture of all processes: what the network sees of a picture depends on its padding."""
+    """Pad to the largest picture of all processes, because the padding affects the network's output."""
     if accelerator.num_processes == 1:
         return batch
     tensor = batch.images.tensor
@@ -103,10 +103,12 @@ def pad_alike(batch: Batch, accelerator: Accelerator) -> Batch:
 
 
 def _prepare_worker(_: int) -> None:
-    """The end of a run is the main process's affair: of Ctrl-C the others would each print a traceback."""
+    """Ignore Ctrl-C in a worker process. The main process ends the run; workers would each print a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # with which the main process ends it
-    sys.excepthook = _tell_all_but_lost_connections  # for multiprocessing's own threads; other errors are sent over
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the main process ends a worker with SIGTERM
+    sys.excepthook = (
+        _tell_all_but_lost_connections  # for the threads of multiprocessing; other errors are sent to the main process
+    )
 
 
 def _tell_all_but_lost_connections(
@@ -117,7 +119,7 @@ def _tell_all_but_lost_connections(
 
 
 def _plain_errors(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The same batches; of an error that a worker process sends with its traceback, the error's own line."""
+    """Yield the same batches. Shorten an error of a worker process from a traceback to its own line."""
     try:
         yield from batches
     except DataError as error:

@@ -1,4 +1,4 @@
-"""The network before its first step, and what whoever starts a run should know about its first weights."""
+"""Build the network for training and describe its initial weights."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from condinst.weights.backbone import IMAGENET, differences, load_first_weights
 from condinst.weights.folder import Stored
 from condinst.weights.transfer import fill_from
 
-SECONDS = 10  # for the server of the weights to answer
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # as timm names them on the hub
+SECONDS = 10  # to wait for the server of the weights
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # timm's file names on the hub
 # a start that needs no network
 OFFLINE = "without a network, start from a shipped model: --from nuclei"
 
 
 def build_model(config: Config, accelerator: Accelerator, start: Stored | None = None) -> tuple[CondInst, list[str]]:
-    """The network, the same in every process, and lines about its first weights.
+    """Return the network, the same in every process, and lines about its initial weights.
 
-    start: a model whose weights it begins with. Raises ModelError for weights that cannot be had or do not fit.
+    start: a model to take the initial weights from. Raises ModelError for weights that cannot be loaded or do not fit.
     """
     torch.manual_seed(config.train.seed)
     if start is None:
@@ -51,25 +51,26 @@ def build_model(config: Config, accelerator: Accelerator, start: Stored | None =
 def _build(config: Config) -> CondInst:
     if config.train.init != IMAGENET:
         return CondInst(config.model)
-    with torch.device("meta"):  # whatever is wrong with the settings shows without fetching anything
+    with torch.device("meta"):  # finds errors in the settings before any download
         CondInst(config.model)
     name = config.model.backbone.name
     reason = _unreachable(name)
     if reason:
         raise ModelError(f"the ImageNet weights of {name} cannot be fetched ({reason:.150}); {OFFLINE}")
     print(f"fetching the ImageNet weights of {name}, unless they are here already", file=sys.stderr)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each of its ten attempts
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs each of its ten attempts
     try:
         return CondInst(config.model, pretrained=True)
-    except Exception as error:  # which errors of its transport the hub's client lets through differs by version
+    except Exception as error:  # the errors of the hub's client differ between versions
         reason = first_line(error).partition(". ")[0]
         raise ModelError(f"the ImageNet weights of {name} cannot be fetched ({reason:.150}); {OFFLINE}") from error
 
 
 def _unreachable(name: str) -> str:
-    """Why the server with the backbone's ImageNet weights does not answer; empty if it does or if they are here.
+    """Return why the server with the backbone's ImageNet weights does not answer.
 
-    timm and the hub's client would try for minutes.
+    The text is empty if the server answers or the weights are on this machine. timm and the hub's client would try for
+    minutes.
     """
     settings = timm.get_pretrained_cfg(name)
     repository = getattr(settings, "hf_hub_id", None)
@@ -81,22 +82,22 @@ def _unreachable(name: str) -> str:
         try:
             get_session().head(f"{constants.ENDPOINT}/{repository}/resolve/main/config.json", timeout=SECONDS)
             found.append("")
-        except Exception as error:  # the client's transport differs by version, and so do its errors
+        except Exception as error:  # the errors of the client differ between versions
             found.append(first_line(error).partition(". ")[0])
 
-    thread = threading.Thread(target=ask, daemon=True)  # looking a name up has no time limit of its own
+    thread = threading.Thread(target=ask, daemon=True)  # a DNS look-up has no time limit
     thread.start()
     thread.join(SECONDS)
     return found[0] if found else f"no answer in {SECONDS} seconds"
 
 
 def synchronise_norms(model: CondInst, which: str, accelerator: Accelerator) -> None:
-    """Let batch norms share their statistics over processes; raises UsageError for those that cannot."""
+    """Make batch norms share their statistics over processes. Raises UsageError for norms that cannot."""
     if which == "none" or accelerator.num_processes == 1:
         return
     part = model.fpn if which == "pyramid" else model
     if accelerator.device.type != "cpu":
-        convert_sync_batchnorm(part)  # type: ignore[no-untyped-call]  # timm's, which knows its own norms
+        convert_sync_batchnorm(part)  # type: ignore[no-untyped-call]  # timm's function handles timm's norms
         return
     others = share_norms(part)
     if others:

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: a folder for each saved iteration, written under a temporary name, renamed and read back."""
+"""Checkpoints of a run. Each is a folder, written under a temporary name, then renamed and read back."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from condinst.errors import CondinstError, ModelError, first_line
 from condinst.weights.names import WEIGHTS_FILE
 from condinst.weights.pickles import check_torch_file
 
-PARTIAL = (".checkpoint-*.tmp", ".checkpoint-*.old")  # what a killed process leaves
+PARTIAL = (".checkpoint-*.tmp", ".checkpoint-*.old")  # files that a killed process leaves behind
 STATE, SUMS = "state.pt", "checksums.json"
 CONTENT = (STATE, SUMS, "*.safetensors")  # the files of a checkpoint
-# what torch and safetensors raise when a file is damaged
+# errors of torch and safetensors for a damaged file
 DAMAGE = (
     *(OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, AssertionError),
     *(SafetensorError, pickle.UnpicklingError),
@@ -35,8 +35,8 @@ DAMAGE = (
 def save_checkpoint(folder: Path, iteration: int, weights: dict[str, nn.Module], state: dict[str, Any]) -> Path:
     """Write the modules' weights (safetensors) and `state` (plain containers and tensors); remove older checkpoints.
 
-    An older checkpoint is removed only after the new one is on the disk and reads back as it was written. Raises
-    CondinstError if the disk is full, the folder cannot be written, or the file reads back differently; older
+    The function removes an older checkpoint only after it has read the new checkpoint back from the disk unchanged.
+    Raises CondinstError if the disk is full, the folder cannot be written, or a file reads back differently. Older
     checkpoints then stay.
     """
     final = folder / NAME.format(iteration)
@@ -54,11 +54,11 @@ def save_checkpoint(folder: Path, iteration: int, weights: dict[str, nn.Module],
         _write(temporary / SUMS, json.dumps(sums, indent=1).encode())
         flush_folder(temporary)
         verify(temporary, sums)
-        if final.exists():  # of an earlier run in the same folder
+        if final.exists():  # from an earlier run in the same folder
             os.replace(final, aside)
         os.replace(temporary, final)
         flush(folder)
-    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk, in the words of each writer
+    except (OSError, RuntimeError, SafetensorError) as error:  # each writer reports a full disk differently
         raise CondinstError(f"{final}: cannot be written ({first_line(error):.120}); {remedy(folder)}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -67,7 +67,7 @@ def save_checkpoint(folder: Path, iteration: int, weights: dict[str, nn.Module],
 
 
 def _write(path: Path, content: bytes | memoryview) -> str:
-    """Write the file; returns the SHA-256 of what was meant to be written."""
+    """Write the file. Return the SHA-256 of the intended content."""
     path.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
@@ -81,14 +81,14 @@ def verify(checkpoint: Path, sums: dict[str, str]) -> None:
 
 
 def remove_checkpoints(folder: Path, but: Path | None = None) -> None:
-    """Remove all checkpoints, and the rests of half-written ones. Files that a user has put into them stay."""
+    """Remove all complete and incomplete checkpoints. Files that a user has added to a checkpoint stay."""
     rests = [path for pattern in PARTIAL for path in folder.glob(pattern)]
     for other in [*list_checkpoints(folder), *rests]:
         if other != but:
             for path in [path for pattern in CONTENT for path in other.glob(pattern)]:
                 with suppress(OSError):
                     path.unlink()
-            with suppress(OSError):  # it holds something else
+            with suppress(OSError):  # the folder holds other files
                 other.rmdir()
 
 
@@ -102,7 +102,7 @@ def flush_folder(folder: Path) -> None:
 
 def flush(path: Path) -> None:
     """Wait until a file, or a folder's list of names, is on the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows has no such thing for a folder
+    if os.name == "nt" and path.is_dir():  # Windows cannot flush a folder
         return
     handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows flushes only writable files
     try:
@@ -112,12 +112,12 @@ def flush(path: Path) -> None:
 
 
 def load_checkpoint(path: Path, weights: dict[str, nn.Module]) -> dict[str, Any]:
-    """Fill the modules and return the state.
+    """Load the weights into the modules and return the state.
 
     Raises ModelError if a file has changed since it was written, or if the checkpoint does not fit the modules.
     """
     try:
-        if (path / SUMS).exists():  # older versions wrote none
+        if (path / SUMS).exists():  # older versions wrote no checksums
             verify(path, _read_sums(path / SUMS, [*(f"{name}.safetensors" for name in weights), STATE]))
         for name, module in weights.items():
             tensors: dict[str, Tensor] = load((path / f"{name}.safetensors").read_bytes())
@@ -142,7 +142,7 @@ def _read_sums(path: Path, needed: list[str]) -> dict[str, str]:
 
 
 def advice(path: Path) -> str:
-    """What to do about the checkpoint at `path`, which cannot be used."""
+    """Return advice for an unusable checkpoint at `path`."""
     earlier = [other for other in list_checkpoints(path.parent) if iteration_of(other) < iteration_of(path)]
     if earlier:
         return f"remove it, and --resume goes on from {earlier[-1].name}"

@@ -1,4 +1,4 @@
-"""The training loop, one page, read top to bottom."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from condinst.engine.run_folder.own_files import LOG
 from condinst.engine.stop import list_checkpoints
 from condinst.errors import CondinstError, ModelError
 
-NEEDED = {"iteration", "optimizer", "standing", "log"}  # of a checkpoint's state
+NEEDED = {"iteration", "optimizer", "standing", "log"}  # keys of the state in a checkpoint
 P = TypeVar("P")
 Terms = Mapping[str, Tensor]
-# (model, part of the step's batch, generator for random choices, iteration from 0) → named losses, to be summed
+# (model, part of the step's batch, generator of random numbers, iteration from 0) → named losses; training sums them
 LossesOf = Callable[[nn.Module, P, torch.Generator, int], Terms]
-# (module to keep, iterations done, best score so far) → its score, the higher the better
+# (module to keep, iterations done, best score so far) → score; higher is better
 Measure = Callable[[nn.Module, int, float], float]
-# (iterations done, parts, losses of each) → where they can be looked at, in words
+# (iterations done, parts, losses of each part) → text for the error message that names the saved files
 Inspect = Callable[[int, Sequence[P], Sequence[Terms]], str]
 
 
 @dataclass
 class Standing:
-    """How the measurements went. stale: how many since the best."""
+    """Scores of the measurements. stale: number of measurements since the best score."""
 
     best: float = -math.inf
     stale: int = 0
 
     def take(self, score: float) -> None:
-        """Note a new score."""
+        """Record a new score."""
         self.best, self.stale = (score, 0) if score > self.best else (self.best, self.stale + 1)
 
 
@@ -58,13 +58,13 @@ def fit(
     inspect: Inspect[P] | None = None,
     tell: Tell | None = None,
 ) -> nn.Module:
-    """Train `model` and return the module to keep: the moving average if there is one, else the model.
+    """Train `model`. Return the moving average of the model if the settings ask for one, else the model.
 
-    make_steps(start) yields, from iteration `start` on, the parts of this process's batch; a step is made of the mean
-    of their gradients. `measure` is called on the main process every `validate_every` iterations and at the last one,
-    each time after a checkpoint; a run that is resumed from such a checkpoint calls it again. `patience` scores without
-    a better one end the run. Raises CondinstError when the loss stops being finite, ending in what `inspect` says, and
-    ModelError when the checkpoint to resume from does not fit.
+    make_steps(start) yields the parts of this process's batch for each iteration from `start` on. A step uses the mean
+    of the parts' gradients. The main process calls `measure` every `validate_every` iterations and at the last one,
+    each time after a checkpoint. A run that resumes from such a checkpoint calls `measure` again. Training ends after
+    `patience` scores without a new best score. Raises CondinstError, with the text of `inspect`, if the loss is not
+    finite, and ModelError if the checkpoint to resume from does not fit.
     """
     optimizer = make_optimizer(model, config)
     base_rates = [group["lr"] for group in optimizer.param_groups]
@@ -97,7 +97,7 @@ def fit(
             done = iteration + 1
             numbers = _numbers(losses, norm, optimizer.param_groups[-1]["lr"], accelerator)
             wrong = _not_finite(numbers, config.precision)
-            if wrong:  # before a checkpoint is written
+            if wrong:  # check before writing a checkpoint
                 where = f"; {inspect(done, parts, losses)}" if inspect is not None else ""
                 remedy = "lower train.lr, set train.clip_norm or train.precision=no"
                 raise CondinstError(f"iteration {done}: {wrong} not finite{where}; {remedy}")
@@ -107,7 +107,7 @@ def fit(
             if log is not None and (unmeasured or _is_due(done, config.checkpoint_every, config)):
                 state = _state(optimizer, standing, log, accelerator)
                 save_checkpoint(folder, done, weights, state | {"unmeasured": unmeasured})
-            if unmeasured:  # after the checkpoint: a measurement that fails loses no step
+            if unmeasured:  # after the checkpoint, so that a failed measurement loses no step
                 _take_measure(standing, measure, kept, done, log, accelerator)
                 wrapped.train()
             if _is_over(standing, config):
@@ -120,7 +120,7 @@ def fit(
 
 def _open_log(folder: Path, start: int, config: TrainConfig, tell: Tell | None) -> TrainingLog:
     if not start:
-        remove_checkpoints(folder)  # of another run, or half-written
+        remove_checkpoints(folder)  # from another run, or incomplete
     pictures = config.batch_size * config.accumulate
     return TrainingLog(folder / LOG, start, config.iterations, config.log_every, pictures, tell)
 
@@ -133,7 +133,7 @@ def _take_measure(
     log: TrainingLog | None,
     accelerator: Accelerator,
 ) -> None:
-    """Measure `kept` on the main process; afterwards `standing.stale` is the same in all of them."""
+    """Measure `kept` on the main process, and give all processes the same `standing.stale`."""
     if log is not None and measure is not None:
         with log.paused():
             standing.take(measure(kept, done, standing.best))
@@ -146,7 +146,7 @@ def _moving_average(model: nn.Module, decay: float) -> AveragedModel:
 
 
 def _generator(seed: int, iteration: int, process: int) -> torch.Generator:
-    """Random choices that depend on nothing but where the run is, so that a resumed run makes the same ones."""
+    """Return a generator seeded by the iteration, so that a resumed run makes the same random choices."""
     return torch.Generator().manual_seed((seed * 1_000_003 + iteration) * 1_009 + process)
 
 
@@ -158,7 +158,10 @@ def _backward(
     iteration: int,
     accelerator: Accelerator,
 ) -> list[Terms]:
-    """Add the mean of the parts' gradients, shared by the processes once, after the last; the losses of each."""
+    """Accumulate the mean gradient of the parts, and return the losses of each part.
+
+    The processes share their gradients once, after the last part.
+    """
     found: list[Terms] = []
     for number, part in enumerate(parts, start=1):
         with accelerator.no_sync(model) if number < len(parts) else nullcontext():
@@ -177,14 +180,14 @@ def _is_over(standing: Standing, config: TrainConfig) -> bool:
 
 
 def _agree(number: int, accelerator: Accelerator) -> int:
-    """The main process's, in all of them."""
+    """Return the value of the main process in all processes."""
     return int(broadcast(torch.tensor(number, device=accelerator.device)))
 
 
 def _state(
     optimizer: torch.optim.Optimizer, standing: Standing, log: TrainingLog, accelerator: Accelerator
 ) -> dict[str, Any]:
-    """All that decides how the run goes on, beside its weights."""
+    """Return the state, without the weights, that resuming needs."""
     state = {"optimizer": optimizer.state_dict(), "standing": vars(standing), "log": log.state()}
     return state if accelerator.scaler is None else state | {"scaler": accelerator.scaler.state_dict()}
 
@@ -206,13 +209,16 @@ def _restore(folder: Path, weights: dict[str, nn.Module], optimizer: torch.optim
 
 
 def _numbers(losses: Sequence[Terms], norm: Tensor, rate: float, accelerator: Accelerator) -> dict[str, float]:
-    """The losses' means over parts and processes, as numbers for people."""
+    """Return the mean losses over parts and processes as Python floats for the log."""
     values = torch.stack([torch.stack(list(part.values())) for part in losses]).mean(dim=0)
     reduced: Tensor = accelerator.reduce(torch.cat([values, values.sum()[None]]), "mean")
     return dict(zip([*losses[0], "total"], reduced.tolist(), strict=True)) | {"grad_norm": float(norm), "lr": rate}
 
 
 def _not_finite(numbers: Mapping[str, float], precision: str) -> str:
-    """The names of what is not; gradients too, as they have spoilt the weights, though not yet a loss."""
-    tried = {"grad_norm"} if precision == "fp16" else set()  # there the scaler skips the step and tries a lower scale
+    """Return the names of losses that are not finite.
+
+    The check includes gradients: a gradient that is not finite spoils the weights before a loss shows the fault.
+    """
+    tried = {"grad_norm"} if precision == "fp16" else set()  # with fp16, the scaler skips the step and lowers the scale
     return ", ".join(name for name, value in numbers.items() if not math.isfinite(value) and name not in tried)

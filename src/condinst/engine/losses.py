@@ -1,4 +1,4 @@
-"""The losses of CondInst for one step, whose batch may come in several parts and be shared by processes."""
+"""The losses of CondInst for one step. The batch may have several parts and be split over processes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from condinst.training.objective import draw_masks, objective
 from condinst.training.sampling import choose_positives, count_positives
 from condinst.training.targets import assign, measure_norms
 
-NORM_OF_ONE = "more than 1 value per channel"  # how torch says that a norm cannot learn its statistics
+NORM_OF_ONE = "more than 1 value per channel"  # part of torch's message for a norm that cannot learn its statistics
 
 
 class Part(NamedTuple):
-    """A batch ready for the network: one of those whose gradients make a step.
+    """A batch ready for the network. Its gradients are part of a step.
 
-    norms: means over all parts and processes. mask_share, semantic_share: what the mask terms and the semantic one,
-    each a mean over this part alone, weigh in the step of all processes; 1 where that has one part.
+    norms: means over all parts and processes. mask_share, semantic_share: weights of the mask losses and the semantic
+    loss in the step of all processes; each loss is a mean over this part only. The weights are 1 for a single part.
     """
 
     batch: Batch
@@ -38,7 +38,7 @@ class Part(NamedTuple):
 
 
 def prepare(batches: Sequence[Batch], config: Config, accelerator: Accelerator) -> list[Part]:
-    """The parts of one step. Their losses' mean is the loss of one batch that holds all their pictures."""
+    """Return the parts of one step. The mean of their losses equals the loss of one batch with all pictures."""
     targets = [assign_batch(batch, config) for batch in batches]
     norms = torch.stack([torch.stack(measure_norms(one)) for one in targets]).mean(dim=0)
     positives, centerness = accelerator.reduce(norms, "mean")
@@ -52,7 +52,7 @@ def prepare(batches: Sequence[Batch], config: Config, accelerator: Accelerator) 
 
 
 def _shares(counts: list[Tensor], accelerator: Accelerator) -> list[Tensor]:
-    """Each part's divisor over what it would be for the whole step, per part; neither is ever less than one."""
+    """Return each part's divisor over the divisor of the whole step per part. No divisor is less than one."""
     parts = len(counts) * accelerator.num_processes
     if parts == 1:
         return [torch.ones_like(counts[0], dtype=torch.float32)]
@@ -62,7 +62,7 @@ def _shares(counts: list[Tensor], accelerator: Accelerator) -> list[Tensor]:
 
 
 def assign_batch(batch: Batch, config: Config) -> Targets:
-    """The targets of a batch."""
+    """Return the targets of a batch."""
     height, width = batch.images.tensor.shape[-2:]
     return assign(
         batch.truths,
@@ -90,7 +90,7 @@ def _forward(model: nn.Module, images: Tensor) -> NetworkOutput:
 def condinst_losses(
     model: nn.Module, part: Part, generator: torch.Generator, iteration: int, config: Config
 ) -> Mapping[str, Tensor]:
-    """One forward pass and the named losses."""
+    """Run one forward pass and return the named losses."""
     output = _forward(model, part.batch.images.tensor)
     settings, targets = config.model, part.targets
     chosen = choose_positives(

@@ -1,4 +1,4 @@
-"""Optimizer and learning rate, both from numbers alone."""
+"""Optimizer and learning rate schedule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from condinst.config import TrainConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW over the trainable parameters: no decay on norms (AdamW: nor biases), `backbone.` at its factor."""
+    """Make SGD or AdamW for the trainable parameters.
+
+    Norms get no weight decay; with AdamW, biases get none either. The backbone has its own learning rate factor.
+    """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     norms = {id(p) for m in model.modules() if _is_norm(m) for p in m.parameters(recurse=False)}
     for name, parameter in model.named_parameters():
@@ -31,7 +34,7 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def lr_factor(iteration: int, config: TrainConfig) -> float:
-    """What the base learning rate is multiplied by at `iteration` (from 0): linear warm-up, then steps or a cosine."""
+    """Return the factor of the base learning rate at `iteration` (from 0): linear warm-up, then steps or a cosine."""
     if iteration < config.warmup_iterations:
         share = iteration / config.warmup_iterations
         return config.warmup_factor * (1 - share) + share

@@ -1,4 +1,4 @@
-"""The processes that train together, and on what: device, precision, patience with one another."""
+"""Set up the training processes: device, precision and time limit."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from condinst.config import Config
 from condinst.engine.run_folder.trackers import require_trackers
 from condinst.errors import UsageError, first_line
 
-# the others wait while the main process measures; if one dies, their launcher ends them all
+# The other processes wait while the main process measures. If a process dies, the launcher ends all processes.
 LONGEST_WAIT = timedelta(days=7)
-TENSORBOARD = "tensorboard"  # its folder in the run's
+TENSORBOARD = "tensorboard"  # folder of TensorBoard's files in the run folder
 
 
 def join_processes() -> PartialState:
-    """This process among those of its run. Nothing may ask Accelerate before: whoever asks first decides."""
+    """Return the state of this process in its run.
+
+    This call must be the first call to Accelerate, because Accelerate keeps the settings of the first call.
+    """
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=LONGEST_WAIT)
 
 
 def make_accelerator(config: Config, folder: Path | None = None) -> Accelerator:
-    """Processes, device, precision and trackers, which write to `folder`.
+    """Set up processes, device, precision and trackers. The trackers write to `folder`.
 
-    Raises UsageError where they cannot be had, or the batch not shared evenly.
+    Raises UsageError if one of them is not available or the batch cannot be split evenly.
     """
     train = config.train
     require_trackers(train.trackers)
@@ -35,7 +38,7 @@ def make_accelerator(config: Config, folder: Path | None = None) -> Accelerator:
         accelerator = Accelerator(
             mixed_precision=train.precision, log_with=list(train.trackers) or None, project_config=project
         )
-    except ValueError as error:  # no such precision on this device, or another one earlier in the same process
+    except ValueError as error:  # the device lacks this precision, or this process already uses another precision
         raise UsageError(f"train.precision={train.precision}: {first_line(error)}") from None
     if train.batch_size % accelerator.num_processes:
         raise UsageError(

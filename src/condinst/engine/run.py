@@ -1,4 +1,4 @@
-"""A whole training run: data opened, settings chosen, the model trained, measured and reported in a folder."""
+"""A whole training run: open the data, choose settings, train, measure, and write a report."""
 
 from __future__ import annotations
 
@@ -36,10 +36,12 @@ Show = Callable[[str], Progress | None]
 
 @dataclass(frozen=True)
 class Request:
-    """What a run is asked for. out: the folder it writes. start: the model to begin with.
+    """The arguments of a run.
 
-    data, val: any annotation format; images, val_images: where their pictures lie elsewhere. Without `val`, the
-    validation part of `data` is measured on, else some of its pictures are held out; with `measure` False, nothing.
+    out: the folder to write. start: the model to start from. data, val: paths in any annotation format. images,
+    val_images: folders of the pictures, if the pictures are not where the format defines. Without `val`, the run
+    measures on the validation part of `data`; without a validation part, the run holds out some pictures. With
+    `measure` False, the run has no validation.
     """
 
     data: Path
@@ -56,9 +58,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run. folder: holds the model and the report. measured: None without validation data.
+    """A finished run.
 
-    main_process: whether this process is the one that measured and writes; of several processes it is one.
+    folder: the folder with the model and the report. measured: None without validation data. main_process: whether this
+    process measures and writes the files; exactly one of several processes does.
     """
 
     folder: Path
@@ -68,16 +71,16 @@ class Trained:
 
     @property
     def scores(self) -> Scores | None:
-        """The numbers on the validation data; None without any."""
+        """Scores on the validation data; None without validation data."""
         return None if self.measured is None else self.measured.scores
 
     @property
     def report(self) -> Path:
-        """The page about the run."""
+        """Path of the HTML report."""
         return self.folder / REPORT
 
     def predictor(self, device: str | None = None) -> Predictor:
-        """A predictor of the trained model."""
+        """Make a predictor from the trained model."""
         return Predictor(self.folder, device)
 
     def __repr__(self) -> str:
@@ -87,10 +90,11 @@ class Trained:
 
 
 def run(request: Request, tell: Tell, show: Show) -> Trained:
-    """Train as requested. tell: takes lines for people. show: what is done to pictures → a progress counter.
+    """Train as requested.
 
-    A folder that was made for a run that fails at once is removed. Raises UsageError, DataError or ModelError for what
-    cannot be used, CondinstError for what goes wrong on the way.
+    tell: called with each line for the user. show: called with the name of a task, returns a progress counter. If the
+    run fails at once, the function removes the folder that it created. Raises UsageError, DataError or ModelError for
+    settings, data or a model that cannot be used, CondinstError for a failure during training.
     """
     expect_forks()
     out, overrides = request.out, list(request.settings)
@@ -107,12 +111,12 @@ def run(request: Request, tell: Tell, show: Show) -> Trained:
         return _run(config, request.recipe is None and earlier is None, data, val, start, request, tell, show)
     finally:
         if fresh:
-            with suppress(OSError):  # it holds something
+            with suppress(OSError):  # the folder is not empty
                 out.rmdir()
 
 
 def _make_folder(folder: Path) -> None:
-    """Create `folder` and see that it takes files; raises CondinstError if not."""
+    """Create `folder` and check that files can be written to it. Raises CondinstError if not."""
     probe = folder / f".condinst.{os.getpid()}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +139,7 @@ def _validation(request: Request) -> AnnotatedData | None:
 
 
 def _earlier_settings(out: Path, overrides: list[str]) -> Config | None:
-    """The settings that the run was started with; None where no run was. Raises UsageError if they are lost."""
+    """Return the settings of the earlier run; None without an earlier run. Raises UsageError if they are lost."""
     path = out / CONFIG_FILE
     if path.exists():
         return override(Config.from_yaml(path), overrides)
@@ -154,18 +158,18 @@ def _run(
     tell: Tell,
     show: Show,
 ) -> Trained:
-    """planned: whether the data decides the settings that the user did not give."""
+    """planned: whether to compute the settings that the user did not give from the data."""
     lines: list[str] = []
     state, out, held = join_processes(), request.out, None
     if val is None and request.measure:
         data, held, told = _hold_out(data, config, request, show)
         val, lines = held, [*told]
-    if val:  # the notes on both are told once, with the training data
+    if val:  # notes on both are printed once, with the training data
         val = replace(val, notes=tuple(note for note in val.notes if note not in data.notes))
     if val and not measurable(val):
         lines.append(f"note: {val.source}: no object is annotated, so nothing is measured on it")
         val = None
-    if val:  # classes that do not match must show now, not after hours of training
+    if val:  # compare the classes now, not after hours of training
         lines += [f"note: {note}" for note in match_classes(dict(enumerate(data.classes)), val)[1]]
         lines += _shared_pictures(data, val)
     if planned:
@@ -175,7 +179,7 @@ def _run(
         tell(line)
     with locked(out) if state.is_main_process else nullcontext():
         if state.is_main_process and not request.resume:
-            refuse_overwriting(out)  # once more: another run may have ended since
+            refuse_overwriting(out)  # check again: another run may have ended since
         with emptied_on_failure(out, state.is_main_process):
             if state.is_main_process:
                 record_held_out(out, held, request.resume)
@@ -185,14 +189,14 @@ def _run(
 
 
 def _hold_out(data: AnnotatedData, config: Config, request: Request, show: Show) -> Held:
-    """Divide data that has no validation part; a resumed run keeps the division that it began with."""
+    """Split data without a validation part. A resumed run keeps its split."""
     if request.resume and list_checkpoints(request.out):
         return hold_out_again(data, request.out) or Held(data, None, ())
     return hold_out(data, config.train.seed, show("compared"))
 
 
 def _shared_pictures(data: AnnotatedData, val: AnnotatedData) -> list[str]:
-    """A warning, if the same files are learnt from and measured on."""
+    """Return a warning if the training and validation data share files."""
     seen = {sample.path.resolve() for sample in data.samples}
     shared = sum(sample.path.resolve() in seen for sample in val.samples)
     if not shared:
@@ -206,7 +210,7 @@ def _shared_pictures(data: AnnotatedData, val: AnnotatedData) -> list[str]:
 def _measure(
     config: Config, data: AnnotatedData, val: AnnotatedData | None, out: Path, state: PartialState, show: Show
 ) -> Measured | None:
-    """Measure the model as it lies in its folder, and write the report; the main process does."""
+    """On the main process, measure the model in its folder and write the report."""
     if not state.is_main_process:
         return None
     with told_failure(f"the model is in {out}", "--resume measures it again"):

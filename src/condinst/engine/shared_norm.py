@@ -1,4 +1,4 @@
-"""Batch norm whose statistics all CPU processes share; for GPUs torch has its own."""
+"""Batch norm with statistics shared by all CPU processes. torch has a version for GPUs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch.distributed.nn import functional as differentiable
 
 
 class SharedNorm(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` over the pictures of all processes, which must have as many of the same size each."""
+    """`nn.BatchNorm2d` over the pictures of all processes. All processes need equally many pictures of one size."""
 
     @classmethod
     def of(cls, norm: nn.BatchNorm2d) -> SharedNorm:
-        """One with the same parameters, statistics and names."""
+        """Make a shared norm with the same parameters, statistics and names."""
         shared = cls(norm.num_features, norm.eps, norm.momentum)
         shared.__dict__.update(norm.__dict__)
         return shared
@@ -42,13 +42,13 @@ class SharedNorm(nn.BatchNorm2d):
 
 
 def average(values: Tensor) -> Tensor:
-    """Over the processes, with a gradient."""
+    """Sum over the processes, with a gradient."""
     total: Tensor = differentiable.all_reduce(values)  # type: ignore[no-untyped-call]
     return total / dist.get_world_size()
 
 
 def share_norms(part: nn.Module) -> list[str]:
-    """Replace plain batch norms within `part`; the names of norms of other kinds that learn their statistics."""
+    """Replace plain batch norms within `part`. Return the names of other norms that learn statistics."""
     for parent in list(part.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.BatchNorm2d:

@@ -1,4 +1,4 @@
-"""A run that is stopped from outside: by what, and where it can go on. Without torch, which may be half loaded then."""
+"""Stopping and resuming a run. This module does not import torch, which may be only partly loaded."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ NUMBERED = re.compile("checkpoint-[0-9]{8,}")
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as a batch system or a launcher sends it, ends a run as Ctrl-C does."""
+    """Raised for SIGTERM, the signal of a batch system or a launcher. It ends a run like Ctrl-C."""
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Within, SIGTERM raises Terminated. For the main thread, which alone may decide on signals."""
+    """Make SIGTERM raise Terminated within the block. Only the main thread can handle signals."""
 
     def end(_: int, __: FrameType | None) -> None:
         raise Terminated
@@ -32,22 +32,22 @@ def terminable() -> Iterator[None]:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints of a run, oldest first. A user's own file or folder of a similar name is none."""
+    """Return the complete checkpoints of a run, oldest first. Other files with a similar name are ignored."""
     found = [path for path in folder.glob("checkpoint-*") if NUMBERED.fullmatch(path.name) and path.is_dir()]
     return sorted(found, key=iteration_of)
 
 
 def iteration_of(checkpoint: Path) -> int:
-    """The iteration at which it was written."""
+    """Return the iteration of a checkpoint."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
 def remedy(folder: Path) -> str:
-    """What to do once a run could not write to its folder."""
+    """Return advice for a run that could not write to its folder."""
     return f"free some space and {'--resume' if list_checkpoints(folder) else 'start again'}"
 
 
 def last_iteration(folder: Path) -> int:
-    """That of the newest complete checkpoint; 0 without one."""
+    """Return the iteration of the newest complete checkpoint; 0 without one."""
     found = list_checkpoints(folder)
     return iteration_of(found[-1]) if found else 0

@@ -1,4 +1,4 @@
-"""A configuration and a data set in, a trained model folder out."""
+"""Train a model on a data set and write a model folder."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def train(
     val: AnnotatedData | None = None,
     start: Stored | None = None,
 ) -> Config:
-    """Train on `data` and write config.yaml and model.safetensors to `folder`; returns the configuration used.
+    """Train on `data` and write config.yaml and model.safetensors to `folder`. Return the configuration used.
 
-    The classes are the data set's. With `val` and `train.validate_every`, the model in `folder` is the one of the best
-    mask AP on it (box AP where it has no masks) and the last one is in `folder`/last; else it is the last. start: a
-    model whose weights training begins with. Raises UsageError, DataError or ModelError for settings, data or weights
-    that cannot be used, CondinstError for what goes wrong on the way.
+    The model learns the classes of the data set. With `val` and `train.validate_every`, `folder` holds the model with
+    the best mask AP on `val` (box AP if `val` has no masks), and `folder`/last holds the last model. Otherwise `folder`
+    holds the last model. start: a model to take the initial weights from. Raises UsageError, DataError or ModelError
+    for settings, data or weights that cannot be used, CondinstError for a failure during training.
     """
     if config.train.patience and not (val and config.train.validate_every):
         raise UsageError(
@@ -70,7 +70,7 @@ def train(
         iteration = last_iteration(folder) if resume else 0
         changes = compare_settings(folder, config, iteration) if iteration else []
         model, lines = build_model(config, accelerator, None if iteration else start)
-        if iteration:  # what the first weights were is no longer true of it
+        if iteration:  # the initial weights no longer describe the model
             lines = [f"going on from iteration {iteration} of {config.train.iterations}", *changes]
         elif resume:
             lines.append(f"note: {folder} holds no checkpoint to resume from, so training starts at the beginning")
@@ -86,7 +86,7 @@ def train(
 
 @contextmanager
 def _locked(folder: Path, main: bool) -> Iterator[None]:
-    """Make the folder and keep other runs out of it, on the main process; raises CondinstError if it cannot."""
+    """On the main process, create and lock the folder. Raises CondinstError if it cannot be locked."""
     if not main:
         yield
         return
@@ -107,7 +107,7 @@ def _learn(
     resume: bool,
     val: AnnotatedData | None,
 ) -> None:
-    """Train `model` and write its weights. val: what to measure on, on the way."""
+    """Train `model` and write its weights. val: validation data during training."""
     with open_trackers(config, folder, accelerator) as tell, _plain_memory_errors(config):
         measure = _measure(config, val, folder, tell) if val else None
         kept = fit(
@@ -130,7 +130,7 @@ def _learn(
 def _prepared_steps(
     start: int, config: Config, data: AnnotatedData, folder: Path, accelerator: Accelerator
 ) -> Iterator[list[Part]]:
-    """What the loop takes; pictures of the first batches are left in the folder."""
+    """Make the steps for the training loop, and save pictures of the first batches in the folder."""
     for number, step in enumerate(make_steps(start, config, data, accelerator), start=start + 1):
         if number <= DRAWN and accelerator.is_main_process:
             write_picture(folder / BATCH.format(number), draw_batch(step[0].to(torch.device("cpu")), config.model))
@@ -138,7 +138,7 @@ def _prepared_steps(
 
 
 def usable(data: AnnotatedData, config: Config) -> AnnotatedData:
-    """The data as the settings want it; raises DataError where nothing can be learnt from it."""
+    """Prepare the data for the settings. Raises DataError for data without anything to learn."""
     if config.train.skip_empty:
         data = skip_empty(data)
     if not data.samples:
@@ -157,12 +157,12 @@ def usable(data: AnnotatedData, config: Config) -> AnnotatedData:
 
 
 def measurable(data: AnnotatedData) -> bool:
-    """Whether a score on it means anything: without an object all are −1, and the first model would stay the best."""
+    """Return whether the data has objects. Without objects, all scores are −1 and the first model stays the best."""
     return any(not instance.crowd for sample in data.samples for instance in sample.instances)
 
 
 def forget_masks(data: AnnotatedData) -> AnnotatedData:
-    """The same data as if boxes alone had been annotated."""
+    """Return the same data with only the boxes."""
     samples = (
         replace(sample, instances=tuple(replace(instance, shape=None) for instance in sample.instances))
         for sample in data.samples
@@ -171,7 +171,7 @@ def forget_masks(data: AnnotatedData) -> AnnotatedData:
 
 
 def require_masks(data: AnnotatedData, reason: str) -> None:
-    """Raise DataError, ending in `reason`, if an instance has a box alone."""
+    """Raise DataError, with `reason` at the end, if an instance has only a box."""
     for sample in data.samples:
         for instance in sample.instances:
             if instance.shape is None and not instance.crowd:
@@ -179,7 +179,7 @@ def require_masks(data: AnnotatedData, reason: str) -> None:
 
 
 def _measure(config: Config, val: AnnotatedData, folder: Path, tell: Tell | None) -> Measure:
-    """What the loop calls now and then: measure the network as it stands, and keep it if it is the best."""
+    """Return the function that measures the network during training and saves the best network."""
 
     def measure(module: nn.Module, iteration: int, best: float) -> float:
         with told_failure(f"iteration {iteration}", AGAIN):
@@ -187,7 +187,7 @@ def _measure(config: Config, val: AnnotatedData, folder: Path, tell: Tell | None
 
     def take(module: nn.Module, iteration: int, best: float) -> float:
         earlier = recorded_score(folder, iteration)
-        if earlier is not None:  # the run was killed after it had measured
+        if earlier is not None:  # the run was killed after this measurement
             return earlier
         assert isinstance(module, CondInst)
         predictor = Predictor.from_model(module, config, str(next(module.parameters()).device))
@@ -207,7 +207,7 @@ def _measure(config: Config, val: AnnotatedData, folder: Path, tell: Tell | None
 
 @contextmanager
 def told_failure(what: str, remedy: str) -> Iterator[None]:
-    """Whatever ends a measurement becomes one line: `what`, the reason, `remedy`. Interruptions stay as they are."""
+    """Turn any exception into one line: `what`, the reason, `remedy`. Interruptions pass unchanged."""
     try:
         yield
     except CondinstError as error:
@@ -225,7 +225,7 @@ def _inspect(
     folder: Path,
     accelerator: Accelerator,
 ) -> str:
-    """Keep a step that is not finite, to be looked at."""
+    """Save a step that is not finite for inspection."""
     batches = [part.batch for part in parts]
     try:
         return save_parts(
@@ -237,7 +237,7 @@ def _inspect(
 
 @contextmanager
 def _plain_memory_errors(config: Config) -> Iterator[None]:
-    """One line where the memory does not suffice."""
+    """Turn an out-of-memory error into one line."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -1,1 +1,1 @@
-"""Pictures as Python users have them: paths, folders, patterns, addresses, files, arrays, images, tensors."""
+"""Read pictures from paths, folders, patterns, addresses, files, arrays, PIL images and tensors."""

@@ -1,7 +1,8 @@
-"""Arrays and tensors → (H, W, 3) uint8 RGB, by stated rules.
+"""Convert arrays and tensors to (H, W, 3) uint8 RGB.
 
-uint8: as it is. bool: False is black, True is white. uint16 and other integers: by the range. Floats: by the range, and
-without one, 0 is black and 1 is white. Grey: three equal channels. Four channels: RGBA, composed over black.
+uint8 values stay the same. For bool, False is black and True is white. The range maps uint16, other integers and floats
+to black and white; without a range, 0 is black and 1 is white for floats. A grey picture gets three equal channels. A
+picture with four channels is RGBA and is composed over black.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from condinst.data.image import MAX_PIXELS, convert_image
 from condinst.data.values import Shown, show_values
 from condinst.errors import DataError, UsageError
 
-UNIT = (0.0, 1.0)  # of floats, as torchvision and scikit-image have them
+UNIT = (0.0, 1.0)  # range of floats, as in torchvision and scikit-image
 
 
 def show_array(array: NDArray[Any], name: str, range: Range = FULL) -> Shown:
-    """Of shape (H, W) or (H, W, 1 | 3 | 4), channels RGB or RGBA.
+    """Convert an array of shape (H, W) or (H, W, 1 | 3 | 4). The channels are RGB or RGBA.
 
-    Raises UsageError for another shape or type, DataError for floats outside [0, 1] where no range is given.
+    Raises UsageError for another shape or type, DataError for floats outside [0, 1] without a range.
     """
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or not array.size:
         hint = "; use transpose(1, 2, 0)" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
@@ -45,7 +46,7 @@ def show_array(array: NDArray[Any], name: str, range: Range = FULL) -> Shown:
 
 
 def show_tensor(tensor: Tensor, name: str, range: Range = FULL) -> Shown:
-    """Of shape (H, W) or (1 | 3 | 4, H, W), on any device; values as of arrays. Raises UsageError, DataError."""
+    """Convert a tensor of shape (H, W) or (1 | 3 | 4, H, W) on any device. See `show_array` for values and errors."""
     if tensor.ndim not in (2, 3) or (tensor.ndim == 3 and tensor.shape[0] not in (1, 3, 4)):
         hint = "; use permute(2, 0, 1)" if tensor.ndim == 3 and tensor.shape[2] in (1, 3, 4) else ""
         raise UsageError(f"{name}: expected (C, H, W) with C = 1, 3 or 4, or (H, W), got {tuple(tensor.shape)}{hint}")
@@ -56,7 +57,7 @@ def show_tensor(tensor: Tensor, name: str, range: Range = FULL) -> Shown:
 
 
 def _range_of(array: NDArray[Any], name: str, range: Range) -> Range:
-    """The range that a call or model states, or the one that the type has."""
+    """Return the range of the call or model; without one, the range of the data type."""
     kind, asked = array.dtype.kind, "state range=(LOW, HIGH), such as range=(0, 255)"
     if kind not in "iuf":
         raise UsageError(f"{name}: expected uint8, uint16, bool or float values")

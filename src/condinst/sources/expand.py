@@ -1,4 +1,4 @@
-"""What a user gives for pictures → single sources, one after the other."""
+"""Expand folders, patterns and lists to single sources."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WANTED = "a path, folder, pattern, address, open file, bytes, array, PIL image o
 
 
 def is_single(sources: object) -> bool:
-    """Whether `sources` means one picture, so that a call returns one result. Raises UsageError for a wrong type."""
+    """Return whether `sources` is one picture, not several. Raises UsageError for a wrong type."""
     if isinstance(sources, str | os.PathLike):
         return not _is_many(sources)
     if isinstance(sources, np.ndarray | Tensor):
@@ -41,9 +41,9 @@ def is_single(sources: object) -> bool:
 
 
 def expand(sources: Any) -> Iterator[Source | Fetch]:
-    """The single sources in order. Folders and patterns, also inside a list, become the paths of their pictures.
+    """Yield the single sources in order. A folder or pattern, also in a list, becomes the paths of its pictures.
 
-    A folder or pattern without pictures stays as it is: reading it tells what is wrong.
+    A folder or pattern without pictures stays in the list; reading it raises the error.
     """
     if is_single(sources):
         yield sources
@@ -58,7 +58,7 @@ def expand(sources: Any) -> Iterator[Source | Fetch]:
 
 
 def is_file(source: object) -> bool:
-    """Whether `source` is an open file, or something that is read like one."""
+    """Return whether `source` is an open file or another object with a `read` method."""
     return callable(getattr(source, "read", None))
 
 
@@ -73,9 +73,9 @@ def _pictures(place: str | os.PathLike[str]) -> Iterator[str | Path]:
 
 
 def _is_many(place: str | os.PathLike[str]) -> bool:
-    """Whether it is a folder or a pattern. A file whose name looks like a pattern is a file."""
+    """Return whether `place` is a folder or a pattern. An existing file is never a pattern."""
     text = os.fspath(place)
     try:
         return not is_address(text) and (os.path.isdir(text) or (glob.has_magic(text) and not os.path.isfile(text)))
-    except ValueError:  # a null character; reading tells
+    except ValueError:  # a null character; reading reports the error
         return False

@@ -1,4 +1,4 @@
-"""A single source → its picture."""
+"""Read a single source as a picture."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ SCHEME = re.compile("[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 class Picture(NamedTuple):
-    """A decoded source. array: (H, W, 3) uint8 RGB. path: where it can be read again, if it came from a file.
+    """A decoded source.
 
-    name: how messages call it. remarks: what a user should know of how it was read. reading: how that was.
+    array: (H, W, 3) uint8 RGB. path: the file, or None for another source. name: the name in messages. remarks: remarks
+    for the user on how the picture was read. reading: page, range and limits that the picture was read with.
     """
 
     array: Array8
@@ -37,21 +38,21 @@ class Picture(NamedTuple):
 
 
 def read_source(source: Any, max_pixels: int = MAX_PIXELS, range: Range = FULL) -> Picture:
-    """Decode a source; a function is called for the source it returns. range: see `InputConfig.range`.
+    """Decode a source. A function is called first and returns the source. range: see `InputConfig.range`.
 
-    Raises UsageError for a wrong type or shape, and DataError for everything else that can go wrong with a source.
+    Raises UsageError for a wrong type or shape, and DataError for every other failure to read a source.
     """
     try:
         return _read(source() if callable(source) else source, max_pixels, range)
     except CondinstError:
         raise
-    except Exception as error:  # a function may raise anything, as may a library that reads a damaged file
+    except Exception as error:  # a function, or a library that reads a damaged file, may raise any exception
         reason = "not enough memory" if out_of_memory(error) else first_line(error)
         raise DataError(f"{name_of(source)}: cannot be used ({reason})") from error
 
 
 def name_of(source: object) -> str:
-    """How messages call a source: a path, an address without its password, or what it is."""
+    """Return the name of a source in messages: a path, an address without its password, or its type."""
     if isinstance(source, Page):
         return f"{source.path} page {source.number}"
     if isinstance(source, str):
@@ -96,10 +97,10 @@ def _read(source: Any, max_pixels: int, range: Range) -> Picture:
 
 
 def _complain(place: str) -> None:
-    """Raise DataError for what is no file."""
+    """Raise DataError for a path that is not a file."""
     if not place:
         raise DataError("picture: the path is empty")
-    if not os.path.exists(place) and re.fullmatch(r"[\w-]+", place):  # as the names of models are
+    if not os.path.exists(place) and re.fullmatch(r"[\w-]+", place):  # like the name of a model
         raise DataError(f"{place}: no such file or folder; if it is a model, give a picture and model='{place}'")
     list_images([place])
 
@@ -121,7 +122,7 @@ def _fetch(address: str, name: str) -> bytes:
 
 
 def _content(file: Any, name: str) -> bytes:
-    """All of an open file, from its beginning where it can go back there, as Pillow does."""
+    """Read a whole open file, from the beginning if the file is seekable, as Pillow does."""
     if getattr(file, "seekable", lambda: False)():
         file.seek(0)
     content = file.read()

@@ -1,1 +1,1 @@
-"""Models on disk: our folder format and the names of the shipped ones."""
+"""Models on disk: the model folder, names of models, and downloads."""

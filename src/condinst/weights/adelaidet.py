@@ -18,7 +18,7 @@ from condinst.weights.tensors import some
 FPN_BODY, BIFPN_BODY = "backbone.bottom_up.", "backbone.bottom_up.backbone."
 HEAD = "proposal_generator.fcos_head."
 ABOUT = {"origin": "AdelaiDet", "licence": "its publisher's; the authors' own weights: non-commercial use"}
-# the defaults of the other sections are this program's
+# AdelaiDet uses condinst's defaults in the other sections
 FPN_MODEL = ModelConfig(
     backbone=BackboneConfig(stride_in_1x1=True),
     channel_order="BGR",
@@ -50,7 +50,7 @@ HEADS = (
 
 
 def source_names(own: str, body: str) -> tuple[str, ...]:
-    """The published tensors that ours is made of: one, or the five scales. body: the prefix of their ResNet."""
+    """Return the published tensor names for `own`: one name, or five scales. body: prefix of the ResNet."""
     if own == "head.scales":
         return tuple(f"{HEAD}scales.{level}.scale" for level in range(len(STRIDES)))
     if own.startswith("backbone."):
@@ -60,7 +60,7 @@ def source_names(own: str, body: str) -> tuple[str, ...]:
 
 
 def _in_resnet(own: str) -> str:
-    """Their norms live inside their convolutions, and the stem is a block of its own."""
+    """Rename a ResNet tensor. AdelaiDet's norms are inside the convolutions, and its stem is a separate block."""
     name = rename(own, (*STAGES, ("backbone.body.", "stem.")))
     name = name.replace(".downsample.0.", ".shortcut.").replace(".downsample.1.", ".shortcut.norm.")
     name = name.replace(".conv2.offset.", ".conv2_offset.")
@@ -68,7 +68,7 @@ def _in_resnet(own: str) -> str:
 
 
 def _in_repeat(name: str) -> str:
-    """Their fusions and laterals are named after what they read and make."""
+    """Rename a BiFPN tensor. AdelaiDet names fusions and laterals after their inputs and outputs."""
     name = re.sub(r"\.laterals\.(\d)\.", r".lateral_\1_f\1.", name)
     fusion = re.search(r"\.fusions\.(\d)\.", name)
     if fusion:
@@ -84,12 +84,12 @@ def _part(match: re.Match[str]) -> str:
 
 
 def recognises(state: Mapping[str, Tensor], body: str) -> bool:
-    """Whether names of `state` are this program's, with its ResNet under `body`."""
+    """Return whether `state` has AdelaiDet's names, with the ResNet under `body`."""
     return any(name.startswith(HEAD) for name in state) and any(name.startswith(f"{body}stem.") for name in state)
 
 
 def read_architecture(state: Mapping[str, Tensor], body: str) -> Architecture:
-    """Raises ModelError if the tensors are not those of a published architecture."""
+    """Infer the architecture from the tensors. Raises ModelError if it is not a published architecture."""
     stage = f"{body}res4."
     counts = read_counts(state, f"{HEAD}cls_logits.weight", "mask_branch.tower.4.weight", "controller.weight")
     return Architecture(
@@ -103,7 +103,7 @@ def read_architecture(state: Mapping[str, Tensor], body: str) -> Architecture:
 
 
 def deformable_interval(state: Mapping[str, Tensor], body: str) -> int:
-    """n if every n-th block of res3, res4 and res5 has offsets, from the first of each on; 0 if no block has.
+    """Return n if every n-th block of res3, res4 and res5, from the first on, is deformable; 0 without such blocks.
 
     Raises ModelError for any other choice of blocks.
     """
@@ -119,7 +119,7 @@ def deformable_interval(state: Mapping[str, Tensor], body: str) -> int:
 
 
 def _blocks_with(tensor: str, state: Mapping[str, Tensor], body: str) -> set[tuple[int, int]]:
-    """Stage (2 for res2) and place in it of each block that has such a tensor."""
+    """Return the stage (2 for res2) and the index in it of each block with such a tensor."""
     matches = (re.fullmatch(rf"{re.escape(body)}res(\d)\.(\d{{1,3}})\.{re.escape(tensor)}", name) for name in state)
     return {(int(match[1]), int(match[2])) for match in matches if match}
 

@@ -1,4 +1,4 @@
-"""First weights of a backbone, and whether a model sees what they have seen."""
+"""Initial weights of a backbone, and the settings that they were trained with."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from condinst.weights.fetch import fetch_url, torch_cache
 from condinst.weights.foreign import no_state_dict, unpickle
 from condinst.weights.tensors import misfits, not_finite, not_plain
 
-IMAGENET, MSRA, NONE = "imagenet", "msra", "none"  # values of train.init; any other is a file
+IMAGENET, MSRA, NONE = "imagenet", "msra", "none"  # values of train.init; any other value is a file
 MSRA_FOLDER = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA"
 MSRA_FILES = {"resnet50": "R-50.pkl", "resnet101": "R-101.pkl"}
 PICKLE = ".pkl"
-NUMBERS_IN_FILE = 32  # bytes for each number of a backbone: float64, and a classifier besides
+NUMBERS_IN_FILE = 32  # largest bytes per number of a backbone: float64, plus space for a classifier
 
 
 def load_first_weights(body: nn.Module, init: str, backbone: str) -> None:
-    """Fill a timm feature extractor as `train.init` says; "imagenet" is timm's own affair, when it builds the network.
+    """Load the weights of `train.init` into a timm feature extractor. For "imagenet", timm has already loaded them.
 
-    backbone: timm's name of it. Raises ModelError where there are no such weights or they do not fit.
+    backbone: timm's name of the backbone. Raises ModelError if the weights do not exist or do not fit.
     """
     if init == MSRA:
         load_backbone_weights(body, _fetch_msra(backbone))
@@ -44,14 +44,15 @@ def _fetch_msra(backbone: str) -> Path:
     if backbone not in MSRA_FILES:
         known = " and ".join(MSRA_FILES)
         raise ModelError(f"train.init={MSRA} has weights of {known}, not of '{backbone}'; set train.init={IMAGENET}")
-    # other programs call their files R-50.pkl, too
+    # other programs also use the file name R-50.pkl
     return fetch_url(f"{MSRA_FOLDER}/{MSRA_FILES[backbone]}", folder=torch_cache() / MSRA)
 
 
 def differences(model: ModelConfig, init: str, body: Any) -> list[str]:
-    """Settings, as `section.key=value`, with which the first weights were trained and which `model` has otherwise.
+    """Return the settings, as `section.key=value`, that differ between the training of the initial weights and `model`.
 
-    Empty too where that is not known: of weights in a file that is no Caffe pickle. body: timm's feature extractor.
+    The result is also empty if the settings are unknown, for files other than a Caffe pickle. body: timm's feature
+    extractor.
     """
     if init == IMAGENET:
         seen = _seen_by_timm(model, body)
@@ -74,7 +75,7 @@ def _seen_by_timm(model: ModelConfig, body: Any) -> ModelConfig:
     scaled = {
         f"pixel_{part}": tuple(round(255 * value, 3) for value in cfg[part]) for part in ("mean", "std") if part in cfg
     }
-    # timm's tf_ models pad so of themselves
+    # timm's tf_ models already pad like this
     same_padding = model.backbone.same_padding and model.backbone.name.startswith("tf_")
     backbone = model.backbone.model_copy(update={"stride_in_1x1": False, "same_padding": same_padding})
     return model.model_copy(update={"channel_order": "RGB", "backbone": backbone, **scaled})
@@ -87,17 +88,17 @@ def _alike(own: object, theirs: object) -> bool:
 
 
 def _as_words(value: object) -> str:
-    """As the command line takes it."""
+    """Format a setting for the command line."""
     return json.dumps(value, separators=(",", ":")).strip('"')
 
 
 def load_backbone_weights(body: nn.Module, path: Path) -> None:
-    """Fill a timm feature extractor from `path`; offsets of deformable convolutions keep their start.
+    """Load the weights in `path` into a timm feature extractor. Offsets of deformable convolutions keep their values.
 
-    `.safetensors`, `.pth`: a state dict with timm's own names (the classifier may be there and is left out).
-    `.pkl`: a ResNet from Caffe (see `read_caffe`). `.npz`: convolutions with the norm folded in (weight and bias each),
-    in the order the network applies them; the norms become the identity plus that bias. Nothing in a file is run.
-    Raises ModelError where names or shapes do not fit, or numbers are not finite.
+    `.safetensors`, `.pth`: a state dict with timm's names (the function ignores a classifier).
+    `.pkl`: a ResNet from Caffe (see `read_caffe`). `.npz`: convolutions with folded norms (weight and bias each), in
+    the order of the network; the norms become the identity plus the bias. The function runs no code in a file. Raises
+    ModelError if names or shapes do not fit, or if numbers are not finite.
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such backbone weights; give train.init=FILE, imagenet, msra or none")
@@ -152,10 +153,10 @@ def _load_folded(body: nn.Module, path: Path) -> None:
 
 
 def _read_folded(path: Path, most: int) -> list[tuple[Tensor, Tensor]]:
-    """Weight and bias of every convolution, in the file's order; `most`: bytes that all arrays together may have."""
+    """Read weight and bias of every convolution in the file's order. most: largest total size in bytes."""
     try:
         with ZipFile(path) as archive:
-            # numpy makes an array as large as it says, and a few packed bytes may be many
+            # numpy allocates the size that the header states, and compressed data may expand greatly
             if sum(entry.file_size for entry in archive.infolist()) > most:
                 raise ValueError("it unpacks to more than a network of this backbone has")
             for entry in archive.infolist():
@@ -167,13 +168,13 @@ def _read_folded(path: Path, most: int) -> list[tuple[Tensor, Tensor]]:
                 for name, array in held.items()
                 if array.ndim == 4
             ]
-    except Exception as error:  # numpy and zipfile raise almost anything on a damaged file
+    except Exception as error:  # numpy and zipfile raise many kinds of exceptions for a damaged file
         reason = one_line(first_line(error))
         raise ModelError(f"{path}: not readable as weights ({reason:.100}); give another file") from error
 
 
 def _check_array(archive: ZipFile, entry: ZipInfo) -> None:
-    """Raise ValueError unless an entry is an array of numbers, as large as it says."""
+    """Raise ValueError unless an entry is an array of numbers with the size that its header states."""
     with archive.open(entry) as stream:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -183,7 +184,7 @@ def _check_array(archive: ZipFile, entry: ZipInfo) -> None:
 
 
 def _fill(conv: nn.Conv2d, norm: nn.BatchNorm2d, weight: Tensor, bias: Tensor) -> None:
-    """The convolution, then a norm that only adds the bias."""
+    """Load a convolution and a norm that only adds the bias."""
     assert norm.running_var is not None and norm.running_mean is not None
     with torch.no_grad():
         conv.weight.copy_(weight)

@@ -1,7 +1,7 @@
-"""ImageNet ResNets that Caffe trained (MSRA's), as Detectron and detectron2 hand them out: a pickle of numpy arrays.
+"""Read MSRA's ImageNet ResNets, trained with Caffe. Detectron and detectron2 publish them as pickles of numpy arrays.
 
-Both files call a convolution res2_0_branch2a_w. Detectron's has each norm folded into a scale and a shift (…_bn_s,
-…_bn_b); detectron2's spells them out (…_bn_gamma, _beta, _running_mean, _running_var).
+Both files call a convolution res2_0_branch2a_w. Detectron folds each norm into a scale and a shift (…_bn_s, …_bn_b).
+detectron2 keeps all tensors of a norm (…_bn_gamma, _beta, _running_mean, _running_var).
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from condinst.errors import ModelError
 from condinst.weights.pickles import survey
 from condinst.weights.tensors import misfits, not_finite
 
-ENTRIES = ("model", "blobs")  # where the arrays may lie, if not at the top
+ENTRIES = ("model", "blobs")  # possible keys of the arrays, if not at the top level
 PLACES = {"conv1": "conv1", "bn1": "res_conv1_bn"}  # timm's stem → theirs
-BRANCHES = {  # likewise inside a block
+BRANCHES = {  # the same for names inside a block
     **{f"conv{number}": f"branch2{letter}" for number, letter in enumerate("abc", 1)},
     **{f"bn{number}": f"branch2{letter}_bn" for number, letter in enumerate("abc", 1)},
     "downsample.0": "branch1",
     "downsample.1": "branch1_bn",
 }
 PARTS = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean", "running_var": "running_var"}
-# the classifier, the optimizer's memory, and biases of convolutions, which their norms make superfluous
+# ignored: the classifier, the optimizer's state, and biases of convolutions before a norm
 LEFT_OUT = re.compile(r"(fc1000|pred)_[wb]|.*_momentum|(conv1|res\d_\d+_branch(1|2[abc]))_b")
-EPS = 1e-5  # of the norms: with a variance of 1 − EPS they divide by one
+EPS = 1e-5  # epsilon of the norms: a norm with variance 1 − EPS divides by one
 
 
 def read_caffe(path: Path, expected: Mapping[str, Size]) -> dict[str, Tensor]:
-    """The tensors of a ResNet by timm's names. expected: these names and the shapes they must have.
+    """Read the tensors of a ResNet by timm's names. expected: the names and their shapes.
 
-    Nothing in the pickle is run: of its classes only arrays of floating point numbers and plain containers are let in.
+    The function runs no code in the pickle. It accepts only arrays of floating point numbers and plain containers.
     Raises ModelError for any other content, and for tensors that are missing, unknown, of another shape or not finite.
     """
     blobs = _spell_out({name: array for name, array in _read_arrays(path).items() if not LEFT_OUT.fullmatch(name)})
@@ -55,7 +55,7 @@ def read_caffe(path: Path, expected: Mapping[str, Size]) -> dict[str, Tensor]:
 
 
 def blob_name(own: str) -> str:
-    """Their name for timm's `own`; a name that no ResNet has stays as it is."""
+    """Return Caffe's name for timm's `own`. An unknown name stays the same."""
     module, _, part = own.rpartition(".")
     block = re.fullmatch(r"layer(\d)\.(\d+)\.(.+)", module)
     place = PLACES.get(module) if block is None else BRANCHES.get(block[3])
@@ -66,7 +66,7 @@ def blob_name(own: str) -> str:
 
 
 def _spell_out(blobs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Detectron's scales and shifts as norms that do nothing else."""
+    """Turn Detectron's scales and shifts into norms with zero mean."""
     spelt = {}
     for name, tensor in blobs.items():
         if name.endswith("_bn_s"):
@@ -97,10 +97,10 @@ def _unpickle(path: Path) -> Any:
         with path.open("rb") as file:
             survey(file, [f"{module}.{name}" for module, name in STAND_INS])
             file.seek(0)
-            return _Unpickler(file, encoding="latin1").load()  # so that Python 2's bytes come through
+            return _Unpickler(file, encoding="latin1").load()  # latin1 keeps Python 2's bytes
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
-    except Exception:  # a cut or wicked file raises almost anything
+    except Exception:  # a truncated or malicious file may raise any exception
         raise ModelError(
             f"{path}: damaged, or holds more than arrays and plain containers; refused, and nothing in it was run"
         ) from None
@@ -108,14 +108,14 @@ def _unpickle(path: Path) -> Any:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str) -> Any:
-        """What stands for a class or function that the file names; nothing is imported."""
+        """Return the replacement of a class or function that the file names. Nothing is imported."""
         if (module_name, global_name) not in STAND_INS:
             raise pickle.UnpicklingError(f"{module_name}.{global_name}")
         return STAND_INS[module_name, global_name]
 
 
 class _Kind:
-    """Stands for numpy's dtype: a floating point number."""
+    """Replacement of numpy's dtype: a floating point number."""
 
     def __init__(self, code: str, *_: object) -> None:
         if code not in {"f2", "f4", "f8"}:
@@ -132,7 +132,7 @@ class _Kind:
 
 
 class _Array:
-    """Stands for numpy's ndarray, which is not trusted with the file's own words about it."""
+    """Replacement of numpy's ndarray, which would trust the size that the file states."""
 
     values: NDArray[np.float32]
 
@@ -146,12 +146,12 @@ class _Array:
 
 
 def _start_array(*_: object) -> _Array:
-    """What numpy calls to make an array whose content comes later."""
+    """Replacement of numpy's function that creates an array before its content is read."""
     return _Array()
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """Other encodings than that of a pickle take n² steps for n letters."""
+    """Reject encodings that a pickle does not use: some take n² steps for n letters."""
     if encoding not in {"latin1", "latin-1"}:
         raise pickle.UnpicklingError(f"encoding {encoding!a:.20}")
     return text.encode("latin1")
@@ -163,5 +163,5 @@ STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _start_array,
     ("numpy._core.multiarray", "_reconstruct"): _start_array,
     ("collections", "OrderedDict"): OrderedDict,
-    ("_codecs", "encode"): _encode,  # Python 3 writes bytes so where it writes for Python 2
+    ("_codecs", "encode"): _encode,  # how Python 3 writes bytes for Python 2
 }

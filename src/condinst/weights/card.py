@@ -1,4 +1,4 @@
-"""The model card that lies beside weights, with the head that the Hugging Face hub reads."""
+"""Write the model card, with the metadata that the Hugging Face hub reads."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import yaml
 from condinst.config import Config
 from condinst.weights.outline import outline
 
-LICENCES = {"Apache-2.0": "apache-2.0", "CC0": "cc0-1.0", "CC BY 4.0": "cc-by-4.0", "MIT": "mit"}  # the hub's words
+LICENCES = {
+    "Apache-2.0": "apache-2.0",
+    "CC0": "cc0-1.0",
+    "CC BY 4.0": "cc-by-4.0",
+    "MIT": "mit",
+}  # the hub's identifiers
 TAGS = ("condinst", "instance-segmentation", "pytorch")
-DATASETS = {"COCO": "coco"}  # how `about.data` begins → the hub's word
+DATASETS = {"COCO": "coco"}  # beginning of `about.data` → the hub's identifier
 SHOWN_CLASSES = 100
 
 
 def make_card(config: Config) -> str:
-    """Markdown: what the model is, how to use it, where it comes from, what is reported of it, its licence.
+    """Make a Markdown card: the model, its use, its origin, its reported accuracy and its licence.
 
-    Everything is taken from `config`; what its `about` does not say is said to be not stated. Raises ModelError if the
-    backbone cannot be built.
+    All facts come from `config`. The card says "not stated" for facts that `about` does not give. Raises ModelError if
+    the backbone cannot be built.
     """
     parts = (
         f"---\n{yaml.safe_dump(_head(config), sort_keys=False, allow_unicode=True)}---",
@@ -31,7 +36,7 @@ def make_card(config: Config) -> str:
 
 
 def is_own_card(content: bytes) -> bool:
-    """Whether a file's content begins as `make_card` begins."""
+    """Return whether a file begins like a card of `make_card`."""
     head, end, _ = content.removeprefix(b"---\n").partition(b"\n---")
     return content.startswith(b"---\n") and bool(end) and b"library_name: condinst" in head.splitlines()
 

@@ -1,4 +1,4 @@
-"""The published CondInst and BoxInst: where a file lies, its licence, what its publisher reports. Quick to load."""
+"""The published CondInst and BoxInst models: address, licence and reported accuracy. The import is quick."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OPENMMLAB = "https://download.openmmlab.com/mmdetection/v3.0"
 
 
 def commercial_use(licence: str) -> str:
-    """Whether a licence, as models state theirs, allows commercial use: yes, no or unknown."""
+    """Return whether a licence allows commercial use: yes, no or unknown."""
     if "non-commercial" in licence.lower() or "-nc" in licence.lower():
         return "no"
     return "yes" if licence.startswith(FREE) else "unknown"
@@ -24,8 +24,8 @@ def commercial_use(licence: str) -> str:
 class Checkpoint(NamedTuple):
     """One published file.
 
-    name: as a user gives it, program/title. place: a repository on the Hugging Face hub, or the https address of a
-    folder. file: its name there. sha256: the digest, or how it begins; empty where it is not known. box_ap, mask_ap:
+    name: the name that users give, program/title. place: a repository on the Hugging Face hub, or the https address of
+    a folder. file: the file name in `place`. sha256: the digest, or its beginning; empty if unknown. box_ap, mask_ap:
     percent on COCO val2017, as the publisher reports them.
     """
 
@@ -38,27 +38,27 @@ class Checkpoint(NamedTuple):
 
     @property
     def program(self) -> str:
-        """Who wrote it: a key of PROGRAMS."""
+        """The program that wrote the file: a key of PROGRAMS."""
         return self.name.partition("/")[0]
 
     @property
     def title(self) -> str:
-        """The name without its program."""
+        """The name without the program."""
         return self.name.partition("/")[2]
 
     @property
     def on_hub(self) -> bool:
-        """Whether it lies on the Hugging Face hub."""
+        """Whether the file is on the Hugging Face hub."""
         return not self.place.startswith("https://")
 
     @property
     def address(self) -> str:
-        """Where the file can be fetched by hand."""
+        """Address to download the file by hand."""
         return f"{HUB}/{self.place}/resolve/main/{self.file}" if self.on_hub else f"{self.place}/{self.file}"
 
     @property
     def recipe(self) -> str:
-        """Name of the recipe that trains such a model."""
+        """Name of the recipe for this model."""
         if self.program == MMDETECTION:
             family, backbone = self.title.split("_")[:2]
             return f"mmdet-{family}-{backbone}-1x"
@@ -66,7 +66,7 @@ class Checkpoint(NamedTuple):
 
     @property
     def about(self) -> dict[str, str]:
-        """What the settings of the loaded model say about it."""
+        """The section `about` in the settings of the loaded model."""
         place = f"on COCO val2017, reported by {PROGRAMS[self.program]}"
         return {
             "name": self.name,
@@ -80,8 +80,8 @@ class Checkpoint(NamedTuple):
         }
 
 
-# title, SHA-256, box AP, mask AP; the digests are those that public listings of the two repositories give for their
-# files, and are empty where none was found
+# title, SHA-256, box AP, mask AP. The digests come from public listings of the two repositories. A digest is empty if
+# the listings have none.
 # fmt: off
 ON_CONDINST_HUB = (
     ("CondInst_MS_R_50_1x", "dacbe466377098c90189d9e3464013b84809eed5b0ace71fa87a5876db4f6972", 39.7, 35.7),
@@ -103,7 +103,7 @@ ON_BOXINST_HUB = (
     ("BoxInst_MS_R_101_BiFPN_3x", "c8e540a3e003461e99904d788c9887208c19587528f212465c3a4611d518f549", 45.4, 34.1),
     ("BoxInst_MS_R_101_BiFPN_dcni3_3x", "3d806ac5e067113c7f32b2cc183ab85fb4feab85579cd2a4dcc71486262d514a", 46.4, 34.8),
 )
-# folder, title, what follows in the file's name (its last digits begin the SHA-256), box AP, mask AP
+# folder, title, rest of the file name (its last digits are the beginning of the SHA-256), box AP, mask AP
 AT_OPENMMLAB = (
     ("condinst", "condinst_r50_fpn_ms-poly-90k_coco_instance", "20221129_125223-4c186406", 39.8, 36.0),
     ("boxinst", "boxinst_r50_fpn_ms-90k_coco", "20221228_163052-6add751a", 39.6, 31.1),
@@ -131,16 +131,16 @@ PUBLISHED = (
 CATALOGUE = {checkpoint.name: checkpoint for checkpoint in PUBLISHED}
 BY_FILE = {checkpoint.file: checkpoint for checkpoint in PUBLISHED}
 _BY_LOWER = {name.lower(): checkpoint for name, checkpoint in CATALOGUE.items()}
-# the authors' table has the MS_ that the file lacks
+# the authors' table has MS_ in the name, the file does not
 _BY_LOWER["adelaidet/condinst_ms_r_101_bifpn_3x_sem"] = CATALOGUE["adelaidet/CondInst_R_101_BiFPN_3x_sem"]
 
 
 def find_checkpoint(name: str) -> Checkpoint | None:
-    """The published file of this name, in capitals or not."""
+    """Return the published file of this name. Case does not matter."""
     return _BY_LOWER.get(name.lower())
 
 
 def nearest(name: str, others: tuple[str, ...] = ()) -> str:
-    """The published name, or one of `others`, that is most like `name`; empty if none is."""
+    """Return the published name, or the name in `others`, most similar to `name`; empty without a similar name."""
     known = {other.lower(): other for other in (*others, *CATALOGUE)}
     return next((known[near] for near in difflib.get_close_matches(name.lower(), known, 1)), "")

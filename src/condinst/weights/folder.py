@@ -1,4 +1,4 @@
-"""Our model format: a folder with model.safetensors (the tensors) and config.yaml (every setting)."""
+"""The model folder: model.safetensors (tensors) and config.yaml (all settings)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from condinst.weights.tensors import expected_shapes, misfits, not_finite, not_p
 
 
 class Stored(NamedTuple):
-    """A model as it lies on this machine: its settings, its tensors by our names, the file they are from."""
+    """A model on this machine: settings, tensors by condinst's names, and the file of the tensors."""
 
     config: Config
     tensors: dict[str, Tensor]
@@ -34,11 +34,11 @@ class Stored(NamedTuple):
 
 
 def save_model(model: CondInst, config: Config, folder: Path, half: bool = False, card: bool = False) -> None:
-    """Write `model` and `config` into `folder`, with `card` also a model card; all files are replaced, or none is.
+    """Write `model` and `config` to `folder`, with `card` also a model card. Replace all files or none.
 
-    With `half`, tensors of two or more dimensions are stored as float16. One-dimensional ones stay as they are: they
-    cost little, and a norm's variance can fall below what float16 holds. Raises ModelError if a tensor is not finite
-    (a diverged run must not replace a good file), CondinstError if the folder cannot be written.
+    With `half`, tensors of two or more dimensions are stored as float16. One-dimensional tensors keep their type: they
+    are small, and the variance of a norm can be too small for float16. Raises ModelError if a tensor is not finite (a
+    diverged run must not replace a good file), CondinstError if the folder cannot be written.
     """
     tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
     broken = not_finite(tensors)
@@ -46,7 +46,7 @@ def save_model(model: CondInst, config: Config, folder: Path, half: bool = False
         raise ModelError(f"{folder}: not saved, NaN or infinity in {broken}; lower train.lr or set train.clip_norm")
     files = {CARD_FILE: make_card(config).encode()} if card else {}
     files[CONFIG_FILE] = config.to_yaml().encode()
-    # The weights last: a reader that meets new ones must find what describes them.
+    # Write the weights last, so that a reader of new weights finds their settings.
     files[WEIGHTS_FILE] = save(tensors, metadata={"format": "pt"})
     try:
         replace_files({folder / name: content for name, content in files.items()})
@@ -57,10 +57,10 @@ def save_model(model: CondInst, config: Config, folder: Path, half: bool = False
 
 
 def load_model(source: str | Path) -> tuple[CondInst, Config]:
-    """The model that `source` names (see `resolve`), float32 in evaluation mode on the CPU, and its settings.
+    """Load the model `source` (see `resolve`) and its settings. The model is float32, in evaluation mode, on the CPU.
 
-    What is not on this machine is fetched. Raises ModelError if the name, the file, its settings, or the names, shapes
-    or values of its tensors do not fit.
+    The function downloads a model that is not on this machine. Raises ModelError for an unknown name, an unreadable
+    file, or settings or tensors (names, shapes, values) that do not fit.
     """
     stored = read_model(source)
     model = CondInst(stored.config.model)
@@ -69,11 +69,11 @@ def load_model(source: str | Path) -> tuple[CondInst, Config]:
 
 
 def read_model(source: str | Path, options: HubOptions | None = None) -> Stored:
-    """Settings and tensors of the model that `source` names; says the licence of weights with a restricted one.
+    """Read settings and tensors of the model `source`. Print the licence of weights with restrictions.
 
-    A .pth file is another program's (see `read_foreign`), and a published one is taken to be trained as its recipe
-    says; every other file lies beside its settings. Raises ModelError for what cannot be found, fetched or read, and
-    for tensors whose names, shapes or values do not fit the settings.
+    A .pth file comes from another program (see `read_foreign`). For a published .pth file, the settings come from its
+    recipe. The settings of any other file are in the same folder. Raises ModelError for a model that cannot be found,
+    downloaded or read, and for tensors with names, shapes or values that do not fit the settings.
     """
     place = resolve(source)
     path = obtain(place, options)
@@ -88,13 +88,13 @@ def read_model(source: str | Path, options: HubOptions | None = None) -> Stored:
 
 
 def fill_model(model: CondInst, stored: Stored) -> None:
-    """Put the tensors into `model`, a network of the same settings: float32, in evaluation mode."""
+    """Load the tensors into `model`, a network with the same settings. The result is float32, in evaluation mode."""
     model.load_state_dict(stored.tensors)
     model.float().eval()
 
 
 def _recognise(path: Path) -> Checkpoint | None:
-    """The published file that a local one is, by name and checksum."""
+    """Return the published file with the name and checksum of a local file."""
     checkpoint = BY_FILE.get(path.name)
     known = checkpoint is not None and checkpoint.sha256 and digest(path).startswith(checkpoint.sha256)
     return checkpoint if known else None
@@ -119,7 +119,7 @@ def _read_config(path: Path) -> Config:
         raise ModelError(f"{path}: missing; a model needs its {CONFIG_FILE} beside the weights")
     try:
         return Config.from_yaml(path)
-    except UsageError as error:  # the user did not type this file: the model is at fault, not the command
+    except UsageError as error:  # the model is at fault, not the command
         raise ModelError(str(error)) from None
 
 

@@ -1,4 +1,4 @@
-"""Files that other programs wrote: pickles with tensors in them, read without running anything in them."""
+"""Read .pth files of other programs: pickles with tensors. The reader runs no code in a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from condinst.weights.published import Published, read_published
 from condinst.weights.tensors import some
 
 ENTRIES = ("model", "state_dict")  # where AdelaiDet and mmdetection keep the state dict
-# What mmdetection logs into its training checkpoints; nothing of it is imported, `Note` takes its place.
+# Classes in the logs of mmdetection's checkpoints. `Note` replaces them; nothing is imported.
 NOTES = (
     "mmengine.logging.history_buffer.HistoryBuffer",
     "numpy.ndarray",
@@ -27,7 +27,7 @@ NOTES = (
 
 
 class Note:
-    """Takes and forgets whatever it is made of."""
+    """Replacement of a class. It ignores all arguments."""
 
     def __init__(self, *content: object) -> None: ...
 
@@ -35,10 +35,10 @@ class Note:
 
 
 def read_foreign(path: Path) -> Published:
-    """Settings and tensors of a published CondInst in a .pth file; what else it holds, an optimizer say, is left out.
+    """Read settings and tensors of a published CondInst in a .pth file. Ignore other content such as an optimizer.
 
-    The file is a pickle, of which only tensors, numbers, words and plain containers are let in; NOTES are dropped
-    unread. Raises ModelError for any other content, a damaged file, or a model that is not a published CondInst.
+    The file is a pickle. The reader accepts only tensors, numbers, strings and plain containers, and ignores NOTES.
+    Raises ModelError for any other content, a damaged file, or a model that is not a published CondInst.
     """
     content = unpickle(path)
     if not isinstance(content, Mapping):
@@ -51,7 +51,7 @@ def read_foreign(path: Path) -> Published:
 
 
 def no_state_dict(content: Mapping[Any, Any]) -> str:
-    """Why these are not tensors by name; empty if they are."""
+    """Return why `content` is not a dict of tensors by name; empty if it is."""
     strange = [name for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if strange:
         return f"'{some([str(strange[0])])}' is no tensor"
@@ -59,14 +59,14 @@ def no_state_dict(content: Mapping[Any, Any]) -> str:
 
 
 def unpickle(path: Path) -> Any:
-    """Tensors, numbers, words and plain containers of a .pth file, on the CPU.
+    """Read tensors, numbers, strings and plain containers of a .pth file, on the CPU.
 
-    Raises ModelError for any other, and for a file that states more than it holds (see `check_torch_file`).
+    Raises ModelError for other content, and for a file that states more data than it has (see `check_torch_file`).
     """
     try:
         check_torch_file(path, NOTES)
         with warnings.catch_warnings(), safe_globals([(Note, name) for name in NOTES]):
-            warnings.simplefilter("ignore")  # about old ways of writing a pickle
+            warnings.simplefilter("ignore")  # warnings about old pickle formats
             return torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
@@ -75,14 +75,14 @@ def unpickle(path: Path) -> Any:
             f"{path}: damaged, or holds more than tensors and plain containers ({one_line(str(error))}); refused, and "
             "nothing in it was run"
         ) from None
-    except Exception:  # a cut file raises almost anything
+    except Exception:  # a truncated file may raise any exception
         raise ModelError(
             f"{path}: damaged, or holds more than tensors and plain containers; refused, and nothing in it was run"
         ) from None
 
 
 def _classes(content: Mapping[Any, Any], path: Path) -> tuple[str, ...]:
-    """The class names that mmdetection notes; none in other files."""
+    """Return the class names in an mmdetection file; an empty tuple for other files."""
     notes = content.get("meta")
     notes = notes.get("dataset_meta", notes) if isinstance(notes, Mapping) else {}
     if not isinstance(notes, Mapping):
