@@ -64,7 +64,8 @@ def measure(
     scores, analysis = examine(data, predictor, max_detections, progress)
     samples = {str(sample.path): sample for sample in data.samples}
     worst = analysis.worst(WORST)
-    best = [fit for fit in analysis.best_pictures(SHOWN + len(worst)) if fit not in worst[:SHOWN]][:SHOWN]
+    pictures = len(data.samples)
+    best = analysis.best_pictures(min(SHOWN, max(pictures // 2, pictures - len(worst))))
     score = analysis.confusion.score
 
     def cases(fits: Sequence[Fit]) -> tuple[Case, ...]:
@@ -123,8 +124,10 @@ def _whole(config: Config) -> Html:
 
 def _worst_and_best(measured: Measured) -> Html:
     """A few of the worst and of the best pictures with their predictions, side by side."""
+    among_best = {case.path for case in measured.best}  # of few pictures, one may be among both
+    worst = [case for case in measured.worst if case.path not in among_best][:SHOWN]
     sides = []
-    for title, cases in (("Worst pictures", measured.worst[:SHOWN]), ("Best pictures", measured.best)):
+    for title, cases in (("Worst pictures", worst), ("Best pictures", measured.best)):
         figures = [_thumbnail(case) for case in cases]
         sides.append(section(title, [small_pictures(figures)] if figures else ["None."]))
     return columns(sides)
