@@ -1,4 +1,4 @@
-"""A file from an https address into torch's cache: checked, resumable, whole or not at all."""
+"""Download a file to torch's cache. The download is checked and resumable."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from condinst.errors import ModelError, hide_secrets, one_line
 from condinst.web import open_address, web_reason
 
-OFFLINE = ("CONDINST_OFFLINE", "HF_HUB_OFFLINE")  # variables that forbid fetching
-LARGEST = 2 * 2**30  # bytes; the largest published file has 240 million
-SILENCE_SECONDS = 30.0  # without a byte from the server
+OFFLINE = ("CONDINST_OFFLINE", "HF_HUB_OFFLINE")  # environment variables that forbid downloads
+LARGEST = 2 * 2**30  # bytes; the largest published file has 240 million bytes
+SILENCE_SECONDS = 30.0  # longest wait for the next byte from the server
 ANSWER_SECONDS = 60.0  # until the body begins: connection, redirects and headers
 BODY_SECONDS = 2 * 3600.0
 CHUNK = 2**20
@@ -32,11 +32,11 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def fetch_url(url: str, sha256: str = "", folder: Path | None = None, schemes: tuple[str, ...] = ("https",)) -> Path:
-    """The file at `url`: from `folder`, by default torch's cache, or fetched into it.
+    """Return the path of the file at `url` in `folder`, by default torch's cache. Download the file if it is missing.
 
-    sha256: the digest or how it begins; with it the file is checked before it gets its name, and a download that broke
-    off goes on where it stopped. Processes that want the same file wait for the first. Raises ModelError, in one line,
-    for whatever goes wrong; there is then no file of the final name.
+    sha256: the digest or its beginning. With a digest, the function checks the file before giving the file its final
+    name, and continues an interrupted download. Other processes wait for the first download of a file. Raises
+    ModelError, in one line, for every failure; a file with the final name then does not exist.
     """
     shown = hide_secrets(url)
     if urlsplit(url).scheme not in schemes:
@@ -60,18 +60,18 @@ def fetch_url(url: str, sha256: str = "", folder: Path | None = None, schemes: t
 
 
 def torch_cache() -> Path:
-    """The folder where torch keeps the weights it fetched."""
+    """Return the folder of the weights that torch downloaded."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def offline() -> str:
-    """The variable that forbids fetching; empty where none does."""
+    """Return the name of the variable that forbids downloads; empty if downloads are allowed."""
     yes = {"1", "true", "yes", "on"}
     return next((name for name in OFFLINE if os.environ.get(name, "").strip().lower() in yes), "")
 
 
 def verify(path: Path, sha256: str, source: str) -> None:
-    """Remove `path` and raise ModelError unless its digest begins as `sha256` does."""
+    """Remove `path` and raise ModelError unless its digest begins with `sha256`."""
     found = digest(path) if sha256 else ""
     if not found.startswith(sha256):
         path.unlink()
@@ -82,14 +82,17 @@ def verify(path: Path, sha256: str, source: str) -> None:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
+    """Return the SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _download(url: str, part: Path, resume: bool) -> None:
-    """Fill `part`, going on from its end if that may and can be; raises OSError, HTTPException or ValueError."""
-    if not resume:  # the file may have changed since, and nothing would tell
+    """Download to `part`. With `resume`, continue an earlier download if possible.
+
+    Raises OSError, HTTPException or ValueError.
+    """
+    if not resume:  # without a digest, a change of the file on the server stays unnoticed
         part.unlink(missing_ok=True)
     start = part.stat().st_size if part.is_file() else 0
     if not (start and _fetch(url, part, start)):
@@ -97,12 +100,12 @@ def _download(url: str, part: Path, resume: bool) -> None:
 
 
 def _fetch(url: str, part: Path, start: int) -> bool:
-    """Fill `part` from byte `start` on; False if the server does not send the rest from there."""
+    """Download to `part` from byte `start` on. Return False if the server does not continue from `start`."""
     headers = {"Range": f"bytes={start}-"} if start else {}
     schemes = (urlsplit(url).scheme,)
     try:
         with open_address(url, ANSWER_SECONDS, schemes, headers, SILENCE_SECONDS, BODY_SECONDS) as response:
-            if response.status != PARTIAL:  # a server may send the whole instead
+            if response.status != PARTIAL:  # a server may send the whole file instead
                 start = 0
             elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
                 return False
@@ -112,7 +115,7 @@ def _fetch(url: str, part: Path, start: int) -> bool:
             with part.open("ab" if start else "wb") as file:
                 _copy(response, file, start, total, part.stem)
     except HTTPError as error:
-        if error.code == RANGE_REFUSED and start:  # what is here is as long as the file, or longer
+        if error.code == RANGE_REFUSED and start:  # `part` is at least as long as the file
             return False
         raise
     found = part.stat().st_size
@@ -122,7 +125,7 @@ def _fetch(url: str, part: Path, start: int) -> bool:
 
 
 def _copy(response: HTTPResponse, file: IO[bytes], start: int, total: int | None, name: str) -> None:
-    """The rest of the file, with a bar on standard error where that is a terminal."""
+    """Yield the rest of the file. Show a progress bar on standard error if it is a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(

@@ -1,4 +1,4 @@
-"""What is needed to know about another program's way of writing CondInst down."""
+"""Description of another program's file format for CondInst."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from condinst.errors import ModelError
 from condinst.structures import FilterLayout
 from condinst.weights.tensors import some
 
-Renaming = tuple[tuple[str, str], ...]  # (our prefix, theirs), the first match counts
+Renaming = tuple[tuple[str, str], ...]  # (our prefix, their prefix); the first match counts
 WIDEST, MOST_FEATURES, MOST_CLASSES = 64, 64, 20_000
 
 
 class Architecture(NamedTuple):
-    """What the tensors of a file tell about the model they belong to."""
+    """Architecture of a model, inferred from the tensors in its file."""
 
     backbone: str  # timm's name
-    deformable_interval: int  # as in the settings
+    deformable_interval: int  # the setting of this name
     classes: int
     features: int
     width: int
@@ -30,9 +30,9 @@ class Architecture(NamedTuple):
 class Layout(NamedTuple):
     """One program's file format.
 
-    settings: how its models see and predict; the architecture is filled in from the tensors. source_names: our tensor's
-    name → the names of those it is made of; several are single numbers that become one vector. ignored: tensors that
-    say nothing about the network.
+    settings: input and prediction settings of the program's models; the architecture comes from the tensors.
+    source_names: name of our tensor → names of the source tensors; several source tensors are scalars that become one
+    vector. ignored: tensors that are not part of the network.
     """
 
     program: str
@@ -44,13 +44,13 @@ class Layout(NamedTuple):
 
 
 def rename(name: str, renaming: Renaming) -> str:
-    """`name` with its prefix replaced by theirs. Every name of ours has a row, which a test holds for each layout."""
+    """Replace our prefix of `name` by their prefix. A test checks that each layout has a row for every name."""
     own, theirs = next(row for row in renaming if name.startswith(row[0]))
     return theirs + name.removeprefix(own)
 
 
 class Counts(NamedTuple):
-    """How many of each a file's tensors are made for. filters: numbers the controller predicts for one instance."""
+    """Sizes that the tensors of a file imply. filters: numbers that the controller predicts for one instance."""
 
     classes: int
     features: int
@@ -58,9 +58,9 @@ class Counts(NamedTuple):
 
 
 def read_counts(state: Mapping[str, Tensor], classes: str, features: str, filters: str) -> Counts:
-    """First dimensions of the three tensors of these names.
+    """Return the first dimensions of the three tensors with these names.
 
-    Raises ModelError if some are missing or have no dimension, or if a number is beyond what a model may have.
+    Raises ModelError if a tensor is missing or has no dimension, or if a size is too large for a model.
     """
     names = (classes, features, filters)
     missing = [name for name in names if name not in state]
@@ -79,7 +79,7 @@ def read_counts(state: Mapping[str, Tensor], classes: str, features: str, filter
 
 
 def resnet_name(third_stage: set[str]) -> str:
-    """timm's name of a ResNet by the blocks of its third stage; raises ModelError for other than 50 and 101 layers."""
+    """Return timm's name of a ResNet by the blocks of its third stage. Raises ModelError unless 50 or 101 layers."""
     names = {6: "resnet50", 23: "resnet101"}
     if len(third_stage) not in names:
         raise ModelError(f"a backbone with {len(third_stage)} blocks in its third stage is not ResNet-50 or ResNet-101")
@@ -87,7 +87,7 @@ def resnet_name(third_stage: set[str]) -> str:
 
 
 def find_width(filters: int, features: int) -> int:
-    """Width of a dynamic mask head of published depth that has so many filters; raises ModelError if none has."""
+    """Return the width of a mask head of published depth with `filters` numbers. Raises ModelError without a match."""
     depth = MaskHeadConfig().depth
     for width in range(1, WIDEST + 1):
         if FilterLayout(features, 2, depth, width).count == filters:

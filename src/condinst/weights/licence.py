@@ -1,4 +1,4 @@
-"""Weights that may not be used for everything say so."""
+"""Print the licence of weights with restrictions on their use."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ RESTRICTION = "non-commercial"
 
 
 def announce_licence(config: Config, source: str) -> None:
-    """Print, on standard error, the licence of weights that are not for commercial use, at their first use.
+    """Print the licence of weights that do not allow commercial use on standard error, at their first use.
 
-    The first use with this torch cache: an empty file in its folder `condinst` remembers. source: the name for weights
-    that have none in their settings.
+    An empty file in the folder `condinst` of torch's cache records the first use. source: the name of weights without a
+    name in their settings.
     """
     licence = config.about.get("licence", "")
     if RESTRICTION not in licence:
@@ -38,5 +38,5 @@ def _is_new(line: str) -> bool:
     except FileExistsError:
         return False
     except OSError:
-        return True  # what cannot be remembered is said again
+        return True  # without a record, print the licence again
     return True

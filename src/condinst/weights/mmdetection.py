@@ -12,7 +12,7 @@ from condinst.weights.layout import Architecture, Layout, find_width, read_count
 
 HEAD = "bbox_head."
 BRANCH = "mask_head.mask_feature_head."
-CONVS = range(4)  # of each tower
+CONVS = range(4)  # convolutions of each tower
 SETTINGS = Config(
     about={"origin": "mmdetection", "licence": "its publisher's; the project's own weights: Apache-2.0"},
     model=ModelConfig(backbone=BackboneConfig(norm="affine")),
@@ -43,19 +43,19 @@ RENAMING = (
 
 
 def source_names(own: str) -> tuple[str, ...]:
-    """The published tensors that ours is made of: one, or the five scales."""
+    """Return the published tensor names for one of ours: one name, or five scales."""
     if own == "head.scales":
         return tuple(f"{HEAD}scales.{level}.scale" for level in range(len(STRIDES)))
     return (rename(own, RENAMING),)
 
 
 def recognises(state: Mapping[str, Tensor]) -> bool:
-    """Whether names of `state` are this program's."""
+    """Return whether `state` has mmdetection's names."""
     return any(name.startswith((f"{HEAD}conv_cls.", BRANCH)) for name in state)
 
 
 def read_architecture(state: Mapping[str, Tensor]) -> Architecture:
-    """Raises ModelError if the tensors are not those of a published architecture."""
+    """Infer the architecture from the tensors. Raises ModelError if it is not a published architecture."""
     blocks = {name.split(".")[2] for name in state if name.startswith("backbone.layer3.")}
     counts = read_counts(state, f"{HEAD}conv_cls.weight", f"{BRANCH}conv_pred.weight", f"{HEAD}controller.weight")
     return Architecture(

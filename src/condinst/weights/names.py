@@ -1,4 +1,4 @@
-"""What a model's name means. Nothing here reads weights or fetches any, so listing the models stays quick."""
+"""Resolve the names of models. This module neither reads nor downloads weights, so that listing models is quick."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from condinst.weights.catalogue import CATALOGUE, PROGRAMS, Checkpoint, find_che
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.yaml"
 CARD_FILE = "README.md"
-SCORES_FILE = "scores.json"  # of a shipped model
-FOREIGN_SUFFIXES = (".pth", ".pt")  # files of the published programs
+SCORES_FILE = "scores.json"  # file of a shipped model
+FOREIGN_SUFFIXES = (".pth", ".pt")  # suffixes of AdelaiDet's and mmdetection's files
 ZOO = Path(__file__).parent.parent / "zoo"
 LONGEST = 200  # letters of a name in an error
 REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # owner/name
 
 
 class Repository(NamedTuple):
-    """A repository on the Hugging Face hub that should hold one of our model folders. id: owner/name."""
+    """A repository on the Hugging Face hub with a model folder. id: owner/name."""
 
     id: str
 
@@ -30,12 +30,12 @@ Place = Path | Checkpoint | Repository
 
 
 def shipped_names(zoo: Path = ZOO) -> tuple[str, ...]:
-    """Names of the models that come with the package, sorted."""
+    """Return the sorted names of the shipped models."""
     return tuple(sorted(path.parent.name for path in zoo.glob(f"*/{WEIGHTS_FILE}")))
 
 
 def measured_on(name: str, zoo: Path = ZOO) -> str:
-    """The pictures that a shipped model's accuracy was measured on; empty if it does not say."""
+    """Return the data that a shipped model was measured on; empty if unknown."""
     try:
         data = json.loads((zoo / name / SCORES_FILE).read_text(encoding="utf-8"))["data"]
         return f"{data['val_images']} held-out images with {data['val_objects']:,} objects, of {data['title']}"
@@ -44,11 +44,11 @@ def measured_on(name: str, zoo: Path = ZOO) -> str:
 
 
 def resolve(source: str | Path, zoo: Path = ZOO) -> Place:
-    """What `source` means: a shipped name, a published one, a local folder or file, a repository; in this order.
+    """Resolve `source`: a shipped name, a published name, a local folder or file, or a repository, in this order.
 
-    A Path returned is that of the weights. A folder that shares its name with a model is reached as `./name`. A path
-    is never a repository, nor is a name that begins as published ones do. Raises ModelError, suggesting the nearest
-    name, when nothing fits.
+    A returned Path is the path of the weights. Use `./name` for a folder with the same name as a model. A path is never
+    a repository, and neither is a name that begins like the published names. Raises ModelError for an unknown name; the
+    message suggests the most similar name.
     """
     name = str(source)
     if source == "":
@@ -64,7 +64,7 @@ def resolve(source: str | Path, zoo: Path = ZOO) -> Place:
             return _in_folder(path)
         if path.is_file():
             return _checked(path)
-    except (OSError, ValueError):  # a name that no file can have, or a place that may not be looked into
+    except (OSError, ValueError):  # an invalid file name, or a folder without permission
         pass
     if isinstance(source, str) and _may_be_repository(source):
         return Repository(source)
@@ -74,7 +74,7 @@ def resolve(source: str | Path, zoo: Path = ZOO) -> Place:
 
 
 def remedy(name: str, zoo: Path = ZOO) -> str:
-    """What to do about a name that means nothing."""
+    """Return advice for an unknown name."""
     shipped = shipped_names(zoo)
     near = nearest(name, shipped)
     if near:

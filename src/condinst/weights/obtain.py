@@ -1,4 +1,4 @@
-"""What a model's name means → the weights file on this machine, fetched if need be."""
+"""Find the weights file of a model on this machine, or download the file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from condinst.weights.names import CONFIG_FILE, WEIGHTS_FILE, Place, Repository
 
 
 class HubOptions(NamedTuple):
-    """What huggingface_hub's own functions take. For an https address none counts."""
+    """Options of huggingface_hub's functions. They do not apply to https addresses."""
 
     revision: str | None = None
     token: str | bool | None = None
@@ -32,17 +32,17 @@ class HubOptions(NamedTuple):
 
 
 class TerminalBar(tqdm):
-    """A progress bar where standard error is a terminal."""
+    """A progress bar, shown only if standard error is a terminal."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options | {"disable": not sys.stderr.isatty()})  # type: ignore[no-untyped-call]
 
 
 def obtain(place: Place, options: HubOptions | None = None) -> Path:
-    """The weights file of `place`.
+    """Return the weights file of `place`.
 
-    A published file that is in the cache is taken without asking the network; of a repository the newest files, where
-    the hub can be reached. Raises ModelError, in one line, for whatever goes wrong.
+    A published file in the cache needs no network. For a repository, the function downloads the newest files if the hub
+    is reachable. Raises ModelError, in one line, for every failure.
     """
     if isinstance(place, Path):
         return place
@@ -54,7 +54,7 @@ def obtain(place: Place, options: HubOptions | None = None) -> Path:
 
 
 def find_cached(checkpoint: Checkpoint, options: HubOptions | None = None) -> Path | None:
-    """A published file if it was fetched before."""
+    """Return the path of a published file in the cache; None if it was not downloaded."""
     if not checkpoint.on_hub:
         path = torch_cache() / checkpoint.file
         return path if path.is_file() else None
@@ -73,13 +73,13 @@ def _from_hub(checkpoint: Checkpoint, options: HubOptions) -> Path:
     try:
         verify(path.resolve(), checkpoint.sha256, checkpoint.address)
     except ModelError:
-        path.unlink(missing_ok=True)  # the cache's link to what was removed
+        path.unlink(missing_ok=True)  # the cache's link to the removed file
         raise
     return path
 
 
 def _from_repository(name: str, options: HubOptions) -> Path:
-    """Weights and settings, both of one commit."""
+    """Download weights and settings of the same commit."""
     near = nearest(name)
     hint = f" (did you mean '{near}'?)" if near else ""
     what = f"model '{name}': no such name, folder or file here{hint}; on the Hugging Face hub"
@@ -87,13 +87,13 @@ def _from_repository(name: str, options: HubOptions) -> Path:
 
 
 def _snapshot(repository: str, files: list[str], options: HubOptions, what: str) -> Path:
-    """The folder in the hub's cache that holds `files` of one commit. what: how an error begins."""
+    """Return the folder in the hub's cache with `files` of one commit. what: beginning of an error message."""
     cache = Path(options.cache_dir or constants.HF_HUB_CACHE)
     forbidden = offline() or ("local_files_only" if options.local_files_only else "")
     asked = options._replace(local_files_only=bool(forbidden))._asdict()
     try:
         folder = Path(snapshot_download(repository, allow_patterns=files, tqdm_class=TerminalBar, **asked))
-    except Exception as error:  # which errors of its transport the hub's client lets through differs by version
+    except Exception as error:  # the errors of the hub's client differ between versions
         raise ModelError(f"{what}: {_reason(error, cache, forbidden)}") from None
     missing = [file for file in files if not (folder / file).is_file()]
     if missing:

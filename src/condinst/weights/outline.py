@@ -1,4 +1,4 @@
-"""What is known of a model without its tensors: its parts in words, and how many parameters they have."""
+"""Describe a model without its tensors: its parts and their numbers of parameters."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from condinst.structures import MASK_FEATURE_STRIDE, STRIDES
 from condinst.weights.catalogue import Checkpoint
 from condinst.weights.classes import COCO_CLASSES
 
-PARTS = {"fpn": "pyramid", "mask_branch": "mask branch", "semantic_head": "semantic head"}  # where words are clearer
+PARTS = {"fpn": "pyramid", "mask_branch": "mask branch", "semantic_head": "semantic head"}  # parts with a clearer name
 
 
 class Outline(NamedTuple):
-    """A model in words and numbers.
+    """Description of a model.
 
-    filters: numbers the controller predicts for one instance. strides: pixels, of the pyramid's levels.
-    parameters: by part, and their total.
+    filters: numbers that the controller predicts for one instance. strides: strides of the pyramid levels in pixels.
+    parameters: number of parameters of each part, and their total.
     """
 
     backbone: str
@@ -36,7 +36,7 @@ class Outline(NamedTuple):
 
 
 def outline(config: Config) -> Outline:
-    """Raises ModelError if the backbone cannot be built."""
+    """Describe the model of `config`. Raises ModelError if the backbone cannot be built."""
     model = config.model
     return Outline(
         backbone=_backbone(model),
@@ -56,7 +56,7 @@ def outline(config: Config) -> Outline:
 
 
 def count_parameters(model: ModelConfig) -> dict[str, int]:
-    """Parameters of each part, largest first, and "total"; nothing is allocated."""
+    """Count the parameters of each part, largest first, and their "total". The function allocates no tensors."""
     with torch.device("meta"):
         network = CondInst(model)
     counts = {
@@ -67,7 +67,7 @@ def count_parameters(model: ModelConfig) -> dict[str, int]:
 
 
 def expected_config(checkpoint: Checkpoint) -> Config:
-    """The settings that the file of a published model has: its recipe's, with COCO's classes."""
+    """Return the settings of a published model: those of its recipe, with COCO's classes."""
     config = load_recipe(checkpoint.recipe)
     model = config.model.model_copy(update={"classes": COCO_CLASSES})
     return config.model_copy(update={"model": model, "about": checkpoint.about})

@@ -1,8 +1,8 @@
-"""Pickles of strangers, looked through before they are read.
+"""Check untrusted pickles before torch reads them.
 
-torch reads a .pth file with `weights_only` and runs nothing in it, but it believes what the file says: how large a
-tensor is, how far a zip entry unpacks, how deep tuples are nested. So a few kilobytes can ask for all memory, or for
-hours. Here the opcodes are followed without making anything, and what a file states is compared with the bytes it has.
+With `weights_only`, torch runs no code in a .pth file, but it trusts the sizes in the file: tensor sizes, unpacked
+sizes of zip entries, depth of nested tuples. A file of a few kilobytes can therefore use all memory or hours of time.
+This module follows the opcodes without creating objects, and compares the sizes in the file with the bytes of the file.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from math import prod
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-MOST_STEPS = 1_000_000  # opcodes; a checkpoint with its optimizer has some 100,000
-MOST_ENTRIES = 100_000  # of a zip file
-HEAVIEST, DEEPEST = 1_000_000, 100  # tuples within a tuple, each counted where it is used; and in one another
-UNSTORED = 2**27  # numbers of tensors that repeat those stored, as expanded ones do
+MOST_STEPS = 1_000_000  # opcodes; a checkpoint with its optimizer has about 100,000
+MOST_ENTRIES = 100_000  # entries of a zip file
+HEAVIEST, DEEPEST = 1_000_000, 100  # largest number of tuples in a tuple, and deepest nesting
+UNSTORED = 2**27  # largest number of repeated elements, as in expanded tensors
 LEGACY_PICKLES = 5  # magic number, version, machine, content, names of storages
 
 SIZES = {
@@ -30,7 +30,7 @@ SIZES = {
     **dict.fromkeys(("Float", "Int", "QInt32"), 4),
     **dict.fromkeys(("Double", "Long", "ComplexFloat"), 8),
     "ComplexDouble": 16,
-}  # bytes of a number in torch's FloatStorage and its like
+}  # bytes of an element in torch's typed storages
 TENSOR = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 WRAPPED = "torch._tensor._rebuild_from_type_v2"  # (function, type, arguments, state)
 CALLS = frozenset(
@@ -50,16 +50,16 @@ CALLS = frozenset(
         "_codecs.encode",
     }
 )
-OTHER = object()  # whatever is of no concern
+OTHER = object()  # any other object
 MARK = object()
 
 
 class Refused(pickle.UnpicklingError):
-    """What is wrong with a pickle, in words that follow its path."""
+    """Raised for a rejected pickle. The message continues after the path."""
 
 
 class _Name(NamedTuple):
-    """A class or function that the file names."""
+    """A class or function named in the file."""
 
     path: str
 
@@ -71,29 +71,29 @@ class _Tuple(NamedTuple):
 
 
 class _Storage(NamedTuple):
-    """The numbers of one or several tensors, as many as `numbers` says."""
+    """A storage with `numbers` elements, for one or several tensors."""
 
     numbers: int
 
 
 class Survey(NamedTuple):
-    """What a pickle states. storages: bytes by name."""
+    """Content of a pickle. storages: size in bytes by name."""
 
     storages: dict[str, int]
 
 
 def check_torch_file(path: Path, notes: Collection[str] = ()) -> None:
-    """Hold a .pth file, zip or older, against its own bytes.
+    """Compare the sizes that a .pth file states with its bytes. The file may be a zip file or an older format.
 
-    notes: further classes and functions it may name, in whose place the reader puts something harmless. Raises Refused,
-    or whatever a damaged file leads to.
+    notes: further allowed classes and functions, which the reader replaces by a harmless class. Raises Refused, or any
+    exception for a damaged file.
     """
     with path.open("rb") as file:
         head = file.read(4)
         if head == b"PK\x03\x04":
             _check_zip(path, notes)
             return
-        if tarfile.is_tarfile(path):  # torch would unpack it to the disk
+        if tarfile.is_tarfile(path):  # torch would unpack a tar file to the disk
             raise Refused("a tar file of an old torch; save it anew")
         file.seek(0)
         storages: dict[str, int] = {}
@@ -123,12 +123,12 @@ def _check_zip(path: Path, notes: Collection[str]) -> None:
 
 
 def survey(stream: IO[bytes], notes: Collection[str] = ()) -> Survey:
-    """Follow one pickle of `stream` to its end. Raises Refused, or ValueError where it is no pickle."""
+    """Follow one pickle of `stream` to its end. Raises Refused, or ValueError for data that is not a pickle."""
     return _Follower(notes).follow(stream)
 
 
 class _Follower:
-    """A pickle machine whose stack holds numbers, words and tuples, and OTHER for all else."""
+    """A pickle machine. Its stack holds numbers, strings and tuples, and OTHER for all other objects."""
 
     def __init__(self, notes: Collection[str]) -> None:
         self.notes = notes
@@ -163,11 +163,11 @@ class _Follower:
             self._make(opcode, argument)
 
     def _make(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
-        """Take what the step takes from the stack, and put there what it leaves."""
+        """Pop the inputs of an opcode from the stack and push its outputs."""
         name, before = opcode.name, opcode.stack_before
         if pickletools.markobject in before:
             taken = self._take_to_mark()
-            fixed = before.index(pickletools.markobject)  # what lies below the mark
+            fixed = before.index(pickletools.markobject)  # number of inputs below the mark
         else:
             fixed, taken = len(before), []
         taken = [*[self.stack.pop() for _ in range(fixed)][::-1], *taken]
@@ -195,7 +195,7 @@ class _Follower:
         return taken
 
     def _name(self, module: str, name: str) -> _Name:
-        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))  # of Python 2
+        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))  # names of Python 2
         path = f"{module}.{name}"
         storage = module in {"torch", "torch.storage", "torch.cuda"} and name.removesuffix("Storage") in SIZES
         kind = module == "torch" and name.isalnum() and name[-1].isdigit()  # float32, int64 …
@@ -218,7 +218,7 @@ class _Follower:
             raise Refused("a bytearray of a stated size")
         if path == "_codecs.encode" and items[1:] not in ((), ("latin1",), ("latin-1",)):
             raise Refused("bytes in a strange encoding")
-        # a torch.Size hashes as its tuple does
+        # a torch.Size hashes like its tuple
         return arguments if path == "torch.Size" else OTHER
 
     def _storage(self, words: Any) -> _Storage:
@@ -230,7 +230,7 @@ class _Follower:
         return _Storage(count)
 
     def _check_tensor(self, storage: Any, offset: Any, shape: Any, strides: Any) -> None:
-        """A tensor that lies within its storage, and repeats not too much of it."""
+        """Check that a tensor lies within its storage and does not repeat too many elements."""
         numbers = [offset, *shape.items, *strides.items]
         if not isinstance(storage, _Storage) or any(type(number) is not int or number < 0 for number in numbers):
             raise Refused("a tensor without numbers")

@@ -1,4 +1,4 @@
-"""A state dict of another program's CondInst → our settings and tensors."""
+"""Convert a state dict of another program's CondInst to condinst's settings and tensors."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from condinst.weights.tensors import expected_shapes, misfits, not_finite, not_p
 
 LAYOUTS = (adelaidet.FPN_LAYOUT, adelaidet.BIFPN_LAYOUT, mmdetection.LAYOUT)
 PARALLEL = "module."  # DistributedDataParallel's prefix
-COUNTER = ".num_batches_tracked"  # of a batch norm; frozen ones were written without
+COUNTER = ".num_batches_tracked"  # tensor of a batch norm; frozen norms have none
 
 
 class Published(NamedTuple):
-    """A foreign model in our words. tensors: a complete state dict of CondInst(config.model), float32."""
+    """A converted model. tensors: complete state dict of CondInst(config.model), float32."""
 
     config: Config
     tensors: dict[str, Tensor]
 
 
 def read_published(state: Mapping[str, Tensor], source: str, classes: tuple[str, ...] = ()) -> Published:
-    """Settings and tensors of a ResNet CondInst written by AdelaiDet or mmdetection.
+    """Convert a ResNet CondInst of AdelaiDet or mmdetection to settings and tensors.
 
-    state: tensors by their published names; half precision and the prefix of DistributedDataParallel are fine. source:
-    where they come from, for messages. classes: names by label; without them those of COCO for 80 classes, else
-    numbers. Raises ModelError if the program is not recognised, or tensors are missing, unknown, of another shape or
-    kind, or not finite; nothing of a tensor's size is allocated before its shape is known to be right.
+    state: tensors by their published names, also in half precision or with the prefix of DistributedDataParallel.
+    source: origin of the tensors, for messages. classes: names by label; by default COCO's names for 80 classes, else
+    numbers. Raises ModelError if the program is not recognised, or if tensors are missing, unknown, of another shape or
+    type, or not finite. The function checks the shape of a tensor before it allocates memory for the tensor.
     """
     try:
         found = _without_prefix(state)
         layout = find_layout(found)
         config = _configure(layout, layout.read_architecture(found), classes)
         return Published(config, _gather(found, layout, config))
-    except (ModelError, UsageError) as error:  # settings that the file leads to: it is at fault, not the command
+    except (ModelError, UsageError) as error:  # the settings come from the file: the file is at fault, not the command
         raise ModelError(f"{source}: {error}") from None
 
 
 def find_layout(state: Mapping[str, Tensor]) -> Layout:
-    """Whose tensors these are; raises ModelError if no program is recognised."""
+    """Return the layout of the program that wrote the tensors. Raises ModelError for an unknown program."""
     for layout in LAYOUTS:
         if layout.recognises(state):
             return layout
@@ -86,7 +86,7 @@ def _numbered(count: int) -> tuple[str, ...]:
 
 
 def _gather(found: dict[str, Tensor], layout: Layout, config: Config) -> dict[str, Tensor]:
-    """Our state dict, once every published tensor is known to fit."""
+    """Check every published tensor and return condinst's state dict."""
     own = expected_shapes(config.model)
     sources = {name: layout.source_names(name) for name in own}
     expected = {
@@ -112,5 +112,5 @@ def _gather(found: dict[str, Tensor], layout: Layout, config: Config) -> dict[st
 
 
 def _as_vector(tensor: Tensor, expected: torch.Size | None) -> Tensor:
-    """A scalar as the vector of one number that the other program would have written."""
+    """Return a scalar as a vector of one number, as the other program writes it."""
     return tensor.reshape(1) if not tensor.ndim and expected == (1,) else tensor

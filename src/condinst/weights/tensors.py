@@ -1,4 +1,4 @@
-"""Do the tensors of a file fit a model?"""
+"""Check that the tensors of a file fit a model."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from condinst.config import ModelConfig
 from condinst.errors import ModelError, first_line, one_line
 from condinst.model.condinst import CondInst
 
-SHOWN = 10  # names in an error before it only counts
-LONGEST = 200  # letters of one of them
+SHOWN = 10  # names listed in an error message
+LONGEST = 200  # characters of a listed name
 KINDS = {
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
     *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
@@ -20,9 +20,9 @@ KINDS = {
 
 
 def expected_shapes(model: ModelConfig) -> dict[str, Size]:
-    """Shape by name of every tensor that a CondInst of these settings has; nothing is allocated.
+    """Return the shape of every tensor of a CondInst with these settings, by name. The function allocates no tensors.
 
-    Raises ModelError if it cannot be built.
+    Raises ModelError if the model cannot be built.
     """
     try:
         with torch.device("meta"):
@@ -33,7 +33,7 @@ def expected_shapes(model: ModelConfig) -> dict[str, Size]:
 
 
 def misfits(found: Mapping[str, Tensor], expected: Mapping[str, Size]) -> str:
-    """What is missing, unknown or of another shape, with the first few names; empty if all fit."""
+    """Return the first names of missing, unknown or misshapen tensors; empty if all tensors fit."""
     missing = [name for name in expected if name not in found]
     extra = [name for name in found if name not in expected]
     shapes = [
@@ -46,23 +46,23 @@ def misfits(found: Mapping[str, Tensor], expected: Mapping[str, Size]) -> str:
 
 
 def not_plain(tensors: Mapping[str, Tensor]) -> str:
-    """The first few names of tensors that are no dense array of real numbers or integers; empty if all are."""
+    """Return the first names of tensors other than dense arrays of real numbers; empty without such tensors."""
     return some([name for name, tensor in tensors.items() if not _plain(tensor)])
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str:
-    """The first few names of tensors that hold NaN or infinity; empty if none does."""
+    """Return the first names of tensors with NaN or infinity; empty without such tensors."""
     return some([name for name, tensor in tensors.items() if not _finite(tensor)])
 
 
 def some(names: list[str]) -> str:
-    """The first few names and how many more there are."""
+    """Return the first names and the number of further names."""
     more = f", … ({len(names) - SHOWN} more)" if len(names) > SHOWN else ""
     return ", ".join(_printable(name) for name in names[:SHOWN]) + more
 
 
 def _printable(name: str) -> str:
-    """Names are whatever a file says: no breaks of the line, and not too long."""
+    """Shorten a name from a file and remove line breaks."""
     return one_line(name if len(name) <= LONGEST else f"{name[:LONGEST]}…")
 
 

@@ -1,4 +1,4 @@
-"""A model trained before as the start of another: all of it but the rows of classes that it did not know."""
+"""Start training from another model: copy all weights except the rows of new classes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from condinst.errors import ModelError, some
 from condinst.model.condinst import CondInst
 from condinst.weights.tensors import expected_shapes, misfits
 
-# one row for each class; the semantic head's too, where there is one
+# tensors with one row for each class, also in the semantic head
 PER_CLASS = ("head.class_logits.", "semantic_head.logits.")
 
 
 def fill_from(model: CondInst, tensors: Mapping[str, Tensor], classes: tuple[str, ...]) -> str:
-    """Put another model's tensors into `model`, rows of classes by their name; says what was kept and what is new.
+    """Copy another model's tensors to `model`, and match the rows of classes by name. Return a line about the classes.
 
-    classes: of the other model, by label. A row of a class that it did not know keeps what it has. Raises ModelError
-    where the two networks differ in anything else.
+    classes: class names of the other model, by label. The row of a new class keeps its values in `model`. Raises
+    ModelError if the two networks differ in anything but classes.
     """
     settings = model.config
     problem = misfits(tensors, expected_shapes(settings.model_copy(update={"classes": classes})))
