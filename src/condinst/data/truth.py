@@ -57,8 +57,9 @@ def make_truth(things: Sequence[Shown], height: int, width: int, stride: int) ->
 
 
 def show_instance(instance: Instance, matrix: Matrix, height: int, width: int) -> Shown | None:
-    """Return what an image of (height, width) pixels shows of an instance moved by `matrix`; None if nothing is
-    visible.
+    """Return the visible part of an instance that `matrix` moves.
+
+    The image has (height, width) pixels. Returns None if nothing is visible.
     """
     box = _move_box(instance.box, matrix)
     if instance.shape is None:
@@ -171,8 +172,9 @@ def _sample_labels(things: list[Shown], size: tuple[int, int]) -> NDArray[np.int
 
 
 def sampled(region: Region, stride: int) -> tuple[int, int, NDArray[np.bool_]]:
-    """Return the pixels of the region in the grid [stride/2::stride] of the image, and the (x, y) of the first in the
-    grid.
+    """Return the pixels of the region in the grid [stride/2::stride] of the image.
+
+    Also returns the (x, y) of the first pixel in that grid, before the pixels.
     """
     first_row = math.ceil(max(region.y - stride // 2, 0) / stride)
     first_column = math.ceil(max(region.x - stride // 2, 0) / stride)

@@ -98,8 +98,9 @@ def _detail(image: Array8) -> NDArray[np.float64]:
 
 
 def _agree(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> bool:
-    """Return whether no block of `ours` differs from `theirs` by more than MOST_APART, at the best brightness and
-    contrast.
+    """Return whether no block of `ours` differs from `theirs` by more than MOST_APART.
+
+    The comparison uses the brightness and contrast that fit best.
     """
     levels, spread = theirs - theirs.mean(), float(ours.std())
     gain = float((ours * levels).sum() / max(float((levels**2).sum()), 1e-9))

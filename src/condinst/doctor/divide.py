@@ -20,7 +20,9 @@ Group = tuple[int, ...]  # indices of samples that stay together
 
 
 class Groups(NamedTuple):
-    """groups: every sample is in exactly one group. exact_only: there are too many pictures, so only identical pictures
+    """Groups of samples.
+
+    groups: every sample is in exactly one group. exact_only: there are too many pictures, so only identical pictures
     were grouped.
     """
 

@@ -26,8 +26,9 @@ ORDER = ("error", "warning", "info")
 
 
 class Twins(NamedTuple):
-    """Two pictures of the same scene, each with its split. `finding` is about the second picture. sure: certainly a
-    copy.
+    """Two pictures of the same scene, each with its split.
+
+    finding: about the second picture. sure: the second picture is certainly a copy.
     """
 
     finding: Finding
@@ -71,10 +72,10 @@ def examine(
     config: Config,
     progress: Progress | None = None,
 ) -> Examination:
-    """Check every picture and object of the splits. The splits were read before, and `told` holds the readers'
-    findings.
+    """Check every picture and object of the splits.
 
-    Keeps one picture in memory, and a kilobyte of each earlier picture. Findings are sorted, errors first.
+    The splits were read before. told: the findings of the readers. Keeps one picture in memory, and a kilobyte of each
+    earlier picture. Findings are sorted, errors first.
     """
     notes = _Notes([finding for found in told.values() for finding in found])
     turned = {(finding.file, finding.id) for finding in notes.findings if finding.kind == "exif-rotated"}

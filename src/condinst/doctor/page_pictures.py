@@ -55,8 +55,9 @@ def show_picture(sample: Sample) -> bytes | None:
 
 
 def _read(path: Path) -> Array8:
-    """Convert a picture for people: floats have no fixed range, so the darkest value is black and the brightest is
-    white.
+    """Convert a picture for people.
+
+    Floats have no fixed range, so the darkest value becomes black and the brightest value becomes white.
     """
     try:
         return read_image(path)

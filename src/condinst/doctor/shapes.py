@@ -177,8 +177,9 @@ def _find_inner_rings(sample: Sample, instance: Instance) -> Iterator[Finding]:
 
 
 def inner_ring(parts: Sequence[NDArray[np.float64]]) -> tuple[int, int] | None:
-    """Return the places of a polygon and of a polygon around it, among the polygons (P, 2) of an object; None without
-    one.
+    """Return the places of a polygon and of a polygon around it; None without such a pair.
+
+    parts: the polygons of one object, (P, 2) each.
     """
     polygons = shapely.make_valid([shapely.Polygon(part) for part in parts])
     within, holder = shapely.STRtree(polygons).query(polygons, predicate="within")
