@@ -106,7 +106,7 @@ def read_picture(source: Path | bytes, name: str | None = None, reading: Reading
 def _several_pages(image: Image.Image, pages: int) -> Remark:
     if image.format == "MPO":
         message = f"holds {pages} pictures, such as previews and depth maps of a photo; the first is read"
-        return Remark("further-pictures", message, "nothing to do, unless another is meant: see --pages and page=")
+        return Remark("further-pictures", message, "to read another picture, use --pages or page=")
     count = f"more than {MAX_PAGES:,}" if pages > MAX_PAGES else str(pages)
     channels = channels_of(image)
     what = f" (OME-TIFF of {channels})" if channels else ""

@@ -123,7 +123,7 @@ def _examine_one(sample: Sample, config: Config, notes: _Notes, turned: bool) ->
 
 def _areas(data: AnnotatedData, unlike: int) -> Iterator[Finding]:
     if unlike:
-        message = f"{unlike} objects state an area that is not their mask's"
+        message = f"{unlike} objects state another area than their mask has"
         remedy = "scores by object size go by the stated one; write the mask's"
         yield Finding("area-mismatch", "info", data.source, None, message, remedy)
 
@@ -149,7 +149,7 @@ def _both_splits(copy: Copy, sure: bool, first: Sample, second: Sample, names: t
     if sure:
         remedy = "scores on it mean nothing: remove it from one of the splits"
     else:
-        remedy = "see whether it is a copy or another picture of the same, and keep both in one split"
+        remedy = "check whether it is a copy, and keep both pictures in one split"
     severity: Severity = "error" if sure else "warning"
     return Finding("both-splits", severity, second.path, second.image_id, f"{message} in {names[0]}", remedy)
 
@@ -157,10 +157,10 @@ def _both_splits(copy: Copy, sure: bool, first: Sample, second: Sample, names: t
 def _repeated(copy: Copy, first: Sample, second: Sample) -> Finding:
     if first.path == second.path:
         message = f"is listed twice, with ids {first.image_id} and {second.image_id}"
-        remedy = "list it once, with all its objects: those of one record are background in the other"
+        remedy = "list it once, with all objects: the objects of one record are background in the other"
         return Finding("listed-twice", "warning", second.path, second.image_id, message, remedy)
     message = f"shows {'the same pixels as' if copy.exact else 'much like'} {_short(first.path, second.path)}"
-    remedy = "fine if it is meant, as augmentation; it counts twice"
+    remedy = "remove it, unless it is an intended copy; the picture counts twice"
     return Finding("duplicate-picture", "info", second.path, second.image_id, message, remedy)
 
 

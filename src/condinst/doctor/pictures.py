@@ -41,7 +41,9 @@ def check_picture(
     if image.max() == image.min():
         message = f"every pixel has the value {image.max()}"
         tell(
-            Finding("blank-picture", "warning", sample.path, sample.image_id, message, "was it saved as it should be?")
+            Finding(
+                "blank-picture", "warning", sample.path, sample.image_id, message, "check how the picture was saved"
+            )
         )
     return fingerprint(image)
 

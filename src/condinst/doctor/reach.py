@@ -72,7 +72,7 @@ def _unclaimed(sample: Sample, thing: Visible, size: tuple[int, int], alone: boo
     if alone:
         message = f"{_extent(thing, size)} and smaller objects take all locations at its centre: none learns it"
         return told(
-            sample, thing.instance, "no-location", "warning", message, "see if it is meant; a larger input may help"
+            sample, thing.instance, "no-location", "warning", message, "check the annotation; a larger input may help"
         )
     x0, y0, x1, y1 = thing.box
     message = f"{_extent(thing, size)} and no location of its level lies at its centre: none learns it"

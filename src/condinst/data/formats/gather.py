@@ -80,7 +80,7 @@ class Gathering:
             self.report(fault.at(file, id, where))
         except OSError as error:  # such as a name too long for the file system, or a folder without permission
             message = f"{error.filename or 'a file'!s:.200}: cannot be read ({error.strerror or error})"
-            self.report(RecordError("bad-file", message, "see to its name and permissions").at(file, id, where))
+            self.report(RecordError("bad-file", message, "check its name and permissions").at(file, id, where))
 
     def add(self, file: Path, path: Path, size: tuple[int, int], objects: Sequence[Drawn | None]) -> None:
         """Add a picture of (height, width) and its objects from `file`.
@@ -120,8 +120,8 @@ class Gathering:
         """Mark the annotation file of one picture as read. Reports a file that another picture also uses."""
         if file in self.files:
             self.told["{} pictures have the label file of another picture of their name"] += 1
-            message = f"{file.name} is the label file of another picture, too, as both have this name"
-            remedy = "give one of them another name, with a label file of its own"
+            message = f"{file.name} is also the label file of another picture, because both pictures have this name"
+            remedy = "rename one picture and give it a label file of its own"
             self.report(Finding("shared-labels", "warning", picture, None, message, remedy))
         self.files.add(file)
 
