@@ -80,9 +80,7 @@ def check(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = read_coco(DATA / "facade" / "val.json", DATA / "facade" / "images")
     config = Config()
     path = tmp_path_factory.mktemp("check") / "check.html"
-    path.write_text(
-        make_page(examine({"val": data}, {}, config, whole=False), config, DATA / "facade"), encoding="utf-8"
-    )
+    path.write_text(make_page(examine({"val": data}, {}, config), config, DATA / "facade"), encoding="utf-8")
     return path
 
 
