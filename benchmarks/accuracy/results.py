@@ -68,8 +68,8 @@ def first(cards: Sequence[Card]) -> str:
             sum(getattr(fit, name) for fit in card.fits) for name in ("objects", "predicted", "matched50")
         )
         found, false = (
-            f"{right / objects:.0%} of {objects:,}",
-            f"{(predicted - right) / predicted:.0%} of {predicted:,}",
+            f"{right / max(objects, 1):.0%} of {objects:,}",
+            f"{(predicted - right) / max(predicted, 1):.0%} of {predicted:,}",
         )
         best = max(card.scores)
         rows.append(

@@ -61,7 +61,8 @@ def test_data_errors(run: Run, model_folder: Path, tmp_path: Path) -> None:
     assert "image_id 999999" in told(good | {"annotations": [record | {"image_id": 999999}]})
     assert "says 9×" in told(good | {"images": [image | {"width": 9}], "annotations": []})
     two = [{"id": 1, "name": "cell"}, {"id": 2, "name": "fibre"}]
-    assert "does not know 'cell', 'fibre'" in told({"images": [image], "annotations": [], "categories": two})
+    own = record | {"category_id": 1, "image_id": image["id"]}
+    assert "does not know 'cell'" in told({"images": [image], "annotations": [own], "categories": two})
 
 
 def test_missing_files(run: Run, model_folder: Path, tmp_path: Path) -> None:
