@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,17 +16,6 @@ from condinst.errors import CondinstError, UsageError, one_line
 from condinst.files import replace_file
 
 PLAIN_WIDTH = 120  # columns if there is no terminal
-
-
-def make_folder(folder: Path) -> None:
-    """Create `folder` and check that files can be written to it. Raises CondinstError if not."""
-    probe = folder / f".condinst.{os.getpid()}.part"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise CondinstError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
 
 
 def write_text(path: Path, text: str) -> None:

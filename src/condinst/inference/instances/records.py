@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from condinst.errors import UsageError
 
@@ -56,7 +54,3 @@ def summary_records(result: Result[Any], normalize: bool, decimals: int) -> list
         }
         for label, score, box, outline in rows
     ]
-
-
-def _rounded(numbers: NDArray[np.float32], decimals: int) -> list[float]:
-    return [round(number, decimals) for number in numbers.tolist()]
