@@ -94,7 +94,7 @@ def _place_in_group(group: Numbers) -> Numbers:
 
 
 def _sums_from(values: Numbers, new: NDArray[np.bool_]) -> Numbers:
-    """Running sums that begin anew where `new` says so; it is true at the first value."""
+    """Running sums that restart where `new` is true. The first element of `new` must be true."""
     running = np.cumsum(values)
     begins = np.flatnonzero(new)
     before = running[begins] - values[begins]
