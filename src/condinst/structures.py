@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from torch import Tensor
+if TYPE_CHECKING:  # `condinst data check` reads STRIDES without loading torch
+    from torch import Tensor
 
 STRIDES = (8, 16, 32, 64, 128)  # P3–P7
 MASK_FEATURE_STRIDE = 8

@@ -11,8 +11,8 @@ from condinst.config import AugmentConfig
 from condinst.data.compose import LEAST_BOX, LEAST_MASK, LEAST_PIXELS, Scene, make_mosaic, paste_objects
 from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import Instance, Polygons, RunLengths, Sample
+from condinst.data.shown import Shown, show
 from condinst.data.transforms import augment
-from condinst.data.truth import Shown, show
 from condinst.ops.rle import Region
 
 DATA = Path(__file__).parent.parent / "data"

@@ -4,11 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from condinst.config import Config
 from condinst.data.findings import Finding
 from condinst.data.sample import Instance, RunLengths, Sample
-from condinst.doctor.reach import NOWHERE, check_reach
+from condinst.doctor.claims import NOWHERE, find_claims
+from condinst.doctor.reach import check_reach
+from condinst.ops.locations import level_sizes
+from condinst.training.targets import assign_image, make_grid
 
 STRIDES = (8, 16, 32, 64, 128)
 RANGES = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, float("inf")))
@@ -88,3 +92,28 @@ def test_a_larger_input_reaches_more() -> None:
     assert check_reach(small, larger, findings.append) == [0]
     assert len(findings) == 1
     assert check_reach(sample(), CONFIG, findings.append) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_claims_are_those_of_training(seed: int) -> None:
+    """`condinst data check` has the rule in NumPy, training has it in torch. Ties, edges and rounding included."""
+    rng = np.random.default_rng(seed)
+    height, width = 352, 608
+    count = 200
+    corners = rng.integers(-4, (width, height), (count, 2)) + rng.choice([0.0, 0.5, 1 / 3], (count, 2))
+    sides = np.exp(rng.uniform(np.log(2), np.log(700), (count, 2)))
+    boxes = np.concatenate((corners, corners + sides), axis=1).clip(0, (width, height) * 2).astype(np.float32)
+    boxes[1::10] = boxes[::10]  # equal boxes: the first wins
+    centroids = (boxes[:, :2] + boxes[:, 2:]) / 2 + rng.choice([0, 0, 3], (count, 2)).astype(np.float32)
+    claims = find_claims(boxes, centroids, (height, width), RANGES, 1.5)
+    grid = make_grid(level_sizes(height, width), RANGES, torch.device("cpu"))
+    chosen = assign_image(grid, torch.tensor(boxes), torch.tensor(centroids), 1.5).numpy()
+    level = np.arange(len(STRIDES)).repeat(grid.sizes.prod(1).numpy())
+    votes = np.zeros((len(STRIDES), count), dtype=np.int64)
+    np.add.at(votes, (level[chosen >= 0], chosen[chosen >= 0]), 1)
+    assert claims.level.tolist() == np.where(votes.max(0) > 0, votes.argmax(0), NOWHERE).tolist()
+    for index in range(0, count, 7):
+        one = slice(index, index + 1)
+        alone = assign_image(grid, torch.tensor(boxes[one]), torch.tensor(centroids[one]), 1.5)
+        assert claims.alone[index] == bool((alone >= 0).any())
+    assert (claims.level == NOWHERE).any()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from condinst.data.sample import Instance, Polygons, RunLengths, Sample
-from condinst.data.truth import sampled, show_instance
+from condinst.data.shown import sampled, show_instance
 from condinst.doctor.visible import see
 
 

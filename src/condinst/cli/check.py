@@ -59,6 +59,7 @@ def check(
     """
     from condinst.cli.output import refuse_page, show_progress
     from condinst.doctor.examination import examine
+    from condinst.doctor.look import choose_processes
 
     wanted = _wanted(size, max_size, range)
     config = _settings(recipe, wanted)
@@ -71,7 +72,8 @@ def check(
     splits, told = _read(data, images)
     if recipe is None:
         config = _suited(config, wanted, splits)
-    examination = examine(splits, told, config, progress=show_progress("looked at"))
+    processes = choose_processes(sum(len(data.samples) for data in splits.values()))
+    examination = examine(splits, told, config, show_progress("looked at"), processes)
     if not json:
         _print(examination, data)
     if report is not None:

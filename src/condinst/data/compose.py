@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condinst.data.sample import Array8, Box
-from condinst.data.truth import Shown, centroid_of, show_box, shown_box, tight_box
+from condinst.data.shown import Shown, centroid_of, show_box, shown_box, tight_box
 from condinst.ops.rle import Region, tighten
 
 BACKGROUND = (124, 116, 104)  # RGB, about the mean of photographs; batches are padded with about the same colour

@@ -10,8 +10,9 @@ from condinst.data.batch import Example
 from condinst.data.compose import Scene, make_mosaic, paste_objects
 from condinst.data.image import read_image
 from condinst.data.sample import AnnotatedData
+from condinst.data.shown import show
 from condinst.data.transforms import augment
-from condinst.data.truth import make_truth, show
+from condinst.data.truth import make_truth
 from condinst.errors import DataError
 
 

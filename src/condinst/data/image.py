@@ -58,11 +58,13 @@ class Decoded(NamedTuple):
     """A picture and facts about its file.
 
     remarks: notes about the picture for the user. pages: number of pages in the file, if they were counted.
+    orientation: the EXIF orientation that the pixels were turned by; 1 if they were upright.
     """
 
     pixels: Array8
     remarks: tuple[Remark, ...] = ()
     pages: int = 1
+    orientation: int = 1
 
 
 def read_image(
@@ -95,12 +97,13 @@ def read_picture(source: Path | bytes, name: str | None = None, reading: Reading
     with opened(source, name, max_pixels, 1 if page is None else page) as image:
         pages = count_pages(image) if page is None else 1
         told = (_several_pages(image, pages),) if pages > 1 else ()
+        orientation = orientation_of(image)  # decoding a TIFF removes it
         if not needs_twin(image, range):
             shown = decode(image, name, range)
         else:
             with opened(source, name, max_pixels, 1 if page is None else page) as twin:
                 shown = decode(image, name, range, twin)
-    return Decoded(shown.pixels, (*told, *shown.remarks), pages)
+    return Decoded(shown.pixels, (*told, *shown.remarks), pages, orientation)
 
 
 def _several_pages(image: Image.Image, pages: int) -> Remark:

@@ -48,7 +48,7 @@ def box_iou(a: Box, b: Box) -> float:
 
 def differs(box: Box, other: Box) -> bool:
     """Return whether two boxes differ by more than rounding."""
-    gap = max(abs(a - b) for a, b in zip(box, other, strict=True))
+    gap = max(abs(box[0] - other[0]), abs(box[1] - other[1]), abs(box[2] - other[2]), abs(box[3] - other[3]))
     pixels, share = BOX_DIFFERS
     return gap > pixels and gap > share * max(other[2] - other[0], other[3] - other[1])
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from torchvision.transforms import functional
 
 from condinst.config import AugmentConfig
 from condinst.data.sample import Array8, Matrix
@@ -76,6 +75,10 @@ def _recolour(picture: Image.Image, config: AugmentConfig, rng: np.random.Genera
 
     torchvision is fastest on Pillow images.
     """
+    from torchvision.transforms import (
+        functional,  # loading torchvision takes seconds; `data check` needs only the sizes
+    )
+
     if config.brightness:
         picture = functional.adjust_brightness(picture, rng.uniform(1 - config.brightness, 1 + config.brightness))
     if config.contrast:

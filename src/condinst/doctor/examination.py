@@ -16,10 +16,7 @@ from condinst.data.image import read_image
 from condinst.data.sample import AnnotatedData, Sample
 from condinst.doctor.classes import check_set
 from condinst.doctor.copies import Copy, Fingerprint, copies_between, copies_within, sure_copy
-from condinst.doctor.duplicates import check_duplicates
-from condinst.doctor.pictures import check_picture
-from condinst.doctor.reach import check_reach
-from condinst.doctor.shapes import area_differs, check_shapes, draw
+from condinst.doctor.look import Look, look_at_all
 
 Progress = Callable[[int, int], None]  # (done, of how many)
 ORDER = ("error", "warning", "info")
@@ -71,11 +68,12 @@ def examine(
     told: Mapping[str, tuple[Finding, ...]],
     config: Config,
     progress: Progress | None = None,
+    processes: int = 1,
 ) -> Examination:
     """Check every picture and object of the splits.
 
-    The splits were read before. told: the findings of the readers. Keeps one picture in memory, and a kilobyte of each
-    earlier picture. Findings are sorted, errors first.
+    The splits were read before. told: the findings of the readers. Keeps one picture for each of `processes` in memory,
+    and a kilobyte of each earlier picture. Findings are sorted, errors first.
     """
     notes = _Notes([finding for found in told.values() for finding in found])
     turned = {(finding.file, finding.id) for finding in notes.findings if finding.kind == "exif-rotated"}
@@ -83,13 +81,13 @@ def examine(
     for name, data in splits.items():
         prints = notes.prints.setdefault(name, [])
         unlike = 0
-        for sample in data.samples:
-            print, differing = _examine_one(
-                sample, config, notes, not turned.isdisjoint(((data.source, sample.image_id), (sample.path, None)))
-            )
-            if print is not None:
-                prints.append((sample, print))
-            unlike += differing
+        for sample, look in zip(data.samples, look_at_all(data.samples, config, processes), strict=True):
+            known = not turned.isdisjoint(((data.source, sample.image_id), (sample.path, None)))
+            notes.findings += _new_findings(look, known)
+            notes.levels.update(look.levels)
+            if look.print is not None:
+                prints.append((sample, look.print))
+            unlike += look.other_area
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -106,19 +104,9 @@ def examine(
     return Examination(tuple(findings), splits, told, notes.levels, twins)
 
 
-def _examine_one(sample: Sample, config: Config, notes: _Notes, turned: bool) -> tuple[Fingerprint | None, int]:
-    """Return the fingerprint of the picture (None if it is damaged) and how many objects state another area."""
-
-    def tell(finding: Finding) -> None:
-        if not (turned and finding.kind == "exif-rotated"):  # the reader reported this finding
-            notes.findings.append(finding)
-
-    print = check_picture(sample, tell, range=config.input.range)
-    drawn = draw(sample)
-    notes.findings += check_shapes(sample, drawn)
-    notes.findings += check_duplicates(sample, drawn)
-    notes.levels.update(check_reach(sample, config, tell))
-    return print, sum(map(area_differs, sample.instances, drawn))
+def _new_findings(look: Look, turned: bool) -> Iterator[Finding]:
+    """Return the findings about a picture. turned: the reader reported the EXIF orientation already."""
+    return (finding for finding in look.findings if not (turned and finding.kind == "exif-rotated"))
 
 
 def _areas(data: AnnotatedData, unlike: int) -> Iterator[Finding]:

@@ -11,9 +11,9 @@ from condinst.config import Config
 from condinst.data.findings import Finding
 from condinst.data.sample import Instance, Sample
 from condinst.data.transforms import resize_shape
+from condinst.doctor.claims import NOWHERE
 from condinst.doctor.examination import Examination
 from condinst.doctor.page_pictures import show_object, show_picture
-from condinst.doctor.reach import NOWHERE
 from condinst.doctor.summary import by_kind, shorten, summarise
 from condinst.ops.drawing.page import Html, bars, cards, marked, page, picture, pictures, section, table
 from condinst.structures import STRIDES

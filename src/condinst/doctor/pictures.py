@@ -5,7 +5,7 @@ from __future__ import annotations
 from condinst.config import FULL, Range
 from condinst.data.decode import SIDEWAYS
 from condinst.data.findings import Finding, Report, Severity
-from condinst.data.image import MAX_PIXELS, Reading, read_orientation, read_picture
+from condinst.data.image import MAX_PIXELS, Reading, read_picture
 from condinst.data.sample import Array8, Sample
 from condinst.data.values import NoRangeError
 from condinst.doctor.copies import Fingerprint, fingerprint
@@ -18,7 +18,6 @@ def check_picture(
     """Decode the file upright and report its problems. Return None if it cannot be decoded."""
     try:
         decoded = read_picture(sample.path, reading=Reading(None, range, max_pixels))
-        orientation = read_orientation(sample.path, max_pixels=max_pixels)
     except NoRangeError as error:
         message, _, remedy = str(error).removeprefix(f"{sample.path}: ").partition("; ")
         tell(Finding("no-range", "error", sample.path, sample.image_id, message, remedy))
@@ -36,8 +35,8 @@ def check_picture(
         severity: Severity = "info" if remark.kind == "further-pictures" else "warning"
         tell(Finding(remark.kind, severity, sample.path, sample.image_id, remark.message, remark.remedy))
     _check_size(sample, image, tell)
-    if orientation > 1:
-        _tell_turned(sample, orientation, tell)
+    if decoded.orientation > 1:
+        _tell_turned(sample, decoded.orientation, tell)
     if image.max() == image.min():
         message = f"every pixel has the value {image.max()}"
         tell(

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
-import torch
-from torch import Tensor
+import numpy as np
 
 from condinst.config import Config
 from condinst.data.findings import Finding, Report
 from condinst.data.sample import Sample
 from condinst.data.transforms import resize_shape
+from condinst.doctor.claims import NOWHERE, find_claims
 from condinst.doctor.shapes import told
 from condinst.doctor.visible import Visible, see
-from condinst.ops.locations import level_sizes
-from condinst.training.targets import Grid, assign_image, make_grid
 
 ENLARGE = "enlarge the input (input.shorter in training, --size here)"
 THIN = 3  # ratio of the longer to the shorter side
-NOWHERE = -1  # the level of an object that no location claims
 
 
 def check_reach(sample: Sample, config: Config, tell: Report) -> list[int]:
@@ -32,34 +27,17 @@ def check_reach(sample: Sample, config: Config, tell: Report) -> list[int]:
     things = see(sample, *size, stride)
     if not things:
         return []
-    grid = _grid(size, config.model.size_divisor, config.model.size_ranges)
-    boxes = torch.tensor([thing.box for thing in things], dtype=torch.float32)
-    centroids = torch.tensor([thing.centroid for thing in things], dtype=torch.float32)
-    levels = _levels(grid, assign_image(grid, boxes, centroids, config.targets.center_radius), len(things))
-    for index, thing in enumerate(things):
-        if levels[index] == NOWHERE:
-            one = slice(index, index + 1)
-            alone = assign_image(grid, boxes[one], centroids[one], config.targets.center_radius)
-            tell(_unclaimed(sample, thing, size, bool((alone >= 0).any())))
+    divisor = config.model.size_divisor
+    height, width = (-(-side // divisor) * divisor for side in size)
+    boxes = np.array([thing.box for thing in things], dtype=np.float32)
+    centroids = np.array([thing.centroid for thing in things], dtype=np.float32)
+    claims = find_claims(boxes, centroids, (height, width), config.model.size_ranges, config.targets.center_radius)
+    levels: list[int] = claims.level.tolist()
+    for thing, level, alone in zip(things, levels, claims.alone.tolist(), strict=True):
+        if level == NOWHERE:
+            tell(_unclaimed(sample, thing, size, alone))
         elif not thing.sampled:
             tell(_too_small(sample, thing, size, stride))
-    return levels
-
-
-@lru_cache(maxsize=16)
-def _grid(size: tuple[int, int], divisor: int, size_ranges: tuple[tuple[float, float], ...]) -> Grid:
-    """Return all locations of an input of that size, padded. Most pictures of a set share a few sizes."""
-    height, width = (-(-side // divisor) * divisor for side in size)
-    return make_grid(level_sizes(height, width), size_ranges, torch.device("cpu"))
-
-
-def _levels(grid: Grid, chosen: Tensor, count: int) -> list[int]:
-    """Return, for each of `count` objects, the level with most of its locations."""
-    level = torch.arange(len(grid.sizes)).repeat_interleave(grid.sizes.prod(1))
-    positive = chosen >= 0
-    votes = torch.bincount(level[positive] * count + chosen[positive], minlength=len(grid.sizes) * count)
-    most, which = votes.reshape(len(grid.sizes), count).max(0)
-    levels: list[int] = torch.where(most > 0, which, NOWHERE).tolist()
     return levels
 
 

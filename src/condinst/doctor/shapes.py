@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from condinst.data.findings import Finding, Severity
 from condinst.data.sample import Box, Instance, Polygons, Sample
-from condinst.data.shapes import STICKS_OUT, box_iou, box_of, clip_box, differs
+from condinst.data.shapes import BOX_DIFFERS, STICKS_OUT, box_iou, box_of, clip_box, differs
 from condinst.ops.rle import Rle, areas
 
 AREA_DIFFERS = (16.0, 0.2)  # pixels, and the share of the mask's area
@@ -66,7 +66,8 @@ def draw_one(instance: Instance, height: int, width: int) -> Raster:
 def check_shapes(sample: Sample, drawn: list[Raster]) -> Iterator[Finding]:
     """Return the findings about each instance by itself; `drawn` is the result of `draw`."""
     crossed = _crossed(sample)
-    for number, (instance, as_drawn) in enumerate(zip(sample.instances, drawn, strict=True)):
+    for number in _unusual(sample, drawn, crossed):
+        instance, as_drawn = sample.instances[number], drawn[number]
         outside = _find_outside(sample, instance, as_drawn)
         if outside is not None:
             yield outside
@@ -80,6 +81,27 @@ def check_shapes(sample: Sample, drawn: list[Raster]) -> Iterator[Finding]:
         mismatch = _compare_boxes(sample, instance, as_drawn)
         if mismatch is not None:
             yield mismatch
+
+
+def _unusual(sample: Sample, drawn: list[Raster], crossed: set[int]) -> list[int]:
+    """Return the places of the instances that may have a finding; the rest is as usual and needs no closer look."""
+    if not drawn:
+        return []
+    boxes = np.array([instance.box for instance in sample.instances], dtype=np.float64)
+    tight = np.array([it.box for it in drawn], dtype=np.float64)
+    size = np.array([sample.width, sample.height], dtype=np.float64)
+    shapes = np.array([_outline_box(instance) for instance in sample.instances], dtype=np.float64)
+    found = np.array([not it.area for it in drawn])
+    for each in (boxes, shapes):
+        found |= np.maximum(-each[:, :2], each[:, 2:] - size).max(axis=1) > STICKS_OUT
+    inside = np.concatenate((np.maximum(boxes[:, :2], 0), np.minimum(boxes[:, 2:], size)), axis=1)
+    found |= np.abs(inside - tight).max(axis=1) > BOX_DIFFERS[0]
+    several = (number for number, instance in enumerate(sample.instances) if len(_parts(instance)) > 1)
+    return sorted({*np.flatnonzero(found).tolist(), *crossed, *several})
+
+
+def _outline_box(instance: Instance) -> Box:
+    return instance.box if instance.shape is None else box_of(instance.shape)
 
 
 def told(sample: Sample, instance: Instance, kind: str, severity: Severity, message: str, remedy: str) -> Finding:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from condinst.data.findings import Finding
+from condinst.doctor.claims import NOWHERE
 from condinst.doctor.classes import count_classes
 from condinst.doctor.examination import Examination
-from condinst.doctor.reach import NOWHERE
 
 
 def by_kind(findings: Sequence[Finding]) -> list[list[Finding]]:

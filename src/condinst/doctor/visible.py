@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condinst.data.sample import Box, Instance, Polygons, Sample
-from condinst.data.truth import fit_box, sampled, show_instance
+from condinst.data.shown import fit_box, sampled, show_instance
 from condinst.ops.runs import sampled_any, strips, sums
 
 AT_ONCE = 256  # objects drawn together

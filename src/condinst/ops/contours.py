@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import label
 
 Ring = NDArray[np.float64]  # (P, 2) x, y; not closed
 
@@ -27,6 +26,8 @@ class Polygon(NamedTuple):
 
 def trace(bitmap: NDArray[np.bool_], x: int = 0, y: int = 0) -> list[Polygon]:
     """The polygons of a mask (h, w) whose top-left pixel lies at column `x` and row `y`. An empty mask has none."""
+    from scipy.ndimage import label  # loading it takes a second
+
     rings = [ring for loop in _loops(bitmap) for ring in _simple(loop)]
     parts, _ = label(bitmap)  # SciPy, too, separates pixels that touch only at a corner
     owners = [int(parts[_pixel(ring)]) for ring in rings]

@@ -48,8 +48,10 @@ def read_box(record: Record, shape: Shape | None, height: int, width: int) -> De
         return Derived(own, fault.message)
     if box[2] <= box[0] or box[3] <= box[1]:
         return Derived(own, f"the 'bbox' {record['bbox']!a:.60} has no area, though the mask has one")
+    if not differs(box, own):
+        return Derived(box)
     iou = box_iou(clip_box(box, height, width), clip_box(own, height, width))
-    if iou < OTHER_BOX and differs(box, own):
+    if iou < OTHER_BOX:
         return Derived(
             own, f"the 'bbox' {record['bbox']!a:.60} is not that of the mask (IoU {iou:.2f}){_hint(box, own)}"
         )

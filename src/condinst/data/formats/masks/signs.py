@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from condinst.data.findings import Finding
 from condinst.data.formats.masks.label_picture import Piece
@@ -106,6 +105,8 @@ def _inverted(count: int, total: int, folder: Path, what: str) -> Iterator[Findi
 
 def _in_parts(mask: NDArray[np.bool_]) -> bool:
     """Return whether the mask has at least two parts of relevant size."""
+    from scipy import ndimage  # loading it takes a second, and other formats have no label images
+
     parts, count = ndimage.label(mask, structure=_EVERY_SIDE)
     if count < 2:
         return False
