@@ -34,8 +34,9 @@ demo: $(PACKAGE)  ## segment the sample images with the shipped models; pictures
 test: lint  ## lint, types and all tests
 	$(BIN)/python -m pytest
 
-kill: $(DEVELOPER)  ## kill training KILLS times at random moments (200 unless given), resume, compare
-	OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=true $(BIN)/python tests/engine/kill.py --kills $(KILLS)
+kill: $(DEVELOPER)  ## kill training and predicting KILLS times each at random moments (200 unless given), resume, compare
+	OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=true $(BIN)/python -m benchmarks.survival.kill_training --kills $(KILLS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.survival.kill_predict --kills $(KILLS)
 
 check: lint  ## lint, types and the fast tests
 	$(BIN)/python -m pytest -m "not slow" -x -q

@@ -14,6 +14,7 @@ FLOORS = {
     "errors": (0, "base"),
     "config": (0, "base"),
     "files": (0, "base"),
+    "lock": (0, "base"),
     "safe_yaml": (0, "base"),
     "web": (0, "base"),
     "memory": (0, "base"),

@@ -19,12 +19,12 @@ from PIL import Image
 from typer.testing import Result
 
 from condinst.cli.results import staging
-from condinst.cli.results.folder import locked
 from condinst.cli.results.journal import Journal
 from condinst.cli.results.names import unique_stems
 from condinst.cli.results.run import Run as Results
 from condinst.data.open import open_data
 from condinst.data.sample import Polygons
+from condinst.lock import locked
 from condinst.ops.rle import decode, draw_polygons
 from condinst.predictor import Predictor
 
@@ -216,8 +216,8 @@ def test_a_journal_cannot_have_files_elsewhere_removed(go: Run, tmp_path: Path) 
 
 
 def test_one_run_at_a_time(go: Run, tmp_path: Path) -> None:
-    with locked(tmp_path):
-        assert "another run is writing here" in error(go(FILES[0], "--out", tmp_path), 2)
+    with locked(tmp_path, "writing"):
+        assert "another run is writing in this folder" in error(go(FILES[0], "--out", tmp_path), 2)
     assert not list(tmp_path.iterdir())
     assert go(FILES[0], "--out", tmp_path).exit_code == 0
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).parent / "kill.py"
+PROGRAM = "benchmarks.survival.kill_training"
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.slow
@@ -18,7 +19,8 @@ PROGRAM = Path(__file__).parent / "kill.py"
 def test_killed_at_any_moment() -> None:
     """With moving average, accumulation, early stopping and the best weights kept; `make kill` kills 200 times."""
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), "--kills", "8"],
+        [sys.executable, "-m", PROGRAM, "--kills", "8"],
+        cwd=ROOT,
         env=os.environ
         | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,

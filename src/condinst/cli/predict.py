@@ -156,8 +156,9 @@ def _expand(source: list[str], pages: str | None) -> tuple[list[Source], int]:
 @contextmanager
 def _results_folder(folder: Path | None, resume: bool, overwrite: bool, saved: Saved) -> Iterator[tuple[Path, bool]]:
     """Lock the folder for results. Yield the folder and whether it holds an earlier run."""
-    from condinst.cli.results.folder import has_run, locked
+    from condinst.cli.results.folder import has_run
     from condinst.errors import UsageError
+    from condinst.lock import locked
 
     if resume and overwrite:
         raise UsageError("--resume goes on with a run, --overwrite replaces it; give one of them")
@@ -167,7 +168,7 @@ def _results_folder(folder: Path | None, resume: bool, overwrite: bool, saved: S
         with TemporaryDirectory() as place:
             yield Path(place), False
         return
-    with locked(folder):
+    with locked(folder, "writing"):
         old = has_run(folder, resume, overwrite, saved.run_files)
         if resume and not old:
             say(f"note: nothing to resume in {folder}; this run starts anew", err=True)

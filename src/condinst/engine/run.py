@@ -18,7 +18,6 @@ from condinst.engine.planning.hold_out import Held, hold_out, hold_out_again, re
 from condinst.engine.planning.settings import base_settings, override
 from condinst.engine.processes import join_processes
 from condinst.engine.run_folder.folder import finish_folder
-from condinst.engine.run_folder.lock import locked
 from condinst.engine.run_folder.own_files import REPORT, emptied_on_failure, refuse_overwriting
 from condinst.engine.stop import list_checkpoints
 from condinst.engine.train import measurable, told_failure, train
@@ -26,6 +25,7 @@ from condinst.errors import CondinstError, UsageError
 from condinst.evaluation.evaluate import Progress, Scores, match_classes
 from condinst.evaluation.report import Measured
 from condinst.inference.forks import expect_forks
+from condinst.lock import locked
 from condinst.predictor import Predictor
 from condinst.weights.folder import Stored, read_model
 from condinst.weights.names import CONFIG_FILE
@@ -177,7 +177,7 @@ def _run(
         config, lines = plan.config, [*plan.lines, *lines]
     for line in lines if state.is_main_process else ():
         tell(line)
-    with locked(out) if state.is_main_process else nullcontext():
+    with locked(out, "training", reentrant=True) if state.is_main_process else nullcontext():
         if state.is_main_process and not request.resume:
             refuse_overwriting(out)  # check again: another run may have ended since
         with emptied_on_failure(out, state.is_main_process):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,8 +23,7 @@ from condinst.engine.planning.changes import compare_settings
 from condinst.engine.planning.settings import count_iterations
 from condinst.engine.processes import make_accelerator
 from condinst.engine.run_folder.folder import start_folder, write_picture
-from condinst.engine.run_folder.lock import locked
-from condinst.engine.run_folder.log import Tell, unwritable
+from condinst.engine.run_folder.log import Tell
 from condinst.engine.run_folder.nonfinite import save_parts
 from condinst.engine.run_folder.own_files import BATCH, DRAWN, LAST, emptied_on_failure
 from condinst.engine.run_folder.pictures import draw_batch
@@ -33,6 +32,7 @@ from condinst.engine.run_folder.trackers import open_trackers
 from condinst.engine.stop import last_iteration
 from condinst.errors import CondinstError, DataError, UsageError, first_line, out_of_memory
 from condinst.evaluation.evaluate import evaluate
+from condinst.lock import locked
 from condinst.model.condinst import CondInst
 from condinst.predictor import Predictor
 from condinst.weights.folder import Stored, save_model
@@ -66,7 +66,11 @@ def train(
     config = config.model_copy(update={"model": config.model.model_copy(update={"classes": data.classes})})
     planned, config = config.train.iterations, count_iterations(config, len(data.samples))
     accelerator = make_accelerator(config, folder)
-    with emptied_on_failure(folder, accelerator.is_main_process), _locked(folder, accelerator.is_main_process):
+    main = accelerator.is_main_process
+    with (
+        emptied_on_failure(folder, main),
+        locked(folder, "training", reentrant=True) if main else nullcontext(),
+    ):
         iteration = last_iteration(folder) if resume else 0
         changes = compare_settings(folder, config, iteration) if iteration else []
         model, lines = build_model(config, accelerator, None if iteration else start)
@@ -82,20 +86,6 @@ def train(
             accelerator.print(line, file=sys.stderr)
         _learn(model, config, data, folder, accelerator, resume, val if config.train.validate_every else None)
     return config
-
-
-@contextmanager
-def _locked(folder: Path, main: bool) -> Iterator[None]:
-    """On the main process, create and lock the folder. Raises CondinstError if it cannot be locked."""
-    if not main:
-        yield
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    with locked(folder):
-        yield
 
 
 def _learn(

@@ -1,15 +1,12 @@
-"""Whose folder --out is: one run at a time, nothing of the user's replaced, earlier results only by --overwrite."""
+"""Check the folder of --out: a run replaces no file of the user, and earlier results only with --overwrite."""
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from condinst.cli.results.journal import JOURNAL, files_of, parse_line, read_header
 from condinst.cli.results.staging import remove_temporary
@@ -17,40 +14,8 @@ from condinst.cli.sources import Source
 from condinst.errors import CondinstError, UsageError
 
 RESULTS = "results.json"
-LOCK = ".condinst.lock"
-NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)  # some network drives have none
 DESCRIPTION = "predictions of the CondInst model"  # how the description in results.json begins
 OURS = f'{{"info": {{"description": "{DESCRIPTION}'
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other runs out of the folder, which is made if need be. Raises CondinstError, UsageError.
-
-    The operating system holds the lock and lets it go when the process ends, however it ends.
-    """
-    made = [each for each in (folder, *folder.parents) if not each.exists()]
-    lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise UsageError(f"{folder}: another run is writing here; wait for its end, or choose another --out") from None
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise CondinstError(
-                f"{folder}: cannot be written ({error.strerror or error}); choose another --out"
-            ) from None
-    try:
-        yield
-    finally:
-        if lock.is_locked:
-            with suppress(OSError):  # Windows removes no file that is open
-                (folder / LOCK).unlink()
-            lock.release()
-        for each in made:  # an error before the first result leaves no empty folders
-            with suppress(OSError):
-                each.rmdir()
 
 
 def has_run(folder: Path, resume: bool, overwrite: bool, run_files: Sequence[str]) -> bool:

@@ -1,8 +1,8 @@
 """results.jsonl: a line for each picture, written as soon as it is predicted. Closing makes results.json of it.
 
 The first line holds the settings of the run. Every other line belongs to one source: `{"source", "image",
-"annotations"}`, or `{"source", "left_out": reason}`. A later line of a source replaces an earlier one. Memory holds
-nine bytes for each source and one line at a time.
+"annotations"}`, or `{"source", "left_out": reason}`. A later line of a source replaces an earlier one; closing removes
+replaced lines. Memory holds nine bytes for each source and one line at a time.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from condinst.cli.results.staging import temporary_name
 from condinst.errors import CondinstError, UsageError, some
 
 JOURNAL = "results.jsonl"
@@ -31,6 +32,7 @@ class Journal:
         self.path, self.header = path, header
         self.offsets = array("q", [-1]) * count
         self.states = bytearray(count)
+        self.replaced = 0  # lines that a later line of their source replaces
         self.end = 0
         try:
             self.file = path.open(mode, buffering=0)
@@ -84,10 +86,45 @@ class Journal:
     def images(self) -> Iterator[Record]:
         """Records of the sources that have results, in the order of the sources, read one at a time."""
         with self.path.open("rb") as lines:
-            for offset in self.offsets:
-                if offset >= 0:
+            for offset, state in zip(self.offsets, self.states, strict=True):
+                if offset >= 0 and state != LEFT_OUT:
                     lines.seek(offset)
                     yield json.loads(lines.readline())
+
+    def line_of(self, index: int) -> Record:
+        """The newest line of a source; empty if there is none."""
+        if self.offsets[index] < 0:
+            return {}
+        with self.path.open("rb") as lines:
+            lines.seek(self.offsets[index])
+            return parse_line(lines.readline()) or {}
+
+    def drop_replaced(self) -> None:
+        """Write the journal anew without replaced lines, in the order of the sources.
+
+        The journal then has the same bytes as that of a run without interruption. If the disk is full, the journal
+        stays as it is: replaced lines do no harm.
+        """
+        if not self.replaced:
+            return
+        temporary = temporary_name(self.path)
+        offsets = array("q", self.offsets)
+        try:
+            with self.path.open("rb") as old, temporary.open("wb") as new:
+                new.write(old.readline())
+                for index, offset in enumerate(self.offsets):
+                    if offset >= 0:
+                        old.seek(offset)
+                        offsets[index] = new.tell()
+                        new.write(old.readline())
+                end = new.tell()
+            file = temporary.open("r+b", buffering=0)
+            os.replace(temporary, self.path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            return
+        self.file.close()
+        self.file, self.offsets, self.end, self.replaced = file, offsets, end, 0
 
     def count(self, *states: int) -> int:
         """How many sources are in one of the states."""
@@ -97,7 +134,8 @@ class Journal:
         self.file.close()
 
     def _note(self, index: int, record: Record, offset: int, exists: Callable[[str], bool]) -> None:
-        self.offsets[index] = -1 if "left_out" in record else offset
+        self.replaced += self.offsets[index] >= 0
+        self.offsets[index] = offset
         if "left_out" in record:
             self.states[index] = LEFT_OUT
         elif record.get("not_written") or not all(exists(name) for name in files_of(record)):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from condinst.cli.results.document import close_results, record_of
 from condinst.cli.results.folder import inside, remove_run
 from condinst.cli.results.formats import Saved
-from condinst.cli.results.journal import DONE, INCOMPLETE, JOURNAL, LEFT_OUT, Journal, Record
+from condinst.cli.results.journal import DONE, INCOMPLETE, JOURNAL, LEFT_OUT, Journal, Record, files_of
 from condinst.cli.results.names import any_exists, unique_stems
 from condinst.cli.results.staging import Staging, remove_temporary
 from condinst.cli.sources import Source
@@ -78,8 +79,10 @@ class Run:
                 else:
                     _name(record["image"], file.kind, file.name)
             record |= {"files": list(staging.waiting)} | ({"not_written": list(failed)} if failed else {})
+            before = files_of(self.journal.line_of(index))
             self.journal.append(index, record)
             late = staging.publish()
+            self._remove(set(before) - set(files_of(record)))
         finally:
             staging.discard()
         return failed | {name: _reason(error) for name, error in late.items()}
@@ -87,11 +90,21 @@ class Run:
     def leave_out(self, index: int, reason: str) -> None:
         """Note that a source has no result."""
         if not self.is_done(index):
+            before = files_of(self.journal.line_of(index))
             self.journal.append(index, {"source": self._key(index), "left_out": reason})
+            self._remove(before)
+
+    def _remove(self, names: Iterable[str]) -> None:
+        """Remove files of a replaced line, which show an earlier state of the picture."""
+        for name in names:
+            if inside(self.folder, name):
+                with suppress(OSError):
+                    (self.folder / name).unlink()
 
     def close(self) -> None:
         """Write results.json of what there is. Raises CondinstError."""
         try:
+            self.journal.drop_replaced()
             close_results(self.journal, self.folder)
         finally:
             self.journal.close()

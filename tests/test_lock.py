@@ -7,18 +7,20 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from condinst.engine.run_folder.lock import LOCK, locked
 from condinst.errors import UsageError
+from condinst.lock import LOCK, locked
 
+lock = partial(locked, work="training", reentrant=True)
 HOLD = """
 import sys, time, multiprocessing
 from pathlib import Path
-from condinst.engine.run_folder.lock import locked
-with locked(Path(sys.argv[1])):
+from condinst.lock import locked
+with locked(Path(sys.argv[1]), "training"):
     if len(sys.argv) > 2:  # as a loader's process, which outlives a killed parent for a while
         multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,)).start()
     print("held", flush=True)
@@ -40,12 +42,15 @@ def hold(folder: Path, *words: str) -> subprocess.Popen[str]:
 def test_a_second_run_is_refused_until_the_first_is_gone(tmp_path: Path, words: tuple[str, ...]) -> None:
     process = hold(tmp_path, *words)
     try:
-        with pytest.raises(UsageError, match="another run is training in this folder"), locked(tmp_path):
+        with (
+            pytest.raises(UsageError, match="another run is training in this folder"),
+            lock(tmp_path),
+        ):
             pass
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         assert (tmp_path / LOCK).exists()
-        with locked(tmp_path):
+        with lock(tmp_path):
             pass
         assert not (tmp_path / LOCK).exists()
     finally:
@@ -55,8 +60,8 @@ def test_a_second_run_is_refused_until_the_first_is_gone(tmp_path: Path, words: 
 
 
 def test_within_a_process_it_is_taken_twice(tmp_path: Path) -> None:
-    with locked(tmp_path):
-        with locked(tmp_path):
+    with lock(tmp_path):
+        with lock(tmp_path):
             pass
         assert (tmp_path / LOCK).exists()
     assert not list(tmp_path.iterdir())

@@ -1,1 +1,0 @@
-"""Whether results of `condinst predict` survive: kills at random moments, and folders of many pictures."""
