@@ -187,6 +187,7 @@ def test_a_password_in_a_redirect_is_not_told(serve: Serve) -> None:
         ("s3://key:secret@bucket/a", "s3://bucket/a"),
         ("hf_abcdefghijklmnopqrstuvwx", "***"),
         ("mail me@host.org; a/b@c.png", "mail me@host.org; a/b@c.png"),
+        ("images/https:/u:p@host/a.png?sig=x: no such file", "images/https:/host/a.png?sig=***: no such file"),
         ("C:/data/x.png, no address", "C:/data/x.png, no address"),
     ],
 )

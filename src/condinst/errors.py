@@ -64,7 +64,8 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(NO_MEMORY.search(str(error))))
 
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+# As part of a file path, an address keeps one of its two slashes: images/https:/host/a.png
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://|https?:/)(\S+)", re.IGNORECASE)
 _CLOSING = ")]}>,.;:'\"…"  # punctuation after an address in a sentence
 _TOKEN = re.compile(r"\b(hf|ghp|gho|ghs|glpat|sk|pk|xoxb|AKIA)[_-]?[A-Za-z0-9_-]{16,}")
 _VALUE = re.compile(r"([?&;#])([^?&;#=]*)(=?)([^?&;#]*)")
@@ -79,19 +80,20 @@ def hide_secrets(text: str) -> str:
     Secrets are user names and passwords in addresses, tokens, and values in the query of an address. A value in a query
     stays if it is a number or the name of a picture or model file, and its key does not name a secret.
     """
-    return _TOKEN.sub(HIDDEN, _ADDRESS.sub(lambda match: _hide_in_address(match[0]), text))
+    return _TOKEN.sub(HIDDEN, _ADDRESS.sub(lambda match: match[1] + _hide_in_address(match[2]), text))
 
 
 def _hide_in_address(address: str) -> str:
+    """`address` begins behind the scheme."""
     closing = address[len(address.rstrip(_CLOSING)) :]
-    scheme, _, rest = address.removesuffix(closing).partition("://")
+    rest = address.removesuffix(closing)
     cut = min((rest.find(mark) for mark in "/?#" if mark in rest), default=len(rest))
     host = rest[:cut].rpartition("@")[2]
     path, query = rest[cut:], ""
     marks = [path.find(mark) for mark in "?#;" if mark in path]
     if marks:
         path, query = path[: min(marks)], path[min(marks) :]
-    return f"{scheme}://{host}{path}{_VALUE.sub(_hide_value, query)}{closing}"
+    return f"{host}{path}{_VALUE.sub(_hide_value, query)}{closing}"
 
 
 def _hide_value(match: re.Match[str]) -> str:

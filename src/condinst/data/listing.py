@@ -20,13 +20,15 @@ class Tree(NamedTuple):
     """All files below a folder, sorted.
 
     closed: folders that cannot be read. broken: links without a target. unfollowed: links to folders that were not
-    followed, because their path already holds too many links.
+    followed, because their path already holds too many links. special: pipes, sockets and devices, which are never
+    opened.
     """
 
     files: tuple[Path, ...]
     closed: tuple[Path, ...]
     broken: tuple[Path, ...]
     unfollowed: tuple[Path, ...]
+    special: tuple[Path, ...] = ()
 
 
 def is_system(name: str) -> bool:
@@ -56,8 +58,8 @@ def list_tree(folder: Path) -> Tree:
     Links to folders are followed, except a link back to `folder` or to a folder that contains the link. Raises OSError
     if `folder` itself cannot be read.
     """
-    tree: tuple[list[Path], list[Path], list[Path], list[Path]] = ([], [], [], [])
-    files, closed, broken, unfollowed = tree
+    tree: tuple[list[Path], ...] = ([], [], [], [], [])
+    files, closed, broken, unfollowed, special = tree
     os.listdir(folder)
     around = {*folder.absolute().parents, *folder.resolve().parents}
     waiting = [(folder, frozenset(_identity(path) for path in around if path.exists()), 0)]
@@ -82,8 +84,8 @@ def list_tree(folder: Path) -> Tree:
                     waiting.append((path, above, links + linked))
             elif entry.is_symlink() and not path.exists():
                 broken.append(path)
-            elif _is_file(entry):
-                files.append(path)
+            else:
+                (files if _is_file(entry) else special).append(path)
     return Tree(*(tuple(sorted(paths)) for paths in tree))
 
 

@@ -113,7 +113,7 @@ def _searched(data: Path, parts: Parts, images: Path | None, used: set[Path]) ->
         return Tree(tuple(sorted(beside)), (), (), ())
     searched = [data if data.is_dir() else data.parent, *([images] if images else []), *roots]
     trees = [list_tree(folder) for folder in _outermost(searched) if folder.is_dir()]
-    return Tree(*(tuple(sorted({path for tree in trees for path in tree[part]})) for part in range(4)))
+    return Tree(*(tuple(sorted({path for tree in trees for path in tree[part]})) for part in range(len(Tree._fields))))
 
 
 def _outermost(folders: Iterable[Path]) -> list[Path]:

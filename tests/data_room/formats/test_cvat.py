@@ -160,6 +160,13 @@ def test_a_projects_subsets_are_splits(tmp_path: Path) -> None:
     assert open_data(tmp_path, "val").samples[0].path.parent.name == "Validation"
 
 
+@pytest.mark.parametrize("name", [" ", "x" * 300, "a\nb"])
+def test_a_class_without_a_usable_name_is_an_error(tmp_path: Path, told: Told, name: str) -> None:
+    head = f"<meta><task><labels><label><name>{name}</name></label></labels></task></meta>"
+    line = told(open_data, make(tmp_path, element("polygon", points=POINTS), head=head))
+    assert "<labels>: the name of a label" in line
+
+
 def test_classes_of_a_file_without_labels(tmp_path: Path) -> None:
     data = open_data(make(tmp_path, element("polygon", points=POINTS, label="Ä 細胞"), head=""))
     assert data.classes == ("Ä 細胞",)

@@ -238,6 +238,63 @@ def test_what_no_subset_uses_is_counted(tmp_path: Path) -> None:
     ]
 
 
+def left_out(root: Path) -> list[str]:
+    return [note.removeprefix("left out ") for note in count(root)[0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.json", b""),
+        ("broken.json", b'{"images": [{"id": 1, "file_na'),
+        ("via.json", b'{"a.png1": {"regions": [{"shape_attributes": {}}]}}'),
+        ("supervisely.json", b'{"size": {"height": 12}, "objects": []}'),
+        ("wide.json", json.dumps({"images": [], "annotations": []}).encode("utf-16")),
+        ("empty.xml", b""),
+        ("late.xml", b"<?xml version='1.0'?><!--" + b"-" * 9000 + b"--><annotations></annotations>"),
+        ("scope.xml", b"<Annotations><Annotation/></Annotations>"),
+        ("marked.txt", b"\xef\xbb\xbf0 0.1 0.1 0.5 0.1 0.5 0.5\n"),
+        ("wide.txt", "0 0.1 0.1 0.5 0.1 0.5 0.5\n".encode("utf-16")),
+        ("comma.txt", b"0 0,1 0,1 0,5 0,1 0,5 0,5\n"),
+        ("list.txt", b"0,0.1,0.1,0.5,0.1,0.5,0.5\n"),
+    ],
+)
+def test_an_annotation_file_that_no_reader_reads_is_counted(tmp_path: Path, name: str, content: bytes) -> None:
+    in_data_yaml(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    assert left_out(tmp_path) == [f"1 annotation files that belong to no picture or subset read here ({name})"]
+
+
+@pytest.mark.parametrize("name", ["settings.json", "README", "LICENSE.txt", "notes.md", "prepare.py", "labels.cache"])
+def test_documents_are_not_counted(tmp_path: Path, name: str) -> None:
+    in_data_yaml(tmp_path)
+    (tmp_path / name).write_text("{}")
+    assert count(tmp_path) == ([], [])
+
+
+def test_files_of_other_kinds_are_counted_by_ending(tmp_path: Path) -> None:
+    in_data_yaml(tmp_path)
+    for name in ("a.csv", "b.CSV", "a_seg.npy", "film.mp4", "scan", "images/cells.czi", "x.tar.zst", "x.7z.001"):
+        (tmp_path / name).write_bytes(b"x")
+    assert left_out(tmp_path) == [
+        "1 pictures that no annotation names (images/cells.czi)",
+        "2 archives; unpack them if they belong to the data set (x.7z.001, x.tar.zst)",
+        "5 files of kinds that condinst does not read: 2 .csv, 1 .npy, 1 .mp4, 1 without ending "
+        "(5 in the folder itself)",
+    ]
+    assert {kind for kind, _ in count(tmp_path)[1]} == {"unlisted-picture", "packed-archive", "unread-file"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_pipes_and_devices_are_counted_and_not_opened(tmp_path: Path) -> None:
+    labelme(tmp_path / "a.json")
+    os.mkfifo(tmp_path / "b.png")
+    os.mkfifo(tmp_path / "b.json")
+    (tmp_path / "c.json").symlink_to("/dev/zero")
+    assert left_out(tmp_path) == ["3 pipes, sockets or devices, which are no files (b.json, b.png, c.json)"]
+    assert count(tmp_path)[1] == [("unread-file", name) for name in ("b.json", "b.png", "c.json")]
+
+
 def test_a_file_that_is_named_counts_the_pictures_beside_its_own(tmp_path: Path) -> None:
     in_coco_files(tmp_path)
     assert count(tmp_path / "train.json") == ([], [])

@@ -84,8 +84,9 @@ def _read(file: Path, subset: str | None, images: Path | None, report: Report) -
     classes: list[str] = []
     numbers = 0
     for element in _elements(file):
-        if element.tag == "label" and element.findtext("name"):
-            classes.append(element.findtext("name") or "")
+        if element.tag == "label":
+            with gathering.record(file, where="<labels>"):
+                classes.append(check_name(element.findtext("name"), "the name of a label"))
         elif element.tag == "track":
             raise DataError(f"{file}: CVAT for video; export the task as 'CVAT for images 1.1'")
         elif element.tag == "image":

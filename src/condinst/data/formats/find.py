@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from condinst.data.formats import cvat, voc
 from condinst.data.formats.coco import folders as coco
+from condinst.data.formats.file_kinds import ARCHIVES
 from condinst.data.formats.labelme import read as labelme
 from condinst.data.formats.masks import label_images, mask_folder
 from condinst.data.formats.splits import WHOLE, Part, Parts, name_subsets, split_named
-from condinst.data.formats.unread import ARCHIVES
 from condinst.data.formats.yolo import read as yolo
 from condinst.data.listing import subfolders
 from condinst.errors import DataError, some

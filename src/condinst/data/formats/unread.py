@@ -1,32 +1,17 @@
-"""Finds unused files in the folder of a data set: pictures, annotation files, archives, closed folders."""
+"""Finds unused files in the folder of a data set: pictures, annotation files, archives, other files, closed folders."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from condinst.data.findings import Finding, Report
-from condinst.data.formats.coco.folders import is_coco
-from condinst.data.formats.cvat import is_cvat
-from condinst.data.formats.labelme.read import is_labelme
-from condinst.data.formats.yolo.read import is_data_yaml
-from condinst.data.image import SUFFIXES
+from condinst.data.formats.file_kinds import holds_annotations, kind_of
 from condinst.data.listing import Tree
 from condinst.errors import some
-
-ARCHIVES = frozenset({".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"})
-PICTURES = SUFFIXES | {  # includes pictures that no reader accepts
-    ".arw", ".avif", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".heic", ".heif", ".jfif", ".jxl", ".mpo", ".ndpi", ".nef",
-    ".psd", ".svs", ".tga",
-}  # fmt: skip
-HEAD = 4096  # bytes read to find the contents of a text or XML file
-NUMBER = rb"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?"
-ROW = re.compile(rb"\s*\d+(?:\.0+)?(?:\s+" + NUMBER + rb"){4,}\s*(?:\n|\r|$)")  # a row of YOLO: a class and coordinates
-BOXES = re.compile(rb"<annotation[\s>]")  # boxes of Pascal VOC
 
 
 class Unread(NamedTuple):
@@ -35,6 +20,7 @@ class Unread(NamedTuple):
     pictures: tuple[Path, ...]
     annotations: tuple[Path, ...]
     archives: tuple[Path, ...]
+    others: tuple[Path, ...]
     tree: Tree
 
 
@@ -43,16 +29,17 @@ def find_unread(tree: Tree, used: Collection[Path], claims: Callable[[], Iterabl
 
     claims: files and folders that other parts of the data set use; called only if some files seem to be unused.
     """
-    left = [file for file in tree.files if _sort(file) and file not in used]
+    left = [file for file in tree.files if kind_of(file) and file not in used]
     if left:
         paths = (path for path in (*used, *claims()) if "\0" not in str(path))  # no file has such a name
         known = {os.path.realpath(path) for path in paths}
         left = [file for file in left if not _is_known(os.path.realpath(file), known)]
-    sorts = [(file, _sort(file)) for file in left]
-    pictures = tuple(file for file, sort in sorts if sort == "picture")
-    archives = tuple(file for file, sort in sorts if sort == "archive")
-    annotations = tuple(file for file, sort in sorts if sort == "text" and _is_annotation(file))
-    return Unread(pictures, annotations, archives, tree)
+    kinds = [(file, kind_of(file)) for file in left]
+    pictures, annotations, archives, others = (
+        tuple(file for file, kind in kinds if kind == wanted)
+        for wanted in ("picture", "annotation", "archive", "other")
+    )
+    return Unread(pictures, tuple(filter(holds_annotations, annotations)), archives, others, tree)
 
 
 def tell_unread(unread: Unread, root: Path, report: Report) -> list[str]:
@@ -63,8 +50,10 @@ def tell_unread(unread: Unread, root: Path, report: Report) -> list[str]:
         (unread.pictures, "pictures that no annotation names"),
         (unread.annotations, "annotation files that belong to no picture or subset read here"),
         (unread.archives, "archives; unpack them if they belong to the data set"),
+        (unread.others, f"files of kinds that condinst does not read: {_endings(unread.others)}"),
         (unread.tree.broken, "links that lead nowhere"),
         (unread.tree.unfollowed, "links to folders, as they lie behind several other links"),
+        (unread.tree.special, "pipes, sockets or devices, which are no files"),
         (unread.tree.closed, "folders that cannot be read"),
     )
     return [f"{root}: left out {len(files)} {what} ({_places(files, root)})" for files, what in sorts if files]
@@ -82,6 +71,13 @@ def _findings(unread: Unread) -> Iterator[Finding]:
         yield Finding("unread-annotations", "warning", folder, None, message, remedy)
     for file in unread.archives:
         yield Finding("packed-archive", "info", file, None, "an archive, which is not looked into", "unpack it")
+    for folder, files in _by_folder(unread.others):
+        message = f"{len(files)} files here are of kinds that condinst does not read ({_endings(files)})"
+        remedy = "if they hold annotations or pictures, convert them to a format that condinst reads"
+        yield Finding("unread-file", "info", folder, None, message, remedy)
+    for path in unread.tree.special:
+        message = "a pipe, a socket or a device, which is no file"
+        yield Finding("unread-file", "warning", path, None, message, "it is not opened; take it away")
     for path in unread.tree.broken:
         message = f"a link that leads nowhere: {os.readlink(path)}"
         yield Finding("broken-link", "warning", path, None, message, "put the file there or remove the link")
@@ -92,36 +88,6 @@ def _findings(unread: Unread) -> Iterator[Finding]:
         yield Finding("closed-folder", "error", path, None, "the folder cannot be read", "see to its permissions")
 
 
-def _sort(file: Path) -> str:
-    suffix = file.suffix.lower()
-    if suffix in PICTURES:
-        return "picture"
-    if suffix in ARCHIVES:
-        return "archive"
-    return "text" if suffix in (".json", ".txt", ".xml", ".yaml", ".yml") else ""
-
-
-def _is_annotation(file: Path) -> bool:
-    """Return whether the file holds annotations. Settings, licences and lists of classes lie in many data sets."""
-    suffix = file.suffix.lower()
-    if suffix == ".json":
-        return is_coco(file) or is_labelme(file)
-    if suffix in (".yaml", ".yml"):
-        return is_data_yaml(file)
-    start = _start(file)
-    if suffix == ".xml":
-        return is_cvat(file) or BOXES.search(start) is not None
-    return ROW.match(start) is not None
-
-
-def _start(file: Path) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            return stream.read(HEAD)
-    except OSError:
-        return b""
-
-
 def _is_known(file: str, known: Collection[str]) -> bool:
     """Return whether the file, or a folder around it, is in the set."""
     while file not in known:
@@ -130,6 +96,12 @@ def _is_known(file: str, known: Collection[str]) -> bool:
             return False
         file = above
     return True
+
+
+def _endings(files: Iterable[Path]) -> str:
+    """Return how many files have each ending: 3 .csv, 1 .npy."""
+    counts = Counter(file.suffix.lower() or "without ending" for file in files)
+    return some([f"{count} {ending}" for ending, count in counts.most_common()])
 
 
 def _by_folder(files: Iterable[Path]) -> list[tuple[Path, list[Path]]]:
