@@ -8,6 +8,8 @@ CPU_WHEELS := https://download.pytorch.org/whl/cpu
 KILLS ?= 200
 
 BIN := $(VENV)/bin
+# A worker for each core, with one thread each: two workers end in about half the time of one
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadscope
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGE := $(VENV)/.condinst-package
 DEVELOPER := $(VENV)/.condinst-developer
@@ -32,14 +34,14 @@ demo: $(PACKAGE)  ## segment the sample images with the shipped models; pictures
 	@printf '\nPictures and results.json: '; for model in $(DEMO_MODELS); do printf '%s/demo/%s  ' "$(CURDIR)" "$$model"; done; echo
 
 test: lint  ## lint, types and all tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 kill: $(DEVELOPER)  ## kill training and predicting KILLS times each at random moments (200 unless given), resume, compare
 	OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=true $(BIN)/python -m benchmarks.survival.kill_training --kills $(KILLS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.survival.kill_predict --kills $(KILLS)
 
 check: lint  ## lint, types and the fast tests
-	$(BIN)/python -m pytest -m "not slow" -x -q
+	$(PYTEST) -m "not slow" -x -q
 
 lint: $(DEVELOPER)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -1,5 +1,7 @@
 """Folding batch norms does not change the outputs."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -49,8 +51,11 @@ def test_same_answer(overrides: list[str], left: int | None) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     folded = fold_norms(model)
     images = torch.randn(2, 3, 96, 128)
-    for mine, expected in zip(flat(folded(images)), flat(model(images)), strict=True):
-        assert (mine - expected).abs().max() <= 2e-5 * expected.abs().max()
+    exact = copy.deepcopy(model).double()(images.double())
+    for mine, plain, expected in zip(flat(folded(images)), flat(model(images)), flat(exact), strict=True):
+        rounding = (plain - expected).abs().max()  # of float32, without folding
+        assert rounding <= 2e-5 * expected.abs().max()
+        assert (mine - expected).abs().max() <= 4 * rounding + 1e-6 * expected.abs().max()
     assert norms(folded) == left if left is not None else norms(folded) < norms(model)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 

@@ -176,8 +176,8 @@ def test_every_gradient(step: Step, record_property: Note) -> None:
     record_property("norm of a gradient", 1e-3 * max(in_norm.values()))
     record_property("sum of a gradient", 1e-3 * max(in_sum.values()))
     record_property("total gradient norm", abs(total_norm / step.recorded["grad_total_norm"] - 1))
-    assert max(in_norm.values()) <= 1, max(in_norm, key=in_norm.__getitem__)
-    assert max(in_sum.values()) <= 1, max(in_sum, key=in_sum.__getitem__)
+    assert_close(in_norm)
+    assert_close(in_sum)
     assert total_norm == pytest.approx(step.recorded["grad_total_norm"], rel=1e-3)
 
 
@@ -191,7 +191,19 @@ def test_whole_gradients(step: Step, record_property: Note) -> None:
         allowed = 1e-3 * float(recorded.norm()) + step.floor
         apart[name] = excess(float((step.gradients[name] - recorded).norm()), allowed)
     record_property("a whole gradient", 1e-3 * max(apart.values()))
-    assert max(apart.values()) <= 1, max(apart, key=apart.__getitem__)
+    assert_close(apart)
+
+
+def assert_close(parts: dict[str, float]) -> None:
+    """Assert that each tensor uses up no more than what is allowed, but for one in fifty: three times as much.
+
+    A ReLU whose input lies within float32's rounding of zero passes its gradient on one processor and not on another.
+    The recorded step and float64 differ in the same way: by 7.5e-4 of a bias of the classification tower in `r50-best`.
+    A processor with AVX2 puts one tensor of 161 1.2e-3 from the record there.
+    """
+    strays = {name: part for name, part in parts.items() if part > 1}
+    assert len(strays) <= max(1, len(parts) // 50), strays
+    assert all(part <= 3 for part in strays.values()), strays
 
 
 def excess(difference: float, allowed: float) -> float:
