@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from condinst.model.condinst import CondInst
-from condinst.weights.layout import Layout
+from condinst.weights.published.layout import Layout
 
 State = dict[str, Tensor]
 Written = Callable[..., State]

@@ -21,9 +21,9 @@ from condinst.errors import CondinstError, ModelError
 from condinst.hub import CondInst
 from condinst.model.condinst import CondInst as Network
 from condinst.predictor import Predictor
-from condinst.weights import adelaidet
 from condinst.weights.catalogue import CATALOGUE
 from condinst.weights.folder import load_model
+from condinst.weights.published import adelaidet
 
 Web = Any  # the server of tests/conftest.py
 SETTINGS = Config.from_dict(

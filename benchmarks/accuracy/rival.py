@@ -20,14 +20,14 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from condinst.config import Config
 from condinst.data.batch import Batch, make_images
 from condinst.data.formats.coco.read import read_coco
-from condinst.data.image import read_image
+from condinst.data.pictures.image import read_image
 from condinst.data.transforms import resize_image, resize_shape
 from condinst.inference.instances.boxes import Boxes
 from condinst.inference.instances.masks import Masks
 from condinst.inference.result import Result
+from condinst.ops.bitmaps.packed_masks import unpack
+from condinst.ops.bitmaps.rle import Region, Rle, encode
 from condinst.ops.boxes import scale_boxes
-from condinst.ops.packed_masks import unpack
-from condinst.ops.rle import Region, Rle, encode
 from condinst.structures import Truth
 
 BOX_FEATURES = 256

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from condinst.data.image import read_image
+from condinst.data.pictures.image import read_image
 from condinst.evaluation.analysis import Fit
 from condinst.evaluation.cases import Case, describe, draw_panels, enlarge, enlarge_masks, words_of
 from condinst.ops.drawing.draw import draw_instances

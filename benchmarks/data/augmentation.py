@@ -20,10 +20,10 @@ from condinst.data.batch import Example
 from condinst.data.dataset import TrainingSet
 from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import Array8
+from condinst.ops.bitmaps.packed_masks import unpack
+from condinst.ops.bitmaps.rle import Region, encode
 from condinst.ops.drawing.draw import draw_instances
 from condinst.ops.drawing.palette import class_colours
-from condinst.ops.packed_masks import unpack
-from condinst.ops.rle import Region, encode
 
 SIDE, GAP, ROWS, REPEATS = 256, 8, 2, 24
 PLAIN = AugmentConfig(shorter=(SIDE,), longer=2 * SIDE, crop=SIDE)

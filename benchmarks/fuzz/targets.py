@@ -12,8 +12,8 @@ from benchmarks.fuzz.seeds import tiny_backbone, tiny_config
 from condinst.config import Config
 from condinst.data.findings import Finding
 from condinst.data.formats.convert import Target, convert_data
-from condinst.data.image import list_images, read_image, read_size
 from condinst.data.open import list_splits, open_data
+from condinst.data.pictures.image import list_images, read_image, read_size
 from condinst.data.truth import draw_truth
 from condinst.doctor.examination import examine
 from condinst.engine.checkpoint import load_checkpoint

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from condinst.api import load_data, predict, train, val
     from condinst.config import Config
-    from condinst.data.image import Page, read_image
+    from condinst.data.pictures.image import Page, read_image
     from condinst.errors import CondinstError, DataError, ModelError, PictureWarning, UsageError
     from condinst.hub import CondInst
     from condinst.inference.result import Result
@@ -40,14 +40,14 @@ _HOMES = {
     "Config": "condinst.config",
     "DataError": "condinst.errors",
     "ModelError": "condinst.errors",
-    "Page": "condinst.data.image",
+    "Page": "condinst.data.pictures.image",
     "PictureWarning": "condinst.errors",
     "Predictor": "condinst.predictor",
     "Result": "condinst.inference.result",
     "UsageError": "condinst.errors",
     "load_data": "condinst.api",
     "predict": "condinst.api",
-    "read_image": "condinst.data.image",
+    "read_image": "condinst.data.pictures.image",
     "train": "condinst.api",
     "val": "condinst.api",
 }

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Unpack, overload
 
 from condinst.config import SHOWN_SCORE, Range
-from condinst.data.image import MAX_PIXELS
 from condinst.data.open import open_data
+from condinst.data.pictures.image import MAX_PIXELS
 from condinst.data.sample import AnnotatedData
 from condinst.engine.run import Request, Trained, run
 from condinst.errors import UsageError

@@ -13,7 +13,7 @@ from typing import Any, Self, TypedDict, Unpack, overload
 import torch
 
 from condinst.config import SHOWN_SCORE, Config, Range, check_range
-from condinst.data.image import MAX_PIXELS
+from condinst.data.pictures.image import MAX_PIXELS
 from condinst.errors import UsageError, first_line, some
 from condinst.inference.forks import check_process
 from condinst.inference.instances.classes import choose_labels

@@ -38,7 +38,7 @@ class Truth(NamedTuple):
     labels: (M,) int64 in [0, C).
     centroids: (M, 2) float32, the (x, y) of each mask's centroid at full resolution.
     mask_pixels, mask_places: (P,) bool and (M, 4) int64. The masks are sampled at [s/2::s] and packed as
-        `condinst.ops.packed_masks` describes.
+        `condinst.ops.bitmaps.packed_masks` describes.
     semantic: (⌈H/8⌉, ⌈W/8⌉) int64. Each entry is the label of the smallest mask at a pixel of [4::8], or −1 if there
         is no mask.
     has_mask: (M,) bool. An instance without an annotated mask gets its filled box as mask and the box's centre as

@@ -29,8 +29,8 @@ from condinst.errors import CondinstError, DataError
 from condinst.inference.assemble import assemble
 from condinst.inference.detect import detect
 from condinst.model.condinst import CondInst
+from condinst.ops.bitmaps.packed_masks import unpack
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
-from condinst.ops.packed_masks import unpack
 from condinst.predictor import Predictor
 
 ROOT = Path(__file__).parent.parent.parent

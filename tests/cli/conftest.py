@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-import condinst.cli.predict as command
+import condinst.cli.predict.command as command
 from condinst.cli.main import app
 from condinst.config import Config
 from condinst.model.condinst import CondInst

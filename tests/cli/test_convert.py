@@ -11,9 +11,9 @@ from huggingface_hub import ModelCard
 from torch import Tensor
 from typer.testing import Result
 
-from condinst.weights import adelaidet, mmdetection
 from condinst.weights.catalogue import CATALOGUE
 from condinst.weights.folder import load_model
+from condinst.weights.published import adelaidet, mmdetection
 
 Run = Callable[..., Result]
 State = dict[str, Tensor]

@@ -10,8 +10,8 @@ import pytest
 from typer.main import get_command
 from typer.testing import Result
 
-from condinst.cli.elsewhere import ELSEWHERE as OPTIONS
 from condinst.cli.main import app
+from condinst.cli.terminal.elsewhere import ELSEWHERE as OPTIONS
 from condinst.config import ELSEWHERE as SETTINGS
 from condinst.config import Config
 from condinst.engine.planning.settings import base_settings, count_iterations, leaves, override

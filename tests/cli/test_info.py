@@ -12,9 +12,9 @@ import pytest
 import torch
 from typer.testing import Result
 
-from condinst.weights import adelaidet
 from condinst.weights.catalogue import CATALOGUE, commercial_use
 from condinst.weights.fetch import torch_cache
+from condinst.weights.published import adelaidet
 
 Run = Callable[..., Result]
 

@@ -14,12 +14,12 @@ from PIL import Image
 from typer.testing import Result
 
 import condinst
-from condinst.cli.sources import Source, expand_sources
-from condinst.data.image import read_picture
 from condinst.data.open import open_data
-from condinst.data.pages import note_pages, parse_pages
+from condinst.data.pictures.image import read_picture
+from condinst.data.pictures.pages import note_pages, parse_pages
 from condinst.errors import DataError, UsageError
 from condinst.predictor import Predictor
+from condinst.sources.places import Source, expand_sources
 
 NUCLEI = sorted((Path(__file__).parent.parent / "data" / "nuclei" / "images").glob("*.png"))[:3]
 PICTURES = [np.asarray(Image.open(path).convert("L").resize((96, 64))) for path in NUCLEI]

@@ -25,7 +25,7 @@ from condinst.cli.results.run import Run as Results
 from condinst.data.open import open_data
 from condinst.data.sample import Polygons
 from condinst.lock import locked
-from condinst.ops.rle import decode, draw_polygons
+from condinst.ops.bitmaps.rle import decode, draw_polygons
 from condinst.predictor import Predictor
 
 PICTURES = sorted((Path(__file__).parent.parent / "data" / "nuclei" / "images").glob("*.png"))[:4]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from condinst.cli.skipped import skipped
-from condinst.data.image import list_images
+from condinst.cli.predict.skipped import skipped
+from condinst.data.pictures.image import list_images
 
 
 def test_other_files_sub_folders_and_links_are_counted(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from condinst.cli.output import print_table
-from condinst.cli.usage import MEANT, _as_meant
+from condinst.cli.terminal.output import print_table
+from condinst.cli.terminal.usage import MEANT, _as_meant
 
 FILE = next((Path(__file__).parent.parent / "data" / "nuclei" / "images").glob("*.png"))
 EVIL = "\x1b[2J\x1b]0;owned\x07\n[red]error: all is lost[/red]\u202e\x9b31m"

@@ -18,8 +18,8 @@ from typer.testing import Result
 
 from condinst.model.backbone import Backbone
 from condinst.recipes import load_recipe
-from condinst.weights.caffe import blob_name
 from condinst.weights.folder import load_model
+from condinst.weights.published.caffe import blob_name
 
 NUCLEI = Path(__file__).parent.parent / "data" / "nuclei"
 Run = Callable[..., Result]

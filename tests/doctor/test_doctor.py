@@ -13,12 +13,12 @@ from pycocotools import mask as oracle
 
 from condinst.data.findings import Finding
 from condinst.data.formats.coco.read import read_coco
-from condinst.data.image import read_image
+from condinst.data.pictures.image import read_image
 from condinst.data.sample import Instance, Polygons, RunLengths, Sample
-from condinst.doctor.copies import copies_between, copies_within, fingerprint, sure_copy
-from condinst.doctor.duplicates import find_duplicates
+from condinst.doctor.checks.copies import copies_between, copies_within, fingerprint, sure_copy
+from condinst.doctor.checks.duplicates import find_duplicates
+from condinst.doctor.checks.shapes import box_iou, check_shapes, crossing, draw, excess
 from condinst.doctor.repair import repair_sample
-from condinst.doctor.shapes import box_iou, check_shapes, crossing, draw, excess
 from condinst.errors import DataError
 
 DATA = Path(__file__).parent.parent / "data"

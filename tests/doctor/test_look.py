@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import condinst.doctor.shapes as shapes
+import condinst.doctor.checks.shapes as shapes
 from condinst.config import Config
 from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import Instance, Polygons, Sample
+from condinst.doctor.checks.shapes import check_shapes, draw
 from condinst.doctor.look import ENOUGH, choose_processes, look_at_all
-from condinst.doctor.shapes import check_shapes, draw
 
 NUCLEI = Path(__file__).parent.parent / "data" / "nuclei"
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from condinst.data.formats.coco.read import read_coco
-from condinst.data.image import read_image
-from condinst.ops.rle import Region, decode_region, encode
+from condinst.data.pictures.image import read_image
+from condinst.ops.bitmaps.rle import Region, decode_region, encode
 
 NUCLEI = Path(__file__).parent.parent / "data" / "nuclei"
 WIDTH, HEIGHT, OBJECTS = 2500, 1800, 300

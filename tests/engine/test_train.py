@@ -29,7 +29,7 @@ from condinst.engine.stop import list_checkpoints
 from condinst.engine.train import forget_masks, train
 from condinst.errors import CondinstError, DataError, ModelError, UsageError
 from condinst.evaluation.evaluate import evaluate
-from condinst.ops.packed_masks import unpack
+from condinst.ops.bitmaps.packed_masks import unpack
 from condinst.predictor import Predictor
 from condinst.weights.folder import load_model
 

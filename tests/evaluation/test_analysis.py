@@ -24,7 +24,7 @@ from condinst.evaluation.measures import best_point
 from condinst.inference.instances.boxes import Boxes
 from condinst.inference.instances.masks import Masks
 from condinst.inference.result import Result
-from condinst.ops.rle import Region, Rle, decode, encode
+from condinst.ops.bitmaps.rle import Region, Rle, decode, encode
 
 DATA = Path(__file__).parent.parent / "data"
 SETS = [("coco_mini", "train"), ("facade", "val"), ("mushrooms", "val"), ("nuclei", "val")]

@@ -12,13 +12,13 @@ import torch
 from pycocotools import mask as reference
 
 from condinst.data.formats.coco.read import read_coco
-from condinst.data.image import read_image
+from condinst.data.pictures.image import read_image
 from condinst.evaluation.cases import WRONG, describe, draw_panels, make_case, match, truth_of
 from condinst.inference.instances.boxes import Boxes
 from condinst.inference.instances.masks import Masks
 from condinst.inference.result import Result
+from condinst.ops.bitmaps.rle import Region, encode
 from condinst.ops.drawing.palette import PALETTE
-from condinst.ops.rle import Region, encode
 
 DATA = Path(__file__).parent.parent / "data"
 

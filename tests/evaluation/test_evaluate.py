@@ -22,7 +22,7 @@ from condinst.evaluation.evaluate import Scores, evaluate, match_classes
 from condinst.inference.instances.boxes import Boxes
 from condinst.inference.instances.masks import Masks
 from condinst.inference.result import Result
-from condinst.ops.rle import Region, encode
+from condinst.ops.bitmaps.rle import Region, encode
 
 DATA = Path(__file__).parent.parent / "data"
 SETS = [("coco_mini", "train"), ("facade", "val"), ("mushrooms", "val")]

@@ -17,7 +17,7 @@ from condinst.evaluation.evaluate import evaluate, match_classes
 from condinst.inference.instances.boxes import Boxes
 from condinst.inference.instances.masks import Masks
 from condinst.inference.result import Result
-from condinst.ops.rle import Region, encode
+from condinst.ops.bitmaps.rle import Region, encode
 
 SIZE = (40, 60)
 BLOCK = np.ones((10, 10), dtype=np.bool_)

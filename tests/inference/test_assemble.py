@@ -11,9 +11,9 @@ from condinst.inference import assemble as module
 from condinst.inference.assemble import Placement, assemble, full_size_values, place
 from condinst.inference.taps import Taps, make_taps, mix
 from condinst.model.condinst import filter_layout
+from condinst.ops.bitmaps.rle import Region, decode, encode
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
 from condinst.ops.masks import aligned_bilinear
-from condinst.ops.rle import Region, decode, encode
 from condinst.structures import Detections, HeadOutput, Images, NetworkOutput
 
 MODEL = ModelConfig(classes=("thing", "other"))

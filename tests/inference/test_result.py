@@ -15,7 +15,7 @@ from condinst.errors import CondinstError, UsageError
 from condinst.inference.instances.boxes import Boxes
 from condinst.inference.instances.masks import Masks
 from condinst.inference.result import Result
-from condinst.ops.rle import Region, encode
+from condinst.ops.bitmaps.rle import Region, encode
 
 HEIGHT, WIDTH = 40, 60
 

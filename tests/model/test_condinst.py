@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from condinst.config import LossConfig, ModelConfig
 from condinst.errors import UsageError
 from condinst.model.condinst import CondInst, filter_layout
-from condinst.ops.packed_masks import pack
+from condinst.ops.bitmaps.packed_masks import pack
 from condinst.structures import NetworkOutput, Targets, Truth
 from condinst.training.objective import draw_masks, objective
 from condinst.training.sampling import choose_positives

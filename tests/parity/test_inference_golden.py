@@ -20,7 +20,7 @@ from torch import Tensor
 
 from condinst.config import Config
 from condinst.data.batch import make_images
-from condinst.data.image import read_image
+from condinst.data.pictures.image import read_image
 from condinst.data.transforms import resize_image, resize_shape
 from condinst.inference.assemble import assemble
 from condinst.inference.detect import detect, take
@@ -29,7 +29,7 @@ from condinst.inference.result import Result
 from condinst.model.condinst import CondInst, filter_layout
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
 from condinst.structures import Detections, Images, NetworkOutput
-from condinst.weights.published import read_published
+from condinst.weights.published.convert import read_published
 
 R50 = "CondInst_MS_R_50_1x"
 SLOW = pytest.mark.slow

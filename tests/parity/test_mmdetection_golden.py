@@ -20,7 +20,7 @@ from condinst.inference.result import Result
 from condinst.model.condinst import CondInst, filter_layout
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
 from condinst.structures import STRIDES, Detections, Images, NetworkOutput
-from condinst.weights.published import read_published
+from condinst.weights.published.convert import read_published
 
 Note = Callable[[str, object], None]
 

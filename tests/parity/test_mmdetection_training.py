@@ -26,7 +26,7 @@ from condinst.engine.processes import make_accelerator
 from condinst.model.condinst import CondInst
 from condinst.structures import STRIDES
 from condinst.training.targets import assign
-from condinst.weights.published import Published, find_layout, read_published
+from condinst.weights.published.convert import Published, find_layout, read_published
 
 CASES = {
     "batch statistics": "train_mode(mask-branch BN uses batch stats; backbone BN eval)",

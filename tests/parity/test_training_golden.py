@@ -23,7 +23,7 @@ from condinst.data.truth import draw_truth
 from condinst.engine.losses import condinst_losses, prepare
 from condinst.engine.processes import make_accelerator
 from condinst.model.condinst import CondInst
-from condinst.weights.published import find_layout, read_published
+from condinst.weights.published.convert import find_layout, read_published
 
 SLOW = pytest.mark.slow
 BOXES = ("targets.supervision=boxes", "targets.mask_sampling=best_per_image", "targets.max_mask_positives=64")

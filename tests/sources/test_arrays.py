@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from condinst.config import Range
-from condinst.data.image import read_image
+from condinst.data.pictures.image import read_image
 from condinst.errors import DataError, UsageError
 from condinst.sources.arrays import show_array, show_tensor
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from condinst.config import BoxSupervisionConfig, LossConfig, MaskHeadConfig, ModelConfig
-from condinst.ops.packed_masks import pack, unpack
+from condinst.ops.bitmaps.packed_masks import pack, unpack
 from condinst.structures import (
     STRIDES,
     ColourPairs,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from condinst.config import ModelConfig
-from condinst.ops.packed_masks import pack, unpack
+from condinst.ops.bitmaps.packed_masks import pack, unpack
 from condinst.structures import STRIDES, Targets, Truth
 from condinst.training.targets import Grid, assign, assign_image, make_grid, measure_norms
 

@@ -17,7 +17,7 @@ from condinst.recipes import recipe_names
 from condinst.weights.catalogue import BY_FILE, CATALOGUE, PUBLISHED, Checkpoint, find_checkpoint, nearest
 from condinst.weights.names import Repository, resolve
 from condinst.weights.outline import count_parameters, expected_config
-from condinst.weights.published import read_published
+from condinst.weights.published.convert import read_published
 
 SHARED = Path(__file__).parents[3] / "shared"
 KEYS, SPEC = SHARED / "reference" / "keys", SHARED / "spec" / "condinst.md"

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from condinst.config import Config
-from condinst.weights import adelaidet
 from condinst.weights.catalogue import CATALOGUE
 from condinst.weights.folder import load_model, save_model
 from condinst.weights.licence import announce_licence
+from condinst.weights.published import adelaidet
 
 RESTRICTED = Config(about=CATALOGUE["adelaidet/CondInst_MS_R_50_3x"].about)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from condinst.cli.options import Json, MaxSize, RangeOption, Size
-from condinst.cli.say import say
+from condinst.cli.terminal.say import say
 
 if TYPE_CHECKING:
     from condinst.config import Config
@@ -57,7 +57,7 @@ def check(
     The command never changes DATA; --fix writes a repaired copy. The exit code is 3 if training would fail or give a
     wrong result, and 0 otherwise.
     """
-    from condinst.cli.output import refuse_page, show_progress
+    from condinst.cli.terminal.output import refuse_page, show_progress
     from condinst.doctor.examination import examine
     from condinst.doctor.look import choose_processes
 
@@ -155,7 +155,7 @@ def _unreadable(data: Path, error: Exception) -> Finding:
 
 
 def _write_page(examination: Examination, config: Config, data: Path, file: Path, quiet: bool) -> None:
-    from condinst.cli.output import write_text
+    from condinst.cli.terminal.output import write_text
     from condinst.doctor.page import make_page
 
     write_text(file, make_page(examination, config, data))
@@ -204,7 +204,7 @@ def _print_table(examination: Examination, data: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from condinst.cli.output import PLAIN_WIDTH
+    from condinst.cli.terminal.output import PLAIN_WIDTH
     from condinst.doctor.summary import by_kind, shorten
     from condinst.errors import one_line
 

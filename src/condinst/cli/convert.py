@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from condinst.cli.say import say
+from condinst.cli.terminal.say import say
 from condinst.errors import UsageError, one_line
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from condinst.cli.check import check
-from condinst.cli.say import say
+from condinst.cli.terminal.say import say
 
 data = typer.Typer(name="data", help="Check, convert and split annotated images.", no_args_is_help=True)
 data.command()(check)
@@ -95,7 +95,7 @@ def split(
     Copies of a picture and very similar pictures go into the same part. A model trained on the train part has therefore
     never seen the val and test pictures. Every part contains each class if enough pictures show the class.
     """
-    from condinst.cli.output import show_progress
+    from condinst.cli.terminal.output import show_progress
     from condinst.doctor.write_split import split_data
 
     shares = {"val": val, "test": test}

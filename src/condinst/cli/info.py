@@ -81,7 +81,7 @@ def _find(model: str) -> Known:
 
 
 def _print(document: dict[str, Any]) -> None:
-    from condinst.cli.output import print_table
+    from condinst.cli.terminal.output import print_table
 
     parameters, classes = document["parameters"], document["classes"]
     size = document["bytes"]

@@ -18,10 +18,10 @@ from condinst.cli.convert import convert
 from condinst.cli.data import data
 from condinst.cli.info import info
 from condinst.cli.models import models
-from condinst.cli.predict import predict
-from condinst.cli.say import say
+from condinst.cli.predict.command import predict
+from condinst.cli.terminal.say import say
+from condinst.cli.terminal.usage import Verb, plain_usage_errors
 from condinst.cli.train import train
-from condinst.cli.usage import Verb, plain_usage_errors
 from condinst.cli.val import val
 from condinst.errors import CondinstError, PictureWarning
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from condinst.cli.options import Json
-from condinst.cli.say import say
+from condinst.cli.terminal.say import say
 
 SHOWN = ("commercial use", "licence", "box AP", "mask AP")
 
@@ -18,7 +18,7 @@ def models(json: Json = False) -> None:
     """
     from json import dumps
 
-    from condinst.cli.output import print_table
+    from condinst.cli.terminal.output import print_table
     from condinst.config import Config
     from condinst.weights.catalogue import PUBLISHED, commercial_use
     from condinst.weights.names import CONFIG_FILE, ZOO, measured_on, shipped_names

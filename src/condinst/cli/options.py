@@ -79,7 +79,7 @@ def make_predictor(
 
     Raises UsageError for a device that this machine does not have, ModelError for a model that cannot be loaded.
     """
-    from condinst.data.image import MAX_PIXELS
+    from condinst.data.pictures.image import MAX_PIXELS
     from condinst.predictor import Predictor
 
     method = None if nms is None else nms.value

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from condinst.cli.options import RangeOption
-from condinst.cli.say import say
+from condinst.cli.terminal.say import say
 
 INTERRUPTED, TERMINATED = 130, 143
 NOTHING = "none"  # value of --val: no validation
@@ -67,7 +67,7 @@ def train(
     """
     from shlex import quote
 
-    from condinst.cli.output import show_progress
+    from condinst.cli.terminal.output import show_progress
     from condinst.cli.val import print_scores
     from condinst.engine.run import Request, run
     from condinst.engine.stop import Terminated, terminable

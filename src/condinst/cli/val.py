@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from condinst.cli.options import Device, Json, MaxSize, Model, ModeOption, NmsOption, RangeOption, Size, make_predictor
-from condinst.cli.say import say
+from condinst.cli.terminal.say import say
 from condinst.ops.drawing.chart import shown
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def val(
 
     Example: condinst val --data my_data --model runs/my_model
     """
-    from condinst.cli.output import refuse_page, show_progress
+    from condinst.cli.terminal.output import refuse_page, show_progress
     from condinst.data.open import open_data
     from condinst.evaluation.analysis import examine
     from condinst.evaluation.evaluate import evaluate
@@ -76,7 +76,7 @@ def val(
 def _write_page(
     report: Path, model: str, data: AnnotatedData, predictor: Predictor, max_detections: int
 ) -> tuple[Scores, Analysis]:
-    from condinst.cli.output import show_progress
+    from condinst.cli.terminal.output import show_progress
     from condinst.evaluation.report import measure, write_report
 
     measured = measure(data, predictor, max_detections, show_progress("measured"))
@@ -91,7 +91,7 @@ def print_scores(scores: Scores, analysis: Analysis | None = None, *, json: bool
     from dataclasses import asdict
     from json import dumps
 
-    from condinst.cli.output import print_table
+    from condinst.cli.terminal.output import print_table
 
     for note in scores.notes:
         say(f"note: {note}", err=True)
@@ -117,7 +117,7 @@ def print_scores(scores: Scores, analysis: Analysis | None = None, *, json: bool
 
 
 def _print_analysis(analysis: Analysis) -> None:
-    from condinst.cli.output import print_table
+    from condinst.cli.terminal.output import print_table
 
     what, best, boundary = "masks" if analysis.kind == "segm" else "boxes", analysis.best, analysis.boundary
     if best.f1:

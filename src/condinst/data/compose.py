@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from condinst.data.sample import Array8, Box
 from condinst.data.shown import Shown, centroid_of, show_box, shown_box, tight_box
-from condinst.ops.rle import Region, tighten
+from condinst.ops.bitmaps.rle import Region, tighten
 
 BACKGROUND = (124, 116, 104)  # RGB, about the mean of photographs; batches are padded with about the same colour
 LEAST_MASK = 0.1  # share of a mask: an object is dropped if a cut leaves less

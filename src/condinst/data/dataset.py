@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 from condinst.config import FULL, AugmentConfig, Range
 from condinst.data.batch import Example
 from condinst.data.compose import Scene, make_mosaic, paste_objects
-from condinst.data.image import read_image
+from condinst.data.pictures.image import read_image
 from condinst.data.sample import AnnotatedData
 from condinst.data.shown import show
 from condinst.data.transforms import augment

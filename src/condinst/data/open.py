@@ -12,9 +12,9 @@ from condinst.data.formats.find import claims_beside, find_parts, holds_one_pict
 from condinst.data.formats.gather import list_pictures
 from condinst.data.formats.splits import SPLITS, WHOLE, Parts
 from condinst.data.formats.unread import find_unread, tell_unread
-from condinst.data.image import SUFFIXES
-from condinst.data.listing import Tree, list_tree
-from condinst.data.pages import note_pages
+from condinst.data.pictures.image import SUFFIXES
+from condinst.data.pictures.listing import Tree, list_tree
+from condinst.data.pictures.pages import note_pages
 from condinst.data.sample import AnnotatedData
 from condinst.errors import DataError, some
 

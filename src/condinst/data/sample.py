@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from condinst.ops.rle import Region, Rle, decode, draw_polygons, encode
+from condinst.ops.bitmaps.rle import Region, Rle, decode, draw_polygons, encode
 
 Array8 = NDArray[np.uint8]
 Matrix = NDArray[np.float64]  # (2, 3): source coordinates (pixel edges at integers) → output coordinates

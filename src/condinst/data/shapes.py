@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from condinst.data.findings import RecordError
 from condinst.data.sample import Box, Polygons, RunLengths
-from condinst.ops.rle import Region, Rle, decode_region, tighten
+from condinst.ops.bitmaps.rle import Region, Rle, decode_region, tighten
 
 SHORTEST_LIMIT, LONGEST_OUTLINE = 100_000, 5_000_000  # pixels that an outline runs through
 Shape = Polygons | RunLengths

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from condinst.data.sample import Box, Instance, Matrix, Polygons, RunLengths, Sample
 from condinst.data.shapes import clip_box
-from condinst.ops.rle import Region, tighten
+from condinst.ops.bitmaps.rle import Region, tighten
 
 
 class Shown(NamedTuple):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from condinst.data.sample import Matrix, Sample
 from condinst.data.shown import Shown, sampled, show
-from condinst.ops.rle import Region
+from condinst.ops.bitmaps.rle import Region
 from condinst.structures import MASK_FEATURE_STRIDE, Truth
 
 
@@ -35,7 +35,7 @@ def make_truth(things: Sequence[Shown], height: int, width: int, stride: int) ->
 
 
 def _pack(regions: Sequence[Region], stride: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Return the masks at [stride/2::stride], as ops/packed_masks.py describes: (P,) and (M, 4)."""
+    """Return the masks at [stride/2::stride], as ops/bitmaps/packed_masks.py describes: (P,) and (M, 4)."""
     taken = [sampled(region, stride) for region in regions]
     places = [(x, y, part.shape[1], part.shape[0]) for x, y, part in taken]
     pixels = [np.zeros(0, dtype=np.bool_), *(part.ravel() for _, _, part in taken)]

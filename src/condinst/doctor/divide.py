@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from condinst.data.image import read_image
+from condinst.data.pictures.image import read_image
 from condinst.data.sample import AnnotatedData, Sample
-from condinst.doctor.copies import MOST_PAIRS, TURNS, Fingerprint, copies_between, fingerprint
+from condinst.doctor.checks.copies import MOST_PAIRS, TURNS, Fingerprint, copies_between, fingerprint
 from condinst.errors import DataError, some
 
 Progress = Callable[[int, int], None]  # (done, of how many)

@@ -12,10 +12,10 @@ from typing import NamedTuple
 from condinst.config import Config, Range
 from condinst.data.findings import Finding, Severity
 from condinst.data.formats.splits import SPLITS
-from condinst.data.image import read_image
+from condinst.data.pictures.image import read_image
 from condinst.data.sample import AnnotatedData, Sample
-from condinst.doctor.classes import check_set
-from condinst.doctor.copies import Copy, Fingerprint, copies_between, copies_within, sure_copy
+from condinst.doctor.checks.classes import check_set
+from condinst.doctor.checks.copies import Copy, Fingerprint, copies_between, copies_within, sure_copy
 from condinst.doctor.look import Look, look_at_all
 
 Progress = Callable[[int, int], None]  # (done, of how many)

@@ -14,11 +14,11 @@ from typing import NamedTuple
 from condinst.config import Config
 from condinst.data.findings import Finding
 from condinst.data.sample import Sample
-from condinst.doctor.copies import Fingerprint
-from condinst.doctor.duplicates import check_duplicates
-from condinst.doctor.pictures import check_picture
-from condinst.doctor.reach import check_reach
-from condinst.doctor.shapes import area_differs, check_shapes, draw
+from condinst.doctor.checks.copies import Fingerprint
+from condinst.doctor.checks.duplicates import check_duplicates
+from condinst.doctor.checks.pictures import check_picture
+from condinst.doctor.checks.reach import check_reach
+from condinst.doctor.checks.shapes import area_differs, check_shapes, draw
 from condinst.errors import CondinstError
 
 ENOUGH = 300  # pictures; with fewer, starting processes takes longer than they save

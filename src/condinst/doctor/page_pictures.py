@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from condinst.data.image import read_image
+from condinst.data.pictures.image import read_image
+from condinst.data.pictures.values import NoRangeError
 from condinst.data.sample import Array8, Box, Instance, Polygons, Sample
 from condinst.data.shapes import filled
-from condinst.data.values import NoRangeError
 from condinst.errors import DataError
-from condinst.ops.contours import trace
+from condinst.ops.bitmaps.contours import trace
 from condinst.ops.drawing.palette import PALETTE
 from condinst.ops.drawing.sheet import to_jpeg
 

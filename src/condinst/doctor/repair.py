@@ -13,12 +13,12 @@ import shapely
 from numpy.typing import NDArray
 
 from condinst.data.findings import Finding
-from condinst.data.image import read_size
+from condinst.data.pictures.image import read_size
 from condinst.data.sample import AnnotatedData, Federated, Instance, Polygons, RunLengths, Sample
 from condinst.data.shapes import STICKS_OUT, clip_box, differs
-from condinst.doctor.duplicates import find_duplicates
-from condinst.doctor.shapes import area_differs, crossing, draw, draw_one, excess
-from condinst.ops.rle import decode_region
+from condinst.doctor.checks.duplicates import find_duplicates
+from condinst.doctor.checks.shapes import area_differs, crossing, draw, draw_one, excess
+from condinst.ops.bitmaps.rle import decode_region
 
 SAME_PIXELS = 0.99  # IoU with the old mask; below this value, the polygon is not cut but becomes a mask
 UNREADABLE = frozenset({"missing-picture", "damaged-picture"})

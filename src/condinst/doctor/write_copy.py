@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from condinst.data.decode import upright_values
 from condinst.data.formats.coco.write import new_names, write_coco
 from condinst.data.formats.new_folder import new_folder, own_name
-from condinst.data.image import MAX_PIXELS, read_image, read_orientation
-from condinst.data.picture_file import opened
+from condinst.data.pictures.decode import upright_values
+from condinst.data.pictures.image import MAX_PIXELS, read_image, read_orientation
+from condinst.data.pictures.picture_file import opened
+from condinst.data.pictures.values import is_wide
 from condinst.data.sample import AnnotatedData
-from condinst.data.values import is_wide
 from condinst.doctor.repair import Change
 
 CHANGES = "changes.json"

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from condinst.engine.stop import NAME, iteration_of, list_checkpoints, remedy
 from condinst.errors import CondinstError, ModelError, first_line
 from condinst.weights.names import WEIGHTS_FILE
-from condinst.weights.pickles import check_torch_file
+from condinst.weights.published.pickles import check_torch_file
 
 PARTIAL = (".checkpoint-*.tmp", ".checkpoint-*.old")  # files that a killed process leaves behind
 STATE, SUMS = "state.pt", "checksums.json"

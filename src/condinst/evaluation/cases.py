@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from condinst.config import SHOWN_SCORE
-from condinst.data.image import FIRST_PAGE, Reading, read_picture
+from condinst.data.pictures.image import FIRST_PAGE, Reading, read_picture
 from condinst.data.sample import AnnotatedData, Instance, Sample
 from condinst.evaluation import judge
 from condinst.evaluation.analysis import Fit
@@ -25,10 +25,10 @@ from condinst.evaluation.judge import NOTHING, Bools
 from condinst.inference.instances.boxes import Boxes
 from condinst.inference.instances.masks import Masks
 from condinst.inference.result import Result
+from condinst.ops.bitmaps.rle import Region, Rle, decode_region, encode
 from condinst.ops.drawing.draw import draw_instances
 from condinst.ops.drawing.palette import PALETTE, spread_colours
 from condinst.ops.drawing.sheet import fit_within
-from condinst.ops.rle import Region, Rle, decode_region, encode
 
 Picture = NDArray[np.uint8]
 

@@ -17,7 +17,7 @@ from condinst.data.sample import AnnotatedData, Instance, Sample
 from condinst.errors import DataError, UsageError, some
 from condinst.evaluation.judge import Kind, Record
 from condinst.inference.result import Result
-from condinst.ops.rle import areas
+from condinst.ops.bitmaps.rle import areas
 
 Progress = Callable[[int, int], None]
 # A function that receives each picture with its annotations and its predictions as COCO records.

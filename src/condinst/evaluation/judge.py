@@ -14,7 +14,7 @@ import numpy as np
 from hotcoco import primitives
 from numpy.typing import NDArray
 
-from condinst.ops.boundary import rim, rim_depth
+from condinst.ops.bitmaps.boundary import rim, rim_depth
 
 Kind = Literal["bbox", "segm"]
 Record = dict[str, Any]  # a record as in a COCO file

@@ -26,9 +26,9 @@ from condinst.inference.instances.masks import Masks
 from condinst.inference.logits import mask_logits
 from condinst.inference.result import Result
 from condinst.inference.taps import Axis, Spans, mix
+from condinst.ops.bitmaps.rle import Region, Rle, encode
 from condinst.ops.boxes import scale_boxes
 from condinst.ops.masks import aligned_bilinear
-from condinst.ops.rle import Region, Rle, encode
 from condinst.structures import MASK_FEATURE_STRIDE, Detections, Images, NetworkOutput
 
 Size = tuple[int, int]

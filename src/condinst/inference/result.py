@@ -15,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from condinst.data.image import FIRST_PAGE, Reading, read_picture
+from condinst.data.pictures.image import FIRST_PAGE, Reading, read_picture
 from condinst.errors import CondinstError, UsageError
 from condinst.files import replace_file
 from condinst.inference.instances import annotation_files, libraries, records, tables, views
 from condinst.inference.instances.boxes import Array, Boxes, Index
 from condinst.inference.instances.classes import choose_labels
 from condinst.inference.instances.masks import Masks
-from condinst.ops.contours import Polygon
+from condinst.ops.bitmaps.contours import Polygon
 from condinst.ops.drawing.draw import draw_overlay
 from condinst.ops.drawing.style import ALPHA, OVERLAY_FORMATS, ColorBy, Style, StyleOptions
 

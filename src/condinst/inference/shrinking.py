@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from condinst.data.pictures.values import Remark
 from condinst.data.transforms import resize_shape
-from condinst.data.values import Remark
 from condinst.sources.read import Picture
 
 LEAST_SCALE = 0.25  # of the network's input to the picture

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from condinst.data.image import Page, list_images
+from condinst.data.pictures.image import Page, list_images
 from condinst.errors import DataError, UsageError
 from condinst.web import is_address
 

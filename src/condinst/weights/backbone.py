@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from condinst.config import ModelConfig
 from condinst.errors import ModelError, first_line, one_line
-from condinst.weights.adelaidet import FPN_MODEL
-from condinst.weights.caffe import read_caffe
 from condinst.weights.fetch import fetch_url, torch_cache
-from condinst.weights.foreign import no_state_dict, unpickle
+from condinst.weights.published.adelaidet import FPN_MODEL
+from condinst.weights.published.caffe import read_caffe
+from condinst.weights.published.pth import no_state_dict, unpickle
 from condinst.weights.tensors import misfits, not_finite, not_plain
 
 IMAGENET, MSRA, NONE = "imagenet", "msra", "none"  # values of train.init; any other value is a file

@@ -18,10 +18,10 @@ from condinst.recipes import load_recipe
 from condinst.weights.card import make_card
 from condinst.weights.catalogue import BY_FILE, Checkpoint
 from condinst.weights.fetch import digest
-from condinst.weights.foreign import read_foreign
 from condinst.weights.licence import announce_licence
 from condinst.weights.names import CARD_FILE, CONFIG_FILE, FOREIGN_SUFFIXES, WEIGHTS_FILE, resolve
 from condinst.weights.obtain import HubOptions, obtain
+from condinst.weights.published.pth import read_foreign
 from condinst.weights.tensors import expected_shapes, misfits, not_finite, not_plain
 
 

@@ -9,7 +9,7 @@ from pycocotools import mask as oracle
 
 from condinst.inference.instances.boxes import Boxes
 from condinst.inference.instances.masks import Masks
-from condinst.ops.rle import Region, draw_polygons, encode
+from condinst.ops.bitmaps.rle import Region, draw_polygons, encode
 
 HEIGHT, WIDTH = 40, 80
 XYXY = torch.tensor([[10.0, 4, 30, 8], [0, 0, 80, 40]])

@@ -18,7 +18,7 @@ from condinst.errors import UsageError
 from condinst.inference.instances.boxes import Boxes
 from condinst.inference.instances.masks import Masks
 from condinst.inference.result import Result
-from condinst.ops.rle import Region, decode, encode
+from condinst.ops.bitmaps.rle import Region, decode, encode
 
 HEIGHT, WIDTH = 40, 60
 

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from condinst.errors import UsageError
+from condinst.ops.bitmaps.rle import Region, Rle, encode
 from condinst.ops.drawing.draw import draw_instances, draw_overlay
 from condinst.ops.drawing.palette import PALETTE, class_colours, spread_colours
 from condinst.ops.drawing.style import ALPHA, BOXED, CAPTIONED, READABLE, Style
-from condinst.ops.rle import Region, Rle, encode
 
 SIZE = 600, 900  # large enough not to be enlarged
 GREY = np.full((*SIZE, 3), 100, dtype=np.uint8)

@@ -11,8 +11,8 @@ from pathlib import Path
 from condinst.cli.results.folder import RESULTS
 from condinst.cli.results.journal import JOURNAL, LEFT_OUT, Journal, Record
 from condinst.cli.results.staging import temporary_name
-from condinst.cli.sources import Source
 from condinst.errors import CondinstError
+from condinst.sources.places import Source
 
 TABLE, YOLO = "results.csv", "yolo/data.yaml"
 COLUMNS = ("file", "page", "class", "score", "x1", "y1", "x2", "y2", "area")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from condinst.cli.results.journal import JOURNAL, files_of, parse_line, read_header
 from condinst.cli.results.staging import remove_temporary
-from condinst.cli.sources import Source
 from condinst.errors import CondinstError, UsageError
+from condinst.sources.places import Source
 
 RESULTS = "results.json"
 DESCRIPTION = "predictions of the CondInst model"  # how the description in results.json begins

@@ -15,8 +15,8 @@ from condinst.cli.results.formats import Saved
 from condinst.cli.results.journal import DONE, INCOMPLETE, JOURNAL, LEFT_OUT, Journal, Record, files_of
 from condinst.cli.results.names import any_exists, unique_stems
 from condinst.cli.results.staging import Staging, remove_temporary
-from condinst.cli.sources import Source
 from condinst.errors import CondinstError, first_line
+from condinst.sources.places import Source
 
 if TYPE_CHECKING:
     from condinst.inference.result import Result

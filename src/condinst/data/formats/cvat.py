@@ -18,7 +18,7 @@ from condinst.data.findings import RecordError, Report
 from condinst.data.formats.gather import Drawn, Gathering, check_name
 from condinst.data.formats.records import CORRECT, LARGEST_COORDINATE, printable
 from condinst.data.formats.splits import WHOLE, Part, Parts, name_subsets, split_named
-from condinst.data.listing import AnyCase, files_in
+from condinst.data.pictures.listing import AnyCase, files_in
 from condinst.data.sample import AnnotatedData, Box, Polygons
 from condinst.data.shapes import Shape, ellipse, filled, join, polygon, run_lengths
 from condinst.errors import DataError

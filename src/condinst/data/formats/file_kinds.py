@@ -10,7 +10,7 @@ from condinst.data.formats.coco.folders import is_coco
 from condinst.data.formats.labelme.read import is_labelme
 from condinst.data.formats.splits import contains
 from condinst.data.formats.yolo.read import is_data_yaml
-from condinst.data.image import SUFFIXES
+from condinst.data.pictures.image import SUFFIXES
 
 Kind = Literal["picture", "annotation", "archive", "other"]
 

@@ -14,7 +14,7 @@ from condinst.data.formats.labelme import read as labelme
 from condinst.data.formats.masks import label_images, mask_folder
 from condinst.data.formats.splits import WHOLE, Part, Parts, name_subsets, split_named
 from condinst.data.formats.yolo import read as yolo
-from condinst.data.listing import subfolders
+from condinst.data.pictures.listing import subfolders
 from condinst.errors import DataError, some
 
 

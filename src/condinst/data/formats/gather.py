@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from condinst.data.decode import SIDEWAYS
 from condinst.data.findings import Finding, RecordError, Report
 from condinst.data.formats.records import integer, printable
-from condinst.data.image import SUFFIXES, read_orientation, read_size
-from condinst.data.listing import AnyCase, entries, list_tree
+from condinst.data.pictures.decode import SIDEWAYS
+from condinst.data.pictures.image import SUFFIXES, read_orientation, read_size
+from condinst.data.pictures.listing import AnyCase, entries, list_tree
 from condinst.data.sample import AnnotatedData, Box, Instance, Sample
 from condinst.data.shapes import Shape, covers_pixels, refuse_outside, solid_box
 from condinst.errors import DataError

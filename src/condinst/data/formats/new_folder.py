@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from condinst.data.embedded import embedded_picture, may_embed
-from condinst.data.image import MAX_PIXELS, SUFFIXES
-from condinst.data.picture_file import opened
+from condinst.data.pictures.embedded import embedded_picture, may_embed
+from condinst.data.pictures.image import MAX_PIXELS, SUFFIXES
+from condinst.data.pictures.picture_file import opened
 from condinst.errors import CondinstError, UsageError
 
 BY_FORMAT = {"BMP": ".bmp", "GIF": ".gif", "JPEG": ".jpg", "JPEG2000": ".jp2", "PNG": ".png", "PPM": ".ppm",

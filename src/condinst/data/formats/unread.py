@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from condinst.data.findings import Finding, Report
 from condinst.data.formats.file_kinds import holds_annotations, kind_of
-from condinst.data.listing import Tree
+from condinst.data.pictures.listing import Tree
 from condinst.errors import some
 
 

@@ -18,9 +18,9 @@ from condinst.data.formats.gather import Drawn, Gathering, check_name, list_pict
 from condinst.data.formats.masks.label_picture import Piece, cut_pieces, read_numbers
 from condinst.data.formats.masks.paired import name_in
 from condinst.data.formats.splits import SPLITS, WHOLE, Part, Parts, name_subsets, split_named
-from condinst.data.image import MAX_PIXELS, SUFFIXES
-from condinst.data.listing import AnyCase, child, files_in
-from condinst.data.picture_file import opened
+from condinst.data.pictures.image import MAX_PIXELS, SUFFIXES
+from condinst.data.pictures.listing import AnyCase, child, files_in
+from condinst.data.pictures.picture_file import opened
 from condinst.data.sample import AnnotatedData, RunLengths
 from condinst.data.shapes import box_of
 from condinst.errors import DataError

@@ -16,12 +16,12 @@ from condinst.data.sample import AnnotatedData, Array8, Box, Instance, Sample
 from condinst.engine.run_folder.nonfinite import unnormalise
 from condinst.evaluation.cases import describe, draw_panels, predict_case
 from condinst.evaluation.evaluate import Predicts
+from condinst.ops.bitmaps.rle import Region, encode
 from condinst.ops.drawing.chart import Bar, bars, below, scatter
 from condinst.ops.drawing.draw import draw_instances
 from condinst.ops.drawing.page import Part, drawing, picture
 from condinst.ops.drawing.palette import class_colours, spread_colours
 from condinst.ops.drawing.sheet import fit_within, join, stack, to_jpeg
-from condinst.ops.rle import Region, encode
 from condinst.structures import Truth
 
 LARGEST_JPEG = 1_500_000  # bytes

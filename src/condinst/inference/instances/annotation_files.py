@@ -14,7 +14,7 @@ from PIL import Image
 from condinst.data.formats.labelme.write import labelme_document, labelme_shapes
 from condinst.data.formats.yolo.write import yolo_row
 from condinst.data.sample import Instance, RunLengths
-from condinst.ops.rle import decode_region
+from condinst.ops.bitmaps.rle import decode_region
 
 if TYPE_CHECKING:
     from condinst.inference.result import Result

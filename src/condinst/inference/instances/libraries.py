@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from condinst.errors import UsageError
-from condinst.ops.rle import decode
+from condinst.ops.bitmaps.rle import decode
 
 if TYPE_CHECKING:
     from condinst.inference.result import Result

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from condinst.inference.instances.boxes import Array, Index, choose_rows
-from condinst.ops.bridges import bridge
-from condinst.ops.contours import Polygon, trace
-from condinst.ops.rle import Rle, areas, decode, decode_region
+from condinst.ops.bitmaps.bridges import bridge
+from condinst.ops.bitmaps.contours import Polygon, trace
+from condinst.ops.bitmaps.rle import Rle, areas, decode, decode_region
 
 
 @dataclass(frozen=True, repr=False)

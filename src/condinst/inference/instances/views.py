@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageShow
 
 from condinst.errors import CondinstError, UsageError
-from condinst.ops.rle import decode, decode_region
+from condinst.ops.bitmaps.rle import decode, decode_region
 
 if TYPE_CHECKING:
     from condinst.inference.result import Result

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from condinst.ops.boundary import shrink
+from condinst.ops.bitmaps.boundary import shrink
+from condinst.ops.bitmaps.rle import Region, Rle, areas, decode_region
 from condinst.ops.drawing.captions import Place, fits, free_place, make_caption, write_caption
 from condinst.ops.drawing.legend import Entry, add_legend
 from condinst.ops.drawing.palette import Colour, class_colours, spread_colours
 from condinst.ops.drawing.style import BOXED, CAPTIONED, Style
-from condinst.ops.rle import Region, Rle, areas, decode_region
 
 Picture = NDArray[np.uint8]
 

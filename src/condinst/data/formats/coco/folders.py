@@ -12,7 +12,7 @@ from condinst.data.formats.coco.read import read_coco
 from condinst.data.formats.gather import list_pictures
 from condinst.data.formats.labelme.read import is_labelme
 from condinst.data.formats.splits import WHOLE, Part, Parts, contains, name_subsets, split_named
-from condinst.data.listing import child, files_in
+from condinst.data.pictures.listing import child, files_in
 from condinst.data.sample import AnnotatedData
 from condinst.errors import DataError
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from condinst.data.decode import SIDEWAYS
 from condinst.data.findings import Finding, RecordError
 from condinst.data.formats.coco.document import File, as_object, list_records, repeated_id
 from condinst.data.formats.coco.pictures import Pictures
 from condinst.data.formats.gather import NO_SIZES, UNSURE, no_size, stated_size, unsure_which_way_up
 from condinst.data.formats.records import Record, integer, text
-from condinst.data.image import read_orientation, read_size
+from condinst.data.pictures.decode import SIDEWAYS
+from condinst.data.pictures.image import read_orientation, read_size
 from condinst.data.sample import Federated, Instance, Sample
 from condinst.errors import DataError
 

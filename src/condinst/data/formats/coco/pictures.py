@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from condinst.data.listing import AnyCase, same_case, same_file
+from condinst.data.pictures.listing import AnyCase, same_case, same_file
 
 FILE_NAME = re.compile(rb'"file_name"\s*:\s*"((?:[^"\\]|\\.)*)"')
 

@@ -15,7 +15,7 @@ from condinst.data.formats.coco.document import File, as_object, list_records, l
 from condinst.data.formats.coco.images import Header, read_images
 from condinst.data.formats.coco.shapes import EmptyError, read_area, read_box, read_shape
 from condinst.data.formats.records import CORRECT, Record, integer
-from condinst.data.image import MAX_PIXELS
+from condinst.data.pictures.image import MAX_PIXELS
 from condinst.data.sample import AnnotatedData, Instance
 from condinst.data.upright import turn_upright
 

@@ -11,7 +11,7 @@ from typing import Any
 from condinst.data.formats.coco.images import NEGATIVE, PARTIAL
 from condinst.data.formats.new_folder import RENAMED, PictureNames, own_name, put
 from condinst.data.sample import AnnotatedData, Instance, Polygons, Sample
-from condinst.ops.rle import areas
+from condinst.ops.bitmaps.rle import areas
 
 WHOLE = "annotations"  # name of the file of a data set that is not split
 

@@ -9,8 +9,8 @@ import numpy as np
 from condinst.data.findings import Finding, RecordError
 from condinst.data.formats.gather import Gathering
 from condinst.data.formats.records import Record, text
-from condinst.data.image import SUFFIXES, read_image
-from condinst.data.listing import same_case, same_file
+from condinst.data.pictures.image import SUFFIXES, read_image
+from condinst.data.pictures.listing import same_case, same_file
 from condinst.errors import DataError
 
 RENAMED = "{} files name another picture than the one inside them; that inside them decides"

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from condinst.data.embedded import may_embed
 from condinst.data.findings import Finding, RecordError, Report
 from condinst.data.formats.gather import Drawn, Gathering, check_name
 from condinst.data.formats.labelme.picture import find_picture
 from condinst.data.formats.masks.label_picture import read_numbers
 from condinst.data.formats.records import CORRECT, Record, coordinates, kind, load_json
 from condinst.data.formats.splits import WHOLE, Part, Parts, contains, split_named
-from condinst.data.listing import files_in, list_tree, subfolders
+from condinst.data.pictures.embedded import may_embed
+from condinst.data.pictures.listing import files_in, list_tree, subfolders
 from condinst.data.sample import AnnotatedData, Box, Polygons
 from condinst.data.shapes import Shape, box_of, ellipse, join, polygon, run_lengths
 

@@ -15,7 +15,7 @@ from PIL import Image
 from condinst.data.formats.labelme.read import CROWD
 from condinst.data.formats.new_folder import RENAMED, PictureNames, put
 from condinst.data.sample import AnnotatedData, Instance, Polygons, RunLengths
-from condinst.ops.contours import trace
+from condinst.ops.bitmaps.contours import trace
 from condinst.ops.drawing.sheet import to_png
 
 VERSION = "5.5.0"  # labelme 5.3 was the first version with shapes that are masks

@@ -23,7 +23,7 @@ from condinst.data.formats.masks.paired import (
 )
 from condinst.data.formats.masks.signs import LabelSigns
 from condinst.data.formats.splits import WHOLE, Part, Parts
-from condinst.data.listing import list_tree, same_case
+from condinst.data.pictures.listing import list_tree, same_case
 from condinst.data.sample import AnnotatedData, RunLengths
 from condinst.data.shapes import box_of
 from condinst.errors import DataError

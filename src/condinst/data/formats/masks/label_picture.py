@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 from condinst.data.findings import RecordError
-from condinst.data.picture_file import count_pages, opened
+from condinst.data.pictures.picture_file import count_pages, opened
 from condinst.errors import DataError, first_line
 
 SUFFIXES = frozenset({".bmp", ".gif", ".pgm", ".png", ".tif", ".tiff"})  # formats that keep every pixel's value

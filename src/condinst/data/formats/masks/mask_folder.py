@@ -15,7 +15,7 @@ from condinst.data.formats.masks.label_picture import AGAIN, SUFFIXES, read_numb
 from condinst.data.formats.masks.paired import class_names, name_in, one_of, pairs, refuse_images, whole_folders
 from condinst.data.formats.masks.signs import MaskSigns
 from condinst.data.formats.splits import WHOLE, Part, Parts, split_named
-from condinst.data.listing import AnyCase, child, list_tree, subfolders
+from condinst.data.pictures.listing import AnyCase, child, list_tree, subfolders
 from condinst.data.sample import AnnotatedData
 from condinst.data.shapes import box_of, run_lengths
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from condinst.data.findings import RecordError
 from condinst.data.formats.gather import read_list
 from condinst.data.formats.splits import WHOLE, name_subsets, split_named
-from condinst.data.listing import child, same_case, subfolders
+from condinst.data.pictures.listing import child, same_case, subfolders
 from condinst.errors import DataError, UsageError
 
 CLASSES = "classes.txt"

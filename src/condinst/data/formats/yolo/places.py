@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from condinst.data.listing import AnyCase
+from condinst.data.pictures.listing import AnyCase
 from condinst.errors import DataError
 
 

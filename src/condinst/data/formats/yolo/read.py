@@ -21,13 +21,13 @@ from condinst.data.formats.gather import Drawn, Gathering, check_name, list_pict
 from condinst.data.formats.splits import Part, Parts, name_subsets
 from condinst.data.formats.yolo.places import leads_out, locate, roots
 from condinst.data.formats.yolo.places import place as find_place
-from condinst.data.image import SUFFIXES
-from condinst.data.listing import AnyCase, child, files_in, same_case
+from condinst.data.pictures.image import SUFFIXES
+from condinst.data.pictures.listing import AnyCase, child, files_in, same_case
 from condinst.data.sample import AnnotatedData, Polygons
 from condinst.data.shapes import bound_outline, box_of
 from condinst.errors import DataError, UsageError
-from condinst.ops.bridges import unbridge
-from condinst.ops.rle import draw_polygons
+from condinst.ops.bitmaps.bridges import unbridge
+from condinst.ops.bitmaps.rle import draw_polygons
 from condinst.safe_yaml import LARGEST_FILE, read_yaml
 
 ENDINGS = (".yaml", ".yml")

@@ -11,9 +11,9 @@ import yaml
 
 from condinst.data.formats.new_folder import RENAMED, PictureNames, put
 from condinst.data.sample import AnnotatedData, Box, Instance, Polygons, RunLengths
-from condinst.ops.bridges import bridge
-from condinst.ops.contours import Ring, trace
-from condinst.ops.rle import decode_region, draw_polygons
+from condinst.ops.bitmaps.bridges import bridge
+from condinst.ops.bitmaps.contours import Ring, trace
+from condinst.ops.bitmaps.rle import decode_region, draw_polygons
 
 CROWDS = "crowd regions are left out, as a row cannot say that it is one"
 CUTS = "objects of several parts or with holes are joined into one ring by cuts without width"

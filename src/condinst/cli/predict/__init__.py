@@ -1,0 +1,1 @@
+"""`condinst predict`: its options, its loop over the images, and what it prints."""

@@ -1,0 +1,305 @@
+"""`condinst predict`: segment images, write overlays and a COCO document."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from condinst.cli.options import Device, Json, MaxSize, Model, ModeOption, NmsOption, RangeOption, Size, make_predictor
+from condinst.cli.predict import overlay_options as draw
+from condinst.cli.terminal.say import say, warnings_as_notes
+
+if TYPE_CHECKING:
+    from condinst.cli.predict.printed import Printer
+    from condinst.cli.results.formats import Saved
+    from condinst.cli.results.run import Run
+    from condinst.errors import CondinstError
+    from condinst.predictor import Predictor
+    from condinst.sources.places import Source
+
+DEFAULT_OUT = Path("condinst-out")
+INTERRUPTED, TERMINATED = 130, 143
+
+
+def predict(
+    source: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE", help="Image files, folders, patterns, http(s) addresses, or - for standard input."
+        ),
+    ],
+    model: Model = "nuclei",
+    out: Annotated[
+        Path | None,
+        typer.Option(help=f"Folder for overlays and results.json. Default: {DEFAULT_OUT}; with --json, no folder."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted run in --out and retry the images that failed.")
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Remove the files that an earlier run wrote into --out. Other files stay."),
+    ] = False,
+    save: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FORMAT,...",
+            help="Formats to write besides results.json (coco): json, labelme, yolo, csv, label-image, masks, crops.",
+        ),
+    ] = None,
+    conf: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score to keep. Default: 0.5.")] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option(metavar="CLASS,...", help="Keep only these classes: names, or numbers from 0.")
+    ] = None,
+    size: Size = None,
+    max_size: MaxSize = None,
+    max_detections: Annotated[int | None, typer.Option(min=1, help="Maximum number of instances per image.")] = None,
+    nms: NmsOption = None,
+    iou: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="NMS threshold: remove the lower-scoring of two detections with at least this IoU."
+        ),
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Reject images with more pixels before decoding.")
+    ] = None,
+    device: Device = None,
+    mode: ModeOption = None,
+    range: RangeOption = None,
+    pages: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|first|1,3,5-9",
+            help="Pages to read from a file with several. Default: all pages of a TIFF, the first of other formats.",
+        ),
+    ] = None,
+    batch: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Batch size. condinst pads smaller images in a batch; padding changes their results slightly."
+        ),
+    ] = 1,
+    overlay: draw.Overlay = True,
+    overlay_format: draw.Ending = draw.OverlayFormat.png,
+    boxes: draw.Boxes = None,
+    masks: draw.Masks = None,
+    labels: draw.Labels = None,
+    conf_labels: draw.ConfLabels = None,
+    legend: draw.Legend = None,
+    color_by: draw.Color = None,
+    alpha: draw.Alpha = None,
+    line_width: draw.LineWidth = None,
+    font_size: draw.FontSize = None,
+    scale: draw.Scale = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print a table of the instances in each image.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Segment images: write an overlay for each image and results.json with COCO scores, boxes and masks.
+
+    Example: condinst predict photos/ --model nuclei --out my_results
+
+    condinst reports an image that it cannot use and continues with the next image. The exit code is then 3.
+    """
+    from condinst.cli.predict.printed import Printer
+    from condinst.cli.results.formats import Saved, read_formats
+    from condinst.config import SHOWN_SCORE
+
+    style = {
+        "boxes": boxes, "masks": masks, "labels": labels, "conf": conf_labels, "legend": legend, "alpha": alpha,
+        "color_by": color_by and color_by.value, "line_width": line_width, "font_size": font_size, "scale": scale,
+    }  # fmt: skip
+    folder = out or (None if json else DEFAULT_OUT)
+    ending = overlay_format.value if overlay and folder else ""
+    saved = Saved(read_formats(save or []), ending, {name: value for name, value in style.items() if value is not None})
+    sources, unusable = _expand(source, pages)
+    with _results_folder(folder, resume, overwrite, saved) as (place, old):
+        lowest = SHOWN_SCORE if conf is None else conf
+        predictor = make_predictor(
+            model, device, size, max_size, max_detections, nms, lowest, max_pixels, mode, range, iou
+        )
+        wanted = _classes(classes, predictor)
+        header = _header(predictor, model, wanted, batch) | saved.describe()
+        run = _open_run(place, header, sources, saved, old and resume)
+        printer = Printer(json, verbose)
+        unwritten = _fill(run, predictor, printer, batch, wanted, json, kept=folder is not None)
+        printer.total(folder, bool(ending))
+        _complain(run, unusable, unwritten)
+
+
+def _expand(source: list[str], pages: str | None) -> tuple[list[Source], int]:
+    """Return the sources and the number of arguments without any source. Report each of those on standard error."""
+    from condinst.cli.predict.skipped import skipped
+    from condinst.data.pictures.pages import parse_pages
+    from condinst.errors import DataError
+    from condinst.sources.places import expand_sources
+
+    sources, failures, notes = expand_sources(source, None if pages is None else parse_pages(pages))
+    for line in (*skipped(source), *notes):
+        say(f"note: {line}", err=True)
+    for line in failures:
+        say(f"left out: {line}", err=True)
+    if not sources:
+        raise DataError(f"nothing to predict: {len(failures)} of {len(failures)} sources could not be used")
+    return sources, len(failures)
+
+
+@contextmanager
+def _results_folder(folder: Path | None, resume: bool, overwrite: bool, saved: Saved) -> Iterator[tuple[Path, bool]]:
+    """Lock the folder for results. Yield the folder and whether it holds an earlier run."""
+    from condinst.cli.results.folder import has_run
+    from condinst.errors import UsageError
+    from condinst.lock import locked
+
+    if resume and overwrite:
+        raise UsageError("--resume goes on with a run, --overwrite replaces it; give one of them")
+    if folder is None:
+        if resume or overwrite or saved.formats:
+            raise UsageError("--json alone keeps no files; give --out FOLDER for --resume, --overwrite and --save")
+        with TemporaryDirectory() as place:
+            yield Path(place), False
+        return
+    with locked(folder, "writing"):
+        old = has_run(folder, resume, overwrite, saved.run_files)
+        if resume and not old:
+            say(f"note: nothing to resume in {folder}; this run starts anew", err=True)
+        yield folder, old
+
+
+def _open_run(place: Path, header: dict[str, Any], sources: list[Source], saved: Saved, go_on: bool) -> Run:
+    from condinst.cli.results.folder import not_written_here
+    from condinst.cli.results.run import Run
+
+    sources = not_written_here(place, sources)
+    if not go_on:
+        return Run.begin(place, header, sources, saved)
+    run = Run.go_on(place, header, sources, saved)
+    say(f"note: {run.finished} of {len(sources)} images were predicted before", err=True)
+    return run
+
+
+def _header(predictor: Predictor, model: str, classes: list[int] | None, batch: int) -> dict[str, Any]:
+    """Return everything that affects the results. --resume requires the same values."""
+    from hashlib import sha256
+
+    from condinst.cli.results.folder import DESCRIPTION
+    from condinst.errors import hide_secrets
+    from condinst.weights.fetch import digest
+    from condinst.weights.names import resolve
+
+    place, config = resolve(model), predictor.config
+    return {
+        "description": f"{DESCRIPTION} '{hide_secrets(model)}'",
+        "model": hide_secrets(model),
+        "weights": digest(place)[:16] if isinstance(place, Path) else "",
+        "size": f"{config.input.shorter}, {config.input.longer}",
+        "conf": predictor.conf,
+        "nms": f"{config.detect.nms}, {config.detect.nms_threshold}",
+        "max_detections": config.detect.max_detections,
+        "classes": classes,
+        "batch": batch,
+        "settings": sha256(config.model_dump_json().encode()).hexdigest()[:16],
+        "categories": [{"id": label + 1, "name": name} for label, name in predictor.names.items()],
+    }
+
+
+def _classes(words: list[str] | None, predictor: Predictor) -> list[int] | None:
+    """Return the labels of --classes. Raises UsageError for a class that the model does not have."""
+    from condinst.inference.instances.classes import choose_labels
+
+    if words is None:
+        return None
+    names = set(predictor.names.values())
+    chosen = [part.strip() for word in words for part in ([word] if word in names else word.split(","))]
+    numbered = [int(word) if word.isdecimal() and word not in names else word for word in chosen]
+    return sorted(choose_labels(numbered, predictor.names))
+
+
+def _fill(
+    run: Run, predictor: Predictor, printer: Printer, batch: int, classes: list[int] | None, json: bool, kept: bool
+) -> int:
+    """Predict the remaining images and always close the results. Return the number of files that were not written.
+
+    kept: whether the results stay in a folder, so that --resume can continue.
+    """
+    from condinst.engine.stop import Terminated, terminable
+
+    try:
+        with terminable(), warnings_as_notes():
+            unwritten = _predict_all(run, predictor, printer, batch, classes)
+    except BaseException as stop:
+        _close(run, json, stop)
+        if not isinstance(stop, KeyboardInterrupt):
+            raise
+        done, total = run.finished, len(run.sources)
+        again = "; the same command with --resume goes on" if kept else ""
+        say(f"stopped after {done} of {total} images{again}", err=True)
+        raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
+    _close(run, json)
+    return unwritten
+
+
+def _predict_all(run: Run, predictor: Predictor, printer: Printer, batch: int, classes: list[int] | None) -> int:
+    from condinst.cli.predict.printed import left_out
+    from condinst.cli.results.run import failure
+
+    unwritten = 0
+    ids = {label: label + 1 for label in predictor.names}
+    waiting: deque[int] = deque()  # sources that were read and have no result yet
+
+    def read() -> Iterator[Any]:
+        for index, source in run.work(batch):
+            waiting.append(index)
+            yield source.open
+
+    def leave_out(_: object, error: CondinstError) -> None:
+        index = waiting.popleft()
+        run.leave_out(index, str(error))
+        left_out(run.sources[index].name, str(error))
+
+    for result in predictor.stream(read(), batch, leave_out, classes=classes):
+        index = waiting.popleft()
+        if run.is_done(index):
+            continue
+        failed = run.add(index, result, result.to_coco(1, ids))
+        printer.picture(run.sources[index].name, result)
+        if failed:
+            unwritten += len(failed)
+            say(failure(run.folder, failed), err=True)
+    return unwritten
+
+
+def _close(run: Run, json: bool, stop: BaseException | None = None) -> None:
+    """Write results.json. After an interruption (`stop`), only report a failure to write: `stop` matters more."""
+    from condinst.cli.results.document import document
+    from condinst.errors import CondinstError
+
+    try:
+        run.close()
+    except CondinstError as error:
+        if stop is None:
+            raise
+        say(f"error: {error}", err=True)
+    if json and run.has_results:
+        sys.stdout.writelines(document(run.journal))
+
+
+def _complain(run: Run, unusable: int, unwritten: int) -> None:
+    """Raise DataError if a source failed, CondinstError if a file could not be written."""
+    from condinst.errors import CondinstError, DataError
+
+    bad, total = run.left_out + unusable, len(run.sources) + unusable
+    files = f"{unwritten} files could not be written" if unwritten else ""
+    if bad:
+        raise DataError(f"{bad} of {total} sources could not be used{f' and {files}' * bool(files)}, named above")
+    if files:
+        raise CondinstError(f"{files}, named above; the same command with --resume tries again")

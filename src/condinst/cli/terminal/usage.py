@@ -1,0 +1,103 @@
+"""Messages for a mistyped command: escape control characters and suggest the intended option."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any
+
+from typer.core import TyperCommand
+
+from condinst.cli.terminal.elsewhere import ELSEWHERE
+from condinst.errors import UsageError, one_line
+
+MEANT = {  # predict's options as ultralytics and detectron2 spell them
+    "--imgsz": ("--size",),
+    "--img-size": ("--size",),
+    "--max-det": ("--max-detections",),
+    "--max_det": ("--max-detections",),
+    "--weights": ("--model",),
+    "--confidence-threshold": ("--conf",),
+    "--save-txt": ("--save", "yolo"),
+    "--save_txt": ("--save", "yolo"),
+    "--save-crop": ("--save", "crops"),
+    "--show-boxes": ("--boxes",),
+    "--show-labels": ("--labels",),
+    "--show-conf": ("--conf-labels",),
+    "--line-thickness": ("--line-width",),
+    "--output": ("--out",),
+}
+EXAMPLES = {  # shown if an argument is missing
+    "predict": "condinst predict photo.jpg --model nuclei",
+    "info": "condinst info nuclei",
+    "convert": "condinst convert model.pth my_model",
+    "check": "condinst data check my_data",
+    "val": "condinst val --data my_data --model runs/my_model",
+    "train": "condinst train --data my_data",
+}
+ALIKE = 0.75  # of difflib's ratio: --colour and --color, not --colour and --out
+
+
+class Verb(TyperCommand):
+    """A command that also accepts option names of other programs. For a missing argument it prints an example."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        own = {name for param in self.params for name in (*param.opts, *param.secondary_opts)}
+        meant = {name: words for name, words in MEANT.items() if name not in own and words[0] in own}
+        return super().parse_args(ctx, [word for given in args for word in _as_meant(given, meant)])
+
+
+def _as_meant(given: str, meant: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """`--imgsz=640` → `--size=640`; other arguments stay the same."""
+    name, equals, value = given.partition("=")
+    words = meant.get(name)
+    if words is None:
+        return (given,)
+    return (*words[:-1], f"{words[-1]}={value}") if equals and len(words) == 1 else words
+
+
+@contextmanager
+def plain_usage_errors() -> Iterator[None]:
+    """Escape control characters in typer's usage errors, and suggest only options with a similar name.
+
+    Depending on typer's version, the error classes come from click or from typer. This function uses only attributes
+    that both have.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not (hasattr(error, "format_message") and hasattr(error, "message")):
+            raise
+        example = _example(error)
+        if example:
+            raise UsageError(example) from None
+        _mend(error)
+        raise
+
+
+def _example(error: Any) -> str:
+    """Return the message for a missing argument or option; an empty text for another error."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ != "MissingParameter" or context is None or context.info_name not in EXAMPLES:
+        return ""
+    return f"{one_line(error.format_message()).rstrip('.')}; for example: {EXAMPLES[context.info_name]}"
+
+
+def _mend(error: Any) -> None:
+    message = one_line(str(error.message))
+    option = getattr(error, "option_name", None)
+    if getattr(error, "possibilities", None) is not None or option:
+        context = getattr(error, "ctx", None)
+        known = [name for param in context.command.params for name in param.opts] if context else []
+        meant = ELSEWHERE.get(context.command.name or "", {}).get(str(option)) if context else None
+        alike = [meant] if meant else get_close_matches(str(option), known, 1, ALIKE)
+        if hasattr(error, "possibilities"):
+            error.possibilities = None
+            message = message.rstrip(".") + (f"; {_hint(alike[0])}" if alike else "")
+    error.message = message
+
+
+def _hint(meant: str) -> str:
+    """Return a question for an option or a setting, and a statement for other advice."""
+    return f"did you mean {meant}?" if " " not in meant else f"here it is {meant}"

@@ -1,0 +1,156 @@
+"""Decodes a Pillow image with a header already read → (H, W, 3) uint8 RGB, upright."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from condinst.config import FULL, Range
+from condinst.data.pictures.picture_file import raw_mode
+from condinst.data.pictures.values import (
+    STRIP,
+    Remark,
+    Shown,
+    Values,
+    dark_colour,
+    grey_values,
+    is_inverted,
+    is_wide,
+    largest_value,
+    planar,
+    show_values,
+)
+from condinst.data.sample import Array8
+from condinst.errors import DataError, first_line
+
+_ORIENTATION = 0x0112  # EXIF tag
+_UPRIGHT = {  # EXIF orientation → the Pillow operation that turns the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations that swap width and height
+_OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
+# Kinds of 16-bit colour. Pillow keeps one byte of each value. A caller can choose the byte only for these kinds.
+_WIDE_COLOURS = ("RGB;16", "RGBA;16", "RGBX;16", "R;16")
+_WIDE_OTHERS = ("LA;16", "RGBa;16")
+
+
+def decode(image: Image.Image, name: str, range: Range = FULL, twin: Image.Image | None = None) -> Shown:
+    """Decode the current page of the file; see `condinst.data.pictures.image` for the rules.
+
+    twin: the same file, opened a second time at the same page, for 16-bit colours with a range (see `needs_twin`).
+    Raises DataError for damaged files and for pixels that do not fit the range.
+    """
+    try:
+        return _decode(image, range, twin)
+    except DataError as error:
+        raise type(error)(f"{name}: {error}") from None
+    except Exception as error:  # Pillow's decoders raise errors of every kind on damaged files
+        raise DataError(f"{name}: damaged image ({first_line(error)}); replace or remove the file") from None
+
+
+def needs_twin(image: Image.Image, range: Range) -> bool:
+    """Return whether the file must be opened twice: Pillow reads only one byte of a 16-bit colour value at a time."""
+    return range != FULL and raw_mode(image).startswith(_WIDE_COLOURS)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 (upright) to 8."""
+    try:
+        value = image.getexif().get(_ORIENTATION)
+    except Exception:  # a broken EXIF block holds no orientation, but the picture may be intact
+        return 1
+    return value if isinstance(value, int) and value in _UPRIGHT else 1
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """Turn a loaded image by its EXIF orientation. Nothing else changes."""
+    step = _UPRIGHT.get(orientation_of(image))  # Pillow turned a TIFF while loading it, and removed the tag
+    return image if step is None else image.transpose(step)
+
+
+def _decode(image: Image.Image, range: Range, twin: Image.Image | None) -> Shown:
+    raw = raw_mode(image)
+    wide, inverted, largest = is_wide(image), is_inverted(image), largest_value(image)
+    if range != FULL and raw.startswith(_WIDE_OTHERS):
+        raise DataError(f"16-bit pixels with alpha ({raw}) take no range; save the picture without transparency")
+    if twin is not None and raw.endswith("N") and planar(image):  # libtiff returns only the upper bytes
+        raise DataError("16-bit colours in compressed planes take no range; save the picture with interleaved colours")
+    image.load()
+    if wide:
+        shown = show_values(upright_values(image), range, largest)
+        return Shown(255 - shown.pixels, shown.remarks) if inverted else shown
+    if twin is not None:
+        return _wide_colours(image, twin, range)
+    image = turn_upright(image)
+    pixels = _to_rgb(image)
+    remarks: list[Remark] = dark_colour(pixels) if raw.startswith(_WIDE_COLOURS) else []
+    return Shown(pixels, tuple(remarks))
+
+
+def upright_values(image: Image.Image) -> Values:
+    """Return the (H, W) values of a loaded wide grey picture, turned by its EXIF orientation."""
+    values = grey_values(image)
+    step = orientation_of(image)
+    if step in SIDEWAYS:
+        values = values.T
+    return {
+        2: values[:, ::-1],
+        3: values[::-1, ::-1],
+        4: values[::-1],
+        5: values,
+        6: values[:, ::-1],
+        7: values[::-1, ::-1],
+        8: values[::-1],
+    }.get(step, values)
+
+
+def _to_rgb(image: Image.Image) -> Array8:
+    """Return (H, W, 3) of a loaded 8-bit image of any mode, converted strip by strip."""
+    if image.mode == "LAB":  # Pillow converts this mode only with a colour profile
+        raise DataError("mode LAB has no stated colours; convert the picture to RGB")
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return np.array(image)
+    width, height = image.size
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    rows = max(STRIP // width, 1)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = np.asarray(_without_alpha(image.crop((0, top, width, bottom))).convert("RGB"))
+    return pixels
+
+
+def _without_alpha(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
+
+
+def _wide_colours(image: Image.Image, twin: Image.Image, range: Range) -> Shown:
+    """Join the upper bytes of a loaded image with the lower bytes of its twin."""
+    assert isinstance(twin, ImageFile.ImageFile)  # it was opened
+    twin.tile = [tile._replace(args=_other_byte(tile.args)) for tile in twin.tile]
+    twin.load()
+    upper, lower = np.asarray(turn_upright(image)), np.asarray(turn_upright(twin))
+    values = upper[..., :3].astype(np.uint16) << 8 | lower[..., :3]
+    shown = show_values(values, range)
+    if upper.shape[2] == 3:
+        return shown
+    layer = Image.fromarray(np.concatenate((shown.pixels, upper[..., 3:]), axis=2))
+    return Shown(_to_rgb(layer), shown.remarks)
+
+
+def _other_byte(args: tuple[object, ...] | str | None) -> tuple[object, ...] | str:
+    if args is None or isinstance(args, str):
+        args = args or ""
+        return args[:-3] + _OTHER_BYTE[args[-3:]]
+    raw, *rest = args
+    return str(raw)[:-3] + _OTHER_BYTE[str(raw)[-3:]], *rest

@@ -1,0 +1,65 @@
+"""Finds the annotated objects that training can use at an input size, by the rule that assigns objects to locations."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from condinst.config import Config
+from condinst.data.findings import Finding, Report
+from condinst.data.sample import Sample
+from condinst.data.transforms import resize_shape
+from condinst.doctor.checks.shapes import told
+from condinst.doctor.checks.visible import Visible, see
+from condinst.doctor.claims import NOWHERE, find_claims
+
+ENLARGE = "enlarge the input (input.shorter in training, --size here)"
+THIN = 3  # ratio of the longer to the shorter side
+
+
+def check_reach(sample: Sample, config: Config, tell: Report) -> list[int]:
+    """Return the pyramid level (0 is P3) that claims each object of `sample`, without crowds. Report unclaimed objects.
+
+    The input has the size of `config.input`, without augmentation. Objects with a mask that has no pixel at the stride
+    of predicted masks are reported, too.
+    """
+    size = resize_shape(sample.height, sample.width, config.input.shorter, config.input.longer)
+    stride = config.model.mask_head.mask_out_stride
+    things = see(sample, *size, stride)
+    if not things:
+        return []
+    divisor = config.model.size_divisor
+    height, width = (-(-side // divisor) * divisor for side in size)
+    boxes = np.array([thing.box for thing in things], dtype=np.float32)
+    centroids = np.array([thing.centroid for thing in things], dtype=np.float32)
+    claims = find_claims(boxes, centroids, (height, width), config.model.size_ranges, config.targets.center_radius)
+    levels: list[int] = claims.level.tolist()
+    for thing, level, alone in zip(things, levels, claims.alone.tolist(), strict=True):
+        if level == NOWHERE:
+            tell(_unclaimed(sample, thing, size, alone))
+        elif not thing.sampled:
+            tell(_too_small(sample, thing, size, stride))
+    return levels
+
+
+def _extent(thing: Visible, size: tuple[int, int]) -> str:
+    x0, y0, x1, y1 = thing.box
+    return f"at an input of {size[1]}×{size[0]} it has {x1 - x0:.1f}×{y1 - y0:.1f} pixels"
+
+
+def _unclaimed(sample: Sample, thing: Visible, size: tuple[int, int], alone: bool) -> Finding:
+    if alone:
+        message = f"{_extent(thing, size)} and smaller objects take all locations at its centre: none learns it"
+        return told(
+            sample, thing.instance, "no-location", "warning", message, "check the annotation; a larger input may help"
+        )
+    x0, y0, x1, y1 = thing.box
+    message = f"{_extent(thing, size)} and no location of its level lies at its centre: none learns it"
+    remedy = ENLARGE
+    if max(x1 - x0, y1 - y0) > THIN * min(x1 - x0, y1 - y0):
+        remedy = "thin as it is, it may be reached at other sizes: train with several (augment.shorter)"
+    return told(sample, thing.instance, "no-location", "warning", message, remedy)
+
+
+def _too_small(sample: Sample, thing: Visible, size: tuple[int, int], stride: int) -> Finding:
+    message = f"{_extent(thing, size)}, and no pixel of its mask is left at stride {stride}"
+    return told(sample, thing.instance, "too-small", "warning", message, ENLARGE)

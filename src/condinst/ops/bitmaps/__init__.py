@@ -1,0 +1,1 @@
+"""Masks as bitmaps, run lengths and outlines: conversions and measures."""
