@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "condinst"
 FLOORS = {
     "errors": (0, "base"),
     "config": (0, "base"),
+    "settings": (0, "base"),
     "files": (0, "base"),
     "lock": (0, "base"),
     "safe_yaml": (0, "base"),
@@ -56,9 +57,9 @@ def imports(source: str) -> list[tuple[int, str]]:
     return [(line, name) for line, name in found if name.startswith(".") or name.split(".")[0] == "condinst"]
 
 
-def offences(room: str, source: str) -> list[str]:
-    """Return a line for each import in `source`, a file of the module or folder `room`, that breaks the rule."""
-    floor, group = FLOORS[room]
+def offences(home: str, source: str) -> list[str]:
+    """Return a line for each import in `source`, a file of the module or folder `home`, that breaks the rule."""
+    floor, group = FLOORS[home]
     found = []
     for line, name in imports(source):
         if name.startswith("."):
@@ -70,30 +71,30 @@ def offences(room: str, source: str) -> list[str]:
         if target not in FLOORS:
             found.append(f"{line}: {name} has no level")
         elif FLOORS[target][1] != group and FLOORS[target][0] >= floor:
-            found.append(f"{line}: {room} (level {floor}) imports {target} (level {FLOORS[target][0]})")
+            found.append(f"{line}: {home} (level {floor}) imports {target} (level {FLOORS[target][0]})")
     return found
 
 
-def room_of(path: Path) -> str:
+def home_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def test_every_file_has_a_floor() -> None:
-    homeless = [str(path) for path in PACKAGE.rglob("*.py") if room_of(path) not in FLOORS]
-    assert not homeless
+    unknown = [str(path) for path in PACKAGE.rglob("*.py") if home_of(path) not in FLOORS]
+    assert not unknown
 
 
 def test_no_import_goes_uphill() -> None:
     files = sorted(PACKAGE.rglob("*.py"))
     assert len(files) > 20
     found = [
-        f"{path.relative_to(PACKAGE)}:{text}" for path in files for text in offences(room_of(path), path.read_text())
+        f"{path.relative_to(PACKAGE)}:{text}" for path in files for text in offences(home_of(path), path.read_text())
     ]
     assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize(
-    ("room", "source"),
+    ("home", "source"),
     [
         ("ops", "from condinst.config import Config"),
         ("data", "from condinst.data.sample import Sample"),
@@ -106,12 +107,12 @@ def test_no_import_goes_uphill() -> None:
         ("config", "import torch\nfrom pathlib import Path"),
     ],
 )
-def test_allowed_imports(room: str, source: str) -> None:
-    assert offences(room, source) == []
+def test_allowed_imports(home: str, source: str) -> None:
+    assert offences(home, source) == []
 
 
 @pytest.mark.parametrize(
-    ("room", "source"),
+    ("home", "source"),
     [
         ("ops", "from condinst.model.fpn import FPN"),
         ("model", "from condinst.data.formats.coco.read import read_coco"),
@@ -129,8 +130,8 @@ def test_allowed_imports(room: str, source: str) -> None:
         ("engine", "import condinst"),
     ],
 )
-def test_offences_are_seen(room: str, source: str) -> None:
-    assert len(offences(room, source)) == 1
+def test_offences_are_seen(home: str, source: str) -> None:
+    assert len(offences(home, source)) == 1
 
 
 @pytest.mark.parametrize("module", ["condinst", "condinst.cli.main"])

@@ -11,12 +11,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from condinst.config import BackboneConfig, Config, DetectConfig, HeadConfig, InputConfig, MaskBranchConfig, ModelConfig
+from condinst.config import Config
 from condinst.errors import CondinstError, DataError, UsageError
 from condinst.inference.pipeline import Pipeline, Prepared
 from condinst.inference.result import Result
 from condinst.model.condinst import CondInst
 from condinst.predictor import Predictor
+from condinst.settings.model import BackboneConfig, HeadConfig, MaskBranchConfig, ModelConfig
+from condinst.settings.prediction import DetectConfig, InputConfig
 from condinst.sources.expand import Fetch, Source
 from condinst.weights.folder import load_model, save_model
 

@@ -13,13 +13,15 @@ import torch
 import yaml
 from torch import Tensor
 
-from condinst.config import Config, ModelConfig
+from condinst.config import Config
 from condinst.engine.optimizer import lr_factor
 from condinst.errors import UsageError
 from condinst.model.condinst import CondInst
 from condinst.recipes import FOLDER, MOST_BASES, load_recipe, recipe_names
+from condinst.settings.model import ModelConfig
 from condinst.weights.catalogue import ADELAIDET, PROGRAMS, PUBLISHED, Checkpoint
-from condinst.weights.published import mmdetection, read_published
+from condinst.weights.published import mmdetection
+from condinst.weights.published.convert import read_published
 
 KEYS = Path(__file__).parents[2] / "shared" / "reference" / "keys"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "how-to" / "published.md"

@@ -19,8 +19,9 @@ import typer
 from pydantic import BaseModel
 
 import condinst
-from condinst import config
 from condinst.cli.main import app
+from condinst.config import Config
+from condinst.settings.kinds import Section
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -117,8 +118,7 @@ def shown_default(parameter: Any) -> str:
 
 
 def settings() -> str:
-    """Every setting of config.py with its default and its comment."""
-    comments = setting_comments(Path(config.__file__).read_text(encoding="utf-8"))
+    """Every setting with its default and the comment above it."""
     parts = [
         "# Settings",
         NOTE,
@@ -126,9 +126,10 @@ def settings() -> str:
         "```text\ncondinst train --data my_data train.iterations=3000 input.shorter=512\n```",
         "Values are YAML. An unknown key or a value out of range ends the command before it reads any data.",
     ]
-    for path, model in sections(config.Config, ""):
+    for path, model in sections(Config, ""):
+        comments = setting_comments(inspect.getsource(model))
         rows = [
-            setting_row(f"{path}{name}", field, comments.get((model.__name__, name), ""))
+            setting_row(f"{path}{name}", field, comments.get(name, ""))
             for name, field in model.model_fields.items()
             if not is_section(field.default)
         ]
@@ -156,7 +157,7 @@ def sections(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[Base
 
 
 def is_section(value: object) -> bool:
-    return isinstance(value, config.Section)
+    return isinstance(value, Section)
 
 
 def value_of(field: Any) -> str:
@@ -179,17 +180,16 @@ def allowed(field: Any) -> str:
     return ", ".join(f"{signs[name]} {bound:g}" if bound < MOST else "" for name, bound in bounds).strip(", ")
 
 
-def setting_comments(source: str) -> dict[tuple[str, str], str]:
-    """The comment on the line of each setting, or above it, by class and name."""
+def setting_comments(source: str) -> dict[str, str]:
+    """The comment on the line of each setting of a class, or above the line, by name. source: the code of the class."""
     lines = source.splitlines()
-    found = {}
-    for group in ast.parse(source).body:
-        if not isinstance(group, ast.ClassDef):
-            continue
-        for node in group.body:
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                found[group.name, node.target.id] = comment_of(lines, node.lineno - 1, (node.end_lineno or 1) - 1)
-    return found
+    (group,) = ast.parse(source).body
+    assert isinstance(group, ast.ClassDef)
+    return {
+        node.target.id: comment_of(lines, node.lineno - 1, (node.end_lineno or 1) - 1)
+        for node in group.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
 
 
 def comment_of(lines: list[str], first: int, last: int) -> str:

@@ -10,7 +10,8 @@ from statistics import mean
 from benchmarks.cards.card import Rival
 from benchmarks.facts import Facts, read_facts
 from benchmarks.markdown import minutes, number, table
-from condinst.evaluation.evaluate import Kind, Scores
+from condinst.evaluation.evaluate import Scores
+from condinst.evaluation.judge import Kind
 
 PAIRS = "beside"  # folder of benchmarks/results: a file of mask_rcnn.py for each data set and seed
 SUPERVISION = "supervision.json"

@@ -21,7 +21,7 @@ from benchmarks.cards.ceiling import TruthPredictor
 from benchmarks.cards.pictures import choose, draw_case, draw_cover, rank
 from benchmarks.cards.text import ap_words, data_licence, use_of, write_card
 from benchmarks.facts import ROOT, read_facts, run_command
-from condinst.config import SHOWN_SCORE, Config
+from condinst.config import Config
 from condinst.data.sample import AnnotatedData
 from condinst.errors import DataError, UsageError
 from condinst.evaluation.analysis import Fit
@@ -31,6 +31,7 @@ from condinst.files import replace_file
 from condinst.inference.result import Result
 from condinst.model.condinst import CondInst
 from condinst.predictor import Predictor
+from condinst.settings.prediction import SHOWN_SCORE
 from condinst.weights.folder import load_model, save_model
 from condinst.weights.names import CONFIG_FILE, WEIGHTS_FILE
 

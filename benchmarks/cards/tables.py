@@ -7,7 +7,9 @@ from pathlib import Path
 
 from benchmarks.cards.card import Card, Fit
 from benchmarks.markdown import number, table
-from condinst.evaluation.evaluate import CocoNumbers, Kind, Scores
+from condinst.evaluation.coco import CocoNumbers
+from condinst.evaluation.evaluate import Scores
+from condinst.evaluation.judge import Kind
 
 NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
 WHO_MODEL, WHO_RIVAL, WHO_TRUTH = "CondInst", "Mask R-CNN", "the truth itself"

@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 
 from benchmarks.facts import run_command
-from condinst.config import AugmentConfig
 from condinst.data.batch import Example
 from condinst.data.dataset import TrainingSet
 from condinst.data.formats.coco.read import read_coco
@@ -24,6 +23,7 @@ from condinst.ops.bitmaps.packed_masks import unpack
 from condinst.ops.bitmaps.rle import Region, encode
 from condinst.ops.drawing.draw import draw_instances
 from condinst.ops.drawing.palette import class_colours
+from condinst.settings.training import AugmentConfig
 
 SIDE, GAP, ROWS, REPEATS = 256, 8, 2, 24
 PLAIN = AugmentConfig(shorter=(SIDE,), longer=2 * SIDE, crop=SIDE)

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from condinst.config import BackboneConfig, Config, DetectConfig, ModelConfig
+from condinst.config import Config
 from condinst.model.condinst import CondInst
+from condinst.settings.model import BackboneConfig, ModelConfig
+from condinst.settings.prediction import DetectConfig
 
 CLASSES = 80
 LOW_THRESHOLD = 0.01  # lets through what a thousand or more instances need; the published one is 0.05

@@ -20,11 +20,12 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from benchmarks.speed.measure import synchronize
-from condinst.config import Config, DetectConfig
+from condinst.config import Config
 from condinst.data.batch import make_images
 from condinst.data.sample import Polygons, Sample
 from condinst.data.transforms import resize_image, resize_shape
 from condinst.model.condinst import CondInst
+from condinst.settings.prediction import DetectConfig
 from condinst.structures import (
     MASK_FEATURE_STRIDE,
     STRIDES,

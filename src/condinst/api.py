@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack, overload
 
-from condinst.config import SHOWN_SCORE, Range
 from condinst.data.open import open_data
 from condinst.data.pictures.image import MAX_PIXELS
 from condinst.data.sample import AnnotatedData
@@ -19,6 +18,8 @@ from condinst.inference.network import Mode
 from condinst.inference.result import Result
 from condinst.inference.stream import OnError
 from condinst.predictor import CallSettings, Classes, Predictor, Size
+from condinst.settings.kinds import Range
+from condinst.settings.prediction import SHOWN_SCORE
 from condinst.sources.expand import Fetch, Source
 
 Place = str | os.PathLike[str]

@@ -12,7 +12,7 @@ from typing import Any, Self, TypedDict, Unpack, overload
 
 import torch
 
-from condinst.config import SHOWN_SCORE, Config, Range, check_range
+from condinst.config import Config
 from condinst.data.pictures.image import MAX_PIXELS
 from condinst.errors import UsageError, first_line, some
 from condinst.inference.forks import check_process
@@ -23,6 +23,8 @@ from condinst.inference.result import Result
 from condinst.inference.shrinking import note_shrinking
 from condinst.inference.stream import OnError, Stream, all_together, check_stream, tell_remarks
 from condinst.model.condinst import CondInst
+from condinst.settings.kinds import Range, check_range
+from condinst.settings.prediction import SHOWN_SCORE
 from condinst.sources.expand import Fetch, Source, expand, is_single
 from condinst.sources.read import Picture, read_source
 from condinst.weights.folder import load_model
@@ -130,12 +132,7 @@ class Predictor:
         source: Source | Fetch | Iterable[object],
         batch: int = 1,
         on_error: OnError = "raise",
-        *,
-        conf: float | None = None,
-        max_detections: int | None = None,
-        classes: Classes | None = None,
-        size: Size | None = None,
-        range: Range | str | None = None,
+        **settings: Unpack[CallSettings],
     ) -> Result | list[Result]:
         """Segment one picture or many. One picture gives a `Result`, many give a list of `Result`.
 
@@ -160,20 +157,9 @@ class Predictor:
         setting out of range. A Python warning reports an unusual picture, for example a picture with unused range.
         """
         if not is_single(source):
-            return list(
-                self.stream(
-                    source,
-                    batch,
-                    on_error,
-                    conf=conf,
-                    max_detections=max_detections,
-                    classes=classes,
-                    size=size,
-                    range=range,
-                )
-            )
+            return list(self.stream(source, batch, on_error, **settings))
         check_stream(batch, on_error)
-        return self._together([source], self._pipeline(conf, max_detections, classes, size, range))[0]
+        return self._together([source], self._pipeline(**settings))[0]
 
     def predict_batch(self, sources: Sequence[Source | Fetch]) -> list[Result]:
         """Segment several pictures in one pass through the network, padded to a common size.
@@ -188,12 +174,7 @@ class Predictor:
         sources: Source | Fetch | Iterable[object],
         batch: int = 1,
         on_error: OnError = "raise",
-        *,
-        conf: float | None = None,
-        max_detections: int | None = None,
-        classes: Classes | None = None,
-        size: Size | None = None,
-        range: Range | str | None = None,
+        **settings: Unpack[CallSettings],
     ) -> Iterator[Result]:
         """Segment any number of pictures. Other threads read and assemble pictures while the network computes.
 
@@ -213,7 +194,7 @@ class Predictor:
         `__call__` describes the other settings. Raises UsageError for a setting out of range.
         """
         check_stream(batch, on_error)
-        pipeline = self._pipeline(conf, max_detections, classes, size, range)
+        pipeline = self._pipeline(**settings)
         return Stream(pipeline, self._reader(pipeline), batch, on_error)(expand(sources))
 
     def _pipeline(

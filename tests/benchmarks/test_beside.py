@@ -13,7 +13,7 @@ from benchmarks.cards import card
 from benchmarks.facts import read_facts
 from condinst.config import Config
 from condinst.errors import UsageError
-from condinst.evaluation.evaluate import UNKNOWN
+from condinst.evaluation.coco import UNKNOWN
 
 ROOT = Path(__file__).parent.parent.parent
 

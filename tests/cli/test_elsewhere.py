@@ -11,11 +11,11 @@ from typer.main import get_command
 from typer.testing import Result
 
 from condinst.cli.main import app
-from condinst.cli.terminal.elsewhere import ELSEWHERE as OPTIONS
-from condinst.config import ELSEWHERE as SETTINGS
+from condinst.cli.terminal.elsewhere import ACCEPTED, ADVICE
 from condinst.config import Config
 from condinst.engine.planning.settings import base_settings, count_iterations, leaves, override
 from condinst.errors import UsageError
+from condinst.settings.reading import ELSEWHERE as SETTINGS
 
 Run = Callable[..., Result]
 
@@ -23,10 +23,10 @@ Run = Callable[..., Result]
 @pytest.mark.parametrize(
     ("words", "meant"),
     [
-        (("train", "--data", "x", "--epochs", "5"), "did you mean train.epochs=N?"),
-        (("train", "--data", "x", "--imgsz", "640"), "did you mean input.shorter=PIXELS?"),
-        (("train", "--data", "x", "--batch", "4"), "did you mean train.batch_size=N?"),
-        (("train", "--data", "x", "--lr", "0.1"), "did you mean train.lr=NUMBER?"),
+        (("train", "--data", "x", "--epochs", "5"), "did you mean train.epochs=VALUE?"),
+        (("train", "--data", "x", "--imgsz", "640"), "did you mean input.shorter=VALUE?"),
+        (("train", "--data", "x", "--batch", "4"), "did you mean train.batch_size=VALUE?"),
+        (("train", "--data", "x", "--lr", "0.1"), "did you mean train.lr=VALUE?"),
         (("train", "--data", "x", "--classes", "3"), "the classes are those of the data"),
         (("predict", "x.png", "--project", "out"), "did you mean --out?"),
         (("val", "--data", "x", "--iou", "0.5"), "detect.nms_threshold"),
@@ -41,9 +41,10 @@ def test_options(run: Run, words: tuple[str, ...], meant: str) -> None:
 def test_what_is_meant_exists() -> None:
     settings = {key for key, _ in leaves(Config().model_dump())}
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    for verb, names in OPTIONS.items():
+    for verb, names in ADVICE.items():
         known = {name for param in commands[verb].params for name in param.opts}
         for name, meant in names.items():
+            assert ACCEPTED.get(name, ("",))[0] not in known, (verb, name)  # the advice would never be printed
             if meant.startswith("--"):
                 assert re.split("[ ,]", meant)[0] in known, (verb, name)
             elif "=" in meant and " " not in meant:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from condinst.cli.terminal.elsewhere import ACCEPTED
 from condinst.cli.terminal.output import print_table
-from condinst.cli.terminal.usage import MEANT, _as_meant
+from condinst.cli.terminal.usage import _as_meant
 
 FILE = next((Path(__file__).parent.parent / "data" / "nuclei" / "images").glob("*.png"))
 EVIL = "\x1b[2J\x1b]0;owned\x07\n[red]error: all is lost[/red]\u202e\x9b31m"
@@ -97,7 +98,7 @@ def test_a_call_without_arguments_shows_an_example(run: Run) -> None:
     ],
 )
 def test_options_as_ultralytics_spells_them(given: list[str], meant: list[str]) -> None:
-    assert [word for each in given for word in _as_meant(each, MEANT)] == meant
+    assert [word for each in given for word in _as_meant(each, ACCEPTED)] == meant
 
 
 def test_these_spellings_reach_the_settings(run: Run, model_folder: Path) -> None:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from condinst.config import AugmentConfig
 from condinst.data.batch import Batch, Collate, make_images
 from condinst.data.dataset import TrainingSet
 from condinst.data.formats.coco.read import read_coco
 from condinst.errors import DataError
+from condinst.settings.training import AugmentConfig
 
 DATA = Path(__file__).parent.parent / "data" / "nuclei"
 MEAN, STD = (10.0, 20.0, 30.0), (1.0, 2.0, 5.0)

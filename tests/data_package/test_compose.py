@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from pycocotools import mask as oracle
 
-from condinst.config import AugmentConfig
 from condinst.data.compose import LEAST_BOX, LEAST_MASK, LEAST_PIXELS, Scene, make_mosaic, paste_objects
 from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import Instance, Polygons, RunLengths, Sample
 from condinst.data.shown import Shown, show
 from condinst.data.transforms import augment
 from condinst.ops.bitmaps.rle import Region
+from condinst.settings.training import AugmentConfig
 
 DATA = Path(__file__).parent.parent / "data"
 SETTINGS = AugmentConfig(shorter=(150, 220), longer=400, crop=200, jitter=(0.6, 1.6), flip_vertical=0.5, turns=True)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from condinst.config import AugmentConfig, Config, ModelConfig
+from condinst.config import Config
 from condinst.data.batch import Collate, Example
 from condinst.data.dataset import TrainingSet
 from condinst.data.formats.coco.read import read_coco
@@ -20,6 +20,8 @@ from condinst.data.transforms import augment
 from condinst.data.truth import draw_truth
 from condinst.errors import UsageError
 from condinst.ops.bitmaps.packed_masks import unpack
+from condinst.settings.model import ModelConfig
+from condinst.settings.training import AugmentConfig
 from condinst.structures import STRIDES
 from condinst.training.targets import assign
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from condinst.config import AugmentConfig
 from condinst.data.transforms import augment, resize_image, resize_shape
+from condinst.settings.training import AugmentConfig
 
 PLAIN = {"flip_horizontal": 0.0, "longer": 10_000}
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from pycocotools import mask as oracle
 from torch import Tensor
 
-from condinst.config import AugmentConfig
 from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import Instance, Polygons, RunLengths, Sample
 from condinst.data.transforms import augment
 from condinst.data.truth import draw_truth
 from condinst.ops.bitmaps.packed_masks import unpack
+from condinst.settings.training import AugmentConfig
 from condinst.structures import Truth
 
 DATA = Path(__file__).parent.parent / "data"

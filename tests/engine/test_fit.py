@@ -12,10 +12,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from condinst.config import TrainConfig
 from condinst.engine.fit import fit
 from condinst.engine.stop import list_checkpoints
 from condinst.errors import CondinstError, ModelError
+from condinst.settings.training import TrainConfig
 
 BASE = {"iterations": 8, "batch_size": 4, "lr": 0.05, "warmup_iterations": 3, "log_every": 1, "checkpoint_every": 3}
 

@@ -9,12 +9,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from condinst.config import TrainConfig
 from condinst.engine import checkpoint
 from condinst.engine.checkpoint import save_checkpoint
 from condinst.engine.fit import fit
 from condinst.engine.stop import list_checkpoints
 from condinst.errors import CondinstError
+from condinst.settings.training import TrainConfig
 
 
 class Spoilt(torch.autograd.Function):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from condinst.config import TrainConfig
 from condinst.engine.optimizer import lr_factor, make_optimizer
+from condinst.settings.training import TrainConfig
 
 
 def make_config(**settings: object) -> TrainConfig:

@@ -18,7 +18,8 @@ from condinst.config import Config
 from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import AnnotatedData, Instance, Sample
 from condinst.errors import DataError, UsageError
-from condinst.evaluation.evaluate import Scores, evaluate, match_classes
+from condinst.evaluation.evaluate import Scores, evaluate
+from condinst.evaluation.match import match_classes
 from condinst.inference.instances.boxes import Boxes
 from condinst.inference.instances.masks import Masks
 from condinst.inference.result import Result

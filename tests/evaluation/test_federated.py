@@ -13,7 +13,8 @@ from condinst.config import Config
 from condinst.data.sample import AnnotatedData, Federated, Instance, RunLengths, Sample
 from condinst.errors import DataError
 from condinst.evaluation.analysis import examine
-from condinst.evaluation.evaluate import evaluate, match_classes
+from condinst.evaluation.evaluate import evaluate
+from condinst.evaluation.match import match_classes
 from condinst.inference.instances.boxes import Boxes
 from condinst.inference.instances.masks import Masks
 from condinst.inference.result import Result

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from condinst.config import DetectConfig, MaskHeadConfig, ModelConfig
 from condinst.inference import assemble as module
 from condinst.inference.assemble import Placement, assemble, full_size_values, place
 from condinst.inference.taps import Taps, make_taps, mix
@@ -14,6 +13,8 @@ from condinst.model.condinst import filter_layout
 from condinst.ops.bitmaps.rle import Region, decode, encode
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
 from condinst.ops.masks import aligned_bilinear
+from condinst.settings.model import MaskHeadConfig, ModelConfig
+from condinst.settings.prediction import DetectConfig
 from condinst.structures import Detections, HeadOutput, Images, NetworkOutput
 
 MODEL = ModelConfig(classes=("thing", "other"))

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from condinst.config import DetectConfig, MaskBranchConfig, ModelConfig
 from condinst.inference.detect import candidates, detect
 from condinst.model.condinst import filter_layout
+from condinst.settings.model import MaskBranchConfig, ModelConfig
+from condinst.settings.prediction import DetectConfig
 from condinst.structures import STRIDES, HeadOutput, NetworkOutput
 
 SIDES = ((8, 12), (4, 6), (2, 3), (1, 2), (1, 1))  # P3–P7 of a 64×96 input

@@ -9,9 +9,9 @@ from timm.layers.norm import LayerNorm
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from condinst.config import BackboneConfig
 from condinst.errors import ModelError
 from condinst.model.backbone import Backbone
+from condinst.settings.model import BackboneConfig
 
 SMALL = {"name": "mobilenetv2_035", "frozen_stages": 0}
 

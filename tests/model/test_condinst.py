@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from condinst.config import LossConfig, ModelConfig
 from condinst.errors import UsageError
 from condinst.model.condinst import CondInst, filter_layout
 from condinst.ops.bitmaps.packed_masks import pack
+from condinst.settings.model import ModelConfig
+from condinst.settings.training import LossConfig
 from condinst.structures import NetworkOutput, Targets, Truth
 from condinst.training.objective import draw_masks, objective
 from condinst.training.sampling import choose_positives

@@ -10,9 +10,10 @@ import torch
 from pycocotools import mask as oracle
 from torch import Tensor
 
-from condinst.config import DetectConfig, ModelConfig
 from condinst.inference.assemble import assemble
 from condinst.inference.detect import detect
+from condinst.settings.model import ModelConfig
+from condinst.settings.prediction import DetectConfig
 from condinst.structures import STRIDES, Detections, HeadOutput, Images, NetworkOutput
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "reference" / "inference"

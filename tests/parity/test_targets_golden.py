@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from condinst.config import ModelConfig, TargetConfig
 from condinst.data.sample import Instance, Polygons, Sample
 from condinst.data.truth import draw_truth
 from condinst.ops.bitmaps.packed_masks import unpack
 from condinst.ops.locations import level_locations
+from condinst.settings.model import ModelConfig
+from condinst.settings.training import TargetConfig
 from condinst.structures import STRIDES, Targets
 from condinst.training.targets import assign, measure_norms
 

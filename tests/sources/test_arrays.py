@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from condinst.config import Range
 from condinst.data.pictures.image import read_image
 from condinst.errors import DataError, UsageError
+from condinst.settings.kinds import Range
 from condinst.sources.arrays import show_array, show_tensor
 
 RNG = np.random.default_rng(0)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from condinst.config import BoxSupervisionConfig, ModelConfig
 from condinst.ops.colours import rgb_to_lab
+from condinst.settings.model import ModelConfig
+from condinst.settings.training import BoxSupervisionConfig
 from condinst.structures import ColourPairs, Images
 from condinst.training.boxinst import find_pairs, pairwise_loss
 

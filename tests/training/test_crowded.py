@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from condinst.config import AugmentConfig, ModelConfig
 from condinst.data.batch import Example
 from condinst.data.dataset import TrainingSet
 from condinst.data.sample import AnnotatedData, Instance, Polygons, Sample
 from condinst.ops.bitmaps.packed_masks import unpack
+from condinst.settings.model import ModelConfig
+from condinst.settings.training import AugmentConfig
 from condinst.structures import STRIDES, HeadOutput, Targets
 from condinst.training.sampling import choose_positives
 from condinst.training.targets import Grid, assign, make_grid

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from condinst.config import BoxSupervisionConfig, LossConfig, MaskHeadConfig, ModelConfig
 from condinst.ops.bitmaps.packed_masks import pack, unpack
+from condinst.settings.model import MaskHeadConfig, ModelConfig
+from condinst.settings.training import BoxSupervisionConfig, LossConfig
 from condinst.structures import (
     STRIDES,
     ColourPairs,

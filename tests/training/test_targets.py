@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from condinst.config import ModelConfig
 from condinst.ops.bitmaps.packed_masks import pack, unpack
+from condinst.settings.model import ModelConfig
 from condinst.structures import STRIDES, Targets, Truth
 from condinst.training.targets import Grid, assign, assign_image, make_grid, measure_norms
 

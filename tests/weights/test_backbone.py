@@ -16,10 +16,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from condinst.config import BackboneConfig, Config, ModelConfig
+from condinst.config import Config
 from condinst.errors import ModelError
 from condinst.model.backbone import Backbone
 from condinst.recipes import load_recipe
+from condinst.settings.model import BackboneConfig, ModelConfig
 from condinst.weights.backbone import differences, load_backbone_weights, load_first_weights
 
 IMAGENET = Path(__file__).parents[3] / "shared" / "weights" / "mobilenet_v2_imagenet.npz"

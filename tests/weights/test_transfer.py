@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from condinst.config import Config, ModelConfig
+from condinst.config import Config
 from condinst.errors import ModelError
 from condinst.model.condinst import CondInst
+from condinst.settings.model import ModelConfig
 from condinst.weights.transfer import fill_from
 
 SETTINGS = {

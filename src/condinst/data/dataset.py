@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from torch.utils.data import Dataset
 
-from condinst.config import FULL, AugmentConfig, Range
 from condinst.data.batch import Example
 from condinst.data.compose import Scene, make_mosaic, paste_objects
 from condinst.data.pictures.image import read_image
@@ -14,6 +13,8 @@ from condinst.data.shown import show
 from condinst.data.transforms import augment
 from condinst.data.truth import make_truth
 from condinst.errors import DataError
+from condinst.settings.kinds import FULL, Range
+from condinst.settings.training import AugmentConfig
 
 
 class TrainingSet(Dataset[Example]):

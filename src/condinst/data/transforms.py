@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from condinst.config import AugmentConfig
 from condinst.data.sample import Array8, Matrix
+from condinst.settings.training import AugmentConfig
 
 
 class Augmented(NamedTuple):

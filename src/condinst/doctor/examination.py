@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from condinst.config import Config, Range
+from condinst.config import Config
 from condinst.data.findings import Finding, Severity
 from condinst.data.formats.splits import SPLITS
 from condinst.data.pictures.image import read_image

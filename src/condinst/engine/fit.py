@@ -15,13 +15,13 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from condinst.config import TrainConfig
 from condinst.engine.checkpoint import advice, load_checkpoint, remove_checkpoints, save_checkpoint
 from condinst.engine.optimizer import lr_factor, make_optimizer
 from condinst.engine.run_folder.log import Tell, TrainingLog
 from condinst.engine.run_folder.own_files import LOG
 from condinst.engine.stop import list_checkpoints
 from condinst.errors import CondinstError, ModelError
+from condinst.settings.training import TrainConfig
 
 NEEDED = {"iteration", "optimizer", "standing", "log"}  # keys of the state in a checkpoint
 P = TypeVar("P")

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from condinst.config import TrainConfig
+from condinst.settings.training import TrainConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

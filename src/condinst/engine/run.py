@@ -22,7 +22,8 @@ from condinst.engine.run_folder.own_files import REPORT, emptied_on_failure, ref
 from condinst.engine.stop import list_checkpoints
 from condinst.engine.train import measurable, told_failure, train
 from condinst.errors import CondinstError, UsageError
-from condinst.evaluation.evaluate import Progress, Scores, match_classes
+from condinst.evaluation.evaluate import Progress, Scores
+from condinst.evaluation.match import match_classes
 from condinst.evaluation.report import Measured
 from condinst.inference.forks import expect_forks
 from condinst.lock import locked

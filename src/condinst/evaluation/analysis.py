@@ -12,7 +12,6 @@ from typing import Any
 
 from hotcoco import metrics
 
-from condinst.config import SHOWN_SCORE
 from condinst.data.sample import AnnotatedData
 from condinst.evaluation.evaluate import Predicts, Progress, Scores, count_boxed, evaluate, renumber
 from condinst.evaluation.judge import IOUS, RIGHT, STRICT, Bools, Floats, Judged, Kind, judge
@@ -27,6 +26,7 @@ from condinst.evaluation.measures import (
     precisions,
     price_errors,
 )
+from condinst.settings.prediction import SHOWN_SCORE
 
 BINS = 10  # bins of scores, for the calibration
 

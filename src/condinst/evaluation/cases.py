@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from condinst.config import SHOWN_SCORE
 from condinst.data.pictures.image import FIRST_PAGE, Reading, read_picture
 from condinst.data.sample import AnnotatedData, Instance, Sample
 from condinst.evaluation import judge
 from condinst.evaluation.analysis import Fit
-from condinst.evaluation.evaluate import Predicts, count_boxed, match_classes, predict
+from condinst.evaluation.evaluate import Predicts, count_boxed, predict
 from condinst.evaluation.judge import NOTHING, Bools
+from condinst.evaluation.match import match_classes
 from condinst.inference.instances.boxes import Boxes
 from condinst.inference.instances.masks import Masks
 from condinst.inference.result import Result
@@ -29,6 +29,7 @@ from condinst.ops.bitmaps.rle import Region, Rle, decode_region, encode
 from condinst.ops.drawing.draw import draw_instances
 from condinst.ops.drawing.palette import PALETTE, spread_colours
 from condinst.ops.drawing.sheet import fit_within
+from condinst.settings.prediction import SHOWN_SCORE
 
 Picture = NDArray[np.uint8]
 

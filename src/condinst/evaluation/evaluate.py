@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-from hotcoco import Params, StreamingEval
+from hotcoco import StreamingEval
 
 from condinst.config import Config
-from condinst.data.class_names import same_class_name
 from condinst.data.sample import AnnotatedData, Instance, Sample
-from condinst.errors import DataError, UsageError, some
+from condinst.errors import DataError, UsageError
+from condinst.evaluation.coco import UNKNOWN, CocoNumbers, finish, image_record, only, start
 from condinst.evaluation.judge import Kind, Record
+from condinst.evaluation.match import match_classes
 from condinst.inference.result import Result
 from condinst.ops.bitmaps.rle import areas
 
@@ -23,7 +22,6 @@ Progress = Callable[[int, int], None]
 # A function that receives each picture with its annotations and its predictions as COCO records.
 See = Callable[[Sample, list[Record], list[Record]], None]
 KINDS: tuple[Kind, ...] = ("bbox", "segm")
-Numbers = npt.NDArray[np.float64]
 
 
 class Predicts(Protocol):
@@ -35,31 +33,6 @@ class Predicts(Protocol):
     def names(self) -> dict[int, str]: ...
 
     def __call__(self, source: Path) -> Result: ...
-
-
-@dataclass(frozen=True)
-class CocoNumbers:
-    """The twelve COCO metrics, each in [0, 1], or −1 if no annotated object has that size.
-
-    AP is the mean over IoU 0.50, 0.55, …, 0.95. s, m, l: objects with an area below 32², below 96² and from 96² square
-    pixels on. AR1, AR10: average recall with 1 and 10 detections. AR: average recall at the detection limit.
-    """
-
-    AP: float
-    AP50: float
-    AP75: float
-    APs: float
-    APm: float
-    APl: float
-    AR1: float
-    AR10: float
-    AR: float
-    ARs: float
-    ARm: float
-    ARl: float
-
-
-UNKNOWN = CocoNumbers(*[-1.0] * 12)
 
 
 @dataclass(frozen=True)
@@ -119,7 +92,7 @@ def evaluate(
     if not any(not instance.crowd for sample in data.samples for instance in sample.instances):
         notes += ("no object is annotated, so there is no AP; predictions are counted alone",)
     kinds = KINDS[:1] if boxed else KINDS
-    scorers: dict[Kind, StreamingEval] = {kind: _start(kind, data, max_detections) for kind in kinds}
+    scorers: dict[Kind, StreamingEval] = {kind: start(kind, data, max_detections) for kind in kinds}
     detections = truth_count = unmeasured = 0
     for done, sample in enumerate(data.samples, start=1):
         truths = [truth_record(it, sample, data, truth_count + n) for n, it in enumerate(sample.instances, start=1)]
@@ -129,7 +102,7 @@ def evaluate(
         )
         found = looked_for(predicted, sample)
         for kind, scorer in scorers.items():
-            scorer.update([_image(sample, data)], truths, [_only(kind, one) for one in found])
+            scorer.update([image_record(sample, data)], truths, [only(kind, one) for one in found])
         if see is not None:
             see(sample, truths, found)
         detections += len(found)
@@ -170,35 +143,6 @@ def count_boxed(data: AnnotatedData) -> int:
     return sum(instance.shape is None for sample in data.samples for instance in sample.instances)
 
 
-def match_classes(names: dict[int, str], data: AnnotatedData) -> tuple[dict[int, int], tuple[str, ...]]:
-    """The data set's category id for each label of the model, by class name, and notes for the reader.
-
-    If model and data set have one class each, the classes match under any names. Classes that only the model has are
-    left out with a note, and so are classes of the data set without objects. Raises DataError for any other class of
-    the data set that the model does not have.
-    """
-    if len(names) == len(data.classes) == 1:
-        mine, theirs = next(iter(names.values())), data.classes[0]
-        note = f"the model's one class '{mine}' is measured as the data set's '{theirs}'"
-        return {next(iter(names)): data.category_ids[0]}, () if mine == theirs else (note,)
-    ids = dict(zip(data.classes, data.category_ids, strict=True))
-    used = {instance.label for sample in data.samples for instance in sample.instances}
-    absent = [name for name in data.classes if name not in names.values()]
-    unknown = [name for label, name in enumerate(data.classes) if name in absent and label in used]
-    if unknown:
-        raise DataError(
-            f"{data.source}: the model does not know {_quoted(unknown)}; its classes are {_quoted(names.values())}; "
-            f"{_other_spellings(unknown, names.values())}rename the categories or take another model"
-        )
-    extra = [name for name in names.values() if name not in ids]
-    notes: tuple[str, ...] = (
-        (f"the data set lacks these classes of the model, they are not measured: {_quoted(extra)}",) if extra else ()
-    )
-    if absent:
-        notes += (f"these classes have no object and the model does not know them: {_quoted(absent)}",)
-    return {label: ids[name] for label, name in names.items() if name in ids}, notes
-
-
 def predict(predictor: Predicts, sample: Sample, matched: dict[int, int], data: AnnotatedData) -> Result:
     """Predict a picture and return the result with the labels of `data`, without classes that the data set lacks."""
     result = predictor(sample.path)
@@ -233,47 +177,10 @@ def truth_record(instance: Instance, sample: Sample, data: AnnotatedData, number
     return record
 
 
-def _quoted(names: Iterable[str]) -> str:
-    return some([f"'{name}'" for name in names])
-
-
-def _other_spellings(unknown: Iterable[str], known: Iterable[str]) -> str:
-    """A hint if a class of the model differs from an unknown class only in case, spaces or Unicode form."""
-    known = list(known)
-    pairs = [(one, other) for one in unknown for other in known if same_class_name(one, other)]
-    return "".join(f"'{one}' is spelled '{other}' there; " for one, other in pairs[:1])
-
-
-def _start(kind: Kind, data: AnnotatedData, limit: int) -> StreamingEval:
-    categories = [{"id": number, "name": name} for number, name in zip(data.category_ids, data.classes, strict=True)]
-    parameters = Params(kind)
-    parameters.max_dets = sorted({min(1, limit), min(10, limit), limit})
-    federated = any(sample.federated is not None for sample in data.samples)
-    return StreamingEval(categories, kind, lvis_style=federated, params=parameters)
-
-
-def _image(sample: Sample, data: AnnotatedData) -> Record:
-    """The record of a picture. If annotators looked for all classes, the rule of LVIS needs all of them as negative."""
-    absent, partial = sample.federated or (range(len(data.classes)), ())
-    return {
-        "id": sample.image_id,
-        "width": sample.width,
-        "height": sample.height,
-        "neg_category_ids": [data.category_ids[label] for label in sorted(absent)],
-        "not_exhaustive_category_ids": [data.category_ids[label] for label in sorted(partial)],
-    }
-
-
-def _only(kind: Kind, record: Record) -> Record:
-    """The entries of a record that hotcoco needs. With a box, it would use the area of the box for a mask's size."""
-    wanted = "bbox" if kind == "bbox" else "segmentation"
-    return {key: record[key] for key in ("image_id", "category_id", "score", wanted)}
-
-
 def _sum_up(
     scorers: dict[Kind, StreamingEval], data: AnnotatedData, limit: int, detections: int, notes: tuple[str, ...]
 ) -> Scores:
-    measured = {kind: _finish(scorer, data, limit) for kind, scorer in scorers.items()}
+    measured = {kind: finish(scorer, data, limit) for kind, scorer in scorers.items()}
     bbox, bbox_per_class = measured["bbox"]
     segm, segm_per_class = measured.get("segm", (UNKNOWN, dict.fromkeys(data.classes, UNKNOWN)))
     return Scores(
@@ -287,42 +194,3 @@ def _sum_up(
         detections=detections,
         notes=notes,
     )
-
-
-def _finish(scorer: StreamingEval, data: AnnotatedData, limit: int) -> tuple[CocoNumbers, dict[str, CocoNumbers]]:
-    """The metrics of all classes and of each class. hotcoco's own summary supports only the standard limit."""
-    evaluation = scorer.finalize()
-    evaluation.accumulate()
-    assert evaluation.eval is not None
-    precision = np.asarray(evaluation.eval["precision"])  # (10 IoUs, 101 recalls, classes, 4 sizes, limits)
-    recall = np.asarray(evaluation.eval["recall"])  # (10 IoUs, classes, 4 sizes, limits)
-    limits = [evaluation.params.max_dets.index(min(few, limit)) for few in (1, 10, limit)]
-    each = {
-        name: _numbers(precision[:, :, [index]], recall[:, [index]], limits) for index, name in enumerate(data.classes)
-    }
-    return _numbers(precision, recall, limits), each
-
-
-def _numbers(precision: Numbers, recall: Numbers, limits: list[int]) -> CocoNumbers:
-    """The twelve metrics. limits: the indices of 1, 10 and the detection limit on the last axis."""
-    few, some, most = limits
-    return CocoNumbers(
-        AP=_mean(precision[..., 0, most]),
-        AP50=_mean(precision[0, ..., 0, most]),
-        AP75=_mean(precision[5, ..., 0, most]),
-        APs=_mean(precision[..., 1, most]),
-        APm=_mean(precision[..., 2, most]),
-        APl=_mean(precision[..., 3, most]),
-        AR1=_mean(recall[..., 0, few]),
-        AR10=_mean(recall[..., 0, some]),
-        AR=_mean(recall[..., 0, most]),
-        ARs=_mean(recall[..., 1, most]),
-        ARm=_mean(recall[..., 2, most]),
-        ARl=_mean(recall[..., 3, most]),
-    )
-
-
-def _mean(values: Numbers) -> float:
-    """The mean over the entries with annotated objects, which hotcoco marks by −1 if missing; −1 without any."""
-    present = values[values > -1]
-    return float(present.mean()) if present.size else -1.0

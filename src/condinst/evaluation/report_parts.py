@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from condinst.evaluation.analysis import Analysis, Calibration, Confusion
-from condinst.evaluation.evaluate import CocoNumbers, Scores
+from condinst.evaluation.coco import CocoNumbers
+from condinst.evaluation.evaluate import Scores
 from condinst.ops.drawing.chart import Column, Line, Span, heat, plot, shown
 from condinst.ops.drawing.page import Html, Part, bars, drawing, section, table
 

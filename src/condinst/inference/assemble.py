@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from condinst.config import DetectConfig, ModelConfig
 from condinst.inference.detect import take
 from condinst.inference.instances.boxes import Boxes
 from condinst.inference.instances.masks import Masks
@@ -29,6 +28,8 @@ from condinst.inference.taps import Axis, Spans, mix
 from condinst.ops.bitmaps.rle import Region, Rle, encode
 from condinst.ops.boxes import scale_boxes
 from condinst.ops.masks import aligned_bilinear
+from condinst.settings.model import ModelConfig
+from condinst.settings.prediction import DetectConfig
 from condinst.structures import MASK_FEATURE_STRIDE, Detections, Images, NetworkOutput
 
 Size = tuple[int, int]

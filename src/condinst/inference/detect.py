@@ -10,12 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from condinst.config import DetectConfig, ModelConfig
 from condinst.inference.logits import mask_logits
 from condinst.inference.select import best, box_nms, mask_nms, matrix_nms
 from condinst.ops.boxes import boxes_from_distances
 from condinst.ops.locations import flatten_level, level_locations
 from condinst.ops.masks import aligned_bilinear
+from condinst.settings.model import ModelConfig
+from condinst.settings.prediction import DetectConfig
 from condinst.structures import MASK_FEATURE_STRIDE, STRIDES, Detections, HeadOutput, NetworkOutput
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from condinst.config import ModelConfig
 from condinst.model.condinst import filter_layout
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
+from condinst.settings.model import ModelConfig
 from condinst.structures import MASK_FEATURE_STRIDE, Detections
 
 NUMBERS_AT_ONCE = 2**24  # logits in one chunk: 64 MiB

@@ -10,10 +10,10 @@ from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from condinst.config import BackboneConfig
 from condinst.errors import ModelError, UsageError, first_line
 from condinst.model.deformable import DeformableConv
 from condinst.model.frozen_norm import FrozenNorm
+from condinst.settings.model import BackboneConfig
 
 WANTED = (8, 16, 32)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from condinst.config import ModelConfig
 from condinst.model.backbone import Backbone
 from condinst.model.bifpn import BiFPN
 from condinst.model.fcos_head import FCOSHead
 from condinst.model.fpn import FPN
 from condinst.model.mask_branch import MaskBranch
 from condinst.model.semantic_head import SemanticHead
+from condinst.settings.model import ModelConfig
 from condinst.structures import FilterLayout, NetworkOutput
 
 

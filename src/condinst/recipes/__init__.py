@@ -11,8 +11,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from condinst.config import Config, read_settings, show
+from condinst.config import Config
 from condinst.errors import UsageError
+from condinst.settings.kinds import show
+from condinst.settings.reading import read_settings
 
 FOLDER = Path(__file__).parent
 MOST_BASES = 20  # the longest chain of recipes

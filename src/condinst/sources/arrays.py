@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from condinst.config import FULL, Range
 from condinst.data.pictures.image import MAX_PIXELS, convert_image
 from condinst.data.pictures.values import Shown, show_values
 from condinst.errors import DataError, UsageError
+from condinst.settings.kinds import FULL, Range
 
 UNIT = (0.0, 1.0)  # range of floats, as in torchvision and scikit-image
 

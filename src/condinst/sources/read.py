@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from condinst.config import FULL, Range
 from condinst.data.pictures.image import FIRST_PAGE, MAX_PIXELS, Page, Reading, convert_image, list_images, read_picture
 from condinst.data.pictures.values import Remark
 from condinst.data.sample import Array8
 from condinst.errors import CondinstError, DataError, UsageError, first_line, hide_secrets, out_of_memory
+from condinst.settings.kinds import FULL, Range
 from condinst.sources.arrays import show_array, show_tensor
 from condinst.sources.expand import WANTED, is_file
 from condinst.web import is_address, read_address

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from condinst.config import BoxSupervisionConfig, ModelConfig
 from condinst.ops.colours import rgb_to_lab
 from condinst.ops.losses import disagreement
+from condinst.settings.model import ModelConfig
+from condinst.settings.training import BoxSupervisionConfig
 from condinst.structures import ColourPairs, Images
 
 HALF_RING = ((0, 1), (1, -1), (1, 0), (1, 1))  # (down, right); each pair of neighbours occurs once

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from condinst.config import LossConfig, MaskHeadConfig
 from condinst.ops import losses
 from condinst.ops.bitmaps.packed_masks import unpack
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
 from condinst.ops.locations import flatten_levels, level_locations
+from condinst.settings.model import MaskHeadConfig
+from condinst.settings.training import LossConfig
 from condinst.structures import (
     STRIDES,
     ColourPairs,

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from condinst.config import ModelConfig
 from condinst.errors import ModelError, first_line, one_line
+from condinst.settings.model import ModelConfig
 from condinst.weights.fetch import fetch_url, torch_cache
 from condinst.weights.published.adelaidet import FPN_MODEL
 from condinst.weights.published.caffe import read_caffe

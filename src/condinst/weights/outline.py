@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import torch
 
-from condinst.config import Config, ModelConfig
+from condinst.config import Config
 from condinst.model.condinst import CondInst, filter_layout
 from condinst.recipes import load_recipe
+from condinst.settings.model import ModelConfig
 from condinst.structures import MASK_FEATURE_STRIDE, STRIDES
 from condinst.weights.catalogue import Checkpoint
 from condinst.weights.classes import COCO_CLASSES

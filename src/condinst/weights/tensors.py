@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Size, Tensor
 
-from condinst.config import ModelConfig
 from condinst.errors import ModelError, first_line, one_line
 from condinst.model.condinst import CondInst
+from condinst.settings.model import ModelConfig
 
 SHOWN = 10  # names listed in an error message
 LONGEST = 200  # characters of a listed name

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from condinst.config import ModelConfig
 from condinst.errors import ModelError, some
 from condinst.model.condinst import CondInst
+from condinst.settings.model import ModelConfig
 from condinst.weights.tensors import expected_shapes, misfits
 
 # tensors with one row for each class, also in the semantic head

@@ -13,9 +13,10 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent))
 from make_tiff import colour_page, grey_page, pack_12, png_16, tiff
 
-from condinst.config import Config, Range
+from condinst.config import Config
 from condinst.data.pictures.image import Decoded, Reading, read_image, read_picture, read_size
 from condinst.errors import DataError, UsageError
+from condinst.settings.kinds import Range
 
 SEED = np.random.default_rng(0)
 FULL_16 = SEED.integers(0, 65536, (37, 54), dtype=np.uint16)

@@ -13,7 +13,8 @@ from condinst.data.sample import AnnotatedData
 from condinst.engine.run_folder.environment import record_environment
 from condinst.engine.run_folder.scores import best_iteration, forget_scores, record_scores, recorded_score
 from condinst.errors import CondinstError
-from condinst.evaluation.evaluate import UNKNOWN, Scores
+from condinst.evaluation.coco import UNKNOWN
+from condinst.evaluation.evaluate import Scores
 
 DATA = AnnotatedData((), (), (), (), Path("data"))
 

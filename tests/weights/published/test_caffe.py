@@ -19,10 +19,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from condinst.config import BackboneConfig
 from condinst.errors import ModelError
 from condinst.model.backbone import Backbone
 from condinst.model.deformable import DeformableConv
+from condinst.settings.model import BackboneConfig
 from condinst.weights.backbone import load_backbone_weights
 from condinst.weights.published.caffe import blob_name, read_caffe
 

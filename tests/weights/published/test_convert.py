@@ -16,7 +16,8 @@ from torch import Tensor
 from condinst.errors import ModelError
 from condinst.model.condinst import CondInst
 from condinst.weights.classes import COCO_CLASSES
-from condinst.weights.published.convert import Published, adelaidet, mmdetection, read_published
+from condinst.weights.published import adelaidet, mmdetection
+from condinst.weights.published.convert import Published, read_published
 from condinst.weights.published.layout import Layout, find_width
 
 REFERENCE = Path(__file__).parents[4] / "shared" / "reference"

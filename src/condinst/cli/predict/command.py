@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,18 +12,15 @@ import typer
 
 from condinst.cli.options import Device, Json, MaxSize, Model, ModeOption, NmsOption, RangeOption, Size, make_predictor
 from condinst.cli.predict import overlay_options as draw
-from condinst.cli.terminal.say import say, warnings_as_notes
+from condinst.cli.terminal.say import say
 
 if TYPE_CHECKING:
-    from condinst.cli.predict.printed import Printer
     from condinst.cli.results.formats import Saved
     from condinst.cli.results.run import Run
-    from condinst.errors import CondinstError
     from condinst.predictor import Predictor
     from condinst.sources.places import Source
 
 DEFAULT_OUT = Path("condinst-out")
-INTERRUPTED, TERMINATED = 130, 143
 
 
 def predict(
@@ -110,9 +105,10 @@ def predict(
 
     condinst reports an image that it cannot use and continues with the next image. The exit code is then 3.
     """
+    from condinst.cli.predict.loop import complain, predict_all
     from condinst.cli.predict.printed import Printer
     from condinst.cli.results.formats import Saved, read_formats
-    from condinst.config import SHOWN_SCORE
+    from condinst.settings.prediction import SHOWN_SCORE
 
     style = {
         "boxes": boxes, "masks": masks, "labels": labels, "conf": conf_labels, "legend": legend, "alpha": alpha,
@@ -131,9 +127,9 @@ def predict(
         header = _header(predictor, model, wanted, batch) | saved.describe()
         run = _open_run(place, header, sources, saved, old and resume)
         printer = Printer(json, verbose)
-        unwritten = _fill(run, predictor, printer, batch, wanted, json, kept=folder is not None)
+        unwritten = predict_all(run, predictor, printer, batch, wanted, json, kept=folder is not None)
         printer.total(folder, bool(ending))
-        _complain(run, unusable, unwritten)
+        complain(run, unusable, unwritten)
 
 
 def _expand(source: list[str], pages: str | None) -> tuple[list[Source], int]:
@@ -222,84 +218,3 @@ def _classes(words: list[str] | None, predictor: Predictor) -> list[int] | None:
     chosen = [part.strip() for word in words for part in ([word] if word in names else word.split(","))]
     numbered = [int(word) if word.isdecimal() and word not in names else word for word in chosen]
     return sorted(choose_labels(numbered, predictor.names))
-
-
-def _fill(
-    run: Run, predictor: Predictor, printer: Printer, batch: int, classes: list[int] | None, json: bool, kept: bool
-) -> int:
-    """Predict the remaining images and always close the results. Return the number of files that were not written.
-
-    kept: whether the results stay in a folder, so that --resume can continue.
-    """
-    from condinst.engine.stop import Terminated, terminable
-
-    try:
-        with terminable(), warnings_as_notes():
-            unwritten = _predict_all(run, predictor, printer, batch, classes)
-    except BaseException as stop:
-        _close(run, json, stop)
-        if not isinstance(stop, KeyboardInterrupt):
-            raise
-        done, total = run.finished, len(run.sources)
-        again = "; the same command with --resume goes on" if kept else ""
-        say(f"stopped after {done} of {total} images{again}", err=True)
-        raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
-    _close(run, json)
-    return unwritten
-
-
-def _predict_all(run: Run, predictor: Predictor, printer: Printer, batch: int, classes: list[int] | None) -> int:
-    from condinst.cli.predict.printed import left_out
-    from condinst.cli.results.run import failure
-
-    unwritten = 0
-    ids = {label: label + 1 for label in predictor.names}
-    waiting: deque[int] = deque()  # sources that were read and have no result yet
-
-    def read() -> Iterator[Any]:
-        for index, source in run.work(batch):
-            waiting.append(index)
-            yield source.open
-
-    def leave_out(_: object, error: CondinstError) -> None:
-        index = waiting.popleft()
-        run.leave_out(index, str(error))
-        left_out(run.sources[index].name, str(error))
-
-    for result in predictor.stream(read(), batch, leave_out, classes=classes):
-        index = waiting.popleft()
-        if run.is_done(index):
-            continue
-        failed = run.add(index, result, result.to_coco(1, ids))
-        printer.picture(run.sources[index].name, result)
-        if failed:
-            unwritten += len(failed)
-            say(failure(run.folder, failed), err=True)
-    return unwritten
-
-
-def _close(run: Run, json: bool, stop: BaseException | None = None) -> None:
-    """Write results.json. After an interruption (`stop`), only report a failure to write: `stop` matters more."""
-    from condinst.cli.results.document import document
-    from condinst.errors import CondinstError
-
-    try:
-        run.close()
-    except CondinstError as error:
-        if stop is None:
-            raise
-        say(f"error: {error}", err=True)
-    if json and run.has_results:
-        sys.stdout.writelines(document(run.journal))
-
-
-def _complain(run: Run, unusable: int, unwritten: int) -> None:
-    """Raise DataError if a source failed, CondinstError if a file could not be written."""
-    from condinst.errors import CondinstError, DataError
-
-    bad, total = run.left_out + unusable, len(run.sources) + unusable
-    files = f"{unwritten} files could not be written" if unwritten else ""
-    if bad:
-        raise DataError(f"{bad} of {total} sources could not be used{f' and {files}' * bool(files)}, named above")
-    if files:
-        raise CondinstError(f"{files}, named above; the same command with --resume tries again")

@@ -1,24 +1,40 @@
-"""Options of other programs and the condinst option with the same effect."""
+"""Options of other programs: the ones that condinst accepts, and the ones for which it names its own option."""
 
 from __future__ import annotations
 
-_SIZE = {"--imgsz": "--size", "--img-size": "--size", "--img": "--size", "--image-size": "--size"}
-_MODEL = {"--weights": "--model", "--checkpoint": "--model"}
-_THRESHOLD = "the setting detect.nms_threshold in the model's config.yaml"
+from condinst.settings.reading import ELSEWHERE as SETTINGS
+
+# Option of another program → the same option of condinst. A command accepts it if the command has condinst's option.
+ACCEPTED = {
+    "--imgsz": ("--size",),
+    "--img-size": ("--size",),
+    "--max-det": ("--max-detections",),
+    "--max_det": ("--max-detections",),
+    "--weights": ("--model",),
+    "--confidence-threshold": ("--conf",),
+    "--save-txt": ("--save", "yolo"),
+    "--save_txt": ("--save", "yolo"),
+    "--save-crop": ("--save", "crops"),
+    "--show-boxes": ("--boxes",),
+    "--show-labels": ("--labels",),
+    "--show-conf": ("--conf-labels",),
+    "--line-thickness": ("--line-width",),
+    "--output": ("--out",),
+}
 _USE = {
-    **_SIZE,
-    **_MODEL,
-    "--iou": _THRESHOLD,
-    "--iou-thres": _THRESHOLD,
-    "--nms-threshold": _THRESHOLD,
-    "--max-det": "--max-detections",
+    "--img": "--size",
+    "--image-size": "--size",
+    "--checkpoint": "--model",
     "--half": "--mode fast",
     "--fp16": "--mode fast",
 }
-# command → option of another program → condinst option
-ELSEWHERE: dict[str, dict[str, str]] = {
+_THRESHOLD = "the setting detect.nms_threshold in the model's config.yaml"
+# command → option of another program → the option or setting of condinst, for the message
+ADVICE: dict[str, dict[str, str]] = {
     "predict": {
         **_USE,
+        "--iou-thres": "--iou",
+        "--nms-threshold": "--iou",
         "--conf-thres": "--conf",
         "--confidence": "--conf",
         "--threshold": "--conf",
@@ -28,37 +44,18 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "--source": "the pictures themselves, as in: condinst predict FOLDER",
         "--batch-size": "--batch",
     },
-    "val": _USE,
+    "val": {**_USE, "--iou": _THRESHOLD, "--iou-thres": _THRESHOLD, "--nms-threshold": _THRESHOLD},
     "train": {
-        "--epochs": "train.epochs=N",
-        "--iterations": "train.iterations=N",
-        "--steps": "train.iterations=N",
-        "--max-iter": "train.iterations=N",
-        "--imgsz": "input.shorter=PIXELS",
-        "--img-size": "input.shorter=PIXELS",
-        "--img": "input.shorter=PIXELS",
-        "--size": "input.shorter=PIXELS",
-        "--batch": "train.batch_size=N",
-        "--batch-size": "train.batch_size=N",
-        "--lr": "train.lr=NUMBER",
-        "--lr0": "train.lr=NUMBER",
-        "--learning-rate": "train.lr=NUMBER",
-        "--weight-decay": "train.weight_decay=NUMBER",
-        "--optimizer": "train.optimizer=adamw",
-        "--workers": "train.workers=N",
-        "--num-workers": "train.workers=N",
-        "--patience": "train.patience=N",
-        "--seed": "train.seed=N",
-        "--amp": "train.precision=bf16",
-        "--iou": "detect.nms_threshold=NUMBER",
-        "--conf": "detect.score_threshold=NUMBER",
-        "--classes": "nothing to give: the classes are those of the data",
+        "--" + name.replace("_", "-"): meant if meant.startswith("--") else f"{meant}=VALUE"
+        for name, meant in SETTINGS.items()
+    }
+    | {
+        "--img": "input.shorter=VALUE",
+        "--steps": "train.iterations=VALUE",
+        "--num-workers": "train.workers=VALUE",
         "--model": "--from",
-        "--weights": "--from",
-        "--pretrained": "--from",
-        "--name": "--out",
-        "--project": "--out",
         "--output-dir": "--out",
+        "--classes": "nothing to give: the classes are those of the data",
         "--device": "ACCELERATE_USE_CPU=true or CUDA_VISIBLE_DEVICES=N in the environment",
         "--save-txt": "nothing to give: predict writes results",
     },

@@ -9,25 +9,9 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from condinst.cli.terminal.elsewhere import ELSEWHERE
+from condinst.cli.terminal.elsewhere import ACCEPTED, ADVICE
 from condinst.errors import UsageError, one_line
 
-MEANT = {  # predict's options as ultralytics and detectron2 spell them
-    "--imgsz": ("--size",),
-    "--img-size": ("--size",),
-    "--max-det": ("--max-detections",),
-    "--max_det": ("--max-detections",),
-    "--weights": ("--model",),
-    "--confidence-threshold": ("--conf",),
-    "--save-txt": ("--save", "yolo"),
-    "--save_txt": ("--save", "yolo"),
-    "--save-crop": ("--save", "crops"),
-    "--show-boxes": ("--boxes",),
-    "--show-labels": ("--labels",),
-    "--show-conf": ("--conf-labels",),
-    "--line-thickness": ("--line-width",),
-    "--output": ("--out",),
-}
 EXAMPLES = {  # shown if an argument is missing
     "predict": "condinst predict photo.jpg --model nuclei",
     "info": "condinst info nuclei",
@@ -44,7 +28,7 @@ class Verb(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         own = {name for param in self.params for name in (*param.opts, *param.secondary_opts)}
-        meant = {name: words for name, words in MEANT.items() if name not in own and words[0] in own}
+        meant = {name: words for name, words in ACCEPTED.items() if name not in own and words[0] in own}
         return super().parse_args(ctx, [word for given in args for word in _as_meant(given, meant)])
 
 
@@ -90,7 +74,7 @@ def _mend(error: Any) -> None:
     if getattr(error, "possibilities", None) is not None or option:
         context = getattr(error, "ctx", None)
         known = [name for param in context.command.params for name in param.opts] if context else []
-        meant = ELSEWHERE.get(context.command.name or "", {}).get(str(option)) if context else None
+        meant = ADVICE.get(context.command.name or "", {}).get(str(option)) if context else None
         alike = [meant] if meant else get_close_matches(str(option), known, 1, ALIKE)
         if hasattr(error, "possibilities"):
             error.possibilities = None

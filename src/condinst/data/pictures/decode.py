@@ -7,7 +7,6 @@ import sys
 import numpy as np
 from PIL import Image, ImageFile
 
-from condinst.config import FULL, Range
 from condinst.data.pictures.picture_file import raw_mode
 from condinst.data.pictures.values import (
     STRIP,
@@ -24,6 +23,7 @@ from condinst.data.pictures.values import (
 )
 from condinst.data.sample import Array8
 from condinst.errors import DataError, first_line
+from condinst.settings.kinds import FULL, Range
 
 _ORIENTATION = 0x0112  # EXIF tag
 _UPRIGHT = {  # EXIF orientation → the Pillow operation that turns the picture upright

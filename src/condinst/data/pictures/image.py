@@ -17,13 +17,13 @@ from typing import NamedTuple
 
 from PIL import Image, TiffImagePlugin
 
-from condinst.config import FULL, Range, check_range
 from condinst.data.pictures.decode import SIDEWAYS, decode, needs_twin, orientation_of
 from condinst.data.pictures.listing import entries, is_system
 from condinst.data.pictures.picture_file import ANIMATED, MAX_PAGES, channels_of, check_size, count_pages, opened
 from condinst.data.pictures.values import Remark
 from condinst.data.sample import Array8
 from condinst.errors import DataError, first_line
+from condinst.settings.kinds import FULL, Range, check_range
 
 MAX_PIXELS = 200_000_000
 SUFFIXES = frozenset(
@@ -42,7 +42,7 @@ class Page(NamedTuple):
 class Reading(NamedTuple):
     """How condinst reads a picture file.
 
-    page: counted from 1; None reads the first page and counts the others. range: see `condinst.config.InputConfig`.
+    page: counted from 1; None reads the first page and counts the others. range: see `InputConfig`.
     max_pixels: see `read_image`.
     """
 

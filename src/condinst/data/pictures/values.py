@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from condinst.config import Range
 from condinst.data.sample import Array8
 from condinst.errors import DataError
+from condinst.settings.kinds import Range
 
 Values = NDArray[np.integer | np.floating]
 

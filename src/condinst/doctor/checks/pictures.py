@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from condinst.config import FULL, Range
 from condinst.data.findings import Finding, Report, Severity
 from condinst.data.pictures.decode import SIDEWAYS
 from condinst.data.pictures.image import MAX_PIXELS, Reading, read_picture
@@ -10,6 +9,7 @@ from condinst.data.pictures.values import NoRangeError
 from condinst.data.sample import Array8, Sample
 from condinst.doctor.checks.copies import Fingerprint, fingerprint
 from condinst.errors import DataError
+from condinst.settings.kinds import FULL, Range
 
 
 def check_picture(

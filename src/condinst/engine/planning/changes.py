@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from condinst.config import Config, show
+from condinst.config import Config
 from condinst.engine.planning.settings import leaves
 from condinst.errors import UsageError, some
+from condinst.settings.kinds import show
 from condinst.weights.names import CONFIG_FILE
 
 MOST = 6  # changes named in one line

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from condinst.config import MOST_DETECTIONS, Config
+from condinst.config import Config
 from condinst.engine.planning.settings import count_iterations
 from condinst.engine.planning.statistics import Statistics, share_of_levels
+from condinst.settings.kinds import MOST_DETECTIONS
 
 SMALLEST = 16  # pixels, two cells of the finest level: an object has room for positives
 SHORTER = (512, 1024)  # of the network's input, whatever the objects

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from condinst.config import ModelConfig
 from condinst.data.sample import AnnotatedData
+from condinst.settings.model import ModelConfig
 from condinst.structures import STRIDES
 
 Numbers = NDArray[np.float64]

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from condinst.config import ModelConfig
 from condinst.data.batch import Batch
 from condinst.data.sample import Array8
 from condinst.engine.run_folder.own_files import NON_FINITE
 from condinst.errors import some
+from condinst.settings.model import ModelConfig
 
 NAMED = 3  # files in the one line that a user sees
 

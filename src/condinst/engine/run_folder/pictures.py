@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from condinst.config import SHOWN_SCORE, ModelConfig
 from condinst.data.batch import Batch
 from condinst.data.sample import AnnotatedData, Array8, Box, Instance, Sample
 from condinst.engine.run_folder.nonfinite import unnormalise
@@ -22,6 +21,8 @@ from condinst.ops.drawing.draw import draw_instances
 from condinst.ops.drawing.page import Part, drawing, picture
 from condinst.ops.drawing.palette import class_colours, spread_colours
 from condinst.ops.drawing.sheet import fit_within, join, stack, to_jpeg
+from condinst.settings.model import ModelConfig
+from condinst.settings.prediction import SHOWN_SCORE
 from condinst.structures import Truth
 
 LARGEST_JPEG = 1_500_000  # bytes

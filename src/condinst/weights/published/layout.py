@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from condinst.config import Config, MaskHeadConfig
+from condinst.config import Config
 from condinst.errors import ModelError
+from condinst.settings.model import MaskHeadConfig
 from condinst.structures import FilterLayout
 from condinst.weights.tensors import some
 

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from condinst.config import BackboneConfig, Config, DetectConfig, LossConfig, ModelConfig, TargetConfig
+from condinst.config import Config
+from condinst.settings.model import BackboneConfig, ModelConfig
+from condinst.settings.prediction import DetectConfig
+from condinst.settings.training import LossConfig, TargetConfig
 from condinst.structures import STRIDES
 from condinst.weights.published.layout import Architecture, Layout, find_width, read_counts, rename, resnet_name
 

@@ -1,0 +1,113 @@
+"""The settings of the network. The comment above a field is its description in the settings reference."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from condinst.settings.kinds import AboveZero, Channels, ClassName, Convs, Extent, Section
+
+
+class BackboneConfig(Section):
+    """The backbone: a timm model that makes the feature maps C3, C4 and C5 from the image."""
+
+    # Name of the timm model, such as resnet50 or mobilenetv2_100.
+    name: Annotated[str, Field(min_length=1, max_length=200)] = "resnet50"
+    # Pad as TensorFlow's "SAME" does. Set it for weights that were trained with this padding.
+    same_padding: bool = False
+    # Put the stride of a ResNet bottleneck on its first 1×1 convolution, as Caffe weights need. Otherwise it is on the
+    # 3×3 convolution.
+    stride_in_1x1: bool = False
+    # Make the 3×3 convolution of every n-th bottleneck in C3–C5 deformable. 0 makes none deformable.
+    deformable_interval: Annotated[int, Field(ge=0, le=1024)] = 0
+    # Which parts of the batch norms learn. frozen: none. affine: scale and bias, with fixed statistics. batch: scale,
+    # bias and statistics.
+    norm: Literal["frozen", "affine", "batch"] = "frozen"
+    # Number of stages that do not learn, counted from the input. The stem of a ResNet is the first; the paper uses 2.
+    frozen_stages: Annotated[int, Field(ge=0, le=64)] = 2
+
+
+class HeadConfig(Section):
+    """The FCOS head: a class tower and a box tower, shared by all pyramid levels (paper §3.2)."""
+
+    # Number of 3×3 convolutions in each of the two towers.
+    convs: Convs = 4
+    # Output channels of each convolution in the towers.
+    channels: Channels = 256
+    # Class probability that the head predicts everywhere before training.
+    prior: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    # Distance from a location to each side of its box before training, in strides. The published value is 0. At 0, the
+    # ReLU after the prediction stops about half of the locations from learning at first.
+    distance_prior: Annotated[float, Field(ge=0, le=64)] = 0.0
+    # Standard deviation of the towers' initial weights. A norm follows each layer, so only the ratio of this value to
+    # the optimizer's step size matters.
+    tower_std: Annotated[float, Field(gt=0, le=1)] = 0.01
+
+
+class MaskBranchConfig(Section):
+    """The mask branch: it makes the mask features, at stride 8, from P3, P4 and P5."""
+
+    # Number of 3×3 convolutions after P3, P4 and P5 are summed.
+    convs: Convs = 4
+    # Output channels of each of these convolutions.
+    channels: Channels = 128
+    # Number of mask features for each pixel.
+    features: Annotated[int, Field(ge=1, le=1024)] = 8
+
+
+class MaskHeadConfig(Section):
+    """The dynamic mask head: a small network for each instance, with weights that the controller predicts."""
+
+    # Number of 1×1 convolutions.
+    depth: Annotated[int, Field(ge=1, le=16)] = 3
+    # Channels between two convolutions.
+    width: Annotated[int, Field(ge=1, le=256)] = 8
+    # Coordinates that the head reads beside the mask features. relative: from the instance's location. absolute: from
+    # the centre of the input. none: no coordinates. only: relative coordinates and no mask features, so the model has
+    # no mask branch.
+    coordinates: Literal["relative", "absolute", "none", "only"] = "relative"
+    # Pixels of the input for each pixel of a predicted mask, along each side.
+    mask_out_stride: Literal[8, 4, 2] = 4
+
+
+class ModelConfig(Section):
+    """The network: its classes, its parts and the input it expects."""
+
+    # Class names, in the order of the labels. Training takes them from the data set.
+    classes: Annotated[tuple[ClassName, ...], Field(max_length=20_000)] = ()
+    backbone: BackboneConfig = BackboneConfig()
+    # The feature pyramid that makes P3–P7.
+    pyramid: Literal["fpn", "bifpn"] = "fpn"
+    # Channels of each pyramid level, for FPN and BiFPN.
+    fpn_channels: Channels = 256
+    # Number of BiFPN repeats. FPN ignores it.
+    bifpn_repeats: Annotated[int, Field(ge=1, le=64)] = 6
+    head: HeadConfig = HeadConfig()
+    mask_branch: MaskBranchConfig = MaskBranchConfig()
+    mask_head: MaskHeadConfig = MaskHeadConfig()
+    # Add the auxiliary semantic head. It is used in training only.
+    semantic: bool = False
+    # Order of the colour channels in the input.
+    channel_order: Literal["RGB", "BGR"] = "RGB"
+    # Value that is subtracted from each channel, from 0 to 255, in the order of channel_order.
+    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    # Value that each channel is divided by after that, from 0 to 255, in the order of channel_order.
+    pixel_std: tuple[AboveZero, AboveZero, AboveZero] = (58.395, 57.12, 57.375)
+    # The input is padded to a multiple of this number of pixels on each side.
+    size_divisor: Annotated[int, Field(ge=32, le=512, multiple_of=32)] = 32
+    # For each of P3–P7, the smallest and the largest distance in pixels from a positive location to the farthest side
+    # of its box. Both ends are included.
+    size_ranges: tuple[tuple[Extent, Extent], ...] = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, float("inf")))
+    # For each of P3–P7, the number of pixels that relative coordinates are divided by.
+    coordinate_scales: tuple[AboveZero, ...] = (64, 128, 256, 512, 1024)
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> Self:
+        if not len(self.size_ranges) == len(self.coordinate_scales) == 5:
+            raise ValueError("size_ranges and coordinate_scales need five entries, one for each of P3–P7")
+        if not all(low < high for low, high in self.size_ranges):  # NaN fails here, too
+            raise ValueError(f"size_ranges must be pairs of low < high, got {self.size_ranges}")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes holds a name twice")
+        return self

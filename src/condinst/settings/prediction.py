@@ -1,0 +1,49 @@
+"""The settings of prediction: the size of the input and the choice of instances."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from condinst.settings.kinds import FULL, MOST_DETECTIONS, Fraction, Range, Section, Side
+
+# The lowest score that pictures and tables show by default. The nuclei model has its best F1 on its training pictures
+# at this score.
+SHOWN_SCORE = 0.5
+
+
+class DetectConfig(Section):
+    """Detection: how the head's output becomes a list of instances (paper §3.4)."""
+
+    # Lowest score of a candidate. With score_root it is compared with class probability × centerness, otherwise with
+    # the class probability.
+    score_threshold: Fraction = 0.05
+    # The score of an instance is the square root of class probability × centerness. With false it is the product, as in
+    # mmdetection.
+    score_root: bool = True
+    # Most candidates of each pyramid level that reach the suppression of duplicates.
+    candidates_per_level: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    # How duplicates are suppressed: by the IoU of boxes, by the IoU of masks, or by Matrix NMS on masks.
+    nms: Literal["box", "mask", "matrix"] = "box"
+    # IoU with a better candidate of the same class above which a candidate is dropped. Matrix NMS ignores it.
+    nms_threshold: Fraction = 0.6
+    # Most instances in a picture.
+    max_detections: Annotated[int, Field(ge=1, le=MOST_DETECTIONS)] = 100
+    # Probability above which a pixel belongs to the mask.
+    mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+class InputConfig(Section):
+    """The size of the image that the network sees, and the values in a file that become black and white.
+
+    The shorter side gets `shorter` pixels, or fewer where the other side would become longer than `longer`.
+    """
+
+    # Length of the shorter side after resizing, in pixels.
+    shorter: Side = 800
+    # Largest length of the longer side after resizing, in pixels.
+    longer: Side = 1333
+    # Pixel values that become black and white in pictures of 16 or 32 bits or of floats. full: 0 and 65535. auto: the
+    # 0.1th and the 99.9th percentile of each picture. Or two numbers, such as [0, 4095]. 8-bit pictures do not change.
+    range: Range = FULL

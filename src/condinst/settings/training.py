@@ -1,0 +1,189 @@
+"""The settings of training: targets, losses, augmentation and the training loop."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from condinst.settings.kinds import (
+    AboveZero,
+    Factor,
+    Fraction,
+    Milestones,
+    Natural,
+    Positive,
+    Section,
+    Side,
+    Sides,
+    Trackers,
+)
+
+
+class TargetConfig(Section):
+    """Training targets: which locations are positive, and which positives draw a mask (paper §3.2)."""
+
+    # The annotation that masks learn from. With boxes, annotated masks are ignored, as in the training of BoxInst.
+    supervision: Literal["masks", "boxes"] = "masks"
+    # Half the side of the square around a mask's centroid in which locations are positive, in strides.
+    center_radius: AboveZero = 1.5
+    # How the positives that draw a mask are chosen. random: among all pictures of a process. random_per_image: among
+    # those of each picture. best_per_image: the best of each picture by score × centerness, shared evenly over the
+    # instances.
+    mask_sampling: Literal["random", "random_per_image", "best_per_image"] = "random"
+    # Most positives that draw a mask: for each process with random, for each picture otherwise.
+    max_mask_positives: Positive = 500
+
+
+class LossConfig(Section):
+    """The loss: the formula and the weight of each term (paper §3.3)."""
+
+    # Loss of the class logits.
+    classification: Literal["focal", "cross_entropy"] = "focal"
+    # Loss of the boxes. plain_giou is the formula of mmdetection, without the ones that AdelaiDet adds to the areas.
+    box: Literal["giou", "plain_giou", "iou", "smooth_l1"] = "giou"
+    # What the centerness output learns: the centerness of a location, or the IoU of its predicted box.
+    quality: Literal["centerness", "iou"] = "centerness"
+    # Loss of the masks: dice, binary cross-entropy, or the sum of both.
+    mask: Literal["dice", "bce", "both"] = "dice"
+    # Factor of the classification loss.
+    classification_weight: float = 1.0
+    # Factor of the box loss.
+    box_weight: float = 1.0
+    # Factor of the centerness or IoU loss.
+    quality_weight: float = 1.0
+    # Factor of the mask loss.
+    mask_weight: float = 1.0
+    # Factor of the projection loss, for instances that have a box and no mask (BoxInst).
+    projection_weight: float = 1.0
+    # Factor of the pairwise loss, for instances that have a box and no mask (BoxInst).
+    pairwise_weight: float = 1.0
+    # Factor of the semantic head's loss.
+    semantic_weight: float = 1.0
+
+
+class BoxSupervisionConfig(Section):
+    """The pairwise loss for instances that have a box and no mask (BoxInst, arXiv 2012.02310).
+
+    It asks neighbouring pixels of similar colour to agree: both inside the mask, or both outside.
+    """
+
+    # Smallest similarity of two colours that makes their pixels agree: exp(−½ · distance in CIE Lab).
+    similarity: Fraction = 0.3
+    # Distance between two neighbours, in pixels of the mask.
+    dilation: Annotated[int, Field(ge=1, le=256)] = 2
+    # Rows at the bottom of the original picture that the loss ignores, in pixels. They often hold a caption.
+    bottom_pixels: Natural = 10
+    # Number of iterations over which the weight of the loss grows linearly from 0.
+    warmup_iterations: Natural = 10_000
+
+
+class AugmentConfig(Section):
+    """Augmentation: how a training picture is resized, cropped, flipped, recoloured and combined with others.
+
+    A picture that is made of several takes these steps for each of them separately.
+    """
+
+    # Lengths of the shorter side after resizing, in pixels. One is drawn for each picture.
+    shorter: Sides = (640, 672, 704, 736, 768, 800)
+    # Largest length of the longer side after resizing, in pixels.
+    longer: Side = 1333
+    # Range of a random factor for the size, drawn uniformly on a logarithmic scale (large-scale jitter).
+    jitter: tuple[Factor, Factor] = (1.0, 1.0)
+    # Side of a random square crop after resizing, in pixels. 0 crops nothing.
+    crop: Annotated[int, Field(ge=0, le=16_384)] = 0
+    # Probability of a horizontal flip.
+    flip_horizontal: Fraction = 0.5
+    # Probability of a vertical flip.
+    flip_vertical: Fraction = 0.0
+    # Rotate by 0, 90, 180 or 270 degrees. Use it for pictures without a fixed top, such as microscopy.
+    turns: bool = False
+    # Strength b of a random change of brightness, by a factor from 1 − b to 1 + b.
+    brightness: Fraction = 0.0
+    # Strength c of a random change of contrast, by a factor from 1 − c to 1 + c.
+    contrast: Fraction = 0.0
+    # Strength s of a random change of saturation, by a factor from 1 − s to 1 + s.
+    saturation: Fraction = 0.0
+    # Largest random shift of the hue, as a part of the colour circle.
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    # Probability that four pictures share one canvas. The canvas has the size of the crop, or of the first picture if
+    # there is no crop.
+    mosaic: Fraction = 0.0
+    # Probability that objects of another picture are pasted in.
+    copy_paste: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _jitter_is_a_range(self) -> Self:
+        if not 0 < self.jitter[0] <= self.jitter[1]:
+            raise ValueError(f"jitter must be 0 < low ≤ high, got {self.jitter}")
+        return self
+
+
+def _no(value: object) -> object:
+    """YAML reads a bare `no` as false."""
+    return "no" if value is False else value
+
+
+class TrainConfig(Section):
+    """The training loop: its length, optimizer, learning rate, precision and checkpoints."""
+
+    # Initial weights of the backbone. imagenet: timm downloads them. msra: the weights of the published recipes. none:
+    # random weights. Or the path of a file.
+    init: Annotated[str, Field(max_length=4096)] = "imagenet"
+    # Leave out pictures without an annotated object, as the published training does.
+    skip_empty: bool = False
+    # Which batch norms share their statistics over all GPUs. The published BiFPN models use pyramid. CPUs ignore it.
+    sync_norms: Literal["none", "pyramid", "all"] = "none"
+    # Number of optimizer steps.
+    iterations: Positive = 90_000
+    # Number of times that training sees each picture. If it is set, it decides the number of iterations.
+    epochs: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    # Pictures in a batch, over all processes together.
+    batch_size: Annotated[int, Field(ge=1, le=16_384)] = 16
+    # Number of batches whose gradients make one optimizer step.
+    accumulate: Annotated[int, Field(ge=1, le=65_536)] = 1
+    # The optimizer: stochastic gradient descent with momentum, or AdamW.
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    # Highest learning rate.
+    lr: AboveZero = 0.01
+    # Momentum of sgd.
+    momentum: Fraction = 0.9
+    # Weight decay. It is 0 for norms and, with adamw, for biases.
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    # Learning rate of the backbone, as a multiple of lr.
+    backbone_lr_factor: Annotated[float, Field(ge=0)] = 1.0
+    # Number of iterations over which the learning rate grows linearly to lr.
+    warmup_iterations: Natural = 1000
+    # Learning rate of the first iteration, as a part of lr.
+    warmup_factor: Fraction = 0.001
+    # How the learning rate falls. step: to a tenth at each milestone. cosine: along half a cosine, to 0 at the end.
+    schedule: Literal["step", "cosine"] = "step"
+    # Milestones of the step schedule, as parts of all iterations.
+    milestones: Milestones = (2 / 3, 8 / 9)
+    # Largest norm of the gradient. A longer gradient is scaled down to it. 0 turns clipping off.
+    clip_norm: Annotated[float, Field(ge=0)] = 0.0
+    # Decay of the moving average of the weights. 0 turns averaging off.
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    # Mixed precision: bf16 or fp16. no computes in float32.
+    precision: Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(_no)] = "no"
+    # Save the weights of the finished model in float16.
+    half: bool = False
+    # Keep tensors in the channels-last memory format.
+    channels_last: bool = False
+    # Compute the feature maps of backbone and head again in the backward pass. Training then needs less memory and more
+    # time.
+    recompute: bool = False
+    # Number of worker processes that read pictures, for each training process. 0 reads them in the training process.
+    workers: Annotated[int, Field(ge=0, le=256)] = 2
+    # Seed of all random choices.
+    seed: Natural = 0
+    # Iterations between two lines of the log.
+    log_every: Positive = 20
+    # Iterations between two checkpoints.
+    checkpoint_every: Positive = 1000
+    # Iterations between two measurements on the validation data. 0 measures only at the end.
+    validate_every: Natural = 0
+    # Number of measurements in a row without a better mask AP that ends the training early. 0 never ends it early.
+    patience: Natural = 0
+    # Experiment trackers that receive the numbers of log.csv as well.
+    trackers: Trackers = ()
