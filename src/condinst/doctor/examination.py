@@ -17,6 +17,7 @@ from condinst.data.sample import AnnotatedData, Sample
 from condinst.doctor.checks.classes import check_set
 from condinst.doctor.checks.copies import Copy, Fingerprint, copies_between, copies_within, sure_copy
 from condinst.doctor.look import Look, look_at_all
+from condinst.settings.kinds import Range
 
 Progress = Callable[[int, int], None]  # (done, of how many)
 ORDER = ("error", "warning", "info")
