@@ -241,3 +241,25 @@ def test_a_collector_reads_to_the_end_and_hears_what_a_strict_reader_says_first(
         assert read_image(one.path).shape[:2] == (one.height, one.width)
         repair_sample(one, lambda _: None)
         assert all(0 <= it.label < len(data.classes) for it in one.instances)
+
+
+def test_a_polygon_drawn_twice_is_no_hole() -> None:
+    ring = np.array([[2, 2], [20, 2], [20, 20], [2, 20]], dtype=np.float64)
+    hole = np.array([[5, 5], [9, 5], [9, 9]], dtype=np.float64)
+    turned = np.roll(ring, 1, axis=0)[::-1]
+    for parts, kinds in (
+        ((ring, turned), [("repeated-polygon", "polygon 1 is the same as polygon 0")]),
+        ((ring, hole), [("hole-as-ring", "polygon 1 lies inside polygon 0")]),
+        (
+            (ring, hole, ring, ring),
+            [
+                ("repeated-polygon", "polygon 2 is the same as polygon 0"),
+                ("repeated-polygon", "polygon 3 is the same as polygon 0"),
+                ("hole-as-ring", "polygon 1 lies inside polygon"),
+            ],
+        ),
+    ):
+        made = sample(Instance(0, (2, 2, 20, 20), Polygons(parts), False, 1))
+        found = list(check_shapes(made, draw(made)))
+        assert [it.kind for it in found] == [kind for kind, _ in kinds]
+        assert all(text in it.message for it, (_, text) in zip(found, kinds, strict=True))

@@ -119,25 +119,25 @@ def _read(data: Path, images: Path | None) -> tuple[dict[str, AnnotatedData], To
     from dataclasses import replace
 
     from condinst.data.formats.splits import split_named, without_repeats
-    from condinst.data.open import count_unread, list_splits, open_part
+    from condinst.data.open import find_source
     from condinst.errors import DataError
 
     splits: dict[str, AnnotatedData] = {}
     told: Told = {}
     try:
-        names = list_splits(data)
+        source = find_source(data)
     except DataError as error:
         return {}, {"train": (_unreadable(data, error),)}
-    for name in names or (split_named(data.stem) or "train",):
+    for name in source.splits or (split_named(data.stem) or "train",):
         found: list[Finding] = []
         try:
-            splits[name] = open_part(data, name, images, found.append)
+            splits[name] = source.read(name, images, found.append)
         except DataError as error:
             unreadable = _unreadable(data, error)
             found += [] if any(unreadable in earlier for earlier in told.values()) else [unreadable]
         told[name] = tuple(found)
     left: list[Finding] = []
-    unread = count_unread(data, splits, images, left.append) if len(splits) == len(told) else []
+    unread = source.count_unread(splits, images, left.append) if len(splits) == len(told) else []
     told[""] = tuple(left)  # findings that belong to no split
     splits, repeated = without_repeats(splits)
     if (first := next(iter(splits), None)) is not None:

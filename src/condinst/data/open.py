@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from condinst.data.class_names import alike, show_names
 from condinst.data.findings import Report, refuse
@@ -19,6 +20,46 @@ from condinst.data.sample import AnnotatedData
 from condinst.errors import DataError, some
 
 
+class Source(NamedTuple):
+    """A data set whose format and subsets are known. A file that holds several subsets is parsed once for all.
+
+    source = find_source(Path("my_data"))
+    parts = {name: source.read(name) for name in source.splits}
+    """
+
+    data: Path
+    parts: Parts
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The subsets: train, val, test, then other names; nothing if the data set is not divided."""
+        return tuple(name for name in self.parts if name != WHOLE)
+
+    def read(self, split: str, images: Path | None = None, report: Report = refuse) -> AnnotatedData:
+        """Read the annotations as `open_data` does, without notes about other files of the data set."""
+        part = self.parts[WHOLE] if set(self.parts) == {WHOLE} else self.parts.get(split)
+        if part is None:
+            present = some(list(self.parts))
+            raise DataError(f"{self.data}: has {present} but no {split} split; name the file or folder to use instead")
+        with readable(self.data):
+            return _with_repeats(_with_spellings(_with_pages(part.read(images, report), report)))
+
+    def count_unread(
+        self, read: Mapping[str, AnnotatedData], images: Path | None = None, report: Report = refuse
+    ) -> list[str]:
+        """Return notes that count the pictures, annotation files and archives of the data set that no subset uses.
+
+        Each note is also reported as a Finding. read: the subsets already read. Only file names are looked up for the
+        other subsets.
+        """
+        return _count_unread(self.data, self.parts, read, images, report)
+
+
+def find_source(data: Path) -> Source:
+    """Find the format and the subsets of the data set at `data`, a file or folder. Raises DataError as `open_data`."""
+    return Source(data, find_parts(data))
+
+
 def open_data(data: Path, split: str = "train", images: Path | None = None, report: Report = refuse) -> AnnotatedData:
     """Read the annotations of `split` at `data`, a file or folder in any known format.
 
@@ -27,25 +68,19 @@ def open_data(data: Path, split: str = "train", images: Path | None = None, repo
     data set or holds two data sets, and if the split is missing. Errors of single records go to `report`, and `report`
     may raise.
     """
-    parts = find_parts(data)
-    read = _read(data, parts, split, images, report)
-    others = [name for name in parts if name not in (*SPLITS, WHOLE, split)]
+    source = find_source(data)
+    read = source.read(split, images, report)
+    others = [name for name in source.splits if name not in (*SPLITS, split)]
     notes = [f"{data}: {split} uses no picture of {some(others)}; name its file or folder to use it"] if others else []
-    return replace(read, notes=(*read.notes, *notes, *_count_unread(data, parts, {split: read}, images, report)))
+    return replace(read, notes=(*read.notes, *notes, *source.count_unread({split: read}, images, report)))
 
 
-def open_part(data: Path, split: str, images: Path | None = None, report: Report = refuse) -> AnnotatedData:
-    """Read the annotations as `open_data` does, without notes about other files at `data`."""
-    return _read(data, find_parts(data), split, images, report)
+def list_splits(data: Path) -> tuple[str, ...]:
+    """Return the subsets of the data set at `data`: train, val, test, then other names.
 
-
-def _read(data: Path, parts: Parts, split: str, images: Path | None, report: Report) -> AnnotatedData:
-    part = parts[WHOLE] if set(parts) == {WHOLE} else parts.get(split)
-    if part is None:
-        present = some(list(parts))
-        raise DataError(f"{data}: has {present} but no {split} split; name the file or folder to use instead")
-    with readable(data):
-        return _with_repeats(_with_spellings(_with_pages(part.read(images, report), report)))
+    Returns nothing if the data set is not divided.
+    """
+    return find_source(data).splits
 
 
 def _with_pages(data: AnnotatedData, report: Report) -> AnnotatedData:
@@ -71,17 +106,6 @@ def _with_repeats(data: AnnotatedData) -> AnnotatedData:
     again = len(data.samples) - len({sample.path for sample in data.samples})
     note = f"{data.source}: {again} pictures are listed twice; the objects of each record are background in the other"
     return replace(data, notes=(*data.notes, note)) if again else data
-
-
-def count_unread(
-    data: Path, read: Mapping[str, AnnotatedData], images: Path | None = None, report: Report = refuse
-) -> list[str]:
-    """Return notes that count the pictures, annotation files and archives at `data` that no subset uses.
-
-    Each note is also reported as a Finding. read: the subsets already read. Only file names are looked up for the other
-    subsets.
-    """
-    return _count_unread(data, find_parts(data), read, images, report)
 
 
 def _count_unread(
@@ -124,11 +148,3 @@ def _outermost(folders: Iterable[Path]) -> list[Path]:
         if not any(place.is_relative_to(other) for other in found):
             found[place] = folder
     return list(found.values())
-
-
-def list_splits(data: Path) -> tuple[str, ...]:
-    """Return the subsets of the data set at `data`: train, val, test, then other names.
-
-    Returns nothing if the data set is not divided.
-    """
-    return tuple(name for name in find_parts(data) if name != WHOLE)

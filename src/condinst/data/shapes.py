@@ -154,10 +154,14 @@ def filled(box: Box) -> Polygons:
     return polygon([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
 
 
+class ShortPolygonError(RecordError):
+    """A polygon has fewer than three points: a stray click."""
+
+
 def polygon(points: Sequence[Sequence[float]] | NDArray[np.float64]) -> Polygons:
-    """Make a polygon from vertices (x, y). Raises RecordError for fewer than three."""
+    """Make a polygon from vertices (x, y). Raises ShortPolygonError for fewer than three."""
     if len(points) < 3:
-        raise RecordError("bad-polygon", f"a polygon needs 3 points, got {len(points)}", "redraw or remove it")
+        raise ShortPolygonError("bad-polygon", f"a polygon needs 3 points, got {len(points)}", "redraw or remove it")
     return Polygons((np.array(points, dtype=np.float64),))
 
 

@@ -11,7 +11,7 @@ from condinst.config import Config
 from condinst.data.findings import Finding
 from condinst.data.sample import Instance, Sample
 from condinst.data.transforms import resize_shape
-from condinst.doctor.claims import NOWHERE
+from condinst.doctor.checks.claims import NOWHERE
 from condinst.doctor.examination import Examination
 from condinst.doctor.page_pictures import show_object, show_picture
 from condinst.doctor.summary import by_kind, shorten, summarise

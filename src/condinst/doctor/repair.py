@@ -24,6 +24,7 @@ SAME_PIXELS = 0.99  # IoU with the old mask; below this value, the polygon is no
 UNREADABLE = frozenset({"missing-picture", "damaged-picture"})
 CORRECTED = {"wrong-size": "took the picture's own size", "exif-rotated": "turned the annotations upright"}
 DERIVED = {"box-mismatch": "took the mask's own box", "area-mismatch": "took the mask's own area"}
+CUT = {"outside": "cut at the picture's edge", "short-polygon": "left out stray points"}
 RENUMBERED = "duplicate-id"
 
 
@@ -53,6 +54,8 @@ def done_by_reader(told: Iterable[Finding], data: AnnotatedData) -> Iterator[Cha
             continue  # the record is kept with another id, see below
         elif finding.kind in DERIVED:
             yield Change(finding.kind, finding.file, finding.id, f"{DERIVED[finding.kind]}: {finding.message}")
+        elif finding.kind in CUT and finding.severity == "warning":
+            yield Change(finding.kind, finding.file, finding.id, f"{CUT[finding.kind]}: {finding.message}")
         elif finding.severity == "error" or finding.kind == "zero-area":
             yield Change(finding.kind, finding.file, finding.id, f"left out: {finding.message}")
 

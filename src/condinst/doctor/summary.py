@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from condinst.data.findings import Finding
+from condinst.doctor.checks.claims import NOWHERE
 from condinst.doctor.checks.classes import count_classes
-from condinst.doctor.claims import NOWHERE
 from condinst.doctor.examination import Examination
 
 

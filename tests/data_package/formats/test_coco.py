@@ -27,7 +27,7 @@ POLYGON = [0.5, 0.5, 3.0, 0.5, 3.0, 2.0]
 
 def document() -> dict[str, Any]:
     text = oracle.encode(np.asfortranarray(MASK))["counts"].decode()
-    shapes = [[POLYGON], {"size": [3, 4], "counts": COUNTS}, {"size": [3, 4], "counts": text}]
+    shapes = [[[*POLYGON]], {"size": [3, 4], "counts": [*COUNTS]}, {"size": [3, 4], "counts": text}]
     return {
         "images": [
             {"id": 9, "file_name": "b.png", "width": 4, "height": 3},
@@ -362,3 +362,22 @@ def test_real_files_hold_what_pycocotools_reads(name: str) -> None:
                 assert np.array_equal(whole, coco.annToMask(record))
                 masks += 1
     assert masks > 0 or name != "nuclei"
+
+
+@pytest.mark.parametrize("short", [[[1.0, 2.0]], [[1, 2, 1, 2]], [[1, 1], [2.5, 2.5, 3, 3]]])
+def test_parts_of_one_or_two_points_beside_a_polygon_are_left_out(folder: Path, short: list[list[float]]) -> None:
+    content = document()
+    content["annotations"][0]["segmentation"] = [short[0], POLYGON, *short[1:]]
+    data = read(folder, content)
+    (part,) = data.samples[0].instances[0].shape.parts  # type: ignore[union-attr]
+    assert part.ravel().tolist() == POLYGON
+    (note,) = data.notes
+    assert note.endswith(
+        f"left out {len(short)} polygons of fewer than three points; the other shapes of their objects are kept"
+    )
+    content["annotations"][0]["segmentation"] = short
+    with pytest.raises(DataError, match=r"segmentation\[0\] must be"):
+        read(folder, content)
+    content["annotations"][0]["segmentation"] = [[1, "2"], POLYGON]
+    with pytest.raises(DataError, match="got 2 numbers"):
+        read(folder, content)

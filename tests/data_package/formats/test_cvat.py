@@ -21,8 +21,10 @@ from shapely.geometry import Polygon as Area
 from shapely.geometry import box as area_of
 
 from condinst.data.findings import Finding
-from condinst.data.open import list_splits, open_data
+from condinst.data.formats import cvat
+from condinst.data.open import find_source, list_splits, open_data
 from condinst.data.sample import AnnotatedData
+from condinst.errors import DataError
 from condinst.ops.bitmaps.rle import decode
 
 Told = Callable[..., str]
@@ -167,6 +169,58 @@ def test_a_class_without_a_usable_name_is_an_error(tmp_path: Path, told: Told, n
     assert "<labels>: the name of a label" in line
 
 
+def test_a_file_of_subsets_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = "".join(
+        f'<image id="{number}" name="{number}.png" subset="{subset}" width="40" height="20">'
+        f"{element('polygon', points=POINTS)}{element('polygon', points='1,1')}</image>"
+        for number, subset in enumerate(["Train", "Validation", "more"], 1)
+    )
+    folder = make(tmp_path, "", images)
+    for number in (1, 2, 3):
+        shutil.copy(folder / "images" / "a.png", folder / "images" / f"{number}.png")
+    parsed: list[Path] = []
+    elements = cvat._elements
+    monkeypatch.setattr(cvat, "_elements", lambda file: (parsed.append(file), elements(file))[1])
+    source = find_source(folder)
+    found: dict[str, list[str]] = {name: [] for name in source.splits}
+    read = {
+        name: source.read(name, report=lambda finding, told=told: told.append(str(finding.id)))
+        for name, told in found.items()
+    }
+    assert len(parsed) == 1
+    assert {name: [it.path.name for it in data.samples] for name, data in read.items()} == {
+        "train": ["1.png"], "val": ["2.png"], "default": ["a.png"], "more": ["3.png"]
+    }  # fmt: skip
+    assert found == {"train": ["1.png#1"], "val": ["2.png#1"], "default": [], "more": ["3.png#1"]}
+    assert source.count_unread(read) == []
+    with pytest.raises(DataError, match=r"image 1\.png: polygon 1"):
+        source.read("train")
+    folder.joinpath("annotations.xml").write_text("<annotations>" + images + "<image")  # broken off: an error for each
+    source = find_source(folder)
+    for name in source.splits:
+        with pytest.raises(DataError, match="not valid XML"):
+            source.read(name, report=lambda _: None)
+
+
+def test_masks_that_stick_out_are_cut(tmp_path: Path) -> None:
+    """As polygons are. 3×4 pixels from (38, −1): two columns and three rows lie inside."""
+    folder = make(tmp_path, element("mask", rle="0, 12", left=38, top=-1, width=3, height=4))
+    found: list[Finding] = []
+    data = open_data(folder, report=found.append)
+    (instance,) = data.samples[0].instances
+    assert instance.box == (38, 0, 40, 3)
+    assert decode(instance.shape.whole(HEIGHT, WIDTH)).sum() == 6
+    assert [(it.kind, it.severity) for it in found] == [("outside", "warning")]
+    assert f"{folder / 'annotations.xml'}: 1 masks stick out of their pictures; they are cut at the edge" in data.notes
+
+
+def test_a_stray_point_in_a_group_does_not_cost_the_object(tmp_path: Path) -> None:
+    shapes = element("polygon", points="1,1;2,2", group_id=7) + element("polygon", points=POINTS, group_id=7)
+    data = open_data(make(tmp_path, shapes))
+    assert len(data.samples[0].instances[0].shape.parts) == 1
+    assert any("left out 1 polygons of fewer than three points" in note for note in data.notes)
+
+
 def test_classes_of_a_file_without_labels(tmp_path: Path) -> None:
     data = open_data(make(tmp_path, element("polygon", points=POINTS, label="Ä 細胞"), head=""))
     assert data.classes == ("Ä 細胞",)
@@ -186,8 +240,9 @@ BAD = [
     (element("mask", rle="1, -2, 5", left=0, top=0, width=2, height=2), "do not sum to 2×2"),
     (element("mask", rle="1, x", left=0, top=0, width=2, height=2), "'rle' must be whole numbers"),
     (element("mask", rle=f"{10**30}", left=0, top=0, width=2, height=2), "'rle' must be whole numbers"),
-    (element("mask", rle="4", left=39, top=0, width=2, height=2), "lies outside 40×20 pixels"),
-    (element("mask", rle="4", left=0, top=0, width=900000, height=900000), "lies outside 40×20 pixels"),
+    (element("mask", rle="4", left=40, top=0, width=2, height=2), "lies outside 40×20 pixels"),
+    (element("mask", rle="4", left=-2, top=-2, width=2, height=2), "lies outside 40×20 pixels"),
+    (element("mask", rle="4", left=0, top=0, width=900000, height=900000), "does not fit a picture of 800 pixels"),
     (element("blob"), "not a shape of CVAT for images 1.1"),
 ]
 

@@ -242,11 +242,11 @@ BAD: list[tuple[Any, str]] = [
     (shape("mask", [[0, 0], [3, 3]], mask="%"), "'mask' is not base64"),
     (shape("mask", [[0, 0], [3, 3]], mask="QUJD"), "its mask: not an image"),
     (shape("mask", [[0, 0], [3, 3]], mask=png(np.zeros((4, 4), np.uint8))[:60]), "its mask: "),
-    (shape("mask", [[0, 0], [3, 3]], mask=png(np.zeros((900, 900), np.uint8))), "is over the limit of 800"),
+    (shape("mask", [[0, 0], [3, 3]], mask=png(np.zeros((900, 900), np.uint8))), "is over the limit of 3,200"),
     (shape("mask", [], mask=png(np.ones((4, 4), np.uint8))), "a mask has 2 points, got 0"),
     (
-        shape("mask", [[38, 0], [41, 3]], mask=png(np.ones((4, 4), np.uint8))),
-        "a mask of 4×4 pixels at (38, 0) lies out",
+        shape("mask", [[40, 0], [43, 3]], mask=png(np.ones((4, 4), np.uint8))),
+        "a mask of 4×4 pixels at (40, 0) lies out",
     ),
 ]
 
@@ -366,6 +366,21 @@ def test_a_mask_decides_over_its_points(tmp_path: Path) -> None:
     assert [each.box for each in sample.instances] == [(2, 3, 7, 7)] * 2 + [(10, 3, 21, 9)] + [(2, 3, 7, 7)] * 2
     assert all(each.shape is not None for each in sample.instances)
     assert data.notes == (f"{tmp_path}: 3 masks do not fit their points; the masks decide",)
+
+
+def test_masks_that_stick_out_are_cut_and_stray_points_left_out(tmp_path: Path) -> None:
+    mask = shape("mask", [[38, -1], [40, 2]], mask=png(np.ones((4, 3), np.uint8)))
+    stray = [shape(points=[[3, 3]], group_id=1), shape(group_id=1)]
+    found: list[Finding] = []
+    data = open_data(make(tmp_path, mask, *stray), report=found.append)
+    first, second = data.samples[0].instances
+    assert (first.box, decode(first.shape.whole(HEIGHT, WIDTH)).sum()) == ((38, 0, 40, 3), 6)
+    assert second.shape.parts[0].tolist() == TRIANGLE
+    assert [(it.kind, it.severity, it.id) for it in found] == [
+        ("outside", "warning", 0), ("short-polygon", "warning", 1)
+    ]  # fmt: skip
+    assert any("1 masks stick out" in note for note in data.notes)
+    assert any("left out 1 polygons of fewer than three points" in note for note in data.notes)
 
 
 def test_an_empty_group_is_none_and_a_group_may_be_written_as_float(tmp_path: Path) -> None:

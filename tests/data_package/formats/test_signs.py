@@ -73,6 +73,20 @@ def test_interpolation(scale: float, numbers: list[int], resample: Image.Resampl
     assert kinds == ([] if resample == Image.Resampling.NEAREST else ["interpolated-labels"])
 
 
+def test_all_of_a_large_set_is_sampled() -> None:
+    """250 good label images, then 250 interpolated ones: the first hundred alone would tell nothing."""
+    good = squares([120, 240])
+    size = (2 * SIZE[1], 2 * SIZE[0])
+    bad = np.asarray(Image.fromarray(good).resize(size, Image.Resampling.BILINEAR))
+    signs = LabelSigns(500)
+    for image in [good] * 250 + [bad] * 250:
+        signs.look(image.astype(np.int64), cut_pieces(image.astype(np.int64)))
+    assert signs.looked_at == 100
+    (finding,) = signs.findings(Path("labels"))
+    assert finding.kind == "interpolated-labels"
+    assert finding.message.endswith("(100 of 500 label images looked at)")
+
+
 def test_inverted_labels_and_masks(tmp_path: Path) -> None:
     inverted = squares(list(range(1, 9)))
     inverted = np.where(inverted == 0, 255, inverted).astype(np.uint8)
@@ -100,7 +114,7 @@ def test_a_mask_may_be_drawn_by_its_transparency(colour: tuple[int, int, int], t
 
 @pytest.mark.parametrize("name", ["coco_mini", "facade", "mushrooms", "nuclei"])
 def test_real_objects_raise_no_alarm(name: str) -> None:
-    labels, masks = LabelSigns(), MaskSigns()
+    labels, masks = LabelSigns(1), MaskSigns()
     for split in list_splits(REAL / name) or ("train",):
         for sample in open_data(REAL / name, split).samples[:8]:
             numbers = np.zeros((sample.height, sample.width), dtype=np.int64)

@@ -17,7 +17,7 @@ from PIL import Image
 from condinst.data.findings import Finding
 from condinst.data.formats.convert import Target, convert_data
 from condinst.data.formats.splits import name_subsets
-from condinst.data.open import count_unread, list_splits, open_data, open_part
+from condinst.data.open import find_source, list_splits, open_data
 from condinst.errors import DataError
 
 Make = Callable[[Path], None]
@@ -203,8 +203,9 @@ def test_a_file_of_all_pictures_is_not_written_twice(tmp_path: Path) -> None:
 def count(root: Path, **splits: Any) -> tuple[list[str], list[tuple[str, str]]]:
     """The notes without the root, and the findings' kinds and files."""
     found: list[Finding] = []
-    read = {name: open_part(root, name) for name in list_splits(root) or ("train",)}
-    notes = count_unread(root, read, report=found.append)
+    source = find_source(root)
+    read = {name: source.read(name) for name in source.splits or ("train",)}
+    notes = source.count_unread(read, report=found.append)
     place = root if root.is_dir() else root.parent
     kinds = [(finding.kind, finding.file.relative_to(place).as_posix()) for finding in found]
     return [note.removeprefix(f"{place}: ") for note in notes], kinds
@@ -341,6 +342,16 @@ def test_pages_of_a_stack_are_counted(tmp_path: Path) -> None:
     coco(tmp_path / "annotations.json", ["a.tif", "b.png", "c.png"])
     (note,) = open_data(tmp_path).notes
     assert note.endswith("2 picture files hold several pages (a.tif has 3); only the first of each is read")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a"])
+def test_pages_are_counted_by_content_whatever_the_ending(tmp_path: Path, name: str) -> None:
+    (tmp_path / "images").mkdir()
+    page = Image.new("RGB", (WIDTH, HEIGHT))
+    page.save(tmp_path / "images" / name, "MPO", save_all=True, append_images=[page])
+    coco(tmp_path / "annotations.json", [name])
+    (note,) = open_data(tmp_path).notes
+    assert note.endswith(f"1 picture files hold several pages ({name} has 2); only the first of each is read")
 
 
 def test_two_pictures_of_one_name_share_a_label_file(tmp_path: Path) -> None:

@@ -173,3 +173,15 @@ def test_folders_that_are_missing(tmp_path: Path, told: Told) -> None:
     assert f"{folder / 'JPEGImages'}: no such folder" in told(open_data, folder)
     (folder / "gone").rename(folder / "SegmentationClass")
     check(open_data(folder, images=tmp_path / "moved"))
+
+
+def test_masks_of_pictures_that_no_list_names_are_annotation_files(tmp_path: Path) -> None:
+    found: list[Finding] = []
+    data = open_data(make(tmp_path, {"train": "a_1"}), report=found.append)
+    kinds = sorted((it.kind, it.file.name, it.message) for it in found)
+    assert kinds == [
+        ("unlisted-picture", "JPEGImages", "1 pictures here are in no split, the first is b_2.jpg"),
+        ("unread-annotations", "SegmentationClass", "1 annotation files here are not read, the first is b_2.png"),
+        ("unread-annotations", "SegmentationObject", "1 annotation files here are not read, the first is b_2.png"),
+    ]
+    assert any("left out 1 pictures that no annotation names (JPEGImages/b_2.jpg)" in note for note in data.notes)

@@ -9,8 +9,8 @@ import torch
 from condinst.config import Config
 from condinst.data.findings import Finding
 from condinst.data.sample import Instance, RunLengths, Sample
+from condinst.doctor.checks.claims import NOWHERE, find_claims
 from condinst.doctor.checks.reach import check_reach
-from condinst.doctor.claims import NOWHERE, find_claims
 from condinst.ops.locations import level_sizes
 from condinst.training.targets import assign_image, make_grid
 

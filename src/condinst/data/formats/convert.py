@@ -12,7 +12,7 @@ from condinst.data.formats.labelme.write import write_labelme
 from condinst.data.formats.new_folder import new_folder
 from condinst.data.formats.splits import WHOLE, without_repeats
 from condinst.data.formats.yolo.write import write_yolo
-from condinst.data.open import count_unread, list_splits, open_part
+from condinst.data.open import find_source
 from condinst.data.sample import AnnotatedData
 from condinst.errors import UsageError
 
@@ -47,12 +47,13 @@ def convert_data(
     Raises DataError for data that cannot be read, UsageError if `out` is not empty or the split does not exist, and
     CondinstError if `out` cannot be written. After an error, `out` is unchanged.
     """
-    splits = list_splits(source)
+    found = find_source(source)
+    splits = found.splits
     if split and not splits:
         raise UsageError(f"{source}: is not split into train and val; leave --split out")
     chosen = (split,) if split else splits or (WHOLE,)
-    read = {each: open_part(source, each, images) for each in chosen}
-    unread = count_unread(source, read, images)
+    read = {each: found.read(each, images) for each in chosen}
+    unread = found.count_unread(read, images)
     parts, repeated = without_repeats(read)
     told: Counter[str] = Counter()
     if target != "coco":

@@ -5,25 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
 from xml.etree.ElementTree import Element, ParseError
 from xml.parsers import expat
 
 import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
+from numpy.typing import NDArray
 
-from condinst.data.findings import RecordError, Report
+from condinst.data.findings import Finding, RecordError, Report
 from condinst.data.formats.gather import Drawn, Gathering, check_name
 from condinst.data.formats.records import CORRECT, LARGEST_COORDINATE, printable
 from condinst.data.formats.splits import WHOLE, Part, Parts, name_subsets, split_named
 from condinst.data.pictures.listing import AnyCase, files_in
 from condinst.data.sample import AnnotatedData, Box, Polygons
-from condinst.data.shapes import Shape, ellipse, filled, join, polygon, run_lengths
+from condinst.data.shapes import Shape, ShortPolygonError, ellipse, filled, join, polygon
 from condinst.errors import DataError
 
 HEAD = 4096  # the bytes that name the root element
+LARGER = 4  # times the pixels of its picture that a mask may have: it may stick out, but not fill the memory
 WITHOUT_AREA = ("polyline", "points", "cuboid", "skeleton", "tag")
 
 
@@ -35,11 +38,11 @@ def find(data: Path) -> Parts:
         raise DataError(f"{data}: holds {', '.join(file.name for file in files)}; name one of these files instead")
     if not files:
         return {}
-    (file,) = files
-    present = {subset for subset, _ in _listed(file)}
+    document = _Document(files[0])
+    present = {subset for subset, _ in document.listed}
     subsets: dict[str, str | None] = {**name_subsets(present)} if any(map(split_named, present)) else {WHOLE: None}
     return {
-        name: Part(partial(_read, file, subset), partial(_claims, file, subset)) for name, subset in subsets.items()
+        name: Part(partial(document.read, subset), partial(document.claims, subset)) for name, subset in subsets.items()
     }
 
 
@@ -55,7 +58,7 @@ def is_cvat(file: Path) -> bool:
 def _listed(file: Path) -> list[tuple[str, str]]:
     """Return (subset, name) of each picture, up to invalid XML or a document type.
 
-    `_read` reports such problems. The export of a project names subsets.
+    `_parse` reports such problems. The export of a project names subsets.
     """
     found: list[tuple[str, str]] = []
 
@@ -73,33 +76,79 @@ def _listed(file: Path) -> list[tuple[str, str]]:
     return found
 
 
-def _claims(file: Path, subset: str | None, images: Path | None) -> list[Path]:
-    names = AnyCase()
-    pictures = (_picture(name, of, file, images, names) for of, name in _listed(file) if subset in (None, of))
-    return [file, *pictures]
+class _Subset:
+    """The pictures read of one subset, or of the whole file, and the findings about them."""
+
+    def __init__(self, file: Path) -> None:
+        self.findings: list[Finding] = []
+        self.gathering = Gathering(file, self.findings.append, files={file})
 
 
-def _read(file: Path, subset: str | None, images: Path | None, report: Report) -> AnnotatedData:
-    gathering = Gathering(file, report, files={file})
+class _Parsed(NamedTuple):
+    """labels: the findings about the labels of all subsets. error: why the file could not be read to its end."""
+
+    subsets: dict[str | None, _Subset]
+    labels: _Subset
+    classes: list[str]
+    error: DataError | None
+
+
+class _Document:
+    """An XML file of one or several subsets. The file is parsed once for all of them."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._parsed: dict[Path | None, _Parsed] = {}
+
+    @cached_property
+    def listed(self) -> list[tuple[str, str]]:
+        """The (subset, name) of each picture."""
+        return _listed(self.file)
+
+    def claims(self, subset: str | None, images: Path | None) -> list[Path]:
+        """Return the file and its pictures."""
+        names = AnyCase()
+        chosen = ((of, name) for of, name in self.listed if subset in (None, of))
+        return [self.file, *(_picture(name, of, self.file, images, names) for of, name in chosen)]
+
+    def read(self, subset: str | None, images: Path | None, report: Report) -> AnnotatedData:
+        """Read one subset, or the whole file (None)."""
+        if images not in self._parsed:
+            self._parsed[images] = _parse(self.file, images, divided=subset is not None)
+        subsets, labels, classes, error = self._parsed[images]
+        chosen = subsets.get(subset) or _Subset(self.file)
+        for finding in (*labels.findings, *chosen.findings):
+            report(finding)
+        if error is not None:
+            raise error
+        chosen.gathering.pictures.sort(key=lambda picture: picture.path)
+        return chosen.gathering.finish(list(dict.fromkeys(classes)) or None)
+
+
+def _parse(file: Path, images: Path | None, divided: bool) -> _Parsed:
+    """Read all pictures. divided: keep the subsets apart."""
+    subsets: dict[str | None, _Subset] = {}
     classes: list[str] = []
     numbers = 0
-    for element in _elements(file):
-        if element.tag == "label":
-            with gathering.record(file, where="<labels>"):
-                classes.append(check_name(element.findtext("name"), "the name of a label"))
-        elif element.tag == "track":
-            raise DataError(f"{file}: CVAT for video; export the task as 'CVAT for images 1.1'")
-        elif element.tag == "image":
-            numbers += 1
-            if subset is not None and element.get("subset", "") != subset:
-                continue
-            name = element.get("name", "")
-            with gathering.record(file, name or numbers, f"image {name or numbers}"):
-                _read_image(element, file, images, classes, gathering)
-    if not numbers:
-        raise DataError(f"{file}: no <image>; export the task as 'CVAT for images 1.1'")
-    gathering.pictures.sort(key=lambda picture: picture.path)
-    return gathering.finish(list(dict.fromkeys(classes)) or None)
+    labels = _Subset(file)
+    try:
+        for element in _elements(file):
+            if element.tag == "label":
+                with labels.gathering.record(file, where="<labels>"):
+                    classes.append(check_name(element.findtext("name"), "the name of a label"))
+            elif element.tag == "track":
+                raise DataError(f"{file}: CVAT for video; export the task as 'CVAT for images 1.1'")
+            elif element.tag == "image":
+                numbers += 1
+                subset = subsets.setdefault(element.get("subset", "") if divided else None, _Subset(file))
+                name = element.get("name", "")
+                with subset.gathering.record(file, name or numbers, f"image {name or numbers}"):
+                    _read_image(element, file, images, classes, subset.gathering)
+        if not numbers:
+            raise DataError(f"{file}: no <image>; export the task as 'CVAT for images 1.1'")
+    except DataError as error:
+        return _Parsed(subsets, labels, classes, error)
+    return _Parsed(subsets, labels, classes, None)
 
 
 def _elements(file: Path) -> Iterator[Element]:
@@ -128,16 +177,27 @@ def _read_image(element: Element, file: Path, images: Path | None, classes: list
     path = _picture(name, element.get("subset", ""), file, images, gathering.names)
     height, width = gathering.measure(file, path, element.get("height"), element.get("width"))
     groups: dict[tuple[str, str], list[Shape | Box | None]] = {}
+    short: list[tuple[tuple[str, str], Finding]] = []
     for index, child in enumerate(element):
         if child.tag in WITHOUT_AREA:
             gathering.left_out[f"shapes of the type {child.tag}, which have no area"] += 1
             continue
-        with gathering.record(file, f"{name}#{index}", f"image {name}: {child.tag} {index}"):
+        where = f"image {name}: {child.tag} {index}"
+        with gathering.record(file, f"{name}#{index}", where):
             label = _label(child, classes)
             group = child.get("group_id") or "0"
             key = (label, f"shape {index}" if group == "0" else f"group {group}")
-            shape = _read_shape(child, height, width)
+            if child.tag == "mask":
+                mask, corner = _read_mask(child, height * width)
+                shape: Shape | Box | None = gathering.cut_mask(file, f"{name}#{index}", mask, corner, (height, width))
+            else:
+                try:
+                    shape = _read_shape(child)
+                except ShortPolygonError as error:
+                    short.append((key, error.at(file, f"{name}#{index}", where)))
+                    continue
             groups.setdefault(key, []).append(shape)
+    gathering.tell_short(short, groups)
     joined = [(label, join(members, height, width)) for (label, _), members in groups.items()]
     objects = [None if drawn is None else Drawn(label, *drawn) for label, drawn in joined]
     gathering.add(file, path, (height, width), objects)
@@ -181,8 +241,8 @@ def _number(element: Element, key: str) -> float:
     return value
 
 
-def _read_shape(element: Element, height: int, width: int) -> Shape | Box | None:
-    """Return one object. A box without rotation stays a box. None: an empty mask."""
+def _read_shape(element: Element) -> Shape | Box:
+    """Return one object that is no mask. A box without rotation stays a box."""
     if element.tag == "polygon":
         return polygon(_read_points(element.get("points", "")))
     if element.tag == "ellipse":
@@ -194,8 +254,6 @@ def _read_shape(element: Element, height: int, width: int) -> Shape | Box | None
     if element.tag == "box":
         x0, y0, x1, y1 = (_number(element, key) for key in ("xtl", "ytl", "xbr", "ybr"))
         return _turned((x0, y0, x1, y1), _turn(element)) if _turn(element) else (x0, y0, x1, y1)
-    if element.tag == "mask":
-        return _read_mask(element, height, width)
     raise RecordError("bad-record", "not a shape of CVAT for images 1.1", "remove it")
 
 
@@ -222,11 +280,11 @@ def _read_points(text: str) -> list[list[float]]:
     return points
 
 
-def _read_mask(element: Element, height: int, width: int) -> Shape | None:
-    """Return the runs of the mask's rectangle, row by row: empty, filled, empty …"""
+def _read_mask(element: Element, max_pixels: int) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    """Return a mask (h, w) and its left and top. The file holds its runs, row by row: empty, filled, empty …"""
     left, top, columns, rows = (int(_number(element, key)) for key in ("left", "top", "width", "height"))
-    if left < 0 or top < 0 or columns < 1 or rows < 1 or left + columns > width or top + rows > height:
-        message = f"a mask of {columns}×{rows} pixels at ({left}, {top}) lies outside {width}×{height} pixels"
+    if columns < 1 or rows < 1 or columns * rows > LARGER * max_pixels:
+        message = f"a mask of {columns}×{rows} pixels does not fit a picture of {max_pixels:,} pixels"
         raise RecordError("outside", message, CORRECT)
     text = element.get("rle", "")
     try:
@@ -236,4 +294,4 @@ def _read_mask(element: Element, height: int, width: int) -> Shape | None:
     if (runs < 0).any() or (runs > rows * columns).any() or runs.sum() != rows * columns:
         raise RecordError("bad-record", f"the runs of 'rle' do not sum to {columns}×{rows} pixels", CORRECT)
     mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(rows, columns)
-    return run_lengths(mask, left, top)
+    return mask, (left, top)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from condinst.data.formats import voc
 from condinst.data.formats.coco.folders import is_coco
 from condinst.data.formats.labelme.read import is_labelme
 from condinst.data.formats.splits import contains
@@ -23,6 +24,7 @@ PICTURES = SUFFIXES | {  # includes pictures that no reader accepts
     ".lif", ".lsm", ".mrxs", ".nd2", ".ndpi", ".nef", ".nii", ".oib", ".oir", ".orf", ".pcx", ".pef", ".psd", ".raf",
     ".rw2", ".scn", ".stk", ".svg", ".svs", ".tga", ".vsi", ".zvi",
 }  # fmt: skip
+MASKS = frozenset({voc.OBJECTS.lower(), voc.CLASSES.lower()})  # folders whose pictures are annotations
 TEXTS = frozenset({".json", ".txt", ".xml", ".yaml", ".yml"})
 DOCUMENTS = frozenset({  # endings of files that belong to a data set, but hold neither pictures nor objects
     ".bat", ".bib", ".cache", ".cff", ".cfg", ".css", ".doc", ".docx", ".htm", ".html", ".ini", ".ipynb", ".js",
@@ -50,7 +52,7 @@ def kind_of(file: Path) -> Kind | None:
     """
     suffix = file.suffix.lower()
     if suffix in PICTURES:
-        return "picture"
+        return "annotation" if any(part.lower() in MASKS for part in file.parts[:-1]) else "picture"
     if suffix in ARCHIVES or VOLUME.fullmatch(suffix):
         return "archive"
     if suffix in TEXTS:
@@ -59,11 +61,13 @@ def kind_of(file: Path) -> Kind | None:
 
 
 def holds_annotations(file: Path) -> bool:
-    """Return whether a text file holds annotations, or is damaged so that it may have held some.
+    """Return whether a file holds annotations, or is a text that is damaged so that it may have held some.
 
     Settings, licences and lists of classes lie in many data sets: they are none.
     """
     suffix = file.suffix.lower()
+    if suffix in PICTURES:
+        return True
     if suffix in (".yaml", ".yml"):
         return is_data_yaml(file)
     if suffix == ".json":

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from condinst.data.findings import Finding, RecordError, Report
 from condinst.data.formats.records import integer, printable
@@ -14,9 +17,10 @@ from condinst.data.pictures.decode import SIDEWAYS
 from condinst.data.pictures.image import SUFFIXES, read_orientation, read_size
 from condinst.data.pictures.listing import AnyCase, entries, list_tree
 from condinst.data.sample import AnnotatedData, Box, Instance, Sample
-from condinst.data.shapes import Shape, covers_pixels, refuse_outside, solid_box
+from condinst.data.shapes import Shape, covers_pixels, refuse_outside, run_lengths, solid_box
 from condinst.errors import DataError
 
+SHORT = "left out {} polygons of fewer than three points; the other shapes of their objects are kept"
 LONGEST_NAME = 200  # characters of a class
 
 
@@ -98,6 +102,40 @@ class Gathering:
                 message, remedy = f"object {number} covers no pixel", "it is left out; draw it again or remove it"
                 self.report(Finding("zero-area", "warning", file, number, message, remedy))
         self.pictures.append(Picture(path, *size, tuple(kept)))
+
+    def tell_short(self, short: Sequence[tuple[Hashable, Finding]], kept: Container[Hashable]) -> None:
+        """Report polygons of fewer than three points.
+
+        short: the object of each polygon, and its error. kept: the objects with other shapes. In these, the polygon is
+        left out and counted. In others it is an error.
+        """
+        for key, finding in short:
+            if key in kept:
+                self.told[SHORT] += 1
+                remedy = "it is left out; remove it"
+                finding = replace(finding, kind="short-polygon", severity="warning", remedy=remedy)
+            self.report(finding)
+
+    def cut_mask(
+        self, file: Path, id: int | str, mask: NDArray[np.bool_], corner: tuple[int, int], size: tuple[int, int]
+    ) -> Shape | None:
+        """Return the part of a mask (h, w) inside a picture of (height, width), as polygons are cut; None if empty.
+
+        corner: the column and row of the mask's first pixel. A mask that sticks out is reported and counted. Raises
+        RecordError for a mask outside the picture.
+        """
+        (left, top), (height, width), (rows, columns) = corner, size, mask.shape
+        if left >= 0 and top >= 0 and left + columns <= width and top + rows <= height:
+            return run_lengths(mask, left, top)
+        where = f"a mask of {columns}×{rows} pixels at ({left}, {top})"
+        inside = mask[max(-top, 0) : max(height - top, 0), max(-left, 0) : max(width - left, 0)]
+        if not inside.size:
+            message = f"{where} lies outside {width}×{height} pixels"
+            raise RecordError("outside", message, "is it that of another picture, or of another size of this one?")
+        message = f"{where} sticks out of the picture of {width}×{height} pixels"
+        self.told["{} masks stick out of their pictures; they are cut at the edge"] += 1
+        self.report(Finding("outside", "warning", file, id, message, "it is cut at the picture's edge; draw it again"))
+        return run_lengths(inside, max(left, 0), max(top, 0))
 
     def measure(self, file: Path, path: Path, height: object = None, width: object = None) -> tuple[int, int]:
         """Measure a picture by the height and width that `file` states.

@@ -16,9 +16,9 @@ ALL, FIRST = "all", "first"
 _SUBFILE_TYPE = 254  # tag of TIFF
 _NO_PICTURE = 1 | 4  # a smaller copy of another page; a transparency mask
 _ANY_SIZE = 10**18  # each page's size is checked when the page is read
-_SEVERAL = frozenset({".apng", ".avif", ".gif", ".heic", ".heif", ".mpo", ".png", ".tif", ".tiff", ".webp"})
-_STARTS = 65_536  # bytes of a PNG or JPEG that holds several pictures
-_SIGNS = {".png": b"acTL", ".jpg": b"MPF\0", ".jpeg": b"MPF\0"}
+_STARTS = 65_536  # bytes at the start of a file that tell whether it holds several pictures
+_SIGNS = {b"\x89PNG": b"acTL", b"\xff\xd8\xff": b"MPF\0"}  # start of a PNG and a JPEG → sign of several pictures
+_SINGLE = (b"BM", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"\0\0\0\x0cjP", b"\xff\x4f")  # BMP, PNM, JPEG 2000
 
 
 class Pages(NamedTuple):
@@ -95,14 +95,15 @@ def note_pages(paths: Iterable[Path]) -> str | None:
 
 
 def _count(path: Path) -> int:
-    """Return the number of pages; 1 if the file cannot be read, because the reader reports that error."""
-    ending = path.suffix.lower()
+    """Return the number of pages; 1 if the file cannot be read, because the reader reports that error.
+
+    The content decides, not the ending: a phone's MPO may be called .jpg, .png or have no ending.
+    """
     try:
-        if ending in _SIGNS:
-            with path.open("rb") as file:
-                if _SIGNS[ending] not in file.read(_STARTS):
-                    return 1
-        elif ending not in _SEVERAL:
+        with path.open("rb") as file:
+            start = file.read(_STARTS)
+        sign = next((sign for begin, sign in _SIGNS.items() if start.startswith(begin)), None)
+        if start.startswith(_SINGLE) or (sign is not None and sign not in start):
             return 1
         with opened(path, str(path), _ANY_SIZE) as image:
             return count_pages(image)

@@ -8,9 +8,9 @@ from condinst.config import Config
 from condinst.data.findings import Finding, Report
 from condinst.data.sample import Sample
 from condinst.data.transforms import resize_shape
+from condinst.doctor.checks.claims import NOWHERE, find_claims
 from condinst.doctor.checks.shapes import told
 from condinst.doctor.checks.visible import Visible, see
-from condinst.doctor.claims import NOWHERE, find_claims
 
 ENLARGE = "enlarge the input (input.shorter in training, --size here)"
 THIN = 3  # ratio of the longer to the shorter side

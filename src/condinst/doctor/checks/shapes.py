@@ -185,12 +185,17 @@ def _find_crossings(sample: Sample, instance: Instance) -> Iterator[Finding]:
 
 
 def _find_inner_rings(sample: Sample, instance: Instance) -> Iterator[Finding]:
-    """Report a polygon inside another polygon of the same object: it may be meant as a hole."""
+    """Report polygons that repeat another polygon of the same object, or lie inside it, where a hole may be meant."""
     parts = _parts(instance)
-    found = inner_ring(parts) if len(parts) > 1 else None
-    if found is None:
+    if len(parts) < 2:
         return
-    inner, outer = found
+    rings = inner_rings(parts)
+    for later, earlier in rings.repeated:
+        message = f"polygon {later} is the same as polygon {earlier} and adds no pixel"
+        yield told(sample, instance, "repeated-polygon", "info", message, "remove one of them")
+    if rings.inside is None:
+        return
+    inner, outer = rings.inside
     message = f"polygon {inner} lies inside polygon {outer} and adds no pixel"
     if instance.area is not None and _says_hole(instance.area, parts[inner], parts[outer]):
         message += ", and the stated area is that with a hole there"
@@ -198,15 +203,28 @@ def _find_inner_rings(sample: Sample, instance: Instance) -> Iterator[Finding]:
     yield told(sample, instance, "hole-as-ring", "warning", message, remedy)
 
 
-def inner_ring(parts: Sequence[NDArray[np.float64]]) -> tuple[int, int] | None:
-    """Return the places of a polygon and of a polygon around it; None without such a pair.
+class Rings(NamedTuple):
+    """Pairs of places of polygons of one object.
 
-    parts: the polygons of one object, (P, 2) each.
+    repeated: (polygon, earlier polygon) of the same outline, whatever their first vertex and direction. inside: a
+    polygon and a larger polygon around it; None without such a pair.
     """
+
+    repeated: tuple[tuple[int, int], ...]
+    inside: tuple[int, int] | None
+
+
+def inner_rings(parts: Sequence[NDArray[np.float64]]) -> Rings:
+    """Return the polygons of one object, (P, 2) each, that lie inside others."""
     polygons = shapely.make_valid([shapely.Polygon(part) for part in parts])
     within, holder = shapely.STRtree(polygons).query(polygons, predicate="within")
-    different = np.flatnonzero(within != holder)
-    return (int(within[different[0]]), int(holder[different[0]])) if len(different) else None
+    pairs = [(a, b) for a, b in zip(within.tolist(), holder.tolist(), strict=True) if a != b]
+    both_ways = {(a, b) for a, b in pairs} & {(b, a) for a, b in pairs}
+    earlier: dict[int, int] = {}
+    for first, later in sorted(both_ways):
+        if first < later:
+            earlier.setdefault(later, first)
+    return Rings(tuple(sorted(earlier.items())), next((pair for pair in pairs if pair not in both_ways), None))
 
 
 def _says_hole(area: float, inner: NDArray[np.float64], outer: NDArray[np.float64]) -> bool:

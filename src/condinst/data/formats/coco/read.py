@@ -14,6 +14,7 @@ from condinst.data.formats.coco.categories import Categories, read_categories
 from condinst.data.formats.coco.document import File, as_object, list_records, load_document, repeated_id
 from condinst.data.formats.coco.images import Header, read_images
 from condinst.data.formats.coco.shapes import EmptyError, read_area, read_box, read_shape
+from condinst.data.formats.gather import SHORT
 from condinst.data.formats.records import CORRECT, Record, integer
 from condinst.data.pictures.image import MAX_PIXELS
 from condinst.data.sample import AnnotatedData, Instance
@@ -104,7 +105,12 @@ def _read_annotation(record: Record, annotation_id: int, known: _Known, file: Fi
     header = known.headers[image_id]
     height, width = header.height, header.width
     crowd = _is_crowd(record.get("iscrowd"))
-    shape = read_shape(record, height, width)
+    shape, left_out = read_shape(record, height, width)
+    if left_out:
+        message = f"annotation {annotation_id}: {left_out} of its polygons have fewer than three points"
+        finding = file.finding("short-polygon", "warning", annotation_id, message, "they are left out; remove them")
+        file.told[SHORT] += left_out - 1
+        file.tell(SHORT, finding)
     box, wrong = read_box(record, shape, height, width)
     if wrong:
         remedy = "the mask's own box is taken; write it into the file"

@@ -96,29 +96,41 @@ def read_area(record: Record, height: int, width: int) -> tuple[float | None, st
     return None, f"'area' must be a number of pixels above 0 and within the picture's, got {value!a:.40}"
 
 
-def read_shape(record: Record, height: int, width: int) -> Polygons | RunLengths | None:
-    """Return the mask on a picture of that size; None if there is only a box."""
+class Mask(NamedTuple):
+    """The mask of a record.
+
+    shape: None if there is only a box. left_out: number of its parts with one or two points.
+    """
+
+    shape: Shape | None
+    left_out: int = 0
+
+
+def read_shape(record: Record, height: int, width: int) -> Mask:
+    """Return the mask on a picture of that size."""
     segmentation = record.get("segmentation")
     if isinstance(segmentation, dict):
-        return _read_rle(segmentation, height, width)
-    polygons = _read_polygons(segmentation)
-    if polygons is not None and not covers_pixels(polygons, height, width):
-        refuse_outside(box_of(polygons), height, width, covers=False)
+        return Mask(_read_rle(segmentation, height, width))
+    mask = _read_polygons(segmentation)
+    if mask.shape is not None and not covers_pixels(mask.shape, height, width):
+        refuse_outside(box_of(mask.shape), height, width, covers=False)
         raise EmptyError("the mask covers no pixel")
-    return polygons
+    return mask
 
 
-def _read_polygons(parts: Any) -> Polygons | None:
-    """Return the mask of polygons; None if no part is given, so there is only a box."""
+def _read_polygons(parts: Any) -> Mask:
+    """Return the mask of polygons. A part of one or two points beside a whole polygon is left out."""
     if parts is None:
-        return None
+        return Mask(None)
     if not isinstance(parts, list):
         raise RecordError("bad-mask", f"'segmentation' must be polygons or an RLE, got {kind(parts)}", CORRECT)
     parts = [part for part in parts if part != []]  # drop polygons without a point
     if not parts:
-        return None
+        return Mask(None)
     if type(parts[0]) in (int, float):  # some programs write one polygon without the list around it
         parts = [parts]
+    whole = [part for part in parts if not _is_short(part)]
+    left_out, parts = (len(parts) - len(whole), whole) if whole else (0, parts)
     arrays = []
     for index, part in enumerate(parts):
         key = f"segmentation[{index}]"
@@ -126,7 +138,12 @@ def _read_polygons(parts: Any) -> Polygons | None:
             got = f"{len(part)} numbers" if isinstance(part, list) else kind(part)
             raise RecordError("bad-mask", f"{key} must be [x1, y1, x2, y2, x3, y3, …], got {got}", CORRECT)
         arrays.append(coordinates(part, key, "bad-mask").reshape(-1, 2))
-    return Polygons(tuple(arrays))
+    return Mask(Polygons(tuple(arrays)), left_out)
+
+
+def _is_short(part: Any) -> bool:
+    """Return whether a part of a mask has one or two points: a stray click, or what is left of a polygon."""
+    return isinstance(part, list) and len(part) in (2, 4) and all(type(number) in (int, float) for number in part)
 
 
 def _read_rle(rle: Record, height: int, width: int) -> RunLengths:

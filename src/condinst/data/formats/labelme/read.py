@@ -21,9 +21,10 @@ from condinst.data.formats.splits import WHOLE, Part, Parts, contains, split_nam
 from condinst.data.pictures.embedded import may_embed
 from condinst.data.pictures.listing import files_in, list_tree, subfolders
 from condinst.data.sample import AnnotatedData, Box, Polygons
-from condinst.data.shapes import Shape, box_of, ellipse, join, polygon, run_lengths
+from condinst.data.shapes import Shape, ShortPolygonError, box_of, ellipse, join, polygon
 
 WITHOUT_AREA = ("line", "linestrip", "point", "points")
+LARGER = 4  # times the pixels of its picture that a mask may have: it may stick out, but not fill the memory
 CROWD = "crowd"  # `condinst data convert` sets this flag on shapes for a region of several objects
 
 
@@ -82,6 +83,7 @@ def _read_file(file: Path, images: Path | None, gathering: Gathering) -> None:
     if not isinstance(shapes, list):
         raise RecordError("bad-record", f"'shapes' must be a list, got {kind(shapes)}", "write it again in labelme")
     groups: dict[Any, list[tuple[Record, Shape | Box | None]]] = {}
+    short: list[tuple[Any, Finding]] = []
     for index, record in enumerate(shapes):
         with gathering.record(file, index, f"shapes[{index}]"):
             if not isinstance(record, dict):
@@ -92,10 +94,15 @@ def _read_file(file: Path, images: Path | None, gathering: Gathering) -> None:
                 continue
             group = _group(record, index, check_name(record.get("label"), "'label'"))
             if sort == "mask" or (sort == "rectangle" and isinstance(record.get("mask"), str)):
-                shape: Shape | Box | None = _read_mask(record, (height, width), file, gathering)
+                shape: Shape | Box | None = _read_mask(record, index, (height, width), file, gathering)
             else:
-                shape = _read_shape(record, sort)
+                try:
+                    shape = _read_shape(record, sort)
+                except ShortPolygonError as error:
+                    short.append((group, error.at(file, index, f"shapes[{index}]")))
+                    continue
             groups.setdefault(group, []).append((record, shape))
+    gathering.tell_short(short, groups)
     objects = [_join(name, members, height, width) for (name, _), members in groups.items()]
     gathering.add(file, path, (height, width), objects)
 
@@ -143,18 +150,18 @@ def _points(record: Record) -> NDArray[np.float64]:
     return coordinates([number for point in points for number in point], "points").reshape(-1, 2)
 
 
-def _read_mask(record: Record, size: tuple[int, int], file: Path, gathering: Gathering) -> Shape | None:
+def _read_mask(record: Record, index: int, size: tuple[int, int], file: Path, gathering: Gathering) -> Shape | None:
     """Decode a PNG in base64, from the first point to the last, both included, on a picture of (height, width) pixels.
 
     If the points give another size than the mask, the size of the mask is used and the difference is reported. A mask
-    of the picture's own size lies over the whole picture. Raises RecordError for a damaged mask, and for a mask that
-    sticks out of the picture.
+    of the picture's own size lies over the whole picture. A mask that sticks out is cut. Raises RecordError for a
+    damaged mask, and for a mask outside the picture.
     """
     height, width = size
     points = _points(record)
     if len(points) != 2:
         raise RecordError("bad-record", f"a mask has 2 points, got {len(points)}", CORRECT)
-    mask = _decode_mask(record.get("mask"), height * width)
+    mask = _decode_mask(record.get("mask"), LARGER * height * width)
     rows, columns = mask.shape
     left, top = (round(value) for value in points.min(axis=0))
     # some tools write the corner behind the last pixel
@@ -162,15 +169,12 @@ def _read_mask(record: Record, size: tuple[int, int], file: Path, gathering: Gat
     fits = all(abs(round(a) - b) <= 1 for a, b in zip(stated, (columns, rows), strict=True))
     if not fits and mask.shape == size:
         left, top = 0, 0
-    if left < 0 or top < 0 or left + columns > width or top + rows > height:
-        message = f"a mask of {columns}×{rows} pixels at ({left}, {top}) lies outside {width}×{height} pixels"
-        raise RecordError("outside", message, CORRECT)
     if not fits:
         message = f"a mask of {columns}×{rows} pixels does not fit its points {points.tolist()}"
         remedy = f"it is taken as it is, from ({left}, {top}) on; correct its points"
         gathering.told["{} masks do not fit their points; the masks decide"] += 1
         gathering.report(Finding("box-mismatch", "warning", file, None, message, remedy))
-    return run_lengths(mask, left, top)
+    return gathering.cut_mask(file, index, mask, (left, top), size)
 
 
 def _decode_mask(content: object, max_pixels: int) -> NDArray[np.bool_]:

@@ -65,7 +65,7 @@ def _read(pictures: Path, labels: Path, root: Path, images: Path | None, report:
         )
     label_files = _label_files(pictures, labels)
     by_name = ByName(label_files, labels)
-    signs = LabelSigns()
+    signs = LabelSigns(len(label_files))
     for path in list_pictures(pictures, deep=True):
         files = [file for ending in ENDINGS for file in by_name.find(name_in(path, pictures) + ending)]
         for file in files:

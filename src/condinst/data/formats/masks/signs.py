@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from condinst.data.findings import Finding
 from condinst.data.formats.masks.label_picture import Piece
 
-PICTURES = 100  # label images examined
+PICTURES = 100  # label images examined at least, spread over all
 PIECES = 100  # numbers examined in each label image
 PART = 0.05  # share of a number's pixels; a smaller separate part is not counted
 # share of the numbers in several parts; above this share, numbers are classes (of real objects, a tenth are cut)
@@ -26,8 +26,13 @@ _EVERY_SIDE = np.ones((3, 3), dtype=np.bool_)
 
 @dataclass
 class LabelSigns:
-    """Counts over the label images examined so far."""
+    """Counts over the label images examined so far.
 
+    total: number of label images of the data set. Of many, every second, third … one is examined.
+    """
+
+    total: int
+    passed: int = 0
     looked_at: int = 0
     binary: int = 0  # number of label images with a single number, in several parts
     numbers: int = 0
@@ -36,9 +41,14 @@ class LabelSigns:
     between: int = 0
     inverted: int = 0
 
+    @property
+    def step(self) -> int:
+        return max(self.total // PICTURES, 1)
+
     def look(self, numbers: NDArray[np.int64], pieces: Sequence[Piece]) -> None:
         """Add a label image (H, W) and its pieces. A label image without objects is not counted."""
-        if not pieces or self.looked_at == PICTURES:
+        self.passed += 1
+        if not pieces or (self.passed - 1) % self.step:
             return
         self.looked_at += 1
         spread = sum(_in_parts(piece.mask) for piece in pieces[:PIECES])
@@ -54,16 +64,17 @@ class LabelSigns:
 
     def findings(self, labels: Path) -> Iterator[Finding]:
         """Return the findings about the folder."""
+        some = f" ({self.looked_at} of {self.total} label images looked at)" if self.step > 1 else ""
         if self.changes and self.between > BETWEEN * self.changes:
-            message = "the numbers look interpolated: between two objects lie rims with numbers between theirs"
+            message = f"the numbers look interpolated: between two objects lie rims with numbers between theirs{some}"
             remedy = "scale them with nearest neighbour and save them as PNG or TIFF; each rim counts as an object"
             yield Finding("interpolated-labels", "warning", labels, None, message, remedy)
         elif self.looked_at and self.binary == self.looked_at:
-            message = f"each label image holds a single number, {self.binary} of them in several parts"
+            message = f"each label image holds a single number, {self.binary} of them in several parts{some}"
             remedy = "are objects told apart? Every object needs a number of its own"
             yield Finding("binary-labels", "warning", labels, None, message, remedy)
         elif self.numbers > 1 and self.spread > SPREAD * self.numbers:
-            message = f"{self.spread} of {self.numbers} numbers looked at are in several parts of a label image"
+            message = f"{self.spread} of {self.numbers} numbers looked at are in several parts of a label image{some}"
             remedy = "do they number classes? Every object needs a number of its own; here a number is one object"
             yield Finding("class-labels", "warning", labels, None, message, remedy)
         yield from _inverted(self.inverted, self.looked_at, labels, "label images")
