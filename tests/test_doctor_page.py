@@ -10,12 +10,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs" / "reference" / "checks.md").read_text(encoding="utf-8")
 KIND = re.compile(
-    r"""(?:Finding|RecordError|Change|Remark)\(\s*"([a-z]+-[a-z]+)"|told\(\s*\w+,\s[\w.]+,\s"([a-z]+-[a-z]+)"|"([a-z]+-picture)\b"""
+    r"""(?:[Ff]inding|RecordError|Change|Remark)\(\s*"([a-z]+-[a-z]+)"|told\(\s*\w+,\s[\w.]+,\s"([a-z]+-[a-z]+)"|"([a-z]+-picture)\b"""
 )
 
 
 def kinds_in_the_code() -> set[str]:
-    files = [*(ROOT / "src/condinst/data").rglob("*.py"), *(ROOT / "src/condinst/doctor").glob("*.py")]
+    files = [*(ROOT / "src/condinst/data").rglob("*.py"), *(ROOT / "src/condinst/doctor").rglob("*.py")]
     return {
         kind for file in files for found in KIND.findall(file.read_text(encoding="utf-8")) for kind in found if kind
     }
