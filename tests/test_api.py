@@ -72,6 +72,13 @@ def test_val_takes_data_that_is_read() -> None:
     data = replace(data, samples=data.samples[:2])
     expected = evaluate(data, Predictor("nuclei", "cpu", None, max_detections=50), 50)
     assert condinst.val(data, device="cpu", max_detections=50) == expected
+    objects = sum(len(sample.instances) for sample in data.samples)
+    assert repr(expected) == (
+        f"Scores(mask AP {expected.segm.AP:.3f} AP50 {expected.segm.AP50:.3f} AP75 {expected.segm.AP75:.3f}, "
+        f"box AP {expected.bbox.AP:.3f} AP50 {expected.bbox.AP50:.3f} AP75 {expected.bbox.AP75:.3f}, "
+        f"2 images, {objects} objects, at most 50 detections)"
+    )
+    assert repr(data) == f"AnnotatedData({str(data.source)!r}, 2 pictures, {objects} objects, 1 class: nucleus)"
 
 
 def test_load_data_as_its_docstring_says(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:

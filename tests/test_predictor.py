@@ -125,8 +125,9 @@ def test_overrides(folder: Path, picture: np.ndarray) -> None:
     ("settings", "words"),
     [
         ({"conf": 1.5}, "conf: expected a score from 0 to 1"),
-        ({"max_detections": 0}, "max_detections"),
-        ({"shorter": -3}, "shorter"),
+        ({"max_detections": 0}, "max_detections: expected a whole number from 1 on, got 0"),
+        ({"shorter": -3}, "shorter: expected a whole number from 1 on, got -3"),
+        ({"iou": -1}, "iou: expected a number from 0 to 1, got -1"),
         ({"nms": "soft"}, "nms"),
         ({"device": "toaster"}, "device 'toaster' cannot be used"),
         ({"device": "meta"}, "device 'meta' cannot be used"),  # it has shapes, but no numbers
@@ -395,8 +396,20 @@ def test_settings_of_one_stream(predictor: Predictor, picture: np.ndarray) -> No
     assert same(first(classes=[1]), dogs)
     assert len(first(classes=[])) == 0
     assert not same(first(size=32), everything)
-    assert same(first(size=(96, 160)), everything)
+    for size in ((96, 160), [96, 160], np.int64(96)):
+        assert same(first(size=size), everything)
+    assert len(first(iou=0)) < len(first(iou=1))
     assert same(predictor(picture), everything)
+
+
+def test_an_unknown_setting_names_the_known_ones(predictor: Predictor, picture: np.ndarray) -> None:
+    for call in (predictor, predictor.stream):
+        with pytest.raises(
+            TypeError, match=r"unexpected keyword argument 'imgsz'; a call takes conf, iou, .* size, range"
+        ):
+            call([picture], imgsz=320)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'imgsz'"):
+        predictor(picture, imgsz=320)
 
 
 @pytest.mark.parametrize(
@@ -408,7 +421,15 @@ def test_settings_of_one_stream(predictor: Predictor, picture: np.ndarray) -> No
         ({"conf": 2}, "conf: expected a score from 0 to 1, got 2"),
         ({"conf": "high"}, "conf: expected a score from 0 to 1, got 'high'"),
         ({"max_detections": 0}, "max_detections"),
-        ({"size": -1}, "shorter"),
+        ({"max_detections": 2.5}, "max_detections: expected a whole number from 1 on, got 2.5"),
+        ({"max_detections": True}, "max_detections: expected a whole number from 1 on, got True"),
+        ({"iou": 1.5}, "iou: expected a number from 0 to 1, got 1.5"),
+        ({"size": -1}, "size: expected the shorter side in pixels, or .shorter, longer., got -1"),
+        ({"size": 320.5}, "size: expected the shorter side"),
+        ({"size": "320"}, "size: expected the shorter side"),
+        ({"size": (160, 96)}, r"size: expected the shorter side .* got \(160, 96\)"),
+        ({"size": (96, 160, 3)}, "size: expected the shorter side"),
+        ({"size": ()}, "size: expected the shorter side"),
         ({"classes": "horse"}, "classes: there is no class 'horse'; the classes are cat, dog"),
         ({"classes": [0, 7]}, "classes: there is no class 7"),
     ],

@@ -10,22 +10,28 @@ if TYPE_CHECKING:
     from condinst.config import Config
     from condinst.data.pictures.image import Page, read_image
     from condinst.errors import CondinstError, DataError, ModelError, PictureWarning, UsageError
+    from condinst.evaluation.evaluate import Scores
     from condinst.hub import CondInst
+    from condinst.inference.instances.boxes import Boxes
+    from condinst.inference.instances.masks import Masks
     from condinst.inference.result import Result
     from condinst.predictor import Predictor
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Boxes",
     "CondInst",
     "CondinstError",
     "Config",
     "DataError",
+    "Masks",
     "ModelError",
     "Page",
     "PictureWarning",
     "Predictor",
     "Result",
+    "Scores",
     "UsageError",
     "load_data",
     "predict",
@@ -35,15 +41,18 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Boxes": "condinst.inference.instances.boxes",
     "CondInst": "condinst.hub",
     "CondinstError": "condinst.errors",
     "Config": "condinst.config",
     "DataError": "condinst.errors",
+    "Masks": "condinst.inference.instances.masks",
     "ModelError": "condinst.errors",
     "Page": "condinst.data.pictures.image",
     "PictureWarning": "condinst.errors",
     "Predictor": "condinst.predictor",
     "Result": "condinst.inference.result",
+    "Scores": "condinst.evaluation.evaluate",
     "UsageError": "condinst.errors",
     "load_data": "condinst.api",
     "predict": "condinst.api",

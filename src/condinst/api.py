@@ -16,8 +16,9 @@ from condinst.errors import UsageError
 from condinst.evaluation.evaluate import Scores, evaluate
 from condinst.inference.network import Mode
 from condinst.inference.result import Result
+from condinst.inference.settings import CallSettings, Classes, Size, sides
 from condinst.inference.stream import OnError
-from condinst.predictor import CallSettings, Classes, Predictor, Size
+from condinst.predictor import Predictor
 from condinst.settings.kinds import Range
 from condinst.settings.prediction import SHOWN_SCORE
 from condinst.sources.expand import Fetch, Source
@@ -57,6 +58,7 @@ def predict(
     on_error: OnError = "raise",
     *,
     conf: float | None = SHOWN_SCORE,
+    iou: float | None = None,
     max_detections: int | None = None,
     classes: Classes | None = None,
     size: Size | None = None,
@@ -82,7 +84,7 @@ def predict(
     Raises DataError for a picture that cannot be used, ModelError for a model that cannot be loaded, UsageError for a
     wrong type or setting.
     """
-    predictor = Predictor(model, device, conf, nms=nms, max_pixels=max_pixels, mode=mode, range=range)
+    predictor = Predictor(model, device, conf, nms=nms, max_pixels=max_pixels, mode=mode, range=range, iou=iou)
     return predictor(source, batch, on_error, max_detections=max_detections, classes=classes, size=size)
 
 
@@ -115,7 +117,7 @@ def val(
     setting.
     """
     annotated = data if isinstance(data, AnnotatedData) else load_data(data, split, images=images)
-    shorter, longer = size if isinstance(size, tuple) else (size, None)
+    shorter, longer = sides(size)
     predictor = Predictor(model, device, None, shorter, longer, max_detections, nms, mode=mode, range=range)
     return evaluate(annotated, predictor, max_detections)
 

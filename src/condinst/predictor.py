@@ -6,9 +6,8 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from numbers import Real
 from pathlib import Path
-from typing import Any, Self, TypedDict, Unpack, overload
+from typing import Any, Self, Unpack, overload
 
 import torch
 
@@ -20,28 +19,17 @@ from condinst.inference.instances.classes import choose_labels
 from condinst.inference.network import Mode, make_network
 from condinst.inference.pipeline import Pipeline
 from condinst.inference.result import Result
+from condinst.inference.settings import CallSettings, Classes, Size, check_names, sides, with_settings
 from condinst.inference.shrinking import note_shrinking
 from condinst.inference.stream import OnError, Stream, all_together, check_stream, tell_remarks
 from condinst.model.condinst import CondInst
-from condinst.settings.kinds import Range, check_range
+from condinst.settings.kinds import Range
 from condinst.settings.prediction import SHOWN_SCORE
 from condinst.sources.expand import Fetch, Source, expand, is_single
 from condinst.sources.read import Picture, read_source
 from condinst.weights.folder import load_model
 
-Classes = str | int | Iterable[str | int]
-Size = int | tuple[int, int]
 SHOWN_CLASSES = 5  # classes named in the repr of a predictor
-
-
-class CallSettings(TypedDict, total=False):
-    """Settings that a call may change. `Predictor.__call__` describes each setting."""
-
-    conf: float | None
-    max_detections: int | None
-    classes: Classes | None
-    size: Size | None
-    range: Range | str | None
 
 
 class Predictor:
@@ -72,17 +60,19 @@ class Predictor:
         max_pixels: int = MAX_PIXELS,
         mode: Mode = "exact",
         range: Range | str | None = None,
+        iou: float | None = None,
     ) -> None:
         """model: a shipped or published name, a folder, a file, or owner/name on the Hugging Face hub.
 
         device: a torch device; by default "cuda" if available, else "cpu". conf: lowest score to keep, from 0 to 1;
         None applies only the model's own threshold, as evaluation needs. shorter, longer: resize pictures to this
         shorter side and limit the longer side, in pixels. max_detections: maximum number of instances per picture. nms:
-        "box", "mask" or "matrix". max_pixels: reject larger pictures before decoding. mode: "exact" computes in
-        float32; "fast" computes in 16 bit if the hardware supports 16 bit, with slightly different scores and borders;
-        "compiled" is like "fast" with compiled code, for many pictures of few sizes. range: the values that become
-        black and white in pictures of more than 8 bits, "full", "auto" or (low, high); see `InputConfig`. None keeps
-        the model's setting of shorter, longer, max_detections, nms and range.
+        "box", "mask" or "matrix". iou: the NMS removes the lower-scoring of two detections with at least this IoU, from
+        0 to 1. max_pixels: reject larger pictures before decoding. mode: "exact" computes in float32; "fast" computes
+        in 16 bit if the hardware supports 16 bit, with slightly different scores and borders; "compiled" is like "fast"
+        with compiled code, for many pictures of few sizes. range: the values that become black and white in pictures of
+        more than 8 bits, "full", "auto" or (low, high); see `InputConfig`. None keeps the model's setting of shorter,
+        longer, max_detections, nms, iou and range.
 
         Raises ModelError for a model that cannot be loaded, UsageError for a setting out of range.
         """
@@ -90,7 +80,7 @@ class Predictor:
             kind = type(model).__name__
             raise UsageError(f"model: expected a name, folder or file, got {kind}; Predictor.from_model takes a module")
         network, config = load_model(model)
-        config = _with_settings(config, conf, shorter, longer, max_detections, nms, range)
+        config = with_settings(config, conf, shorter, longer, max_detections, nms, range, iou)
         self._set_up(network, config, device, mode, str(model))
         self.conf = conf
         self.max_pixels = max_pixels
@@ -147,11 +137,11 @@ class Predictor:
         arrays and tensors run from 0 to 255 for uint8, from 0 to 65 535 for uint16 and from 0 to 1 for floats; for
         bool, False is black and True is white. `range` sets another range.
 
-        conf: lowest score to keep, from 0 to 1. max_detections: maximum number of instances per picture. classes: names
-        or labels to keep; other classes do not count towards max_detections. size: the shorter side of the resized
-        picture, or (shorter, longer), in pixels. range: the values that become black and white, for pictures of more
-        than 8 bits. These settings apply to this call only; None keeps the predictor's setting. batch, on_error: see
-        `stream`.
+        conf: lowest score to keep, from 0 to 1. iou: threshold of the NMS, from 0 to 1. max_detections: maximum number
+        of instances per picture. classes: names or labels to keep; other classes do not count towards max_detections.
+        size: the shorter side of the resized picture, or (shorter, longer), in pixels. range: the values that become
+        black and white, for pictures of more than 8 bits. These settings apply to this call only; None keeps the
+        predictor's setting. batch, on_error: see `stream`.
 
         Raises DataError for a picture that cannot be used, UsageError for a source of a wrong type or shape and for a
         setting out of range. A Python warning reports an unusual picture, for example a picture with unused range.
@@ -159,6 +149,7 @@ class Predictor:
         if not is_single(source):
             return list(self.stream(source, batch, on_error, **settings))
         check_stream(batch, on_error)
+        check_names(settings)
         return self._together([source], self._pipeline(**settings))[0]
 
     def predict_batch(self, sources: Sequence[Source | Fetch]) -> list[Result]:
@@ -194,12 +185,14 @@ class Predictor:
         `__call__` describes the other settings. Raises UsageError for a setting out of range.
         """
         check_stream(batch, on_error)
+        check_names(settings)
         pipeline = self._pipeline(**settings)
         return Stream(pipeline, self._reader(pipeline), batch, on_error)(expand(sources))
 
     def _pipeline(
         self,
         conf: float | None = None,
+        iou: float | None = None,
         max_detections: int | None = None,
         classes: Classes | None = None,
         size: Size | None = None,
@@ -207,8 +200,7 @@ class Predictor:
     ) -> Pipeline:
         """Return the network with the predictor's settings and the changes of a call. Raises UsageError."""
         check_process(self.device)
-        shorter, longer = size if isinstance(size, tuple) else (size, None)
-        config = _with_settings(self.config, conf, shorter, longer, max_detections, None, range)
+        config = with_settings(self.config, conf, *sides(size), max_detections, None, range, iou)
         labels = None if classes is None else choose_labels(classes, self.names)
         return Pipeline(self.network, self.device, config, self.conf if conf is None else conf, labels)
 
@@ -225,38 +217,6 @@ class Predictor:
         size = pipeline.config.input
         read = partial(read_source, max_pixels=self.max_pixels, range=size.range)
         return lambda source: note_shrinking(read(source), size.shorter, size.longer)
-
-
-def _with_settings(
-    config: Config,
-    conf: float | None,
-    shorter: int | None,
-    longer: int | None,
-    max_detections: int | None,
-    nms: str | None,
-    range: Range | str | None,
-) -> Config:
-    """Return `config` with the caller's settings. None keeps a setting. Raises UsageError."""
-    threshold = None
-    if conf is not None:
-        if not isinstance(conf, Real) or not 0 <= conf <= 1:
-            raise UsageError(f"conf: expected a score from 0 to 1, got {conf!r}")
-        # the score may be the square root of the compared value; lower the threshold slightly against rounding
-        threshold = (conf**2 if config.detect.score_root else conf) * (1 - 1e-6)
-    settings = {
-        "detect.score_threshold": threshold,
-        "input.shorter": shorter,
-        "input.longer": longer,
-        "detect.max_detections": max_detections,
-        "detect.nms": nms,
-        "input.range": None if range is None else _as_yaml(check_range(range)),
-    }
-    overrides = [f"{key}={value}" for key, value in settings.items() if value is not None]
-    return config.with_overrides(overrides) if overrides else config
-
-
-def _as_yaml(range: Range) -> str:
-    return range if isinstance(range, str) else str(list(range))
 
 
 def _device(name: str | None) -> torch.device:

@@ -56,6 +56,14 @@ def test_transparency_of_wide_pixels() -> None:
     assert np.array_equal(shown(RGBA / np.float64(255)), shown(RGBA))
 
 
+@pytest.mark.parametrize("kind", ["u2", "f4", "f8"])
+def test_the_byte_order_changes_nothing(kind: str) -> None:
+    """FITS and many scientific files hold the high byte first."""
+    array = RGB.astype(np.uint16) * 257 if kind == "u2" else (RGB / 255).astype(kind)
+    assert np.array_equal(shown(array.astype(f">{kind}")), shown(array.astype(f"<{kind}")))
+    assert np.array_equal(shown(array.astype(f">{kind}")), RGB)
+
+
 def test_tensors() -> None:
     for tensor, expected in (
         (torch.from_numpy(RGB).permute(2, 0, 1), RGB),

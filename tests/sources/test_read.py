@@ -78,6 +78,8 @@ def test_addresses(web: Any) -> None:
         (b"words", DataError, "image bytes: not an image"),
         (io.BytesIO(), DataError, "open file: the file is empty"),
         (io.StringIO("words"), UsageError, "open file: is open as text; open it with mode 'rb'"),
+        (io.TextIOWrapper(io.BytesIO(b"\x89PNG")), UsageError, "is open as text; open it with mode 'rb'"),
+        (Path("http://host/a.png"), DataError, "http:/host/a.png: no such file; a Path loses a slash of an address"),
         (None, UsageError, "picture: expected a path, folder, pattern, .* got NoneType"),
         (3.5, UsageError, "got float"),
         (["a.png"], UsageError, "got list"),

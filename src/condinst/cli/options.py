@@ -84,9 +84,5 @@ def make_predictor(
 
     method = None if nms is None else nms.value
     pixels = max_pixels or MAX_PIXELS
-    predictor = Predictor(
-        model, device, conf, size, max_size, max_detections, method, pixels, mode.value if mode else "exact", range
-    )
-    if iou is not None:
-        predictor.config = predictor.config.with_overrides([f"detect.nms_threshold={iou}"])
-    return predictor
+    way = mode.value if mode else "exact"
+    return Predictor(model, device, conf, size, max_size, max_detections, method, pixels, way, range, iou)

@@ -9,6 +9,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from condinst.errors import some
 from condinst.ops.bitmaps.rle import Region, Rle, decode, draw_polygons, encode
 
 Array8 = NDArray[np.uint8]
@@ -91,7 +92,7 @@ class Sample:
     federated: Federated | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AnnotatedData:
     """A data set. Label i stands for category_ids[i] and has the name classes[i].
 
@@ -105,6 +106,11 @@ class AnnotatedData:
     notes: tuple[str, ...]
     source: Path
     files: frozenset[Path] = frozenset()
+
+    def __repr__(self) -> str:
+        objects = sum(len(sample.instances) for sample in self.samples)
+        kinds = f"{len(self.classes)} class{'es' * (len(self.classes) != 1)}: {some(self.classes)}"
+        return f"AnnotatedData({str(self.source)!r}, {len(self.samples)} pictures, {objects} objects, {kinds})"
 
 
 def skip_empty(data: AnnotatedData) -> AnnotatedData:

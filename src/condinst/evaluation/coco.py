@@ -14,7 +14,7 @@ from condinst.evaluation.judge import Kind, Record
 Numbers = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CocoNumbers:
     """The twelve COCO metrics, each in [0, 1], or −1 if no annotated object has that size.
 
@@ -34,6 +34,9 @@ class CocoNumbers:
     ARs: float
     ARm: float
     ARl: float
+
+    def __repr__(self) -> str:
+        return "not measured" if self.AP < 0 else f"AP {self.AP:.3f} AP50 {self.AP50:.3f} AP75 {self.AP75:.3f}"
 
 
 UNKNOWN = CocoNumbers(*[-1.0] * 12)

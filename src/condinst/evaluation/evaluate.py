@@ -35,7 +35,7 @@ class Predicts(Protocol):
     def __call__(self, source: Path) -> Result: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scores:
     """The result of one evaluation.
 
@@ -52,6 +52,10 @@ class Scores:
     truths: int  # annotated objects without crowd regions
     detections: int
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        counts = f"{self.images} images, {self.truths} objects, at most {self.max_detections} detections"
+        return f"Scores(mask {self.segm!r}, box {self.bbox!r}, {counts})"
 
     def to_dict(self) -> dict[str, Any]:
         """The scores as dicts and lists, ready for JSON."""

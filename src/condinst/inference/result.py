@@ -22,6 +22,7 @@ from condinst.inference.instances import annotation_files, libraries, records, t
 from condinst.inference.instances.boxes import Array, Boxes, Index
 from condinst.inference.instances.classes import choose_labels
 from condinst.inference.instances.masks import Masks
+from condinst.inference.settings import check_score
 from condinst.ops.bitmaps.contours import Polygon
 from condinst.ops.drawing.draw import draw_overlay
 from condinst.ops.drawing.style import ALPHA, OVERLAY_FORMATS, ColorBy, Style, StyleOptions
@@ -96,8 +97,10 @@ class Result(Generic[Array]):
     ) -> Result[Array]:
         """A Result with the instances of at least the score `conf` and of the given classes, as names or labels.
 
-        Example: `result.filter(conf=0.7, classes=["cat", "dog"])`. Raises UsageError for an unknown class.
+        Example: `result.filter(conf=0.7, classes=["cat", "dog"])`. Raises UsageError for an unknown class and for a
+        score that is not from 0 to 1.
         """
+        check_score("conf", conf)
         kept = torch.ones(len(self), dtype=torch.bool)
         if conf is not None:
             kept &= torch.as_tensor(self.conf) >= conf
@@ -180,9 +183,12 @@ class Result(Generic[Array]):
             raise CondinstError(f"{target}: cannot be written ({error.strerror or error})") from None
         return target
 
-    def show(self) -> None:
-        """Show `plot()` in a window, or below the cell of a notebook. Raises UsageError if there is no viewer."""
-        views.show(self)
+    def show(self, **options: Unpack[StyleOptions]) -> None:
+        """Show `plot(**options)` in a window, or below the cell of a notebook.
+
+        Raises UsageError if there is no viewer.
+        """
+        views.show(self, options)
 
     def label_image(self) -> NDArray[np.uint16 | np.uint32]:
         """A label image (height, width): 0 for background, n for the pixels of instance `result[n - 1]`.

@@ -33,6 +33,8 @@ def show_array(array: NDArray[Any], name: str, range: Range = FULL) -> Shown:
         raise UsageError(f"{name}: expected (H, W) or (H, W, 1, 3 or 4), got {array.shape}{hint}")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
+    if not array.dtype.isnative:  # the other byte order, as of FITS and some TIFF files
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype == np.bool_:
         array = array * np.uint8(255)
     if array.dtype == np.uint8:
@@ -64,7 +66,7 @@ def _range_of(array: NDArray[Any], name: str, range: Range) -> Range:
     if range != FULL or array.dtype == np.uint16:
         return range
     if kind != "f":
-        raise UsageError(f"{name}: {array.dtype} has no range of its own; use astype(np.uint8), or {asked}")
+        raise UsageError(f"{name}: {array.dtype} has no range of its own; convert it to uint8, or {asked}")
     finite = np.isfinite(array)
     low, high = (float(end(array, where=finite, initial=0)) for end in (np.min, np.max))
     if low < 0 or high > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from pathlib import Path
@@ -20,6 +21,7 @@ from condinst.sources.arrays import show_array, show_tensor
 from condinst.sources.expand import WANTED, is_file
 from condinst.web import is_address, read_address
 
+CUT_ADDRESS = re.compile("https?:/[^/]", re.IGNORECASE)  # Path("http://host") keeps one slash
 SCHEME = re.compile("[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
@@ -100,6 +102,8 @@ def _complain(place: str) -> None:
     """Raise DataError for a path that is not a file."""
     if not place:
         raise DataError("picture: the path is empty")
+    if CUT_ADDRESS.match(place):
+        raise DataError(f"{place}: no such file; a Path loses a slash of an address, so give the address as text")
     if not os.path.exists(place) and re.fullmatch(r"[\w-]+", place):  # like the name of a model
         raise DataError(f"{place}: no such file or folder; if it is a model, give a picture and model='{place}'")
     list_images([place])
@@ -125,7 +129,7 @@ def _content(file: Any, name: str) -> bytes:
     """Read a whole open file, from the beginning if the file is seekable, as Pillow does."""
     if getattr(file, "seekable", lambda: False)():
         file.seek(0)
-    content = file.read()
+    content = None if isinstance(file, io.TextIOBase) else file.read()
     if not isinstance(content, bytes):
         raise UsageError(f"{name}: is open as text; open it with mode 'rb'")
     return content

@@ -130,7 +130,7 @@ def _to_rgb(image: Image.Image) -> Array8:
 def _without_alpha(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image
-    layer = image.convert("RGBA")
+    layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")  # Pillow needs two steps from La
     return Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
 
 

@@ -211,5 +211,5 @@ def _dark(counts: NDArray[np.int64], held: tuple[float, float], stated: tuple[fl
     while top - 1 < highest:
         top *= 2
     example = f"0,{top - 1}" if lowest >= 0 and highest > 1 and top <= LARGEST_16 else f"{lowest:g},{highest:g}"
-    remedy = f"state the range of the values, such as --range {example}, or use --range auto"
+    remedy = f"state the range of the values, such as --range {example} (in Python range=({example})), or use auto"
     return [Remark("unused-range", message, remedy)]

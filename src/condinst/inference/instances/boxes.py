@@ -96,8 +96,20 @@ def choose_rows(index: Index, count: int) -> Tensor:
         return torch.tensor([int(index) % count])
     if isinstance(index, slice):
         return torch.arange(count)[index]
-    chosen = torch.as_tensor(index).cpu()
+    chosen = _as_rows(index)
     return torch.arange(count)[chosen if chosen.numel() else chosen.long()].reshape(-1)
+
+
+def _as_rows(index: Any) -> Tensor:
+    """An int or bool tensor of `index`. Raises IndexError for another type."""
+    try:
+        chosen = torch.as_tensor(index).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        chosen = None
+    if chosen is None or (chosen.numel() and (chosen.is_floating_point() or chosen.is_complex())):
+        hint = "; filter(classes=...) chooses by class" if isinstance(index, str) else ""
+        raise IndexError(f"instances: expected a number, slice, list, or int or bool array, got {index!r:.60}{hint}")
+    return chosen
 
 
 def _centred(xyxy: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from PIL import Image, ImageShow
 
 from condinst.errors import CondinstError, UsageError
 from condinst.ops.bitmaps.rle import decode, decode_region
+from condinst.ops.drawing.style import StyleOptions
 
 if TYPE_CHECKING:
     from condinst.inference.result import Result
@@ -49,9 +50,9 @@ def crops(result: Result[Any], padding: int, alpha: bool) -> list[NDArray[np.uin
     return found
 
 
-def show(result: Result[Any]) -> None:
+def show(result: Result[Any], options: StyleOptions) -> None:
     """Open the picture in a window, or below the cell of a notebook; see `Result.show`."""
-    image = Image.fromarray(result.plot())
+    image = Image.fromarray(result.plot(**options))
     notebook = _notebook()
     if notebook is not None:
         notebook(image)
@@ -62,10 +63,10 @@ def show(result: Result[Any]) -> None:
 def notebook_png(result: Result[Any]) -> bytes | None:
     """A PNG of the picture with its instances, or None without a picture. A notebook then shows the text."""
     try:
-        image = Image.fromarray(result.plot())
+        large = max(result.orig_shape) > NOTEBOOK_SIDE
+        image = Image.fromarray(result.plot(scale=NOTEBOOK_SIDE / max(result.orig_shape) if large else None))
     except CondinstError:
         return None
-    image.thumbnail((NOTEBOOK_SIDE, NOTEBOOK_SIDE))
     encoded = io.BytesIO()
     image.save(encoded, "PNG")
     return encoded.getvalue()

@@ -14,6 +14,7 @@ from condinst.ops.drawing.palette import Colour
 
 PAPER, INK = (255, 255, 255), (32, 36, 42)
 LONGEST = 40  # longest name in letters
+SMALLEST = 9  # smallest font size in pixels in a narrow picture
 
 
 class Entry(NamedTuple):
@@ -25,10 +26,12 @@ class Entry(NamedTuple):
 
 
 def add_legend(picture: NDArray[np.uint8], entries: Sequence[Entry], font_size: int) -> NDArray[np.uint8]:
-    """Add a white strip with the entries below `picture` (H, W, 3) uint8. The result is (H + strip, W, 3)."""
+    """Add a white strip with the entries below `picture` (H, W, 3) uint8. The result is (H + strip, W, 3).
+
+    font_size: in pixels; smaller if the widest entry would not fit into a narrow picture.
+    """
     width = picture.shape[1]
-    draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    captions = [make_caption(draw, _text(entry), font_size) for entry in entries]
+    captions, font_size = _fit(entries, width, font_size)
     widths = [caption.size[0] + _chip(font_size, entry) for caption, entry in zip(captions, entries, strict=True)]
     rows = _rows(widths, width)
     line = max(caption.size[1] for caption in captions)
@@ -41,9 +44,28 @@ def add_legend(picture: NDArray[np.uint8], entries: Sequence[Entry], font_size: 
     return np.concatenate((picture, np.asarray(strip)))
 
 
-def _text(entry: Entry) -> str:
-    name = entry.name if len(entry.name) <= LONGEST else entry.name[: LONGEST - 1] + "…"
-    return f"{name}  {entry.instances}"
+def _fit(entries: Sequence[Entry], width: int, font_size: int) -> tuple[list[Caption], int]:
+    """Captions that fit into `width` pixels, and their font size: first in smaller letters, then with shorter names."""
+    draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    size = font_size
+    captions = [make_caption(draw, _text(entry, LONGEST), size) for entry in entries]
+    while size > SMALLEST and _widest(captions, entries, size) > width:
+        size -= 1
+        captions = [make_caption(draw, _text(entry, LONGEST), size) for entry in entries]
+    length = max(min(len(entry.name), LONGEST) for entry in entries)
+    while length > 1 and _widest(captions, entries, size) > width:
+        length -= 1
+        captions = [make_caption(draw, _text(entry, length), size) for entry in entries]
+    return captions, size
+
+
+def _widest(captions: Sequence[Caption], entries: Sequence[Entry], font_size: int) -> float:
+    return max(caption.size[0] + _chip(font_size, entry) for caption, entry in zip(captions, entries, strict=True))
+
+
+def _text(entry: Entry, longest: int) -> str:
+    name = entry.name if len(entry.name) <= longest else entry.name[: longest - 1] + "…"
+    return f"{name} ({entry.instances})"
 
 
 def _chip(font_size: int, entry: Entry) -> int:
