@@ -84,5 +84,6 @@ def make_predictor(
 
     method = None if nms is None else nms.value
     pixels = max_pixels or MAX_PIXELS
-    way = mode.value if mode else "exact"
-    return Predictor(model, device, conf, size, max_size, max_detections, method, pixels, way, range, iou)
+    return Predictor(
+        model, device, conf, size, max_size, max_detections, method, pixels, mode.value if mode else "exact", range, iou
+    )
