@@ -17,6 +17,7 @@ FLOORS = {
     "files": (0, "base"),
     "lock": (0, "base"),
     "safe_yaml": (0, "base"),
+    "strict_json": (0, "base"),
     "web": (0, "base"),
     "memory": (0, "base"),
     "structures": (0, "base"),

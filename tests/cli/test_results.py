@@ -132,6 +132,21 @@ def test_a_line_cut_off_and_files_without_names_are_mended(go: Run, tmp_path: Pa
     assert all(after[name] == whole[name] for name in whole if name != "results.jsonl")
 
 
+@pytest.mark.parametrize("option", ["--resume", "--overwrite"])
+@pytest.mark.parametrize("line", [0, 2])
+def test_a_journal_with_a_key_twice_is_one_line(go: Run, tmp_path: Path, option: str, line: int) -> None:
+    out = tmp_path / "out"
+    assert go(*FILES[:2], "--out", out).exit_code == 0
+    journal = out / "results.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    lines[line] = '{"source": "a", ' + lines[line][1:] if line else '{"run_files": [], ' + lines[line][1:]
+    journal.write_text("".join(lines))
+    before = contents(out)
+    said = error(go(*FILES[:2], "--out", out, option), 1)
+    assert said.startswith(f"error: {journal}: damaged (an object has the key")
+    assert contents(out) == before
+
+
 def test_another_run_is_not_replaced_unasked(go: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert go(*FILES[:2], "--out", out, *SAVE).exit_code == 0

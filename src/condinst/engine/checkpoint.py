@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from condinst.engine.stop import NAME, iteration_of, list_checkpoints, remedy
 from condinst.errors import CondinstError, ModelError, first_line
+from condinst.strict_json import parse_json
 from condinst.weights.names import WEIGHTS_FILE
 from condinst.weights.published.pickles import check_torch_file
 
@@ -134,7 +135,7 @@ def load_checkpoint(path: Path, weights: dict[str, nn.Module]) -> dict[str, Any]
 
 
 def _read_sums(path: Path, needed: list[str]) -> dict[str, str]:
-    sums = json.loads(path.read_bytes())
+    sums = parse_json(path.read_bytes())
     missing = [name for name in needed if not isinstance(sums, dict) or name not in sums]
     if missing:
         raise ValueError(f"{SUMS} has no checksum of {missing[0]}")

@@ -10,6 +10,7 @@ import pytest
 from accelerate import Accelerator
 
 from condinst.data.sample import AnnotatedData
+from condinst.engine.planning.hold_out import hold_out_again
 from condinst.engine.run_folder.environment import record_environment
 from condinst.engine.run_folder.scores import best_iteration, forget_scores, record_scores, recorded_score
 from condinst.errors import CondinstError
@@ -33,6 +34,7 @@ SHAPES = {
     "nested": b"[" * 100_000 + b"\n",
     "torn": b'{"iteration": 1, "bbox"',
     "text for a number": b'{"iteration": 1, "bbox": {"AP": "x"}, "segm": {"AP": 0.1}}\n',
+    "a key twice": b'{"iteration": 1, "iteration": 1, "bbox": {"AP": 1}, "segm": {"AP": 0.1}}\n',
     "no iteration": b'{"iteration": "1", "bbox": {"AP": 1}, "segm": {"AP": 0.1}}\n',
 }
 
@@ -102,3 +104,18 @@ def test_environment(tmp_path: Path, shape: str) -> None:
     (tmp_path / "environment.json").write_bytes(whole)
     assert record_environment(tmp_path, DATA, accelerator, 3)
     assert [record["iteration"] for record in json.loads((tmp_path / "environment.json").read_bytes())] == [0, 3]
+
+
+def test_an_environment_with_a_key_twice(tmp_path: Path) -> None:
+    record_environment(tmp_path, DATA, Accelerator(cpu=True), 0)
+    path = tmp_path / "environment.json"
+    path.write_text(path.read_text().replace('"iteration": 0', '"iteration": 0, "iteration": 0'))
+    with pytest.raises(CondinstError, match=r"an object has the key 'iteration' twice") as caught:
+        record_environment(tmp_path, DATA, Accelerator(cpu=True), 3)
+    assert "\n" not in str(caught.value)
+
+
+def test_held_out_pictures_in_an_object_are_no_list(tmp_path: Path) -> None:
+    (tmp_path / "held-out.json").write_text('{"a.png": 1, "a.png": 2}')
+    with pytest.raises(CondinstError, match=r"held-out.json: not the file that this run wrote .*'a.png' twice"):
+        hold_out_again(DATA, tmp_path)

@@ -53,6 +53,8 @@ def remove_run(folder: Path) -> None:
     journal = folder / JOURNAL
     try:
         if journal.exists():
+            for _ in _listed(journal):  # a damaged line is an error before anything is removed
+                pass
             folders: set[str] = set()
             run_files = [name for name in read_header(journal).get("run_files", []) if inside(folder, name)]
             for name in itertools.chain(_listed(journal), run_files):
@@ -93,7 +95,7 @@ def inside(folder: Path, name: str) -> bool:
 def _listed(journal: Path) -> Iterator[str]:
     with journal.open("rb") as lines:
         for line in lines:
-            for name in files_of(parse_line(line) or {}):
+            for name in files_of(parse_line(line, journal) or {}):
                 if inside(journal.parent, name):
                     yield name
 

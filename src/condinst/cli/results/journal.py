@@ -16,6 +16,7 @@ from typing import Any
 
 from condinst.cli.results.staging import temporary_name
 from condinst.errors import CondinstError, UsageError, some
+from condinst.strict_json import RepeatedKeyError, parse_json
 
 JOURNAL = "results.jsonl"
 FIRST_KEY = "condinst_predict"  # of the first line: the version of this format
@@ -97,7 +98,7 @@ class Journal:
             return {}
         with self.path.open("rb") as lines:
             lines.seek(self.offsets[index])
-            return parse_line(lines.readline()) or {}
+            return parse_line(lines.readline(), self.path) or {}
 
     def drop_replaced(self) -> None:
         """Write the journal anew without replaced lines, in the order of the sources.
@@ -148,7 +149,7 @@ class Journal:
         with self.path.open("rb") as lines:
             offset = 0
             for line in lines:
-                record = parse_line(line)
+                record = parse_line(line, self.path)
                 if line.endswith(b"\n"):
                     self.end = offset + len(line)
                 if record is not None:
@@ -174,7 +175,7 @@ def read_header(path: Path) -> Record:
     """The settings of the run that wrote a journal. Raises UsageError for a file of another program."""
     try:
         with path.open("rb") as lines:
-            first = parse_line(lines.readline(2**24))
+            first = parse_line(lines.readline(2**24), path)
     except OSError as error:
         raise CondinstError(f"{path}: cannot be read ({error.strerror or error})") from None
     if not first or FIRST_KEY not in first:
@@ -187,10 +188,15 @@ def read_header(path: Path) -> Record:
     return first
 
 
-def parse_line(line: bytes) -> Record | None:
-    """The record of a line; None for one that was not written whole."""
+def parse_line(line: bytes, path: Path) -> Record | None:
+    """The record of a line of the journal at `path`; None for one that was not written whole.
+
+    Raises CondinstError for a line with a key that stands twice, which condinst never writes.
+    """
     try:
-        record = json.loads(line) if line.endswith(b"\n") else None
+        record = parse_json(line) if line.endswith(b"\n") else None
+    except RepeatedKeyError as error:
+        raise CondinstError(f"{path}: damaged ({error}); move it away or choose another --out") from None
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condinst.data.findings import RecordError
+from condinst.strict_json import parse_json
 
 LARGEST_COORDINATE = 1e6  # pixels; the limit also refuses NaN and infinities
 WHOLE = re.compile(r"-?[0-9]{1,18}")
@@ -74,19 +73,11 @@ def load_json(file: Path, remedy: str) -> Any:
     Raises RecordError for invalid JSON. An object with the same key twice also raises, because one value would be lost.
     """
     try:
-        return json.loads(file.read_bytes(), object_pairs_hook=_unique)
+        return parse_json(file.read_bytes())
     except OSError as error:
         raise RecordError("bad-file", f"cannot be read ({error.strerror or error})", remedy) from None
     except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, too long integers, too deep nesting
         raise RecordError("bad-file", f"not valid JSON ({error})", remedy) from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> Record:
-    record = dict(pairs)
-    if len(record) != len(pairs):
-        key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise ValueError(f"an object has the key {key!a:.40} twice")
-    return record
 
 
 def kind(value: Any) -> str:

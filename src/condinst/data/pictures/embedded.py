@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
 from pathlib import Path
 
 from PIL import UnidentifiedImageError
+
+from condinst.strict_json import parse_json
 
 BYTES_PER_PIXEL = 8  # three colours of 16 bits, uncompressed, in base64
 
@@ -24,7 +25,7 @@ def embedded_picture(file: Path, max_pixels: int) -> bytes:
     if file.stat().st_size > BYTES_PER_PIXEL * max_pixels:
         raise ValueError(f"a JSON file of {file.stat().st_size:,} bytes holds more than {max_pixels:,} pixels")
     try:
-        document = json.loads(file.read_bytes())
+        document = parse_json(file.read_bytes())
     except (ValueError, RecursionError):
         raise UnidentifiedImageError from None
     content = document.get("imageData") if isinstance(document, dict) else None

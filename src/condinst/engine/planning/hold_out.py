@@ -13,6 +13,7 @@ from condinst.doctor.divide import Progress, Wish, choose_groups, group_alike, o
 from condinst.engine.run_folder.log import damaged, unwritable
 from condinst.engine.run_folder.own_files import HELD_OUT
 from condinst.files import replace_file
+from condinst.strict_json import parse_json
 
 HELD_OUT_WISH = Wish(share=0.15, least=0.1, most=0.2)
 
@@ -87,7 +88,7 @@ def hold_out_again(data: AnnotatedData, folder: Path) -> Held | None:
     if not path.exists():
         return None
     try:
-        names = json.loads(path.read_bytes())
+        names = parse_json(path.read_bytes())
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise ValueError("it does not list pictures")
     except (OSError, ValueError, RecursionError) as error:

@@ -20,6 +20,7 @@ from condinst.data.sample import AnnotatedData, Instance, Polygons
 from condinst.engine.run_folder.log import damaged
 from condinst.engine.run_folder.own_files import ENVIRONMENT
 from condinst.files import replace_file
+from condinst.strict_json import parse_json
 
 PACKAGES = ("condinst", "torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "safetensors", "hotcoco")
 
@@ -82,7 +83,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        records = json.loads(path.read_bytes())
+        records = parse_json(path.read_bytes())
         for record in records:
             str(record["data"]["digest"]), int(record["iteration"])
         if not isinstance(records, list) or not records:

@@ -10,6 +10,7 @@ from condinst.engine.run_folder.log import ITERATION, Table, damaged, unwritable
 from condinst.engine.run_folder.own_files import SCORE_LINES, SCORE_TABLE
 from condinst.evaluation.evaluate import Scores
 from condinst.files import replace_file
+from condinst.strict_json import parse_json
 
 BOX, MASK = "bbox", "segm"  # the parts of a line, as in `Scores`
 
@@ -36,7 +37,7 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
         return []
     try:
         *whole, _cut_off = path.read_bytes().decode().split("\n")
-        lines = [json.loads(line) for line in whole]
+        lines = [parse_json(line) for line in whole]
         for line in lines:
             _score(line)
             if not isinstance(line[ITERATION], int) or _numbers(line).keys() != _numbers(lines[0]).keys():
