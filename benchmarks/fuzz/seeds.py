@@ -8,6 +8,7 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -32,7 +33,7 @@ Pixels = NDArray[np.uint8]
 
 def build(folder: Path) -> dict[str, Path]:
     """Every valid input in `folder`: name → its file or folder. The name begins with the kind and a slash."""
-    inputs = {}
+    inputs: dict[str, Path] = {}
     for kind, make in MAKERS.items():
         (folder / kind).mkdir(parents=True)
         inputs |= {f"{kind}/{path.name}": path for path in make(folder / kind)}
@@ -62,7 +63,7 @@ def pictures(folder: Path) -> list[Path]:
     rgb = Image.fromarray(pixels())
     grey16 = Image.fromarray(np.asarray(rgb.convert("L")).astype(np.uint16) * 257)
     frames = [Image.fromarray(pixels(seed)) for seed in range(3)]
-    several = {"save_all": True, "append_images": frames}
+    several: dict[str, Any] = {"save_all": True, "append_images": frames}
     exif = Image.Exif()
     exif[0x0112] = 6
     rgb.save(folder / "rgb.png")
@@ -240,7 +241,7 @@ def weights(folder: Path) -> list[Path]:
     torch.save(body, folder / "old.pth", _use_new_zipfile_serialization=False)
     save_file(body, folder / "first.safetensors")
     convs = [module for module in tiny_backbone().modules() if isinstance(module, torch.nn.Conv2d)]
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for number, conv in enumerate(convs):
         arrays[f"{number}.weight"] = conv.weight.detach().numpy()
         arrays[f"{number}.bias"] = np.zeros(conv.out_channels, dtype=np.float32)

@@ -11,7 +11,7 @@ import signal
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -67,7 +67,7 @@ def hunt(numbers: list[int], seed: int, inputs: dict[str, Path], scratch: Path) 
 
 def _one_process(
     numbers: list[int], seed: int, inputs: dict[str, Path], scratch: Path
-) -> Iterator[tuple[int, list[Fault]]]:  # type: ignore[misc]
+) -> Generator[tuple[int, list[Fault]], None, int]:
     """Fork once; returns how many inputs were tried, the last of which may have ended the process."""
     reading, writing = os.pipe()
     child = os.fork()

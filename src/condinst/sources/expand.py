@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -14,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from condinst.data.pictures.image import Page, list_images
-from condinst.errors import DataError, UsageError
+from condinst.errors import DataError, PictureWarning, UsageError
+from condinst.sources.skipped import skipped
 from condinst.web import is_address
 
 Encoded = bytes | bytearray | memoryview | IO[bytes]
@@ -43,7 +45,8 @@ def is_single(sources: object) -> bool:
 def expand(sources: Any) -> Iterator[Source | Fetch]:
     """Yield the single sources in order. A folder or pattern, also in a list, becomes the paths of its pictures.
 
-    A folder or pattern without pictures stays in the list; reading it raises the error.
+    A folder or pattern without pictures stays in the list; reading it raises the error. A PictureWarning counts the
+    files of a folder that are left out.
     """
     if is_single(sources):
         yield sources
@@ -66,6 +69,8 @@ def _pictures(place: str | os.PathLike[str]) -> Iterator[str | Path]:
     if not _is_many(place):
         yield place if isinstance(place, str) else Path(place)
         return
+    for line in skipped([os.fspath(place)]):
+        warnings.warn(line, PictureWarning, stacklevel=2)
     try:
         yield from list_images([os.fspath(place)])
     except DataError:

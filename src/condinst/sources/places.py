@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from condinst.data.pictures.image import Page, list_images
-from condinst.data.pictures.pages import Wanted, choose_pages
-from condinst.errors import DataError, hide_secrets
+from condinst.data.pictures.pages import FIRST, Wanted, choose_pages
+from condinst.errors import DataError, UsageError, hide_secrets
 from condinst.web import PICTURE_BYTES, is_address, read_address
 
 STEM_BYTES = 140  # some file systems allow 143 for a name
@@ -71,20 +72,24 @@ class Expanded(NamedTuple):
     notes: list[str]
 
 
-def expand_sources(sources: list[str], pages: Wanted | None = None) -> Expanded:
+def expand_sources(sources: list[str], pages: Wanted | None = None, recursive: bool = False) -> Expanded:
     """List the images of `sources`.
 
     pages: the pages to read from files with several; None means all pages of a TIFF and the first of other files.
+    recursive: read the sub-folders of folders, too. Raises UsageError for pages of an address or of standard input.
     """
     found: dict[Source, None] = {}
     failures: list[str] = []
     notes: list[str] = []
     for text in sources:
         if text == STDIN or is_address(text):
+            if pages is not None and pages.text != FIRST:
+                what = "standard input" if text == STDIN else hide_secrets(text)
+                raise UsageError(f"--pages: condinst reads the first page of {what}; save the file and give its path")
             found[Source(text)] = None
             continue
         try:
-            paths = list_images([text])
+            paths = list_images([text], recursive)
         except DataError as error:
             failures.append(str(error))
             continue
@@ -108,7 +113,8 @@ def _address_path(address: str) -> str:
 
 
 def _printable(path: Path) -> str:
-    return str(path).encode("utf-8", "replace").decode()
+    """Return the path as text. Bytes that are no UTF-8 become escapes such as \\xff, so no two paths look alike."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _read_stdin() -> bytes:

@@ -76,6 +76,9 @@ def predict(
             help="Pages to read from a file with several. Default: all pages of a TIFF, the first of other formats.",
         ),
     ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Read the sub-folders of a folder, too.")
+    ] = False,
     batch: Annotated[
         int,
         typer.Option(
@@ -117,7 +120,7 @@ def predict(
     folder = out or (None if json else DEFAULT_OUT)
     ending = overlay_format.value if overlay and folder else ""
     saved = Saved(read_formats(save or []), ending, {name: value for name, value in style.items() if value is not None})
-    sources, unusable = _expand(source, pages)
+    sources, unusable = _expand(source, pages, recursive)
     with _results_folder(folder, resume, overwrite, saved) as (place, old):
         lowest = SHOWN_SCORE if conf is None else conf
         predictor = make_predictor(
@@ -132,15 +135,15 @@ def predict(
         complain(run, unusable, unwritten)
 
 
-def _expand(source: list[str], pages: str | None) -> tuple[list[Source], int]:
+def _expand(source: list[str], pages: str | None, recursive: bool) -> tuple[list[Source], int]:
     """Return the sources and the number of arguments without any source. Report each of those on standard error."""
-    from condinst.cli.predict.skipped import skipped
     from condinst.data.pictures.pages import parse_pages
     from condinst.errors import DataError
     from condinst.sources.places import expand_sources
+    from condinst.sources.skipped import skipped
 
-    sources, failures, notes = expand_sources(source, None if pages is None else parse_pages(pages))
-    for line in (*skipped(source), *notes):
+    sources, failures, notes = expand_sources(source, None if pages is None else parse_pages(pages), recursive)
+    for line in (*skipped(source, recursive), *notes):
         say(f"note: {line}", err=True)
     for line in failures:
         say(f"left out: {line}", err=True)

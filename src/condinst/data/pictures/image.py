@@ -18,7 +18,7 @@ from typing import NamedTuple
 from PIL import Image, TiffImagePlugin
 
 from condinst.data.pictures.decode import SIDEWAYS, decode, needs_twin, orientation_of
-from condinst.data.pictures.listing import entries, is_system
+from condinst.data.pictures.listing import entries, is_system, list_tree
 from condinst.data.pictures.picture_file import ANIMATED, MAX_PAGES, channels_of, check_size, count_pages, opened
 from condinst.data.pictures.values import Remark
 from condinst.data.sample import Array8
@@ -26,6 +26,7 @@ from condinst.errors import DataError, first_line
 from condinst.settings.kinds import FULL, Range, check_range
 
 MAX_PIXELS = 200_000_000
+SAVE = "save the content as a file and give its path to read the others"  # from an address, a pipe or bytes
 SUFFIXES = frozenset(
     {".apng", ".avif", ".bmp", ".gif", ".heic", ".heif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg"}
     | {".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
@@ -96,7 +97,7 @@ def read_picture(source: Path | bytes, name: str | None = None, reading: Reading
     page, range, max_pixels = reading
     with opened(source, name, max_pixels, 1 if page is None else page) as image:
         pages = count_pages(image) if page is None else 1
-        told = (_several_pages(image, pages),) if pages > 1 else ()
+        told = (_several_pages(image, pages, isinstance(source, Path)),) if pages > 1 else ()
         orientation = orientation_of(image)  # decoding a TIFF removes it
         if not needs_twin(image, range):
             shown = decode(image, name, range)
@@ -106,15 +107,16 @@ def read_picture(source: Path | bytes, name: str | None = None, reading: Reading
     return Decoded(shown.pixels, (*told, *shown.remarks), pages, orientation)
 
 
-def _several_pages(image: Image.Image, pages: int) -> Remark:
+def _several_pages(image: Image.Image, pages: int, is_file: bool) -> Remark:
     if image.format == "MPO":
         message = f"holds {pages} pictures, such as previews and depth maps of a photo; the first is read"
-        return Remark("further-pictures", message, "to read another picture, use --pages or page=")
+        remedy = "to read another picture, use --pages or page=" if is_file else SAVE
+        return Remark("further-pictures", message, remedy)
     count = f"more than {MAX_PAGES:,}" if pages > MAX_PAGES else str(pages)
     channels = channels_of(image)
     what = f" (OME-TIFF of {channels})" if channels else ""
     message = f"holds {count} {'frames' if image.format in ANIMATED else 'pages'}{what}; the first is read"
-    remedy = "name another with page=, in predict with --pages, or save the one that is meant"
+    remedy = "name another with page=, in predict with --pages, or save the one that is meant" if is_file else SAVE
     return Remark("several-pages", message, remedy)
 
 
@@ -148,27 +150,29 @@ def read_orientation(source: Path | bytes, name: str | None = None, max_pixels: 
         return orientation_of(image)
 
 
-def list_images(sources: list[str]) -> list[Path]:
+def list_images(sources: list[str], recursive: bool = False) -> list[Path]:
     """Files, folders and glob patterns → paths, each path once.
 
-    A folder gives its own pictures sorted by name, without the pictures of sub-folders. A named file is used with any
-    suffix. Raises DataError for a missing file, and for a folder or pattern without pictures.
+    A folder gives its own pictures sorted by name; recursive: also the pictures of its sub-folders. A named file is
+    used with any suffix. Raises DataError for a missing file, and for a folder or pattern without pictures.
     """
     paths: dict[Path, None] = {}
     for source in sources:
-        paths.update(dict.fromkeys(_list_one(source)))
+        paths.update(dict.fromkeys(_list_one(source, recursive)))
     return list(paths)
 
 
-def _list_one(source: str) -> list[Path]:
+def _list_one(source: str, recursive: bool) -> list[Path]:
     path = Path(source)
     try:
         if path.is_file():
             return [path]
         if path.is_dir():
-            found, kind = entries(path), "folder"
+            found, kind = list(list_tree(path).files) if recursive else entries(path), "folder"
         elif glob.has_magic(source):
             found, kind = _matches(source), "pattern"
+        elif path.exists():
+            raise DataError(f"{source}: a pipe, a socket or a device; save the picture as a file, or send it to -")
         else:
             raise DataError(f"{source}: no such file or folder")
         pictures = sorted(match for match in found if match.suffix.lower() in SUFFIXES and match.is_file())
