@@ -18,6 +18,7 @@ from condinst.data.formats.new_folder import new_folder, own_name
 from condinst.data.pictures.decode import upright_values
 from condinst.data.pictures.image import MAX_PIXELS, read_image, read_orientation
 from condinst.data.pictures.picture_file import opened
+from condinst.data.pictures.tiff import TiffArray
 from condinst.data.pictures.values import is_wide
 from condinst.data.sample import AnnotatedData
 from condinst.doctor.repair import Change
@@ -73,6 +74,12 @@ def _save_upright(path: Path, target: Path) -> Path:
     """Write a picture without loss: grey pictures of more than 8 bits as TIFF. Returns the path of the file."""
     target.parent.mkdir(parents=True)
     with opened(path, str(path), MAX_PIXELS) as image:
+        if isinstance(image, TiffArray):
+            from tifffile import imwrite  # Pillow writes no 64-bit numbers
+
+            target = target.with_suffix(".tif")
+            imwrite(target, upright_values(image))
+            return target
         if is_wide(image):
             image.load()
             values = upright_values(image)

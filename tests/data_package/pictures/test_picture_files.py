@@ -72,7 +72,7 @@ def test_each_page_is_read_by_its_number(kind: str) -> None:
             read_image(content, page=page)
 
 
-def test_pages_of_other_sizes_and_kinds_are_checked_one_by_one() -> None:
+def test_pages_of_other_sizes_and_kinds_are_checked_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     small, large = np.zeros((5, 6), dtype=np.uint8), np.ones((40, 50), dtype=np.uint16)
     half = np.ones((5, 6), dtype=np.float16)
     content = tiff([grey_page(small, 8, 1), grey_page(large, 16, 1), grey_page(half, 16, 3), grey_page(small, 8, 1)])
@@ -80,7 +80,11 @@ def test_pages_of_other_sizes_and_kinds_are_checked_one_by_one() -> None:
     with pytest.raises(DataError, match="50×40 = 2,000 pixels is over the limit of 100"):
         read_image(content, max_pixels=100, page=2)
     assert read_image(content, page=2).shape == (40, 50, 3)
-    with pytest.raises(DataError, match="page 3 cannot be read"):
+    with pytest.raises(DataError, match="float pixels from 1 to 1 have no range"):
+        read_image(content, page=3)
+    assert read_image(content, page=3, range=(0, 1)).shape == (5, 6, 3)
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(DataError, match="need the extra 'tiff'"):
         read_image(content, page=3)
     assert read_image(content, page=4).shape == (5, 6, 3)
 

@@ -160,8 +160,9 @@ def test_big_endian_and_white_is_zero() -> None:
 
 
 @pytest.mark.parametrize("page", [grey_page(BITS_12.astype(np.float16), 16, 3), grey_page(BITS_12 / 1.0, 64, 3)])
-def test_pixels_that_pillow_does_not_read_are_named(page: Any) -> None:
-    with pytest.raises(DataError, match="a TIFF with pixels that cannot be read"):
+def test_pixels_that_pillow_does_not_read_are_named(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(DataError, match="a TIFF with pixels that need the extra 'tiff'"):
         read(tiff([page]))
 
 

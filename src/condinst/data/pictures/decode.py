@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from condinst.data.pictures.picture_file import raw_mode
+from condinst.data.pictures.tiff import TiffArray
 from condinst.data.pictures.values import (
     STRIP,
     Remark,
@@ -61,6 +62,11 @@ def needs_twin(image: Image.Image, range: Range) -> bool:
     return range != FULL and raw_mode(image).startswith(_WIDE_COLOURS)
 
 
+def needs_tifffile(image: Image.Image, range: Range) -> bool:
+    """Return whether Pillow gives only the upper bytes of the colours: libtiff reads compressed planes for it."""
+    return needs_twin(image, range) and raw_mode(image).endswith("N") and planar(image)
+
+
 def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 (upright) to 8."""
     try:
@@ -77,12 +83,14 @@ def turn_upright(image: Image.Image) -> Image.Image:
 
 
 def _decode(image: Image.Image, range: Range, twin: Image.Image | None) -> Shown:
+    if isinstance(image, TiffArray):
+        return _decode_tiff(image, range)
     raw = raw_mode(image)
+    if range != FULL and raw.startswith("CMYK;16"):
+        raise DataError("16-bit CMYK takes no range; save the picture as RGB")
     wide, inverted, largest = is_wide(image), is_inverted(image), largest_value(image)
     if range != FULL and raw.startswith(_WIDE_OTHERS):
         raise DataError(f"16-bit pixels with alpha ({raw}) take no range; save the picture without transparency")
-    if twin is not None and raw.endswith("N") and planar(image):  # libtiff returns only the upper bytes
-        raise DataError("16-bit colours in compressed planes take no range; save the picture with interleaved colours")
     image.load()
     if wide:
         shown = show_values(upright_values(image), range, largest)
@@ -97,10 +105,13 @@ def _decode(image: Image.Image, range: Range, twin: Image.Image | None) -> Shown
 
 def upright_values(image: Image.Image) -> Values:
     """Return the (H, W) values of a loaded wide grey picture, turned by its EXIF orientation."""
-    values = grey_values(image)
-    step = orientation_of(image)
+    return _turned(grey_values(image), orientation_of(image))
+
+
+def _turned(values: Values, step: int) -> Values:
+    """Turn (H, W) or (H, W, C) by an EXIF orientation."""
     if step in SIDEWAYS:
-        values = values.T
+        values = np.swapaxes(values, 0, 1)
     return {
         2: values[:, ::-1],
         3: values[::-1, ::-1],
@@ -110,6 +121,19 @@ def upright_values(image: Image.Image) -> Values:
         7: values[::-1, ::-1],
         8: values[::-1],
     }.get(step, values)
+
+
+def _decode_tiff(image: TiffArray, range: Range) -> Shown:
+    """Decode a TIFF that tifffile reads. Transparency is composed over black, as in other pictures."""
+    values, alpha, largest = image.read()
+    step = orientation_of(image)
+    shown = show_values(_turned(values, step), range, largest)
+    pixels = 255 - shown.pixels if image.white_is_zero else shown.pixels
+    if alpha is not None:
+        most = np.iinfo(alpha.dtype).max if alpha.dtype.kind == "u" else 1
+        opaque = _turned(alpha, step)[..., None].astype(np.float32) / most
+        pixels = np.rint(pixels * opaque.clip(0, 1)).astype(np.uint8)
+    return Shown(np.ascontiguousarray(pixels), shown.remarks)
 
 
 def _to_rgb(image: Image.Image) -> Array8:

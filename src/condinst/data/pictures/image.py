@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 from PIL import Image, TiffImagePlugin
 
-from condinst.data.pictures.decode import SIDEWAYS, decode, needs_twin, orientation_of
+from condinst.data.pictures.decode import SIDEWAYS, decode, needs_tifffile, needs_twin, orientation_of
 from condinst.data.pictures.listing import entries, is_system, list_tree
-from condinst.data.pictures.picture_file import ANIMATED, MAX_PAGES, channels_of, check_size, count_pages, opened
+from condinst.data.pictures.picture_file import ANIMATED, MAX_PAGES, channels_of, check_size, count_pictures, opened
 from condinst.data.pictures.values import Remark
 from condinst.data.sample import Array8
 from condinst.errors import DataError, first_line
@@ -96,14 +96,19 @@ def read_picture(source: Path | bytes, name: str | None = None, reading: Reading
     name = name or _name(source)
     page, range, max_pixels = reading
     with opened(source, name, max_pixels, 1 if page is None else page) as image:
-        pages = count_pages(image) if page is None else 1
+        pages = count_pictures(image) if page is None else 1
         told = (_several_pages(image, pages, isinstance(source, Path)),) if pages > 1 else ()
-        orientation = orientation_of(image)  # decoding a TIFF removes it
-        if not needs_twin(image, range):
+        # decoding a TIFF removes the orientation; asking a PNG for it decodes the file, which must not happen yet
+        orientation = orientation_of(image) if image.format == "TIFF" else None
+        if needs_tifffile(image, range):
+            with opened(source, name, max_pixels, 1 if page is None else page, all_bits=True) as whole:
+                shown = decode(whole, name, range)
+        elif not needs_twin(image, range):
             shown = decode(image, name, range)
         else:
             with opened(source, name, max_pixels, 1 if page is None else page) as twin:
                 shown = decode(image, name, range, twin)
+        orientation = orientation or orientation_of(image)
     return Decoded(shown.pixels, (*told, *shown.remarks), pages, orientation)
 
 

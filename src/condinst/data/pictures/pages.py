@@ -7,14 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import TiffImagePlugin
-
-from condinst.data.pictures.picture_file import MAX_PAGES, count_pages, is_tiff, opened, turn_to
+from condinst.data.pictures.picture_file import MAX_PAGES, count_pages, count_pictures, is_copy, is_tiff, opened
 from condinst.errors import DataError, UsageError
 
 ALL, FIRST = "all", "first"
-_SUBFILE_TYPE = 254  # tag of TIFF
-_NO_PICTURE = 1 | 4  # a smaller copy of another page; a transparency mask
 _ANY_SIZE = 10**18  # each page's size is checked when the page is read
 _STARTS = 65_536  # bytes at the start of a file that tell whether it holds several pictures
 _SIGNS = {b"\x89PNG": b"acTL", b"\xff\xd8\xff": b"MPF\0"}  # start of a PNG and a JPEG → sign of several pictures
@@ -75,8 +71,8 @@ def choose_pages(path: Path, wanted: Wanted | None) -> Pages | None:
         if not chosen:
             raise DataError(f"{path}: has none of the pages {wanted.text}; its last page is {count}")
         small: list[int] = []
-        if wanted.text == ALL and isinstance(image, TiffImagePlugin.TiffImageFile):
-            small = [page for page in chosen if _is_no_picture(image, page, str(path))]
+        if wanted.text == ALL and image.format == "TIFF":
+            small = [page for page in chosen if is_copy(image, page)]
     pages = tuple(page for page in chosen if page not in set(small))
     notes = [f"left out {len(small)} of {count} pages, which are smaller copies of others or masks"] if small else []
     if wanted.text != ALL and len(chosen) < count:
@@ -106,15 +102,6 @@ def _count(path: Path) -> int:
         if start.startswith(_SINGLE) or (sign is not None and sign not in start):
             return 1
         with opened(path, str(path), _ANY_SIZE) as image:
-            return count_pages(image)
+            return count_pictures(image)
     except (DataError, OSError):
         return 1
-
-
-def _is_no_picture(image: TiffImagePlugin.TiffImageFile, page: int, name: str) -> bool:
-    try:
-        turn_to(image, page, name)
-    except DataError:  # the reader of the page reports the error
-        return False
-    kind = image.tag_v2.get(_SUBFILE_TYPE, 0)
-    return isinstance(kind, int) and bool(kind & _NO_PICTURE)

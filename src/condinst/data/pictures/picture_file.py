@@ -13,6 +13,7 @@ from typing import BinaryIO
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from condinst.data.pictures.embedded import embedded_picture, may_embed
+from condinst.data.pictures.tiff import TiffArray, open_tiff
 from condinst.errors import DataError, first_line
 
 # The formats are listed: Pillow would run a program to open EPS, for example.
@@ -26,15 +27,26 @@ _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SAMPLE_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 2, "PA": 2, "I;16": 2, "I": 4, "F": 4, "RGBA": 4, "CMYK": 4, "RGBX": 4}
 _BITS_PER_SAMPLE, _DESCRIPTION = 258, 270  # tags of TIFF
 _LONGEST_DESCRIPTION = 100_000  # characters looked at
+_SUBFILE = (254, 255)  # tags of TIFF: the kind of a page, and its older form
+_NO_PICTURE, _OLDER_REDUCED = 1 | 4, 2  # a smaller copy of another page or a transparency mask; a smaller copy
+_NATIVE = {"F;32F": "F;32NF", "F;32BF": "F;32NF", "I;32S": "I;32NS", "I;32BS": "I;32NS", "I;16S": "I;16NS"} | {
+    "I;16BS": "I;16NS", "I;32": "I;32N", "I;32B": "I;32N"
+}  # Pillow's names of pixel layouts → the same in the machine's order of bytes  # fmt: skip
 _open_lock = threading.Lock()
 
 
 @contextmanager
 def opened(
-    source: Path | bytes, name: str, max_pixels: int, page: int = 1, bytes_each: int = COLOUR_BYTES
+    source: Path | bytes,
+    name: str,
+    max_pixels: int,
+    page: int = 1,
+    bytes_each: int = COLOUR_BYTES,
+    all_bits: bool = False,
 ) -> Iterator[Image.Image]:
     """Open the picture at `page`, counted from 1, and check its size. Nothing is decoded.
 
+    all_bits: open a TIFF with tifffile even if Pillow can read the upper bits of its pixels.
     Raises DataError for a missing, empty or unreadable file, for a page that the file does not have, and for a size
     above the limit (see `check_size`).
     """
@@ -46,31 +58,42 @@ def opened(
                 raise DataError(f"{name}: the file is empty")
             if isinstance(source, Path) and may_embed(source):
                 source = embedded_picture(source, max_pixels)
-            image = stack.enter_context(_open(source, name))
+            opener = _open_other_tiff if all_bits else _open
+            image = stack.enter_context(opener(source, name))
             if isinstance(image, TiffImagePlugin.TiffImageFile):
                 image.filename = ""  # Pillow would map the file into memory and mix up the rows of turned pictures
         except DataError:
             raise
         except UnidentifiedImageError:
-            raise DataError(f"{name}: {_why_unknown(source)}") from None
+            raise DataError(f"{name}: {_why_unknown()}") from None
         except Exception as error:  # Pillow raises errors of every kind on damaged headers
             raise DataError(f"{name}: cannot be read as an image ({first_line(error)})") from None
         if page != 1:
-            turn_to(image, page, name)
-        _mend_planes(image)
+            try:
+                turn_to(image, page, name)
+            except _UnknownPixelsError:
+                image = stack.enter_context(_open_other_tiff(source, name))
+                turn_to(image, page, name)
+        _mend_pixels(image)
         check_size(image, name, max_pixels, bytes_each)
         yield image
+
+
+class _UnknownPixelsError(DataError):
+    """Pillow does not know the pixels of a page of a TIFF."""
 
 
 def turn_to(image: Image.Image, page: int, name: str) -> None:
     """Turn an open file to `page`, counted from 1. Raises DataError if the file has no such page."""
     try:
         image.seek(page - 1)
-        _mend_planes(image)
+        _mend_pixels(image)
     except EOFError:
         raise DataError(f"{name}: has no page {page}; its last page is {count_pages(image)}") from None
+    except DataError as error:
+        raise DataError(f"{name}: page {page}: {error}") from None
     except SyntaxError as error:  # a page of a TIFF with pixels that Pillow does not know
-        raise DataError(f"{name}: page {page} cannot be read ({first_line(error)})") from None
+        raise _UnknownPixelsError(f"{name}: page {page} cannot be read ({first_line(error)})") from None
     except Exception as error:  # Pillow raises errors of every kind on damaged headers
         raise DataError(f"{name}: page {page} is damaged ({first_line(error)})") from None
 
@@ -95,8 +118,36 @@ def count_pages(image: Image.Image) -> int:
             break
         found += 1
     image.seek(min(page, max(found - 1, 0)))
-    _mend_planes(image)
+    _mend_pixels(image)
     return max(found, 1)
+
+
+def count_pictures(image: Image.Image) -> int:
+    """Return the number of pages as `count_pages` does, without smaller copies of a page and without masks.
+
+    If the first page is such a copy, all pages count, because the first is read.
+    """
+    count = count_pages(image)
+    if count == 1 or count > MAX_PAGES or not isinstance(image, TiffImagePlugin.TiffImageFile | TiffArray):
+        return count
+    page = image.tell()
+    copies = [number for number in range(count) if is_copy(image, number + 1)]
+    turn_to(image, page + 1, "")
+    return count if 0 in copies else count - len(copies)
+
+
+def is_copy(image: Image.Image, page: int) -> bool:
+    """Return whether a page of a TIFF is a smaller copy of another page, such as a thumbnail, or a mask."""
+    try:
+        turn_to(image, page, "")
+    except DataError:  # the reader of the page reports the error
+        return False
+    kind, older = (image.tag(number) if isinstance(image, TiffArray) else _tag(image, number) for number in _SUBFILE)
+    return (isinstance(kind, int) and bool(kind & _NO_PICTURE)) or older == _OLDER_REDUCED
+
+
+def _tag(image: Image.Image, number: int) -> object:
+    return image.tag_v2.get(number) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
 
 
 def channels_of(image: Image.Image) -> str:
@@ -132,6 +183,8 @@ def check_size(image: Image.Image, name: str, max_pixels: int, bytes_each: int =
 
 def pixel_bytes(image: Image.Image) -> int:
     """Return the bytes that a decoded pixel takes, from the header."""
+    if isinstance(image, TiffArray):
+        return image.bytes_each
     mode = "I;16" if image.mode.startswith("I;16") else image.mode
     size = _SAMPLE_BYTES.get(mode, COLOUR_BYTES)
     return 2 * len(image.getbands()) if ";16" in raw_mode(image) and image.mode != "I" else size
@@ -147,9 +200,20 @@ def raw_mode(image: Image.Image) -> str:
     return ""
 
 
-def _mend_planes(image: Image.Image) -> None:
-    """Mark 16-bit colours in separate planes as 16-bit: Pillow reads them as 8-bit if they are uncompressed."""
-    if not isinstance(image, TiffImagePlugin.TiffImageFile) or raw_mode(image) not in ("R", "C"):
+def _mend_pixels(image: Image.Image) -> None:
+    """Correct what Pillow takes the pixels of a TIFF for.
+
+    16-bit colours in separate planes are read as 8-bit if they are uncompressed. Compressed 32-bit pixels are taken in
+    the file's order of bytes, though libtiff has put them into the machine's order.
+    """
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return
+    if (native := _NATIVE.get(raw_mode(image))) and all(tile.codec_name == "libtiff" for tile in image.tile):
+        image.tile = [
+            tile._replace(args=(native, *tile.args[1:])) if isinstance(tile.args, tuple) else tile
+            for tile in image.tile
+        ]
+    if raw_mode(image) not in ("R", "C"):
         return
     if image.tag_v2.get(_BITS_PER_SAMPLE, (8,))[0] == 16:
         order = "16L" if image.tag_v2.prefix == b"II" else "16B"
@@ -170,11 +234,24 @@ def _open(source: Path | bytes, name: str) -> Image.Image:
         try:
             return Image.open(content, formats=FORMATS)
         except UnidentifiedImageError:
-            if not _is_heif(_start(source)):
-                raise
-            return _open_heif(source, name)
+            start = _start(source)
+            if _is_heif(start):
+                return _open_heif(source, name)
+            if start.startswith(_TIFF_STARTS):
+                return _open_other_tiff(source, name)
+            raise
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def _open_other_tiff(source: Path | bytes, name: str) -> Image.Image:
+    """Open a TIFF with pixels that Pillow does not know."""
+    try:
+        return open_tiff(source)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+    except Exception as error:  # tifffile raises errors of every kind on damaged files
+        raise DataError(f"{name}: a damaged TIFF ({first_line(error)}); replace or remove the file") from None
 
 
 def _open_heif(source: Path | bytes, name: str) -> Image.Image:
@@ -213,11 +290,5 @@ def _is_heif(start: bytes) -> bool:
     return start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS
 
 
-def _why_unknown(source: Path | bytes) -> str:
-    start = _start(source)
-    if start.startswith(_TIFF_STARTS):
-        return (
-            "a TIFF with pixels that cannot be read (damaged, 64-bit, half floats, or an unusual number of channels); "
-            "save it as 8-bit, 16-bit or 32-bit float"
-        )
+def _why_unknown() -> str:
     return f"not an image in one of the formats {', '.join((*FORMATS, 'HEIF'))}"

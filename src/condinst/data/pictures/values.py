@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
+from condinst.data.pictures.tiff import TiffArray
 from condinst.data.sample import Array8
 from condinst.errors import DataError
 from condinst.settings.kinds import Range
@@ -58,6 +59,8 @@ def is_wide(image: Image.Image) -> bool:
 
 def grey_values(image: Image.Image) -> Values:
     """Return the (H, W) values of a loaded wide grey picture, as its file holds them."""
+    if isinstance(image, TiffArray):
+        return image.read().values
     values = np.asarray(image)
     if _is_signed_8(image):
         return values.view(np.int8)
@@ -119,8 +122,8 @@ def show_values(values: Values, range: Range, largest: int = LARGEST_16) -> Show
         share = f"{outside / values.size:.0%} of its values, {lowest:g} to {highest:g},"
         message = f"{share} lie outside the range {low:g} to {high:g}"
         remarks.append(Remark("outside-range", message, "they are shown black or white; state a wider range"))
-    if range != "auto" and lowest < highest:
-        remarks += _dark(counts, (lowest, highest), (low, high))
+    if range != "auto" and lowest < highest and _is_dark(counts):
+        remarks.append(_dark(counts, (lowest, highest), _bulk(values, highest), (low, high)))
     return Shown(pixels, tuple(remarks))
 
 
@@ -188,28 +191,53 @@ def dark_colour(pixels: Array8) -> list[Remark]:
     for top in range(0, len(pixels), rows):
         counts += np.bincount(pixels[top : top + rows].reshape(-1), minlength=256)
     seen = np.flatnonzero(counts)
-    if len(seen) < 2:
+    if len(seen) < 2 or not _is_dark(counts):
         return []
-    return _dark(counts, (256.0 * seen[0], 256.0 * seen[-1] + 255), (0, LARGEST_16))
+    bulk = 256.0 * _brightest(counts) + 255
+    return [_dark(counts, (256.0 * seen[0], 256.0 * seen[-1] + 255), bulk, (0, LARGEST_16))]
 
 
-def _dark(counts: NDArray[np.int64], held: tuple[float, float], stated: tuple[float, float]) -> list[Remark]:
-    """Return a remark if the picture uses at most a quarter of the range and so looks black.
+def _is_dark(counts: NDArray[np.int64]) -> bool:
+    """Return whether a picture uses at most a quarter of the range and so looks black; a few bright pixels aside."""
+    return bool(counts[DARK:].sum() <= OUTLIERS / 100 * counts.sum())
 
-    counts: of each of the 256 values shown. held: the least and greatest value in the file.
+
+def _brightest(counts: NDArray[np.int64]) -> int:
+    """Return the greatest of the 256 values shown, without the outliers."""
+    return 255 - int(np.flatnonzero(counts[::-1].cumsum() > OUTLIERS / 100 * counts.sum())[0])
+
+
+def _bulk(values: Values, highest: float) -> float:
+    """Return the greatest value without the outliers, such as broken pixels of a sensor."""
+    flat = values.reshape(-1)
+    some = flat[:: max(flat.size // SAMPLES, 1)]
+    some = some[np.isfinite(some)] if some.dtype.kind == "f" else some
+    return float(np.percentile(some, 100 - OUTLIERS, method="lower")) if some.size else highest
+
+
+def _dark(counts: NDArray[np.int64], held: tuple[float, float], bulk: float, stated: tuple[float, float]) -> Remark:
+    """Return the remark about a picture that looks black.
+
+    counts: of each of the 256 values shown. held: the least and greatest value in the file. bulk: the greatest value
+    without outliers. The suggested range goes by this one.
     """
-    allowed = OUTLIERS / 100 * counts.sum()
-    if counts[DARK:].sum() > allowed:
-        return []
-    seen = 255 - int(np.flatnonzero(counts[::-1].cumsum() > allowed)[0])
     (lowest, highest), (low, high) = held, stated
     message = (
         f"values from {lowest:g} to {highest:g} use a small part of the range {low:g} to {high:g}: "
-        f"the network sees 0 to {seen} of 255"
+        f"the network sees 0 to {_brightest(counts)} of 255"
     )
+    if _power(bulk) < _power(highest):
+        message += f"; at most {OUTLIERS:g} % of the values lie above {bulk:g}, such as broken pixels of the sensor"
+        highest = bulk
+    top = _power(highest)
+    example = f"0,{top - 1}" if lowest >= 0 and highest > 1 and top <= LARGEST_16 else f"{lowest:g},{highest:g}"
+    remedy = f"state the range of the values, such as --range {example}, or use --range auto"
+    return Remark("unused-range", message, remedy)
+
+
+def _power(highest: float) -> int:
+    """Return the number of values of so many bits that `highest` fits; at least 256."""
     top = 256
     while top - 1 < highest:
         top *= 2
-    example = f"0,{top - 1}" if lowest >= 0 and highest > 1 and top <= LARGEST_16 else f"{lowest:g},{highest:g}"
-    remedy = f"state the range of the values, such as --range {example} (in Python range=({example})), or use auto"
-    return [Remark("unused-range", message, remedy)]
+    return top

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 from condinst.data.findings import RecordError
-from condinst.data.pictures.picture_file import count_pages, opened
+from condinst.data.pictures.picture_file import count_pictures, opened
+from condinst.data.pictures.tiff import TiffArray
 from condinst.errors import DataError, first_line
 
 SUFFIXES = frozenset({".bmp", ".gif", ".pgm", ".png", ".tif", ".tiff"})  # formats that keep every pixel's value
@@ -36,7 +37,7 @@ def read_numbers(source: Path | bytes, name: str, max_pixels: int, colours: bool
     """
     try:
         with opened(source, name, max_pixels, bytes_each=WIDEST) as image:
-            frames = count_pages(image)
+            frames = count_pictures(image)
             if frames > 1:
                 raise RecordError("bad-labels", f"{name}: holds {frames} pictures", "save the one that is meant")
             return _numbers(image, name, colours)
@@ -49,6 +50,8 @@ def read_numbers(source: Path | bytes, name: str, max_pixels: int, colours: bool
 
 
 def _numbers(image: Image.Image, name: str, colours: bool) -> NDArray[np.int64]:
+    if isinstance(image, TiffArray):
+        return _of_tiff(image.read().values, name)
     pixels = np.asarray(image)
     if image.mode in {"LA", "RGBA"}:
         pixels = _without_transparent(pixels)
@@ -59,10 +62,22 @@ def _numbers(image: Image.Image, name: str, colours: bool) -> NDArray[np.int64]:
             raise RecordError("colour-labels", f"{name}: colours ({image.mode}) are no numbers of objects", remedy)
         colour = colours and pixels.shape[2] == 3
         return pixels @ np.array([65536, 256, 1]) if colour else pixels[..., 0]
-    if pixels.dtype.kind == "f" and not (np.isfinite(pixels).all() and (pixels == np.floor(pixels)).all()):
-        raise RecordError("bad-labels", f"{name}: holds fractions, not numbers of objects", "save whole numbers")
     if image.mode == "I" and _is_unsigned(image):
         pixels = pixels.view(np.uint32)
+    return _whole(pixels, name)
+
+
+def _of_tiff(pixels: NDArray[Any], name: str) -> NDArray[np.int64]:
+    """Return the numbers of a TIFF that tifffile read, such as labels of 64 bits."""
+    if pixels.ndim == 3:
+        raise RecordError("colour-labels", f"{name}: colours are no numbers of objects", "save a grey picture")
+    return _whole(pixels, name)
+
+
+def _whole(pixels: NDArray[Any], name: str) -> NDArray[np.int64]:
+    """Return (H, W) pixels as whole numbers from 0. Raises RecordError for others."""
+    if pixels.dtype.kind == "f" and not (np.isfinite(pixels).all() and (pixels == np.floor(pixels)).all()):
+        raise RecordError("bad-labels", f"{name}: holds fractions, not numbers of objects", "save whole numbers")
     numbers: NDArray[np.int64] = pixels.astype(np.int64)
     if numbers.min() < 0:
         raise RecordError(
