@@ -134,6 +134,55 @@ def test_a_turned_picture_without_a_stated_size_is_told(tmp_path: Path, orientat
         assert "EXIF orientation" in data.notes[0]
 
 
+@pytest.mark.parametrize(("orientation", "square"), [(3, False), (2, False), (6, True), (8, False), (1, True)])
+def test_a_turn_that_no_size_shows_is_told_by_every_command(tmp_path: Path, orientation: int, square: bool) -> None:
+    """Orientation 3 keeps the size, and so does 6 in a square picture."""
+    side = HEIGHT if square else WIDTH
+    told = orientation == 3 or orientation == 2 or (orientation == 6 and square)
+    height, width = (side, HEIGHT) if orientation == 8 else (HEIGHT, side)  # upright
+    for kind in ("coco", "labelme", "cvat", "labels"):
+        root = tmp_path / kind
+        picture = root / ("a.jpg" if kind == "labelme" else "images/a.jpg")
+        picture.parent.mkdir(parents=True)
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.new("RGB", (side, HEIGHT)).save(picture, exif=exif)
+        points = [[2, 2], [9, 2], [9, 9]]
+        if kind == "coco":
+            coco(root, {}, images=[{"id": 1, "file_name": "a.jpg", "width": width, "height": height}])
+            (root / "images" / "a.png").unlink()
+        elif kind == "labelme":
+            shapes = [{"label": "cell", "points": points, "shape_type": "polygon"}]
+            document = {"shapes": shapes, "imagePath": "a.jpg", "imageHeight": height, "imageWidth": width}
+            (root / "a.json").write_text(json.dumps(document))
+        elif kind == "cvat":
+            drawn = '<polygon label="cell" points="2,2;9,2;9,9"/>'
+            image = f'<image name="a.jpg" width="{width}" height="{height}">{drawn}</image>'
+            (root / "annotations.xml").write_text(f"<annotations>{image}</annotations>")
+        else:
+            (root / "labels").mkdir()
+            numbers = np.zeros((height, width), dtype=np.uint8)
+            numbers[2:9, 2:9] = 1
+            Image.fromarray(numbers).save(root / "labels" / "a.png")
+        notes = [note for note in open_data(root).notes if "EXIF" in note]
+        said = "1 pictures are turned or mirrored by their EXIF orientation without a change of size"
+        assert [said in note for note in notes] == [True] * told
+
+
+def test_pictures_of_lvis_have_an_address_for_a_name(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "val2017" / "a.png")
+    save(tmp_path / "images" / "b.png", 1)
+    images = [
+        {"id": 1, "coco_url": "http://images.cocodataset.org/val2017/a.png", "width": WIDTH, "height": HEIGHT},
+        {"id": 2, "coco_url": "http://images.cocodataset.org/train2017/b.png", "neg_category_ids": None},
+    ]
+    data = open_data(coco(tmp_path, {}, images=images))
+    assert [sample.path for sample in data.samples] == [
+        tmp_path / "images" / "val2017" / "a.png", tmp_path / "images" / "b.png"
+    ]  # fmt: skip
+    assert not [note for note in data.notes if "no annotation names (images/b" in note or "val2017" in note]
+
+
 def test_crowds_written_as_text_and_a_mask_without_size(tmp_path: Path) -> None:
     counts = [10 * 30, 200, 30 * WIDTH - 500]
     rle = {"segmentation": {"counts": counts}, "bbox": None}

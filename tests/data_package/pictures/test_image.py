@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from condinst.data.pictures.image import list_images, read_image, read_size
 from condinst.errors import DataError
@@ -193,3 +194,24 @@ def test_a_name_with_brackets_is_a_file_first(tmp_path: Path) -> None:
 def test_real_pictures() -> None:
     for path in list_images([str(REAL)]):
         assert read_image(path).shape == (*read_size(path), 3)
+
+
+def test_the_orientation_of_a_png_is_read_without_its_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chunk eXIf may lie before the pixels or behind them."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stream = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(stream, "PNG", exif=exif)
+    before = stream.getvalue()
+    start = before.index(b"eXIf") - 4
+    chunk = before[start : start + 12 + int.from_bytes(before[start : start + 4], "big")]
+    behind = before.replace(chunk, b"")
+    behind = behind[:-12] + chunk + behind[-12:]
+    stream = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(stream, "PNG")
+    for content, size in ((before, (30, 20)), (behind, (30, 20)), (stream.getvalue(), (20, 30))):
+        assert read_size(content) == size
+        assert read_image(content).shape[:2] == size
+    monkeypatch.setattr(PngImageFile, "load_prepare", lambda *_: pytest.fail("decoded"))
+    assert read_size(before) == (30, 20)
+    assert read_size(stream.getvalue()) == (20, 30)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from condinst.data.findings import Finding, RecordError, Report
 from condinst.data.formats.records import integer, printable
 from condinst.data.pictures.decode import SIDEWAYS
-from condinst.data.pictures.image import SUFFIXES, read_orientation, read_size
+from condinst.data.pictures.image import SUFFIXES, read_header, read_orientation, read_size
 from condinst.data.pictures.listing import AnyCase, entries, list_tree
 from condinst.data.sample import AnnotatedData, Box, Instance, Sample
 from condinst.data.shapes import Shape, covers_pixels, refuse_outside, run_lengths, solid_box
@@ -145,6 +145,8 @@ class Gathering:
         """
         stated = stated_size(height, width)
         size = measure(path, stated)
+        if stated is not None:
+            self.see_turned(path)
         if stated is None and (height is not None or width is not None):
             message, remedy = no_size(height, width)
             self.told[NO_SIZES] += 1
@@ -153,6 +155,13 @@ class Gathering:
             self.told[UNSURE] += 1
             self.report(unsure_which_way_up(path, None, "", orientation))
         return size
+
+    def see_turned(self, path: Path) -> None:
+        """Count a picture if its EXIF orientation turns it, and no size tells whether its objects are turned, too.
+
+        `condinst data check` reports each such picture.
+        """
+        self.told[SAME_SIZES] += read_header(path).may_be_turned
 
     def use(self, file: Path, picture: Path) -> None:
         """Mark the annotation file of one picture as read. Reports a file that another picture also uses."""
@@ -189,7 +198,9 @@ class Gathering:
                 instances.append(Instance(labels[drawn.name], drawn.box, drawn.shape, drawn.crowd, number))
             samples.append(Sample(picture.path, image_id, picture.width, picture.height, tuple(instances)))
         left_out = [f"{self.source}: left out {count} {what}" for what, count in sorted(self.left_out.items())]
-        left_out += [f"{self.source}: {words.replace('{}', str(count), 1)}" for words, count in self.told.items()]
+        left_out += [
+            f"{self.source}: {words.replace('{}', str(count), 1)}" for words, count in self.told.items() if count
+        ]
         category_ids = tuple(range(first_id, first_id + len(classes)))
         notes, files = (*self.notes, *left_out), frozenset(self.files)
         return AnnotatedData(tuple(samples), category_ids, tuple(classes), notes, self.source, files)
@@ -246,6 +257,10 @@ def measure(path: Path, stated: tuple[int, int] | None = None) -> tuple[int, int
 
 
 NO_SIZES = "{} sizes are no sizes of pictures; the pictures' own are taken"
+SAME_SIZES = (
+    "{} pictures are turned or mirrored by their EXIF orientation without a change of size; "
+    "nothing tells whether their objects are, too"
+)
 UNSURE = "{} pictures are turned upright by their EXIF orientation; no stated size tells whether their objects are, too"
 
 

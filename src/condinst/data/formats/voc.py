@@ -171,6 +171,7 @@ def _read_picture(path: Path, name: str, data: Path, names: Names, gathering: Ga
     gathering.files.update((file, class_file))
     objects = _read_plane(file, (height, width))
     classes = _read_plane(class_file, (height, width))
+    gathering.see_turned(path)
     meanings = _meanings(class_file, names)
     drawn = []
     for piece in cut_pieces(objects):

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 from PIL import Image, ImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from condinst.data.pictures.picture_file import raw_mode
 from condinst.data.pictures.tiff import TiffArray
@@ -36,6 +37,8 @@ _UPRIGHT = {  # EXIF orientation → the Pillow operation that turns the picture
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_TELLING = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks of PNG that may hold EXIF or XMP
 SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations that swap width and height
 _OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
 # Kinds of 16-bit colour. Pillow keeps one byte of each value. A caller can choose the byte only for these kinds.
@@ -70,10 +73,33 @@ def needs_tifffile(image: Image.Image, range: Range) -> bool:
 def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 (upright) to 8."""
     try:
-        value = image.getexif().get(_ORIENTATION)
+        if isinstance(image, PngImageFile) and image.tile and "exif" not in image.info and not _told_later(image):
+            value = Image.Image.getexif(image).get(_ORIENTATION)  # the one of PNG decodes all pixels first
+        else:
+            value = image.getexif().get(_ORIENTATION)
     except Exception:  # a broken EXIF block holds no orientation, but the picture may be intact
         return 1
     return value if isinstance(value, int) and value in _UPRIGHT else 1
+
+
+def _told_later(image: PngImageFile) -> bool:
+    """Return whether a PNG has chunks behind its pixels that may hold an orientation."""
+    file = image.fp
+    if file is None:
+        return False
+    place = file.tell()
+    try:
+        file.seek(len(_PNG_START))
+        seen_pixels = False
+        while len(head := file.read(8)) == 8:
+            name = head[4:]
+            if seen_pixels and name in _TELLING:
+                return True
+            seen_pixels |= name == b"IDAT"
+            file.seek(int.from_bytes(head[:4], "big") + 4, 1)
+        return False
+    finally:
+        file.seek(place)
 
 
 def turn_upright(image: Image.Image) -> Image.Image:

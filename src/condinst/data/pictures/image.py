@@ -137,22 +137,44 @@ def convert_image(
     return Decoded(*decode(image, name, range))
 
 
+class Header(NamedTuple):
+    """height, width: after EXIF orientation. orientation: 1 (upright) to 8."""
+
+    height: int
+    width: int
+    orientation: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.height, self.width
+
+    @property
+    def may_be_turned(self) -> bool:
+        """Whether the orientation changes the picture but not its size, so that no size tells if objects are turned."""
+        return self.orientation != 1 and (self.orientation not in SIDEWAYS or self.height == self.width)
+
+
+def read_header(source: Path | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Header:
+    """Return the size and the orientation. Raises DataError as `read_size` does."""
+    with opened(source, name or _name(source), max_pixels) as image:
+        width, height = image.size
+        orientation = orientation_of(image)
+        # Pillow gives the upright size of a TIFF, but not of other formats
+        sideways = not isinstance(image, TiffImagePlugin.TiffImageFile) and orientation in SIDEWAYS
+    return Header(*((width, height) if sideways else (height, width)), orientation)
+
+
 def read_size(source: Path | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Return (height, width) after EXIF orientation, from the header alone.
 
     Raises DataError as `read_image` does. Damaged pixels raise no error.
     """
-    with opened(source, name or _name(source), max_pixels) as image:
-        width, height = image.size
-        # Pillow gives the upright size of a TIFF, but not of other formats
-        sideways = not isinstance(image, TiffImagePlugin.TiffImageFile) and orientation_of(image) in SIDEWAYS
-    return (width, height) if sideways else (height, width)
+    return read_header(source, name, max_pixels).size
 
 
 def read_orientation(source: Path | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS) -> int:
     """Return the EXIF orientation, 1 (upright) to 8, from the header alone. Raises DataError as `read_size` does."""
-    with opened(source, name or _name(source), max_pixels) as image:
-        return orientation_of(image)
+    return read_header(source, name, max_pixels).orientation
 
 
 def list_images(sources: list[str], recursive: bool = False) -> list[Path]:

@@ -30,7 +30,9 @@ class File(NamedTuple):
 
     def notes(self) -> tuple[str, ...]:
         """Return one note for each entry of `told`."""
-        return tuple(f"{self.path}: {words.replace('{}', str(count), 1)}" for words, count in self.told.items())
+        return tuple(
+            f"{self.path}: {words.replace('{}', str(count), 1)}" for words, count in self.told.items() if count
+        )
 
     def finding(self, kind: str, severity: Severity, id: int | None, message: str, remedy: str) -> Finding:
         """Return a finding about the record `id` of this file."""

@@ -10,11 +10,11 @@ from typing import Any
 
 from condinst.data.findings import Finding, RecordError
 from condinst.data.formats.coco.document import File, as_object, list_records, repeated_id
-from condinst.data.formats.coco.pictures import Pictures
-from condinst.data.formats.gather import NO_SIZES, UNSURE, no_size, stated_size, unsure_which_way_up
+from condinst.data.formats.coco.pictures import Pictures, stated_name
+from condinst.data.formats.gather import NO_SIZES, SAME_SIZES, UNSURE, no_size, stated_size, unsure_which_way_up
 from condinst.data.formats.records import Record, integer, text
 from condinst.data.pictures.decode import SIDEWAYS
-from condinst.data.pictures.image import read_orientation, read_size
+from condinst.data.pictures.image import read_header
 from condinst.data.sample import Federated, Instance, Sample
 from condinst.errors import DataError
 
@@ -55,7 +55,7 @@ def read_images(document: Record, file: File, labels: Mapping[int, int]) -> tupl
             image_id = integer(as_object(record), "id")
             if image_id in headers:
                 raise repeated_id(image_id)
-            name = text(record, "file_name")
+            name = text({"file_name": stated_name(record)}, "file_name")
             where = f"{where} (id {image_id})"
             stated = _stated_size(record, image_id, file, where)
             federated = _federated(record, labels)
@@ -111,14 +111,14 @@ def _read_header(
     If the size in the record contradicts the size of the file, the difference is reported and the file's size is used.
     """
     try:
-        actual = read_size(path, max_pixels=file.max_pixels)
-        agrees = actual == stated
-        orientation = 1 if agrees else read_orientation(path, max_pixels=file.max_pixels)
+        header = read_header(path, max_pixels=file.max_pixels)
     except DataError as error:
         fault = "unreadable-picture" if os.path.isfile(path) else "missing-picture"
         raise RecordError(fault, str(error), f"is {file.images} the folder of the pictures?") from None
+    actual, orientation = header.size, header.orientation
     upright = Header(path, actual[1], actual[0], federated=federated)
-    if agrees:
+    if actual == stated:
+        file.told[SAME_SIZES] += header.may_be_turned
         return upright
     if stated is None:
         if orientation != 1:

@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from condinst.data.pictures.listing import AnyCase, same_case, same_file
 
-FILE_NAME = re.compile(rb'"file_name"\s*:\s*"((?:[^"\\]|\\.)*)"')
+FILE_NAME, URL = (re.compile(rb'"%s"\s*:\s*"((?:[^"\\]|\\.)*)"' % key) for key in (b"file_name", b"coco_url"))
 
 
 class Pictures:
@@ -26,7 +27,7 @@ class Pictures:
         self.beside = annotations.parent
         self.elsewhere = 0
         self._names = AnyCase()
-        stated = [record.get("file_name") for record in records if isinstance(record, dict)]
+        stated = [stated_name(record) for record in records if isinstance(record, dict)]
         self._last = Counter(_last(name) for name in stated if isinstance(name, str))
 
     def find(self, name: str) -> Path:
@@ -55,11 +56,23 @@ class Pictures:
         return next((path for path in found if path is not None and path.is_file()), None)
 
 
+def stated_name(record: dict[str, Any]) -> Any:
+    """Return the file name of a record. LVIS has none, but an address that ends with the folder and the name."""
+    if record.get("file_name") is None and isinstance(record.get("coco_url"), str):
+        return _of_url(record["coco_url"])
+    return record.get("file_name")
+
+
+def _of_url(url: str) -> str:
+    return "/".join(urlsplit(url).path.split("/")[-2:])
+
+
 def listed_pictures(annotations: Path, images: Path) -> list[Path]:
     """Return the pictures of a COCO file, by a search for their names alone; none if the file cannot be read."""
     try:
         with annotations.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             names = [_unescaped(match[1]) for match in FILE_NAME.finditer(content)]
+            names = names or [_of_url(_unescaped(match[1])) for match in URL.finditer(content)]
     except (OSError, ValueError):  # ValueError: an empty file
         return []
     pictures = Pictures(annotations, images, [{"file_name": name} for name in names])

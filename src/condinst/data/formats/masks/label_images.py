@@ -88,6 +88,7 @@ def _read_picture(path: Path, file: Path, name: str, gathering: Gathering, signs
     if numbers.shape != (height, width):
         message = f"{file} has {numbers.shape[1]}×{numbers.shape[0]} pixels, the picture {width}×{height} (upright)"
         raise RecordError("wrong-size", message, "save the label image of the upright picture")
+    gathering.see_turned(path)
     pieces = cut_pieces(numbers)
     shapes = [RunLengths.of(piece.mask, piece.x, piece.y) for piece in pieces]
     gathering.add(file, path, (height, width), [Drawn(name, box_of(shape), shape) for shape in shapes])

@@ -112,6 +112,7 @@ def _read_picture(
     if not masks.is_dir():
         remedy = "make the folder, empty if there is no object, or remove the picture"
         raise RecordError("missing-masks", f"no folder {masks}", remedy)
+    gathering.see_turned(path)
     objects = []
     for file in files:
         with gathering.record(file):
