@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pycocotools import mask as oracle
 
+from condinst.ops.bitmaps import bridges
 from condinst.ops.bitmaps.bridges import bridge, unbridge
 from condinst.ops.bitmaps.contours import trace
 
@@ -78,4 +79,34 @@ def test_many_cuts_come_apart_in_linear_time() -> None:
     ring = [point for x, y in spine for point in ([x, y], [x, 5.0], [x + 4, 9], [x, 9], [x, 5], [x, y])]
     start = time.process_time()
     assert len(unbridge(np.array(ring))) >= 20_000
+    assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize("at_once", [0, 100_000])
+@pytest.mark.parametrize("seed", range(30))
+def test_the_nearest_pair_is_the_first_of_all(seed: int, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole numbers have many pairs of one distance. Both ways of comparing find what every pair in turn finds."""
+    monkeypatch.setattr(bridges, "AT_ONCE", at_once)
+    rng = np.random.default_rng(seed)
+    left, right = (rng.integers(0, 30, (rng.integers(1, 60), 2)).astype(np.float64) for _ in range(2))
+    if seed % 3 == 0:
+        left, right = left / 7, right / 7 + 1000.0
+    if seed % 5 == 0:
+        right = right + 40
+    best, pair = np.inf, (0, 0)
+    for index, point in enumerate(right):
+        distances = ((left - point) ** 2).sum(1)
+        if distances.min() < best:
+            best, pair = distances.min(), (int(distances.argmin()), index)
+    assert bridges._nearest(left, right) == pair
+
+
+def test_long_rings_are_joined_in_little_time() -> None:
+    """Two combs of 60,000 vertices that interlock: each pair in turn would be billions of distances."""
+    count = 60_000
+    x = np.arange(count, dtype=np.float64)
+    left = np.stack((x, (x % 2) * 50), axis=1)
+    right = np.stack((x[::-1] + 0.25, 51 - (x[::-1] % 2) * 50), axis=1)
+    start = time.process_time()
+    assert len(bridge([left, right])) == 2 * count + 2
     assert time.process_time() - start < 10

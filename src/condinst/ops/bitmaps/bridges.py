@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from condinst.ops.bitmaps.contours import Ring
 
 Point = tuple[float, float]
+AT_ONCE = 100_000  # pairs of vertices compared directly
+MARGIN = 1e-6  # pixels; more than rounding changes a distance
 
 
 def bridge(rings: Sequence[Ring]) -> Ring:
@@ -33,14 +36,32 @@ def unbridge(ring: Ring) -> list[Ring]:
 
 
 def _nearest(left: Ring, right: Ring) -> tuple[int, int]:
-    """Indices of the nearest pair of vertices. Distances are computed row by row, because both rings may be long."""
-    best, pair = np.inf, (0, 0)
-    for index, point in enumerate(right):
-        distances = ((left - point) ** 2).sum(1)
-        nearest = int(distances.argmin())
-        if distances[nearest] < best:
-            best, pair = distances[nearest], (nearest, index)
-    return pair
+    """Indices of the nearest pair of vertices; of several such pairs the first in `right`, then in `left`.
+
+    A first distance rules out most vertices of `left`, which may be long. Few pairs are then compared directly, many by
+    a k-d tree.
+    """
+    bound = np.sqrt(((left - right[0]) ** 2).sum(1).min()) + MARGIN
+    low, high = right.min(0) - bound, right.max(0) + bound
+    near = np.flatnonzero(((left >= low) & (left <= high)).all(1))
+    places, others = _pairs(left[near], right)
+    distances = ((left[near[places]] - right[others]) ** 2).sum(1)
+    best = np.lexsort((near[places], others, distances))[0]
+    return int(near[places[best]]), int(others[best])
+
+
+def _pairs(left: Ring, right: Ring) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of vertices with all nearest ones among them: two arrays of indices."""
+    if len(left) * len(right) <= AT_ONCE:
+        places, others = np.divmod(np.arange(len(left) * len(right)), len(right))
+        return places, others
+    from scipy.spatial import KDTree  # loading it takes a second
+
+    tree = KDTree(left)
+    least = tree.query(right)[0].min() + MARGIN
+    found = tree.query_ball_point(right, least)
+    places = np.concatenate([np.array(one, dtype=np.int64) for one in found])
+    return places, np.repeat(np.arange(len(right)), [len(one) for one in found])
 
 
 def _undo(points: list[Point]) -> list[list[Point]]:
