@@ -28,7 +28,10 @@ const wide = [...document.querySelectorAll("h1, p, .cards, .columns, figure, td"
   && one.getBoundingClientRect().right > document.documentElement.clientWidth + 1);
 const broken = [...document.images].filter(one => !one.complete || !one.naturalWidth);
 const last = Math.max(...[...document.querySelectorAll(".columns figure")].map(one => one.getBoundingClientRect().top));
-document.body.dataset.found = `wide ${wide.length} broken ${broken.length} last ${Math.round(last)}`;
+const cut = [...document.querySelectorAll("td .warning, td .error")].filter(one => one.getClientRects().length > 1);
+const letters = [...document.querySelectorAll("svg text")].map(one => one.getBoundingClientRect().height);
+const tiny = letters.filter(height => height < 8).length;
+document.body.dataset.found = `wide ${wide.length + cut.length} broken ${broken.length + tiny} last ${Math.round(last)}`;
 </script>"""
 
 pytestmark = [

@@ -47,7 +47,7 @@ class Printer:
             return
         kinds = f" ({counted(self.found)})" if len(self.found) > 1 else ""
         seconds = time.perf_counter() - self.started
-        kept = f"; {'overlays and ' * overlays}{RESULTS} are in {folder}" if folder else ""
+        kept = f"; {f'overlays and {RESULTS} are' if overlays else f'{RESULTS} is'} in {folder}" if folder else ""
         pictures, instances = plural(self.pictures, "image"), plural(self.found.total(), "instance")
         say(f"{pictures}, {instances}{kinds}, {seconds:.1f} s{kept}")
 

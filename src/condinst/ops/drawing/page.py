@@ -21,7 +21,7 @@ h1 { font-size: 1.7rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin: 2.
 h3 { font-size: 1.05rem; margin: 1.5rem 0 .25rem; } p { margin: .5rem 0; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; margin: .75rem 0; font-size: .93rem; }
 th, td { padding: .3rem .7rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top;
-  min-width: 4.5rem; }
+  min-width: 4.5rem; max-width: 30rem; overflow-wrap: break-word; }
 th { background: var(--soft); white-space: nowrap; } .number { text-align: right; font-variant-numeric: tabular-nums;
   white-space: nowrap; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; margin: .75rem 0; align-items: flex-start; }
@@ -39,7 +39,8 @@ table.bars { width: 100%; max-width: 44rem; } table.bars td { border: 0; padding
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 0 1.5rem; }
 .columns h2 { margin-top: 1rem; } .small { display: grid; grid-template-columns: repeat(3, 1fr); gap: .6rem; }
 .small figcaption { font-size: .78rem; line-height: 1.3; }
-@media (max-width: 40rem) { .cards { grid-template-columns: 1fr 1fr; } h1 { font-size: 1.35rem; } }
+@media (max-width: 40rem) { .cards { grid-template-columns: 1fr 1fr; } h1 { font-size: 1.35rem; }
+  .wide svg { max-width: none; width: 40rem; } td { max-width: 16rem; } }
 @media print { body { max-width: none; } figure, tr { break-inside: avoid; } }
 """
 
@@ -95,8 +96,8 @@ def picture(content: bytes, alt: str, caption: str = "") -> Html:
 
 
 def drawing(svg: str, caption: str = "") -> Html:
-    """An SVG element. The caller must escape the text in it."""
-    return _figure(svg, caption)
+    """An SVG element. The caller must escape the text in it. On a phone it scrolls sideways, so its text is readable."""
+    return _figure(f'<div class="wide">{svg}</div>', caption)
 
 
 def pictures(parts: Iterable[Html]) -> Html:
