@@ -31,7 +31,8 @@ const last = Math.max(...[...document.querySelectorAll(".columns figure")].map(o
 const cut = [...document.querySelectorAll("td .warning, td .error")].filter(one => one.getClientRects().length > 1);
 const letters = [...document.querySelectorAll("svg text")].map(one => one.getBoundingClientRect().height);
 const tiny = letters.filter(height => height < 8).length;
-document.body.dataset.found = `wide ${wide.length + cut.length} broken ${broken.length + tiny} last ${Math.round(last)}`;
+const faults = [wide.length + cut.length, broken.length + tiny, Math.round(last)];
+document.body.dataset.found = `wide ${faults[0]} broken ${faults[1]} last ${faults[2]}`;
 </script>"""
 
 pytestmark = [

@@ -96,7 +96,7 @@ def picture(content: bytes, alt: str, caption: str = "") -> Html:
 
 
 def drawing(svg: str, caption: str = "") -> Html:
-    """An SVG element. The caller must escape the text in it. On a phone it scrolls sideways, so its text is readable."""
+    """An SVG element. The caller must escape the text in it. On a phone, it keeps its size and scrolls sideways."""
     return _figure(f'<div class="wide">{svg}</div>', caption)
 
 
