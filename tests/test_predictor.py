@@ -352,7 +352,7 @@ def test_a_model_that_enlarges_pictures_beyond_the_memory(
 ) -> None:
     """The settings of a stranger's model must not end the machine; a stream goes on after the picture."""
     monkeypatch.setattr("condinst.inference.pipeline.free_memory", lambda: 4 * 2**30)
-    words = r"not enough memory for 130×90 pixels, which the network sees as 16384×\d+; lower input.shorter"
+    words = r"not enough memory for 130×90 pixels, reduced to 16384×\d+ for the network; lower input.shorter"
     with pytest.raises(DataError, match=words) as caught:
         predictor(picture, size=(16384, 16384))
     assert "\n" not in str(caught.value)
@@ -461,7 +461,7 @@ def test_stream_is_lazy(predictor: Predictor, picture: np.ndarray) -> None:
 def test_a_bad_setting_stops_the_stream(predictor: Predictor, picture: np.ndarray) -> None:
     """A wrong type is the caller's mistake, not a picture that cannot be used."""
     stream = predictor.stream([picture, picture.astype(np.int64)])
-    with pytest.raises(UsageError, match="int64 has no range of its own"):
+    with pytest.raises(UsageError, match="int64 does not state a range"):
         list(stream)
 
 

@@ -186,7 +186,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
         if urlsplit(newurl).scheme.lower() not in self.schemes:
-            raise URLError(f"it redirects to {one_line(newurl)}, which is not {' or '.join(self.schemes)}")
+            raise URLError(f"it redirects to {one_line(newurl)}, not to {' or '.join(self.schemes)}")
         kept = {name: value for name, value in req.headers.items() if name.lower() == "range"}
         new = _request(newurl, kept, self.schemes)
         login = req.unredirected_hdrs.get("Authorization")

@@ -304,7 +304,7 @@ def test_a_clean_set(run: Run, clean: Path) -> None:
     assert sum(result["levels"].values()) == 12
     table = run("data", "check", clean)
     assert table.exit_code == 0
-    assert "training can go ahead" in table.stdout
+    assert "ready to train" in table.stdout
     assert run("data", "check", clean / "train.json").exit_code == 0
 
 
@@ -321,7 +321,7 @@ def test_nothing_to_check(run: Run, tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "none"):
         code, result = checked(run, place)
         assert (code, kinds(result), result["pictures"]) == (3, {"bad-file"}, 0)
-        assert "training on this would fail" in run("data", "check", place).stdout
+        assert "training would fail" in run("data", "check", place).stdout
 
 
 def test_what_cannot_be_read_at_all_names_its_file_once(run: Run, tmp_path: Path) -> None:
@@ -477,7 +477,7 @@ def test_report(run: Run, copy: Path, tmp_path: Path) -> None:
     assert "box-mismatch" in text
     assert "both-splits" in text
     assert text.count("data:image/jpeg;base64,") == 3  # an object and two pictures alike
-    assert "seem to be a corner" in text
+    assert "look like a corner" in text
     assert "http" not in text.replace("http-equiv", "")
 
 

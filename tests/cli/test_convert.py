@@ -82,7 +82,7 @@ def test_a_folder_with_other_files_is_left_alone(name: str, run: Run, model_fold
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / name).write_text("mine")
     text = refusal(run("convert", model_folder, tmp_path / "mine"))
-    assert "holds files and no model; choose a new or empty folder" in text
+    assert "has files but no model; choose a new or empty folder" in text
     assert [path.read_text() for path in (tmp_path / "mine").iterdir()] == ["mine"]
     assert "choose another one" in refusal(run("convert", model_folder, tmp_path / "mine" / name))
 
@@ -94,7 +94,7 @@ def test_a_model_is_replaced_but_not_a_card_of_ones_own(run: Run, model_folder: 
     before = (tmp_path / "made" / "model.safetensors").stat().st_mtime_ns
     for text in ("# My notes\nlibrary_name: condinst\n", "---\nlibrary_name: timm\n---\n", ""):
         (tmp_path / "made" / "README.md").write_text(text)
-        assert "README.md: not written by this program" in refusal(run("convert", model_folder, tmp_path / "made"))
+        assert "README.md: condinst did not write this file" in refusal(run("convert", model_folder, tmp_path / "made"))
         assert (tmp_path / "made" / "README.md").read_text() == text
     assert (tmp_path / "made" / "model.safetensors").stat().st_mtime_ns == before
 

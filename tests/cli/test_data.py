@@ -26,7 +26,7 @@ def test_convert_tells_what_it_wrote_and_what_a_row_cannot_hold(run: Run, tmp_pa
     assert outcome.stdout.splitlines() == ["train: 4 pictures, 33 instances", "val: 3 pictures, 21 instances"]
     assert outcome.stderr.splitlines() == [
         "note: 5 objects of several parts or with holes are joined into one ring by cuts without width",
-        "note: 1 crowd regions are left out, as a row cannot say that it is one",
+        "note: 1 crowd regions are left out, because a row cannot mark them",
     ]
     assert len(list((tmp_path / "my yolo").rglob("*.txt"))) == 7
 

@@ -27,7 +27,7 @@ Run = Callable[..., Result]
         (("train", "--data", "x", "--imgsz", "640"), "did you mean input.shorter=VALUE?"),
         (("train", "--data", "x", "--batch", "4"), "did you mean train.batch_size=VALUE?"),
         (("train", "--data", "x", "--lr", "0.1"), "did you mean train.lr=VALUE?"),
-        (("train", "--data", "x", "--classes", "3"), "the classes are those of the data"),
+        (("train", "--data", "x", "--classes", "3"), "training uses the classes of the data"),
         (("predict", "x.png", "--project", "out"), "did you mean --out?"),
         (("val", "--data", "x", "--iou", "0.5"), "detect.nms_threshold"),
     ],
@@ -88,5 +88,5 @@ def test_the_length_that_is_given_wins(tmp_path: Path) -> None:
     assert base_settings(recipe, None, []).train.epochs == 5
     config = base_settings(recipe, None, ["train.iterations=7"])
     assert (config.train.epochs, config.train.iterations) == (None, 7)
-    with pytest.raises(UsageError, match=r"train.epochs and train.iterations both say how long to train"):
+    with pytest.raises(UsageError, match=r"train.epochs and train.iterations both set the length of the training"):
         base_settings(recipe, None, ["train.iterations=7", "train.epochs=2"])

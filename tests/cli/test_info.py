@@ -40,7 +40,14 @@ def test_published_model_that_is_not_here(run: Run, monkeypatch: pytest.MonkeyPa
     assert found["file"] == CATALOGUE[name].address
     assert found["bytes"] is None
     text = run("info", name).stdout
-    for word in (name, "not here; the first use fetches it", "BGR", "√(class · centerness)", "toothbrush", "0.348"):
+    for word in (
+        name,
+        "not downloaded; the first use downloads it",
+        "BGR",
+        "√(class · centerness)",
+        "toothbrush",
+        "0.348",
+    ):
         assert word in text
 
 

@@ -86,7 +86,7 @@ def test_smaller_copies_are_not_pages(tmp_path: Path) -> None:
     whole.save(tmp_path / "pyramid.tif", save_all=True, append_images=[half])
     found = expand_sources([str(tmp_path / "pyramid.tif")])
     assert [source.page for source in found.sources] == [1]
-    assert "left out 1 of 2 pages, which are smaller copies" in found.notes[0]
+    assert "left out 1 of 2 pages, because they are smaller copies" in found.notes[0]
 
 
 def test_an_ome_tiff_says_what_its_pages_are(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_predictor_keeps_its_range_for_plots(model_folder: Path, tmp_path: Pat
     result = predictor(tmp_path / "float.tif")
     assert (result.orig_img[:, :, 0] == PICTURES[0]).all()
     result.save(tmp_path / "overlay.png")
-    with pytest.raises(DataError, match="no range of their own"):
+    with pytest.raises(DataError, match="do not state a range"):
         Predictor(model_folder, device="cpu")(tmp_path / "float.tif")
 
 

@@ -111,7 +111,7 @@ def test_a_run_that_ends_early_is_closed_and_goes_on(
     assert contents(out) == contents(tmp_path / "whole")
     again = go(*FILES, "--out", out, *save, "--resume")
     assert again.exit_code == 0
-    assert "4 of 4 images were predicted before" in again.stderr
+    assert "an earlier run finished 4 of 4 images" in again.stderr
     assert contents(out) == contents(tmp_path / "whole")
 
 
@@ -155,7 +155,7 @@ def test_another_run_is_not_replaced_unasked(go: Run, tmp_path: Path) -> None:
     assert "--resume" in line
     assert "--overwrite" in line
     assert contents(out) == before
-    for words, word in ((("--conf", 0.6), "conf 0.5, now it is 0.6"), (("--size", 32), "size"), ((), "save")):
+    for words, word in ((("--conf", 0.6), "conf 0.5, this run has 0.6"), (("--size", 32), "size"), ((), "save")):
         line = error(go(*FILES[:2], "--out", out, "--resume", *words), 2)
         assert word in line
         assert "--overwrite" in line
@@ -194,7 +194,7 @@ def test_pictures_and_results_in_one_folder(go: Run, tmp_path: Path) -> None:
 def test_resume_of_nothing_says_so(go: Run, tmp_path: Path) -> None:
     outcome = go(FILES[0], "--out", tmp_path / "out", "--resume")
     assert outcome.exit_code == 0
-    assert "nothing to resume" in outcome.stderr
+    assert "has no run to resume" in outcome.stderr
 
 
 @pytest.mark.parametrize("name", ["results.json", "results.jsonl", "results.csv"])
@@ -202,7 +202,7 @@ def test_resume_of_nothing_says_so(go: Run, tmp_path: Path) -> None:
 def test_a_file_of_the_users_is_never_replaced(name: str, words: tuple[str, ...], go: Run, tmp_path: Path) -> None:
     (tmp_path / name).write_text('{"images": []}\n')
     line = error(go(FILES[0], "--out", tmp_path, "--save", "csv", *words), 2)
-    for word in (name, "--resume", "--overwrite", "not written by"):
+    for word in (name, "--resume", "--overwrite", "did not write"):
         assert word in line
     assert contents(tmp_path) == {name: b'{"images": []}\n'}
 
@@ -374,4 +374,4 @@ def test_classes(go: Run, tmp_path: Path) -> None:
 def test_save_needs_known_formats_and_a_folder(go: Run, tmp_path: Path) -> None:
     assert "label-image" in error(go(FILES[0], "--out", tmp_path, "--save", "voc"), 2)
     assert "--out" in error(go(FILES[0], "--json", "--save", "yolo"), 2)
-    assert "give one of them" in error(go(FILES[0], "--out", tmp_path, "--resume", "--overwrite"), 2)
+    assert "give only one of them" in error(go(FILES[0], "--out", tmp_path, "--resume", "--overwrite"), 2)

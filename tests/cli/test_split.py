@@ -63,7 +63,7 @@ def test_split(run: Run, data: Path, tmp_path: Path) -> None:
     assert len(set.union(*parts.values())) == 9
     (first,) = [name for name in set.union(*parts.values()) if name.startswith("copy-")]
     assert any({first, first.removeprefix("copy-")} <= part for part in parts.values())
-    assert "pictures that are like another one, and in the same part as it: 1" in outcome.stderr
+    assert "similar pictures, kept in the same part: 1" in outcome.stderr
     total = sum(len(json.loads((tmp_path / "out" / f"{name}.json").read_bytes())["annotations"]) for name in parts)
     assert total == len(json.loads((data / "annotations.json").read_bytes())["annotations"])
     again = run("data", "split", data, tmp_path / "again", "--val", "0.25", "--test", "0.12", "--seed", "3")
@@ -82,7 +82,7 @@ def test_split(run: Run, data: Path, tmp_path: Path) -> None:
         (("--val", "-0.2"), 2, "give shares"),
         (("--val", "nan"), 2, "give shares"),
         (("--val", "0.6", "--test", "0.5"), 2, "give shares"),
-        (("--val", "0.01"), 3, "no pictures can be put aside for val (1% of 9, which make 8 groups"),
+        (("--val", "0.01"), 3, "no pictures are left for val (1% of 9, in 8 groups"),
     ],
 )
 def test_split_refuses(run: Run, data: Path, tmp_path: Path, words: tuple[str, ...], code: int, told: str) -> None:
@@ -95,7 +95,7 @@ def test_split_refuses(run: Run, data: Path, tmp_path: Path, words: tuple[str, .
 def test_split_leaves_divided_data_alone(run: Run, tmp_path: Path) -> None:
     outcome = run("data", "split", NUCLEI, tmp_path / "out")
     assert outcome.exit_code == 2
-    assert "is divided already, into train, val" in outcome.stderr
+    assert "is already divided into train, val" in outcome.stderr
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").touch()
     outcome = run("data", "split", NUCLEI / "train.json", tmp_path / "out")
@@ -110,7 +110,7 @@ def test_training_holds_pictures_out(run: Run, data: Path, tmp_path: Path) -> No
     words = ("train", "--data", data, "--recipe", recipe, "--out", out)
     outcome = run(*words)
     assert outcome.exit_code == 0, outcome.output
-    assert "held out: 1 of 9 pictures to measure on, as there is no validation data" in outcome.stderr
+    assert "held out: 1 of 9 pictures for validation, because there is no validation data" in outcome.stderr
     assert json.loads((out / "scores.jsonl").read_text())["images"] == 1
     assert json.loads((out / "environment.json").read_text())[0]["data"]["pictures"] == 8
     (held,) = json.loads((out / "held-out.json").read_bytes())
@@ -119,9 +119,9 @@ def test_training_holds_pictures_out(run: Run, data: Path, tmp_path: Path) -> No
 
     resumed = run(*words, "--resume", "train.iterations=2", "train.seed=9")
     assert resumed.exit_code == 0, resumed.output
-    assert f"held out: 1 of 9 pictures, those of {out}/held-out.json" in resumed.stderr
+    assert f"held out: 1 of 9 pictures for validation, listed in {out}/held-out.json" in resumed.stderr
     assert json.loads((out / "held-out.json").read_bytes()) == [held]
-    assert "not what it was" not in resumed.stderr
+    assert "has changed" not in resumed.stderr
     (out / "held-out.json").write_text("{}")
     damaged = run(*words, "--resume", "train.iterations=3")
     assert damaged.exit_code == 1
@@ -141,7 +141,7 @@ def test_too_few_pictures_to_hold_any_out(run: Run, tmp_path: Path) -> None:
     words = ("train", "--data", NUCLEI / "train.json", "--recipe", recipe, "--out", tmp_path / "run")
     outcome = run(*words)
     assert outcome.exit_code == 0, outcome.output
-    assert "note: nothing is held out to measure on (4 pictures are too few); --val names" in outcome.stderr
+    assert "note: no pictures are held out for validation (4 pictures are too few); give --val DATA" in outcome.stderr
 
 
 def test_unread_files_are_told_once(run: Run, data: Path, tmp_path: Path) -> None:
@@ -161,5 +161,5 @@ def test_split_refuses_subsets_of_any_name(run: Run, data: Path, tmp_path: Path)
         shutil.copy(NUCLEI / "val.json", data / f"{name}.json")
     outcome = run("data", "split", data, tmp_path / "out")
     assert outcome.exit_code == 2
-    assert "is divided already, into val, test" in outcome.stderr
+    assert "is already divided into val, test" in outcome.stderr
     assert not (tmp_path / "out").exists()

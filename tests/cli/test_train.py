@@ -93,7 +93,7 @@ def test_refusals(run: Run, recipe: Path, tmp_path: Path) -> None:
     assert "--val" in error_of(
         run("train", "--data", NUCLEI / "train.json", *out, "--recipe", recipe, "--val-images", tmp_path), 2
     )
-    assert "no data set of a known format" in error_of(run("train", "--data", tmp_path, *out, "--recipe", recipe), 3)
+    assert "not a data set of a known format" in error_of(run("train", "--data", tmp_path, *out, "--recipe", recipe), 3)
     assert "no such file or folder" in error_of(
         run("train", *data, *out, "--recipe", recipe, "--val", tmp_path / "v.json"), 3
     )
@@ -117,7 +117,7 @@ def test_measuring_on_training_pictures_is_told(run: Run, recipe: Path, tmp_path
     pictures = len(json.loads((NUCLEI / "train.json").read_text())["images"])
     told = run(*words, "--val", NUCLEI / "train.json", "--out", tmp_path / "same")
     assert told.exit_code == 0, told.output
-    assert f"warning: {pictures} of the {pictures} pictures to measure on are trained on too" in told.stderr
+    assert f"warning: {pictures} of the {pictures} validation pictures are also training pictures" in told.stderr
     assert "trained on too" not in run(*words, "--val", NUCLEI / "val.json", "--out", tmp_path / "held-out").stderr
 
 
@@ -130,7 +130,7 @@ def test_nothing_is_measured_where_nothing_is_annotated(run: Run, recipe: Path, 
         words = ("--val", val, "--val-images", NUCLEI / "images", "--recipe", recipe, "--out", out)
         outcome = run("train", "--data", NUCLEI, *words, "train.validate_every=1")
         assert outcome.exit_code == 0, outcome.output
-        assert f"note: {val}: no object is annotated, so nothing is measured on it" in outcome.stderr
+        assert f"note: {val}: no object is annotated, so there are no validation scores" in outcome.stderr
         assert not (out / "scores.csv").exists()
         assert not (out / "last").exists()
         assert (out / "report.html").exists()
@@ -138,7 +138,7 @@ def test_nothing_is_measured_where_nothing_is_annotated(run: Run, recipe: Path, 
 
 def test_a_refused_run_leaves_no_folder(run: Run, recipe: Path, tmp_path: Path) -> None:
     words = ("--data", NUCLEI / "train.json", "--recipe", recipe, "train.patience=2")
-    assert "nothing is measured" in error_of(run("train", *words, "--out", tmp_path / "new"), 2)
+    assert "gives no scores" in error_of(run("train", *words, "--out", tmp_path / "new"), 2)
     assert not (tmp_path / "new").exists()
     (tmp_path / "old").mkdir()
     run("train", *words, "--out", tmp_path / "old")
@@ -220,7 +220,7 @@ def test_pictures_without_objects_are_left_out_where_asked(run: Run, recipe: Pat
     outcome = run(*words, "--out", tmp_path / "run", "train.skip_empty=true")
     assert outcome.exit_code == 0, outcome.output
     total = len(document["images"])
-    note = f"note: left out {total - 1} of {total} pictures, which have no annotated object"
+    note = f"note: left out {total - 1} of {total} pictures without an annotated object"
     assert note in outcome.stderr.splitlines()
     outcome = run(*words, "--out", tmp_path / "all")
     assert outcome.exit_code == 0
@@ -269,7 +269,7 @@ def test_a_signal_ends_in_one_line(
     finally:
         signal.signal(signal.SIGINT, before)
     line = error_of(outcome, code)
-    assert line == "interrupted: the checkpoint of iteration 3 is kept; --resume goes on from it"
+    assert line == "interrupted; --resume continues from the checkpoint of iteration 3"
 
 
 def test_a_resumed_run_tells_what_changed(run: Run, recipe: Path, tmp_path: Path) -> None:
@@ -282,4 +282,4 @@ def test_a_resumed_run_tells_what_changed(run: Run, recipe: Path, tmp_path: Path
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
     outcome = run(*words, "--resume", "train.seed=4")
     assert outcome.exit_code == 0
-    assert "note: changed since this run was last started: train.seed 0 → 4" in outcome.stderr
+    assert "note: settings changed since the last start: train.seed 0 → 4" in outcome.stderr

@@ -73,7 +73,7 @@ def test_one_command(run: Run, model_folder: Path, tmp_path: Path, monkeypatch: 
     told = outcome.stderr.splitlines()
     starts = ("data", "input", "levels", "detections", "step", "memory", "learning rate", "length", "precision")
     assert [line.split(":")[0].split(" that")[0] for line in told[:9]] == list(starts)
-    assert any(line.endswith("new are ядро, 核 😀; kept are those of nucleus") for line in told)
+    assert any(line.endswith("the new classes ядро, 核 😀; kept classes: nucleus") for line in told)
     out = tmp_path / "runs" / data.name
     _, config = load_model(out)
     assert config.model.classes == ("nucleus", "ядро", "核 😀")
@@ -114,7 +114,7 @@ def test_changed_data_is_told(run: Run, model_folder: Path, tmp_path: Path) -> N
     (data / "train.json").write_text(json.dumps(document))
     outcome = run(*words, "--resume", "train.iterations=3")
     assert outcome.exit_code == 0, outcome.output
-    assert "note: the training data is not what it was when this run was last started" in outcome.stderr.splitlines()
+    assert "note: the training data has changed since the last start of this run" in outcome.stderr.splitlines()
 
 
 def test_a_recipe_and_a_model(run: Run, model_folder: Path, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_interrupted(tmp_path: Path) -> None:
     (newest,) = list_checkpoints(tmp_path / "run")
     number = int(newest.name.rpartition("-")[2])
     lines = told.splitlines()
-    assert lines[-1] == f"interrupted: the checkpoint of iteration {number} is kept; --resume goes on from it"
+    assert lines[-1] == f"interrupted; --resume continues from the checkpoint of iteration {number}"
     assert "Traceback" not in told
     assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".")]
 

@@ -68,7 +68,7 @@ def test_data_errors(run: Run, model_folder: Path, tmp_path: Path) -> None:
 def test_missing_files(run: Run, model_folder: Path, tmp_path: Path) -> None:
     model = ("--model", model_folder)
     assert "no such file or folder" in error_of(run("val", *model, "--data", tmp_path / "no.json"), 3)
-    assert "no data set of a known format" in error_of(run("val", *model, "--data", tmp_path), 3)
+    assert "not a data set of a known format" in error_of(run("val", *model, "--data", tmp_path), 3)
     (tmp_path / "val.json").write_text("{}")
     assert "--images" in error_of(run("val", *model, "--data", tmp_path), 3)
 

@@ -12,9 +12,11 @@ def test_a_hundred_thousand_points_that_zigzag() -> None:
     """They took 4.7 GB."""
     steps = np.arange(100_000)
     zigzag = np.stack((np.where(steps % 2, 1000.0, 0.0), steps / 100), axis=1)
-    with pytest.raises(RecordError, match=r"runs through [0-9,]{9,} pixels of the picture, more than the 4,000,000"):
+    with pytest.raises(
+        RecordError, match=r"crosses [0-9,]{9,} pixels of the picture, but condinst reads at most 4,000,000"
+    ):
         covers_pixels(Polygons((zigzag,)), 1000, 1000)
-    with pytest.raises(RecordError, match="its outline runs"):  # in parts, too
+    with pytest.raises(RecordError, match="its outline crosses"):  # in parts, too
         bound_outline(np.split(zigzag, 100), 1000, 1000)
 
 

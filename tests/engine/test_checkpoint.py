@@ -154,10 +154,10 @@ def test_the_advice_about_a_damaged_checkpoint_works(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"train again with another --out$"):
         load_checkpoint(newest, {"model": make()})
     (tmp_path / "model.safetensors").touch()
-    with pytest.raises(ModelError, match=f"--from {tmp_path} begins with the weights that are there$"):
+    with pytest.raises(ModelError, match=f"--from {tmp_path} starts from its weights$"):
         load_checkpoint(newest, {"model": make()})
     (tmp_path / "aside" / "checkpoint-00000001").rename(tmp_path / "checkpoint-00000001")
-    with pytest.raises(ModelError, match=r"remove it, and --resume goes on from checkpoint-00000001$"):
+    with pytest.raises(ModelError, match=r"remove it; --resume then continues from checkpoint-00000001$"):
         load_checkpoint(newest, {"model": make()})
     shutil.rmtree(newest)
     (left,) = list_checkpoints(tmp_path)

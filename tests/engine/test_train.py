@@ -229,14 +229,14 @@ def test_other_arithmetic_tells_nearly_the_same(
 
 
 def test_refusals(tmp_path: Path, data: AnnotatedData, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelError, match="no such backbone weights"):
+    with pytest.raises(ModelError, match="no such file with backbone weights"):
         train(make_config(f"train.init={tmp_path / 'absent.npz'}"), data, tmp_path)
     with pytest.raises(ModelError, match="timm has no such model"):
         train(make_config("model.backbone.name=resnet49"), data, tmp_path)
     with pytest.raises(UsageError, match=r"train\.precision=bf16: .*mixed_precision"):
         train(make_config("train.precision=bf16"), data, tmp_path)  # after a run in float32
     monkeypatch.setattr(processes, "Accelerator", lambda **_: SimpleNamespace(num_processes=3))
-    with pytest.raises(UsageError, match=r"train\.batch_size=2 cannot be shared by 3 processes"):
+    with pytest.raises(UsageError, match=r"train\.batch_size=2 cannot be divided by 3 processes"):
         train(make_config(), data, tmp_path)
 
 
@@ -312,7 +312,9 @@ def test_too_little_memory_is_one_line(
 
 def test_patience_needs_measurements(tmp_path: Path, data: AnnotatedData) -> None:
     for given, val in (([], data), (["train.validate_every=1"], None)):
-        with pytest.raises(UsageError, match=r"train.patience=2: nothing is measured .* set train.validate_every"):
+        with pytest.raises(
+            UsageError, match=r"train.patience=2: patience needs measurements .* set train.validate_every"
+        ):
             train(make_config("train.patience=2", *given), data, tmp_path / "run", val=val)
     assert not (tmp_path / "run").exists()
 

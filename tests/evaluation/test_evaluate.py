@@ -204,7 +204,7 @@ def test_classes_match_by_name() -> None:
     matched, notes = match_classes({0: "cow", 1: "cat", 2: "dog"}, data)
     assert matched == {1: 3, 2: 17}
     assert "'cow'" in notes[0]
-    with pytest.raises(DataError, match=r"val\.json: the model does not know 'dog'; its classes are 'cat'"):
+    with pytest.raises(DataError, match=r"val\.json: the model lacks the classes 'dog'; it has 'cat'"):
         match_classes({0: "cat"}, data)
 
 

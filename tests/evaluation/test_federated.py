@@ -102,5 +102,5 @@ def test_a_class_without_objects_does_not_stop_val() -> None:
     matched, notes = match_classes({0: "cat", 1: "cow"}, truth)
     assert matched == {0: 1}
     assert any("no object" in note and "'dog'" in note for note in notes)
-    with pytest.raises(DataError, match=r"does not know 'cat'; .*'cat' is spelled 'Cat' there"):
+    with pytest.raises(DataError, match=r"lacks the classes 'cat'; .*'cat' is spelled 'Cat' there"):
         match_classes({0: "Cat", 1: "cow"}, truth)

@@ -12,8 +12,8 @@ from condinst.sources.read import Picture
 @pytest.mark.parametrize(
     ("height", "width", "noted"),
     [
-        (800, 10000, "10000×800 pixels are shrunk to 1280×102"),  # the longer side decides
-        (4000, 5000, "5000×4000 pixels are shrunk to 800×640"),  # less than a quarter
+        (800, 10000, "10000×800 pixels are reduced to 1280×102"),  # the longer side decides
+        (4000, 5000, "5000×4000 pixels are reduced to 800×640"),  # less than a quarter
         (1200, 1600, ""),
         (256, 256, ""),  # enlarged
         (10, 400, ""),  # thin, but enlarged

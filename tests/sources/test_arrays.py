@@ -89,7 +89,7 @@ def test_tensors() -> None:
         (RGB / 255 - 0.5, DataError, "are not in 0 to 1"),
         (np.full((3, 3), np.nan), DataError, "a: every pixel is NaN"),
         (np.full((3, 3), np.inf), DataError, "a: every pixel is NaN or infinite"),
-        (RGB.astype(np.int32), UsageError, "a: int32 has no range of its own"),
+        (RGB.astype(np.int32), UsageError, "a: int32 does not state a range"),
         (RGB.astype(complex), UsageError, "a: expected uint8, uint16, bool or float"),
         (RGB.transpose(2, 0, 1), UsageError, r"got \(3, 7, 9\); use transpose\(1, 2, 0\)"),
         (np.zeros((7, 9, 2), np.uint8), UsageError, r"expected .* got \(7, 9, 2\)$"),

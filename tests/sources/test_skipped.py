@@ -34,15 +34,15 @@ def test_other_files_sub_folders_and_links_are_counted(tmp_path: Path) -> None:
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     (tmp_path / "more" / "loop").symlink_to(tmp_path)
     assert list(skipped([str(tmp_path), "http://x/y.png", "-", str(tmp_path / "a.png")])) == [
-        f"{tmp_path}: left out 3 files that are no pictures (2 .txt, 1 .mov)",
+        f"{tmp_path}: left out 3 files that are not pictures (2 .txt, 1 .mov)",
         f"{tmp_path}: left out 1 pictures in sub-folders (more); --recursive or the pattern '{tmp_path}/**/*' "
         "reads them, too",
-        f"{tmp_path}: left out 1 links that lead nowhere (gone)",
+        f"{tmp_path}: left out 1 broken links (gone)",
     ]
     assert list_images([str(tmp_path)]) == [tmp_path / "a.png"]
     assert list(skipped([str(tmp_path)], recursive=True)) == [
-        f"{tmp_path}: left out 4 files that are no pictures (3 .txt, 1 .mov)",
-        f"{tmp_path}: left out 1 links that lead nowhere (gone)",
+        f"{tmp_path}: left out 4 files that are not pictures (3 .txt, 1 .mov)",
+        f"{tmp_path}: left out 1 broken links (gone)",
     ]
     assert list_images([str(tmp_path)], recursive=True) == [tmp_path / "a.png", tmp_path / "more" / "d.png"]
     assert list_images([f"{tmp_path}/**/*"]) == [tmp_path / "a.png", tmp_path / "more" / "d.png"]
@@ -53,9 +53,7 @@ def test_pipes_and_devices_are_counted_and_never_opened(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     os.mkfifo(tmp_path / "b.png")
     (tmp_path / "c.png").symlink_to("/dev/zero")
-    assert list(skipped([str(tmp_path)])) == [
-        f"{tmp_path}: left out 2 pipes, sockets or devices, which are no files (b.png, c.png)"
-    ]
+    assert list(skipped([str(tmp_path)])) == [f"{tmp_path}: left out 2 pipes, sockets or devices (b.png, c.png)"]
     with pytest.raises(DataError, match=r"b.png: a pipe, a socket or a device"):
         list_images([str(tmp_path / "b.png")])
 

@@ -140,7 +140,7 @@ def test_refusals(tmp_path: Path) -> None:
     assert f": tensors of another shape (1): {name} is [2]" in refusal(body, tmp_path / "shape.safetensors")
     for content, words in (
         ([1, 2], "expected a state dict, got list"),
-        (state | {name: 3}, f"'{name}' is no tensor"),
+        (state | {name: 3}, f"'{name}' is not a tensor"),
         (state | {name: state[name].to(torch.complex64)}, f"not plain, finite numbers in {name}"),
         (state | {name: state[name].to_sparse()}, "it names torch._utils._rebuild_sparse_tensor"),
         (state | {name: state[name] * torch.nan}, f"not plain, finite numbers in {name}"),

@@ -116,7 +116,7 @@ def test_silent_server(tmp_path: Path, monkeypatch: Any) -> None:
 
 def test_too_large(address: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(fetch, "LARGEST", 1000)
-    assert "no published file" in refusal(address, tmp_path)
+    assert "larger than any published file" in refusal(address, tmp_path)
 
 
 def test_disk_full(address: str, tmp_path: Path, monkeypatch: Any) -> None:

@@ -49,7 +49,7 @@ def test_rows_go_by_name() -> None:
     before = state(model)
     half = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in old.items()}
     note = fill_from(model, half, OLD.classes)
-    assert note == "all weights are kept but those of the classes: new are häher; kept are those of dog, cat"
+    assert note == "all weights are kept except for the new classes häher; kept classes: dog, cat"
     after = model.state_dict()
     for name in ROWS:
         # biases all begin alike
@@ -64,11 +64,11 @@ def test_rows_go_by_name() -> None:
 @pytest.mark.parametrize(
     ("classes", "words"),
     [
-        (("cat", "dog", "cow"), "all weights are kept, those of the classes cat, dog, cow too"),
-        (("fish",), "all weights are kept but those of the classes: new are fish"),
+        (("cat", "dog", "cow"), "all weights are kept, including the classes cat, dog, cow"),
+        (("fish",), "all weights are kept except for the new classes fish"),
         (
             tuple("abcdefghij"),
-            "all weights are kept but those of the classes: new are a, b, c, d, e, f, g, h and 2 more",
+            "all weights are kept except for the new classes a, b, c, d, e, f, g, h and 2 more",
         ),
     ],
 )

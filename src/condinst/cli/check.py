@@ -170,9 +170,9 @@ def _repair(examination: Examination, data: Path, out: Path, quiet: bool) -> lis
 
     changes = treat(examination, data, out)
     counts = Counter(change.kind for change in changes)
-    told = ", ".join(f"{count} × {kind}" for kind, count in counts.items()) or "nothing had to be changed"
+    told = ", ".join(f"{count} × {kind}" for kind, count in counts.items()) or "no changes were needed"
     if not quiet:
-        say(f"the repaired copy is in {out}: {told}; each change is in {out / 'changes.json'}")
+        say(f"repaired copy: {out} ({told}); {out / 'changes.json'} lists each change")
     return changes
 
 
@@ -211,7 +211,7 @@ def _print_table(examination: Examination, data: Path) -> None:
     table = Table(show_lines=True)
     table.add_column("kind")
     table.add_column("count", justify="right")
-    table.add_column("the first of them, and what to do", overflow="fold")
+    table.add_column("examples and remedy", overflow="fold")
     colours = {"error": "red", "warning": "yellow", "info": "blue"}
     for findings in by_kind(examination.findings):
         first = findings[0]
@@ -231,7 +231,7 @@ def _totals(examination: Examination) -> str:
     levels = ", ".join(f"{level} {count}" for level, count in summary["levels"].items())
     return (
         f"{summary['pictures']} pictures ({', '.join(parts) or 'none'}), {summary['instances']} objects of "
-        f"{classes} class{'' if classes == 1 else 'es'}; by the level that learns them: {levels or 'none'}\n"
+        f"{classes} class{'' if classes == 1 else 'es'}; by pyramid level: {levels or 'none'}\n"
         f"errors: {summary['errors']}, warnings: {summary['warnings']}, remarks: {summary['infos']}; "
-        + ("training can go ahead" if examination.healthy else "training on this would fail or be wrong")
+        + ("ready to train" if examination.healthy else "not ready: training would fail or learn wrong objects")
     )

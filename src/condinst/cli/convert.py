@@ -46,10 +46,10 @@ def _check_out(out: Path) -> None:
         present = {path.name for path in out.iterdir()} if out.exists() else set()
         foreign_card = CARD_FILE in present and not is_own_card((out / CARD_FILE).read_bytes())
     except OSError as error:
-        raise UsageError(f"{out}: no folder to write into ({error.strerror}); choose another one") from None
+        raise UsageError(f"{out}: cannot be used as a folder ({error.strerror}); choose another one") from None
     if present and not {CONFIG_FILE, WEIGHTS_FILE} <= present:
         raise UsageError(
-            f"{out}: holds files and no model; choose a new or empty folder, or one with a model to replace"
+            f"{out}: the folder has files but no model; choose a new or empty folder, or a model folder to replace"
         )
     if foreign_card:
-        raise UsageError(f"{out / CARD_FILE}: not written by this program; move it away or choose another folder")
+        raise UsageError(f"{out / CARD_FILE}: condinst did not write this file; move it or choose another folder")

@@ -92,7 +92,7 @@ def _print(document: dict[str, Any]) -> None:
         f"classes ({len(classes)})": ", ".join(classes),
         "licence": "not stated",
         **document["about"],
-        "file": document["file"] if size else f"not here; the first use fetches it from {document['file']}",
+        "file": document["file"] if size else f"not downloaded; the first use downloads it from {document['file']}",
         "size": f"{size / 1e6:.1f} MB" if size else "–",
     }
     print_table(("", document["model"]), list(rows.items()), numbers_from=2)

@@ -36,9 +36,9 @@ def models(json: Json = False) -> None:
     columns = ("classes", *SHOWN)
     print_table(("shipped", *columns), _rows(shipped, columns), numbers_from=4)
     for name, row in shipped.items():
-        say(f"{name}: measured on {row['measured on']}; with 100 and with 500 detections an image")
+        say(f"{name}: measured on {row['measured on']}; with at most 100 and at most 500 detections per image")
     print_table(("published, for COCO's 80 classes", *SHOWN), _rows(published, SHOWN), numbers_from=3)
-    say("All published models can be fetched; the first use does so. Measured on COCO val2017 by their publishers.")
+    say("The first use of a published model downloads it. The publishers measured these models on COCO val2017.")
 
 
 def _rows(models: dict[str, dict[str, str]], columns: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -95,5 +95,5 @@ def _words_on_interruption(out: Path) -> str:
 
     iteration = last_iteration(out)
     if not iteration:
-        return "interrupted: before the first checkpoint"
-    return f"interrupted: the checkpoint of iteration {iteration} is kept; --resume goes on from it"
+        return "interrupted before the first checkpoint"
+    return f"interrupted; --resume continues from the checkpoint of iteration {iteration}"

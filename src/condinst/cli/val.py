@@ -129,7 +129,7 @@ def _print_analysis(analysis: Analysis) -> None:
         say(f"boundary AP {shown(boundary.AP)}, at IoU 0.5 {shown(boundary.AP50)}, at 0.75 {shown(boundary.AP75)}")
     say(f"calibration error {analysis.calibration.error:.3f}, in the worst bin {analysis.calibration.worst:.3f}")
     rows = [(name, str(cause.count), f"+{cause.gain:.3f}") for name, cause in analysis.causes.items()]
-    print_table(("cause of errors", "errors", "AP50 gained without"), rows)
+    print_table(("cause of errors", "errors", "AP50 gained if fixed"), rows)
     counts = [
         (Path(one.file).name, one.objects, one.predicted, one.matched50, f"{one.score:.3f}")
         for one in analysis.worst(WORST)

@@ -71,7 +71,11 @@ def open_data(data: Path, split: str = "train", images: Path | None = None, repo
     source = find_source(data)
     read = source.read(split, images, report)
     others = [name for name in source.splits if name not in (*SPLITS, split)]
-    notes = [f"{data}: {split} uses no picture of {some(others)}; name its file or folder to use it"] if others else []
+    notes = (
+        [f"{data}: {split} uses no picture of {some(others)}; to use one of them, name its file or folder"]
+        if others
+        else []
+    )
     return replace(read, notes=(*read.notes, *notes, *source.count_unread({split: read}, images, report)))
 
 

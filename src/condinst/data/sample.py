@@ -119,5 +119,5 @@ def skip_empty(data: AnnotatedData) -> AnnotatedData:
     left_out = len(data.samples) - len(kept)
     if not left_out:
         return data
-    note = f"left out {left_out} of {len(data.samples)} pictures, which have no annotated object"
+    note = f"left out {left_out} of {len(data.samples)} pictures without an annotated object"
     return replace(data, samples=kept, notes=(*data.notes, note))

@@ -12,7 +12,7 @@ from condinst.data.findings import RecordError
 from condinst.data.sample import Box, Polygons, RunLengths
 from condinst.ops.bitmaps.rle import Region, Rle, decode_region, tighten
 
-SHORTEST_LIMIT, LONGEST_OUTLINE = 100_000, 5_000_000  # pixels that an outline runs through
+SHORTEST_LIMIT, LONGEST_OUTLINE = 100_000, 5_000_000  # pixels that an outline crosses
 Shape = Polygons | RunLengths
 
 STICKS_OUT = 1.0  # pixels; annotation tools round by fractions of a pixel
@@ -93,7 +93,7 @@ def bound_outline(parts: Sequence[NDArray[np.float64]], height: int, width: int)
         steps = np.abs(np.diff(inside, axis=0, append=inside[:1])).max(axis=1)
         length += float(steps.sum())
     if not length <= most:
-        message = f"its outline runs through {length:,.0f} pixels of the picture, more than the {most:,} that are read"
+        message = f"its outline crosses {length:,.0f} pixels of the picture, but condinst reads at most {most:,}"
         raise RecordError("bad-polygon", message, "draw it with fewer points, or save it as a mask")
 
 
@@ -106,7 +106,9 @@ def refuse_outside(box: Box, height: int, width: int, covers: bool = True) -> No
     sticks_out = max(-x0, -y0, x1 - width, y1 - height) > STICKS_OUT
     if x0 >= width or y0 >= height or x1 <= 0 or y1 <= 0 or (sticks_out and not covers):
         message = f"its box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) lies outside the picture of {width}×{height} pixels"
-        raise RecordError("outside", message, "is it that of another picture, or of another size of this one?")
+        raise RecordError(
+            "outside", message, "check whether it belongs to another picture, or to another size of this picture"
+        )
 
 
 def run_lengths(mask: NDArray[np.bool_], x: int = 0, y: int = 0) -> RunLengths | None:

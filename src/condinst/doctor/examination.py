@@ -112,8 +112,8 @@ def _new_findings(look: Look, turned: bool) -> Iterator[Finding]:
 
 def _areas(data: AnnotatedData, unlike: int) -> Iterator[Finding]:
     if unlike:
-        message = f"{unlike} objects state another area than their mask has"
-        remedy = "scores by object size go by the stated one; write the mask's"
+        message = f"the stated area of {unlike} objects differs from their mask"
+        remedy = "scores by object size use the stated area; state the area of the mask"
         yield Finding("area-mismatch", "info", data.source, None, message, remedy)
 
 
@@ -133,12 +133,12 @@ def _find_twins(prints: Mapping[str, list[tuple[Sample, Fingerprint]]], range: R
 
 
 def _both_splits(copy: Copy, sure: bool, first: Sample, second: Sample, names: tuple[str, str]) -> Finding:
-    what = "the same pixels as" if copy.exact else "a copy, turned or saved anew, of" if sure else "much like"
+    what = "the same pixels as" if copy.exact else "a rotated or recompressed copy of" if sure else "much like"
     message = f"in {names[1]}, {'is' if sure and not copy.exact else 'shows'} {what} {_short(first.path, second.path)}"
     if sure:
-        remedy = "scores on it mean nothing: remove it from one of the splits"
+        remedy = "scores on it mean nothing; remove it from one of the splits"
     else:
-        remedy = "check whether it is a copy, and keep both pictures in one split"
+        remedy = "check whether it is a copy; if so, keep both pictures in one split"
     severity: Severity = "error" if sure else "warning"
     return Finding("both-splits", severity, second.path, second.image_id, f"{message} in {names[0]}", remedy)
 

@@ -76,7 +76,8 @@ def look_at_all(samples: Sequence[Sample], config: Config, processes: int) -> Ge
             yield from waiting.popleft().result()
     except BrokenProcessPool:
         raise CondinstError(
-            "a process that looks at pictures ended early, perhaps because the memory is full; free some and try again"
+            "a process that checks pictures ended early, perhaps because the memory is full; free some memory and "
+            "try again"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

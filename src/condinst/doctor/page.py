@@ -31,15 +31,15 @@ def make_page(examination: Examination, config: Config, data: Path) -> str:
     """Return a self-contained HTML document about the data set at `data`, examined with `config`."""
     summary = summarise(examination)
     verdict = (
-        marked("info", "Training can go ahead.")
+        marked("info", "Ready to train.")
         if examination.healthy
-        else marked("error", "Training on this would fail or be wrong.")
+        else marked("error", "Not ready: training would fail or learn wrong objects.")
     )
     counted = [
         (str(summary["pictures"]), "pictures", ""),
         (str(summary["instances"]), "annotated objects", f"of {len(summary['classes'])} classes"),
-        (str(summary["errors"]), "errors", "training would fail or be wrong"),
-        (str(summary["warnings"]), "warnings", "training works, but look at them"),
+        (str(summary["errors"]), "errors", "training would fail or learn wrong objects"),
+        (str(summary["warnings"]), "warnings", "training works, but check them"),
         (str(summary["infos"]), "remarks", "good to know"),
     ]
     parts = [
@@ -68,7 +68,7 @@ def _kinds(examination: Examination) -> Html:
         (marked(group[0].severity, group[0].severity), group[0].kind, len(group), group[0].remedy)
         for group in by_kind(examination.findings)
     ]
-    return table(("severity", "kind", "count", "what to do about the first"), rows)
+    return table(("severity", "kind", "count", "remedy for the first"), rows)
 
 
 def _sizes(examination: Examination, config: Config) -> Html:
@@ -88,9 +88,9 @@ def _sizes(examination: Examination, config: Config) -> Html:
     return section(
         "Object sizes",
         [
-            f"At an input whose shorter side has {shorter} pixels, the longer {longer} at most.",
+            f"Input size: the shorter side has {shorter} pixels, the longer side at most {longer}.",
             section("Longer side of the box, in pixels", [bars([(e, found[i]) for i, e in enumerate(edges)])], 3),
-            section("Level whose locations learn them, by the largest distance to a side", [bars(levels)], 3),
+            section("Pyramid level that learns the objects, by the largest distance to a side", [bars(levels)], 3),
         ],
     )
 

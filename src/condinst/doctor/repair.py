@@ -165,7 +165,7 @@ def _repair_instance(instance: Instance, sample: Sample, note: Note) -> Instance
         return None
     repaired = instance
     if any(found and not found[0].startswith("Ring") for found in map(crossing, _parts(instance))):
-        did("self-intersecting", "the polygons became a mask of the very pixels they drew")
+        did("self-intersecting", "replaced the polygons by a mask of the same pixels")
         repaired = replace(repaired, shape=_as_mask(instance, sample))
     if excess(sample, instance) > STICKS_OUT:
         cut = _cut(repaired, sample)

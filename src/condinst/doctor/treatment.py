@@ -33,7 +33,7 @@ def treat(examination: Examination, source: Path, out: Path) -> list[Change]:
 def _refuse_nothing(splits: Mapping[str, AnnotatedData], source: Path) -> None:
     first = next(iter(splits.values()), None)
     if first is None or all(it.crowd for sample in first.samples for it in sample.instances):
-        raise DataError(f"{source}: nothing would be left to train on; --fix cannot help, see the findings")
+        raise DataError(f"{source}: nothing would be left to train on; see the findings and correct them by hand")
 
 
 def _separate(
@@ -47,7 +47,7 @@ def _separate(
             continue
         kept = tuple(it for it in separate[earlier].samples if it.path != twins.first.path)
         if len(kept) < len(separate[earlier].samples):
-            what = f"left out of {earlier}: {twins.second.path.name} in {later} shows the same"
+            what = f"left out of {earlier}: {twins.second.path.name} in {later} shows the same scene"
             changes.append(Change("both-splits", twins.first.path, twins.first.image_id, what))
             separate[earlier] = replace(separate[earlier], samples=kept)
     return separate

@@ -34,13 +34,13 @@ def split_data(
     wanted = {name: share for name, share in shares.items() if share != 0}
     if not wanted or not all(0 < share < 1 for share in wanted.values()) or sum(wanted.values()) >= 1:
         given = " ".join(f"--{name} {share:g}" for name, share in shares.items())
-        raise UsageError(f"{given}: give shares of the pictures from 0 to 1 that leave some to train on")
+        raise UsageError(f"{given}: give shares from 0 to 1 that leave pictures for training")
     check_new(out)
     splits = list_splits(source)
     if len(splits) > 1:
         raise UsageError(
-            f"{source}: is divided already, into {some(list(splits))}; name the annotation file or folder of one part, "
-            "or write it as it is with: condinst data convert"
+            f"{source}: is already divided into {some(list(splits))}; name the annotation file or folder of one part, "
+            "or write all parts with: condinst data convert"
         )
     data = open_data(source, splits[0] if splits else "train", images)
     groups = group_alike(data.samples, progress)
@@ -48,8 +48,8 @@ def split_data(
     for name, share in wanted.items():
         if name not in parts:
             raise DataError(
-                f"{source}: no pictures can be put aside for {name} ({share:.0%} of {len(data.samples)}, which make "
-                f"{len(groups.groups)} groups of pictures alike); choose another share, or add pictures"
+                f"{source}: no pictures are left for {name} ({share:.0%} of {len(data.samples)}, in "
+                f"{len(groups.groups)} groups of similar pictures); choose another share, or add pictures"
             )
     told: Counter[str] = Counter()
     with new_folder(out) as folder:
@@ -57,9 +57,9 @@ def split_data(
     notes = [*data.notes, *(f"{count} {what}" for what, count in told.items() if count), *one_sided(data, parts)]
     alike = len(data.samples) - len(groups.groups)
     if alike:
-        notes.append(f"pictures that are like another one, and in the same part as it: {alike}")
+        notes.append(f"similar pictures, kept in the same part: {alike}")
     if groups.exact_only:
-        notes.append("too many pictures to compare all: only identical ones were kept in one part")
+        notes.append("too many pictures to compare; only identical ones are kept in one part")
     written = (
         Written(name, len(part.samples), sum(len(one.instances) for one in part.samples))
         for name, part in parts.items()

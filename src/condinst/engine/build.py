@@ -57,7 +57,7 @@ def _build(config: Config) -> CondInst:
     reason = _unreachable(name)
     if reason:
         raise ModelError(f"the ImageNet weights of {name} cannot be fetched ({reason:.150}); {OFFLINE}")
-    print(f"fetching the ImageNet weights of {name}, unless they are here already", file=sys.stderr)
+    print(f"loading the ImageNet weights of {name}; the first use downloads them", file=sys.stderr)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs each of its ten attempts
     try:
         return CondInst(config.model, pretrained=True)

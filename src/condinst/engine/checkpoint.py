@@ -126,7 +126,7 @@ def load_checkpoint(path: Path, weights: dict[str, nn.Module]) -> dict[str, Any]
         check_torch_file(path / STATE)
         state: dict[str, Any] = torch.load(path / STATE, weights_only=True, map_location="cpu")
         if not isinstance(state, dict):
-            raise ValueError(f"{STATE} holds no state of a run")
+            raise ValueError(f"{STATE} is not the state of a training run")
     except DAMAGE as error:
         raise ModelError(
             f"{path}: this checkpoint cannot be resumed ({first_line(error):.120}); {advice(path)}"
@@ -146,7 +146,7 @@ def advice(path: Path) -> str:
     """Return advice for an unusable checkpoint at `path`."""
     earlier = [other for other in list_checkpoints(path.parent) if iteration_of(other) < iteration_of(path)]
     if earlier:
-        return f"remove it, and --resume goes on from {earlier[-1].name}"
+        return f"remove it; --resume then continues from {earlier[-1].name}"
     if (path.parent / WEIGHTS_FILE).exists():
-        return f"train again with another --out; --from {path.parent} begins with the weights that are there"
+        return f"train again with another --out; --from {path.parent} starts from its weights"
     return "train again with another --out"

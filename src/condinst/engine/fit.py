@@ -112,7 +112,7 @@ def fit(
                 wrapped.train()
             if _is_over(standing, config):
                 if log is not None and done < config.iterations:
-                    log.say(f"ended early: {standing.stale} measurements without a better one (train.patience)")
+                    log.say(f"stopped early: {standing.stale} measurements without a better result (train.patience)")
                 break
     accelerator.wait_for_everyone()
     return kept

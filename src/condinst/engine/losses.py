@@ -81,8 +81,8 @@ def _forward(model: nn.Module, images: Tensor) -> NetworkOutput:
             raise
         height, width = images.shape[-2:]
         raise UsageError(
-            f"train.batch_size={len(images)}: a picture of {width}×{height} px alone is one pixel on a level whose "
-            "norms need two; take more pictures in a batch, or a larger augment.crop or augment.shorter"
+            f"train.batch_size={len(images)}: a picture of {width}×{height} px gives one pixel on the coarsest "
+            "pyramid level, but its norms need two; increase train.batch_size, augment.crop or augment.shorter"
         ) from None
     return output
 

@@ -42,6 +42,6 @@ def make_accelerator(config: Config, folder: Path | None = None) -> Accelerator:
         raise UsageError(f"train.precision={train.precision}: {first_line(error)}") from None
     if train.batch_size % accelerator.num_processes:
         raise UsageError(
-            f"train.batch_size={train.batch_size} cannot be shared by {accelerator.num_processes} processes"
+            f"train.batch_size={train.batch_size} cannot be divided by {accelerator.num_processes} processes"
         )
     return accelerator

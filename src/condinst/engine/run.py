@@ -135,7 +135,7 @@ def _validation(request: Request) -> AnnotatedData | None:
     if "val" in list_splits(request.data):
         return open_data(request.data, "val", request.val_images or request.images)
     if request.val_images is not None:
-        raise UsageError("--val-images without --val: name the annotation file too")
+        raise UsageError("--val-images needs --val: give the annotation file, too")
     return None
 
 
@@ -145,7 +145,9 @@ def _earlier_settings(out: Path, overrides: list[str]) -> Config | None:
     if path.exists():
         return override(Config.from_yaml(path), overrides)
     if list_checkpoints(out):
-        raise UsageError(f"{path}: is missing, and --resume reads the settings from it; put it back, or give --recipe")
+        raise UsageError(
+            f"{path}: missing, but --resume reads the settings from it; restore the file, or give --recipe"
+        )
     return None
 
 
@@ -168,7 +170,7 @@ def _run(
     if val:  # notes on both are printed once, with the training data
         val = replace(val, notes=tuple(note for note in val.notes if note not in data.notes))
     if val and not measurable(val):
-        lines.append(f"note: {val.source}: no object is annotated, so nothing is measured on it")
+        lines.append(f"note: {val.source}: no object is annotated, so there are no validation scores")
         val = None
     if val:  # compare the classes now, not after hours of training
         lines += [f"note: {note}" for note in match_classes(dict(enumerate(data.classes)), val)[1]]
@@ -203,8 +205,8 @@ def _shared_pictures(data: AnnotatedData, val: AnnotatedData) -> list[str]:
     if not shared:
         return []
     return [
-        f"warning: {shared} of the {len(val.samples)} pictures to measure on are trained on too: their numbers "
-        "tell nothing of new pictures; 'condinst data check' names them"
+        f"warning: {shared} of the {len(val.samples)} validation pictures are also training pictures, so the scores "
+        "say nothing about new pictures; 'condinst data check' lists them"
     ]
 
 

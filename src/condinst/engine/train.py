@@ -37,7 +37,7 @@ from condinst.model.condinst import CondInst
 from condinst.predictor import Predictor
 from condinst.weights.folder import Stored, save_model
 
-AGAIN = "no step is lost: --resume measures again, and train.validate_every=0 goes on without measuring"
+AGAIN = "no step is lost: --resume measures again; add train.validate_every=0 to continue without measuring"
 
 
 def train(
@@ -57,11 +57,11 @@ def train(
     """
     if config.train.patience and not (val and config.train.validate_every):
         raise UsageError(
-            f"train.patience={config.train.patience}: nothing is measured on the way; "
-            "give validation data and set train.validate_every"
+            f"train.patience={config.train.patience}: patience needs measurements during training; give validation "
+            "data and set train.validate_every"
         )
     if val and not measurable(val):
-        raise DataError(f"{val.source}: no object is annotated, so nothing can be measured on it; leave it out")
+        raise DataError(f"{val.source}: no object is annotated, so it gives no scores; leave it out")
     data = usable(data, config)
     config = config.model_copy(update={"model": config.model.model_copy(update={"classes": data.classes})})
     planned, config = config.train.iterations, count_iterations(config, len(data.samples))
@@ -75,11 +75,11 @@ def train(
         changes = compare_settings(folder, config, iteration) if iteration else []
         model, lines = build_model(config, accelerator, None if iteration else start)
         if iteration:  # the initial weights no longer describe the model
-            lines = [f"going on from iteration {iteration} of {config.train.iterations}", *changes]
+            lines = [f"continuing from iteration {iteration} of {config.train.iterations}", *changes]
         elif resume:
             lines.append(f"note: {folder} holds no checkpoint to resume from, so training starts at the beginning")
         if config.train.iterations != planned:
-            lines.append(f"length: {config.train.iterations} iterations, as train.epochs={config.train.epochs:g} asks")
+            lines.append(f"length: {config.train.iterations} iterations, from train.epochs={config.train.epochs:g}")
         if accelerator.is_main_process:
             lines += start_folder(folder, config, data, accelerator, iteration)
         for line in (*lines, *(f"note: {note}" for note in data.notes)):
@@ -137,12 +137,12 @@ def usable(data: AnnotatedData, config: Config) -> AnnotatedData:
         raise DataError(f"{data.source}: the training set has no annotated instance; check the annotation file")
     if federated := sum(sample.federated is not None for sample in data.samples):
         note = f"{federated} pictures are annotated for some classes only (neg_category_ids, as in LVIS); "
-        note += "training does not heed it: objects that are not annotated count as background"
+        note += "training ignores this: objects without annotation count as background"
         data = replace(data, notes=(*data.notes, f"{data.source}: {note}"))
     if config.targets.supervision == "boxes":
         data = forget_masks(data)
     if config.model.semantic:
-        require_masks(data, "the semantic head learns from masks alone; set model.semantic=false")
+        require_masks(data, "the semantic head learns only from masks; set model.semantic=false")
     return data
 
 

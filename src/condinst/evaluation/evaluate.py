@@ -94,7 +94,7 @@ def evaluate(
     if boxed:
         notes += (f"annotations with a box and no mask: {boxed}; only boxes are measured",)
     if not any(not instance.crowd for sample in data.samples for instance in sample.instances):
-        notes += ("no object is annotated, so there is no AP; predictions are counted alone",)
+        notes += ("no object is annotated, so AP is undefined; only predictions are counted",)
     kinds = KINDS[:1] if boxed else KINDS
     scorers: dict[Kind, StreamingEval] = {kind: start(kind, data, max_detections) for kind in kinds}
     detections = truth_count = unmeasured = 0
@@ -136,9 +136,9 @@ def _federated_notes(data: AnnotatedData, unmeasured: int) -> tuple[str, ...]:
     if not pictures:
         return ()
     return (
-        f"{pictures} pictures are annotated as in LVIS (neg_category_ids, not_exhaustive_category_ids) and measured by "
-        f"its rule: {unmeasured} predictions of classes that nobody looked for in their picture are not counted, nor "
-        "are unmatched ones of classes that are annotated in part",
+        f"{pictures} pictures are annotated as in LVIS (neg_category_ids, not_exhaustive_category_ids); by its rule, "
+        f"{unmeasured} predictions of classes without annotation in their picture are not counted, and unmatched "
+        "predictions of partly annotated classes are not counted, either",
     )
 
 

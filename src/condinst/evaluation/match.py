@@ -26,15 +26,15 @@ def match_classes(names: dict[int, str], data: AnnotatedData) -> tuple[dict[int,
     unknown = [name for label, name in enumerate(data.classes) if name in absent and label in used]
     if unknown:
         raise DataError(
-            f"{data.source}: the model does not know {_quoted(unknown)}; its classes are {_quoted(names.values())}; "
+            f"{data.source}: the model lacks the classes {_quoted(unknown)}; it has {_quoted(names.values())}; "
             f"{_other_spellings(unknown, names.values())}rename the categories or take another model"
         )
     extra = [name for name in names.values() if name not in ids]
     notes: tuple[str, ...] = (
-        (f"the data set lacks these classes of the model, they are not measured: {_quoted(extra)}",) if extra else ()
+        (f"the data set lacks these classes of the model, so they are not measured: {_quoted(extra)}",) if extra else ()
     )
     if absent:
-        notes += (f"these classes have no object and the model does not know them: {_quoted(absent)}",)
+        notes += (f"the model lacks these classes, but they have no object: {_quoted(absent)}",)
     return {label: ids[name] for label, name in names.items() if name in ids}, notes
 
 

@@ -21,7 +21,7 @@ def note_shrinking(picture: Picture, shorter: int, longer: int) -> Picture:
     scale = max(rows, columns) / max(height, width)
     if scale >= LEAST_SCALE and (scale >= 1 or min(rows, columns) >= LEAST_SIDE * shorter):
         return picture
-    message = f"{width}×{height} pixels are shrunk to {columns}×{rows} for the network, so small objects may be missed"
+    message = f"{width}×{height} pixels are reduced to {columns}×{rows} for the network, so it may miss small objects"
     remark = Remark(
         "shrunk-picture", message, "raise --size and --max-size (size= in Python), or cut the picture into tiles"
     )

@@ -129,7 +129,7 @@ def no_memory(picture: Picture, pipeline: Pipeline) -> DataError:
     rows, columns = resize_shape(height, width, size.shorter, size.longer)
     what, remedy = f"{width}×{height} pixels", "scale the picture down or cut it into tiles"
     if rows * columns > max(2 * height * width, SMALL):  # the settings are what makes it large
-        what += f", which the network sees as {columns}×{rows}"
+        what += f", reduced to {columns}×{rows} for the network"
         remedy = "lower input.shorter and input.longer (--size, --max-size; size= in Python)"
     return DataError(f"{picture.name}: not enough memory for {what}; {remedy}")
 

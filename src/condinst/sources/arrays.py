@@ -66,7 +66,7 @@ def _range_of(array: NDArray[Any], name: str, range: Range) -> Range:
     if range != FULL or array.dtype == np.uint16:
         return range
     if kind != "f":
-        raise UsageError(f"{name}: {array.dtype} has no range of its own; convert it to uint8, or {asked}")
+        raise UsageError(f"{name}: {array.dtype} does not state a range; convert it to uint8, or {asked}")
     finite = np.isfinite(array)
     low, high = (float(end(array, where=finite, initial=0)) for end in (np.min, np.max))
     if low < 0 or high > 1:

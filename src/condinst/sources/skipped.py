@@ -30,20 +30,20 @@ def _in_folder(folder: Path, recursive: bool) -> Iterator[str]:
     others = [path.suffix.lower() for path in here if path.suffix.lower() not in SUFFIXES]
     if others:
         endings = [f"{count} {ending or 'without ending'}" for ending, count in Counter(others).most_common()]
-        yield f"{folder}: left out {len(others)} files that are no pictures ({some(endings)})"
+        yield f"{folder}: left out {len(others)} files that are not pictures ({some(endings)})"
     below = [path for path in tree.files if path.parent != folder and path.suffix.lower() in SUFFIXES]
     if below and not recursive:
         folders = sorted({path.parent.relative_to(folder).as_posix() for path in below})
-        remedy = f"--recursive or the pattern '{folder}/**/*' reads them, too"
+        remedy = f"--recursive or the pattern '{folder}/**/*' includes them"
         yield f"{folder}: left out {len(below)} pictures in sub-folders ({some(folders, most=3)}); {remedy}"
     yield from _unreachable(folder, tree)
 
 
 def _unreachable(folder: Path, tree: Tree) -> Iterator[str]:
     for paths, what in (
-        (tree.broken, "links that lead nowhere"),
-        (tree.unfollowed, "links to folders, as they lie behind several other links"),
-        (tree.special, "pipes, sockets or devices, which are no files"),
+        (tree.broken, "broken links"),
+        (tree.unfollowed, "links to folders behind several other links"),
+        (tree.special, "pipes, sockets or devices"),
         (tree.closed, "folders that cannot be read"),
     ):
         if paths:

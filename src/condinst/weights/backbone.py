@@ -101,7 +101,7 @@ def load_backbone_weights(body: nn.Module, path: Path) -> None:
     ModelError if names or shapes do not fit, or if numbers are not finite.
     """
     if not path.is_file():
-        raise ModelError(f"{path}: no such backbone weights; give train.init=FILE, imagenet, msra or none")
+        raise ModelError(f"{path}: no such file with backbone weights; give train.init=FILE, imagenet, msra or none")
     if path.suffix == ".npz":
         _load_folded(body, path)
         return

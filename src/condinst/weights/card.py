@@ -86,11 +86,13 @@ def _accuracy(about: dict[str, str]) -> str:
     rows = [f"| {name} | {about[name]} |" for name in ("box AP", "mask AP") if name in about]
     if not rows:
         return "## Accuracy\n\nNot stated."
-    note = "As the settings state it (those of a recipe: what it expects); not measured again for this card."
+    note = "As stated in the settings (a recipe states expected values). This card did not measure the model again."
     return "\n".join(["## Accuracy", "", note, "", "| measure | value |", "| --- | --- |", *rows])
 
 
 def _origin(about: dict[str, str]) -> str:
     lines = [f"- {key}: {text}" for key, text in about.items() if key not in {"name", "licence", "box AP", "mask AP"}]
-    licence = about.get("licence", "not stated; whoever publishes this model must state it in `config.yaml`, about")
+    licence = about.get(
+        "licence", "not stated; before you publish this model, state it in `config.yaml`, section about"
+    )
     return "\n".join(["## Origin and licence", "", *lines, f"- licence of the weights: {licence}"])

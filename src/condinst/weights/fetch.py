@@ -120,7 +120,9 @@ def _fetch(url: str, part: Path, start: int) -> bool:
         raise
     found = part.stat().st_size
     if total is not None and found != total:
-        raise OSError(f"the connection broke off after {found} of {total} bytes; the same command goes on from there")
+        raise OSError(
+            f"the connection broke off after {found} of {total} bytes; run the same command again to continue"
+        )
     return True
 
 
@@ -140,7 +142,7 @@ def _copy(response: HTTPResponse, file: IO[bytes], start: int, total: int | None
 
 def _limit(size: int) -> None:
     if size > LARGEST:
-        raise OSError(f"more than {LARGEST // 2**30} GiB, which no published file has")
+        raise OSError(f"more than {LARGEST // 2**30} GiB, larger than any published file")
 
 
 @contextmanager

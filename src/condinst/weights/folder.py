@@ -139,7 +139,7 @@ def _check(found: dict[str, Tensor], expected: dict[str, Size]) -> None:
         raise ModelError(f"does not fit its {CONFIG_FILE}: {text}; keep the two files of one model together")
     strange = not_plain(found)
     if strange:
-        raise ModelError(f"neither real numbers nor integers: {strange}; save the model as plain tensors")
+        raise ModelError(f"not real numbers or integers: {strange}; save the model as plain tensors")
     broken = not_finite(found)
     if broken:
         raise ModelError(f"NaN or infinity in {broken}; the file is unusable, fetch or train it again")

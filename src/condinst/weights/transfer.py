@@ -41,6 +41,6 @@ def _note(settings: ModelConfig, classes: tuple[str, ...]) -> str:
     kept = [name for name in settings.classes if name in classes]
     fresh = [name for name in settings.classes if name not in classes]
     if not fresh:
-        return f"all weights are kept, those of the classes {some(kept)} too"
-    known = f"; kept are those of {some(kept)}" if kept else ""
-    return f"all weights are kept but those of the classes: new are {some(fresh)}{known}"
+        return f"all weights are kept, including the classes {some(kept)}"
+    known = f"; kept classes: {some(kept)}" if kept else ""
+    return f"all weights are kept except for the new classes {some(fresh)}{known}"

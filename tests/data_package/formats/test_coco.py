@@ -178,7 +178,7 @@ def test_pictures_without_objects_can_be_left_out(folder: Path) -> None:
     kept = skip_empty(data)
     assert [sample.image_id for sample in kept.samples] == [9]
     assert kept.samples[0] is data.samples[0]
-    assert kept.notes == ("left out 1 of 2 pictures, which have no annotated object",)
+    assert kept.notes == ("left out 1 of 2 pictures without an annotated object",)
     assert (kept.classes, kept.category_ids) == (data.classes, data.category_ids)
     assert skip_empty(kept) is kept
     content["annotations"] = [content["annotations"][1] | {"iscrowd": 1, "image_id": 9}]

@@ -187,7 +187,7 @@ def test_boxes_alone_and_crowds(tmp_path: Path) -> None:
         told = "".join(done.notes)
         assert ("1 crowd regions are left out" in told) == (target == "yolo")
         assert ("1 boxes without a mask are rows of 4 numbers" in told) == (target == "yolo")
-        assert ("marked by the flag 'crowd'" in told) == (target == "labelme")
+        assert ("get the flag 'crowd'" in told) == (target == "labelme")
 
 
 def test_an_object_outside_its_picture_is_refused(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_an_empty_folder_is_filled_and_a_full_one_refused(tmp_path: Path, sets: 
     (tmp_path / "out").mkdir()
     convert_data(sets / "nuclei", tmp_path / "out", "yolo")
     for out in (tmp_path / "out", tmp_path / "out" / "data.yaml", sets / "nuclei"):
-        with pytest.raises(UsageError, match="exists already; choose a new or empty folder"):
+        with pytest.raises(UsageError, match="already exists; choose a new or empty folder"):
             convert_data(sets / "nuclei", out, "yolo")
 
 

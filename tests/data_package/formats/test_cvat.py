@@ -128,9 +128,9 @@ def test_what_has_no_area_is_counted(tmp_path: Path) -> None:
         f"{tmp_path / 'annotations.xml'}: left out {what}"
         for what in (
             "2 objects whose box or mask covers no pixel",
-            "1 shapes of the type points, which have no area",
-            "1 shapes of the type polyline, which have no area",
-            "1 shapes of the type tag, which have no area",
+            "1 shapes of the type points, because they have no area",
+            "1 shapes of the type polyline, because they have no area",
+            "1 shapes of the type tag, because they have no area",
         )
     )
 
@@ -289,7 +289,7 @@ def test_bad_files_are_one_line(tmp_path: Path, told: Told, change: Callable[[st
 
 def test_another_xml_is_no_data_set(tmp_path: Path, told: Told) -> None:
     (tmp_path / "a.xml").write_text("<annotation><object/></annotation>")  # as Pascal VOC has for boxes
-    assert "no data set of a known format" in told(open_data, tmp_path)
+    assert "not a data set of a known format" in told(open_data, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["coco_mini", "nuclei"])

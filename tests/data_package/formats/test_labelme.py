@@ -136,8 +136,8 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
         f"{folder}: left out {what}"
         for what in (
             "2 objects whose box or mask covers no pixel",
-            "1 shapes of the type line, which have no area",
-            "2 shapes of the type point, which have no area",
+            "1 shapes of the type line, because they have no area",
+            "2 shapes of the type point, because they have no area",
             "1 pictures that no annotation names (unlabelled.png)",
         )
     )
@@ -175,7 +175,9 @@ def test_pictures_inside_the_files(tmp_path: Path, format: Target) -> None:
     folder = make(tmp_path / "set", shape(), imageData=png(pixels), imagePath="gone/a.jpg")
     (folder / "a.png").unlink()
     data = open_data(folder)
-    assert data.notes == (f"{folder}: 1 pictures are read from inside their JSON files, as no others are there",)
+    assert data.notes == (
+        f"{folder}: 1 pictures are read from imageData in their JSON files, because there are no picture files",
+    )
     (sample,) = data.samples
     assert (sample.path, sample.width, sample.height) == (folder / "a.json", WIDTH, HEIGHT)
     assert (read_image(sample.path) == pixels).all()
@@ -216,7 +218,7 @@ def test_turned_pictures(tmp_path: Path, told: Told, orientation: int) -> None:
         Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "a.png", exif=exif)
         line = told(open_data, folder)
         assert "says 40×20, but a.png has 20×40 pixels upright" in line
-        assert "as stored" in line
+        assert "does not follow the EXIF" in line
     else:
         assert "says 20×40, but a.png has 40×20 pixels (upright" in told(open_data, folder)
 
@@ -365,7 +367,7 @@ def test_a_mask_decides_over_its_points(tmp_path: Path) -> None:
     (sample,) = data.samples
     assert [each.box for each in sample.instances] == [(2, 3, 7, 7)] * 2 + [(10, 3, 21, 9)] + [(2, 3, 7, 7)] * 2
     assert all(each.shape is not None for each in sample.instances)
-    assert data.notes == (f"{tmp_path}: 3 masks do not fit their points; the masks decide",)
+    assert data.notes == (f"{tmp_path}: 3 masks do not fit their points; condinst uses the masks",)
 
 
 def test_masks_that_stick_out_are_cut_and_stray_points_left_out(tmp_path: Path) -> None:

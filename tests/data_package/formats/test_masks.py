@@ -161,7 +161,9 @@ def test_a_class_by_a_list_or_by_folders(tmp_path: Path, told: Told) -> None:
         line = told(open_data, layout)
         assert line.startswith(f"{layout / 'classes.txt'}: names other classes than {tmp_path / 'classes.txt'}")
     (tmp_path / "classes.txt").unlink()
-    assert "which of 2 classes is it?; put it into a folder" in told(open_data, tmp_path / "one")
+    assert "the data set has 2 classes, and the file states none; put it into a folder" in told(
+        open_data, tmp_path / "one"
+    )
     assert "names 2 classes, but label images only number objects" in told(open_data, tmp_path / "two")
     place = tmp_path / "one" / "a" / "masks"
     for name, label in (("1", "dog"), ("2", "cat"), ("300", "dog")):
@@ -171,8 +173,8 @@ def test_a_class_by_a_list_or_by_folders(tmp_path: Path, told: Told) -> None:
     check(data, (2, 1, 300))  # by the masks' paths
     assert [data.classes[each.label] for each in data.samples[0].instances] == ["cat", "dog", "dog"]
     (place / "dog").rename(place / "cow")
-    assert "its folder cow is no class; name it in classes.txt" in told(open_data, tmp_path / "one")
-    for text, line in ((b"", "classes.txt: empty"), (b"a\na", "a stands there twice"), (b"\xff", "not UTF-8")):
+    assert "its folder cow is not a class; add it to classes.txt" in told(open_data, tmp_path / "one")
+    for text, line in ((b"", "classes.txt: empty"), (b"a\na", "a is listed twice"), (b"\xff", "not UTF-8")):
         (tmp_path / "two" / "classes.txt").write_bytes(text)
         assert line in told(open_data, tmp_path / "two")
 
@@ -247,8 +249,8 @@ def bare(folder: Path) -> None:
 
 
 BAD_MASKS = [
-    (jpeg, "1.jpg: not a picture that keeps every pixel's value; save it again as PNG or TIFF"),
-    (text, "notes.txt: not a picture that keeps every pixel's value"),
+    (jpeg, "1.jpg: not a lossless picture; save it again as PNG or TIFF"),
+    (text, "notes.txt: not a lossless picture"),
     (cut, "1.png: damaged image"),
     (small, "1.png: has 12×16 pixels, its picture 16×12 (upright)"),
     (large, "1.png: 1000×1000 = 1,000,000 pixels is over the limit of 192"),
@@ -296,9 +298,9 @@ def test_more_refusals(tmp_path: Path, told: Told) -> None:
     pages = [Image.new("L", (WIDTH, HEIGHT), value) for value in (0, 1)]
     (folder / "labels" / "a.png").unlink()
     pages[0].save(folder / "labels" / "a.tif", save_all=True, append_images=pages[1:])
-    assert "a.tif: holds 2 pictures; save the one that is meant" in told(open_data, folder)
+    assert "a.tif: holds 2 pictures; save a file with the intended picture only" in told(open_data, folder)
     save(folder / "masks" / "a.png", NUMBERS.astype(np.uint16))
-    assert "labels/ and masks/ both hold label images; leave one of them" in told(open_data, folder)
+    assert "labels/ and masks/ both hold label images; keep one of them" in told(open_data, folder)
 
 
 @pytest.mark.parametrize(("orientation", "turns"), [(6, -1), (8, 1)])

@@ -137,10 +137,10 @@ def test_paths_with_spaces_and_other_scripts(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there(tmp_path: Path, told: Told) -> None:
-    assert told(open_data, tmp_path).startswith(f"{tmp_path}: no data set of a known format; looked for COCO (")
+    assert told(open_data, tmp_path).startswith(f"{tmp_path}: not a data set of a known format; looked for  COCO (")
     assert "absent: no such file or folder" in told(open_data, tmp_path / "absent")
     (tmp_path / "notes.txt").touch()
-    assert "no data set of a known format" in told(open_data, tmp_path / "notes.txt")
+    assert "not a data set of a known format" in told(open_data, tmp_path / "notes.txt")
     (tmp_path / "data.zip").touch()
     assert told(open_data, tmp_path / "data.zip").endswith("data.zip: an archive; unpack it and give the folder")
     assert "cannot be read (File name too long)" in told(open_data, tmp_path / ("x" * 5000))
@@ -157,7 +157,7 @@ def test_what_is_not_there(tmp_path: Path, told: Told) -> None:
 def test_a_data_set_one_folder_deeper_is_named(tmp_path: Path, told: Told) -> None:
     place(tmp_path / "VOC2012", "train.json", "images")
     (tmp_path / "other").mkdir()
-    line = f"{tmp_path}: no data set itself, but holds {tmp_path / 'VOC2012'}; name the one that is meant"
+    line = f"{tmp_path}: not a data set, but it holds {tmp_path / 'VOC2012'}; name one of them"
     assert told(open_data, tmp_path) == line
 
 

@@ -84,7 +84,7 @@ def test_all_of_a_large_set_is_sampled() -> None:
     assert signs.looked_at == 100
     (finding,) = signs.findings(Path("labels"))
     assert finding.kind == "interpolated-labels"
-    assert finding.message.endswith("(100 of 500 label images looked at)")
+    assert finding.message.endswith("(100 of 500 label images checked)")
 
 
 def test_inverted_labels_and_masks(tmp_path: Path) -> None:

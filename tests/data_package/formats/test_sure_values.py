@@ -116,7 +116,7 @@ def test_a_size_that_is_none_costs_no_picture(tmp_path: Path, size: tuple[Any, A
         (sample,) = read.samples
         assert (sample.width, sample.height, len(sample.instances)) == (WIDTH, HEIGHT, 1)
         assert [(finding.kind, finding.severity) for finding in told] == [("wrong-size", "warning")]
-        assert "the pictures' own" in read.notes[0]
+        assert "the sizes of the pictures" in read.notes[0]
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
@@ -319,11 +319,11 @@ def test_the_picture_inside_a_labelme_file_decides(tmp_path: Path) -> None:
 
 
 def test_two_pictures_of_a_labelme_file_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"imagePath names .*p1\.png, but p0\.png, of the file's own name, is there"):
+    with pytest.raises(DataError, match=r"imagePath names .*p1\.png, but p0\.pnghas the name of the JSON file"):
         open_data(labelme_pair(tmp_path, embed=False))
     outside = tmp_path / "other"
     save(outside / "p0.png", shade=7)
-    with pytest.raises(DataError, match="of the file's own name, is there"):
+    with pytest.raises(DataError, match="has the name of the JSON file"):
         open_data(labelme_pair(tmp_path / "set", embed=False, first="../other/p0.png"))
     (outside / "p0.png").write_bytes((tmp_path / "set" / "p0.png").read_bytes())  # the same picture: no matter
     assert len(open_data(tmp_path / "set").samples) == 1
@@ -343,7 +343,7 @@ def test_a_neighbours_pictures_are_never_read(tmp_path: Path) -> None:
     yolo_set(tmp_path, "first", ("train", "valid", "test"))
     data = open_data(yolo_set(tmp_path / "second", "second"))
     assert [sample.path.name for sample in data.samples] == ["second.png"]
-    assert any("'train' is read from" in note and "which is there, too" in note for note in data.notes)
+    assert any("'train' is read from" in note and "although that exists, too" in note for note in data.notes)
     assert any("left out 'test'" in note for note in data.notes)
     with pytest.raises(DataError, match="no test split"):
         open_data(tmp_path / "second", "test")
@@ -365,7 +365,7 @@ def test_a_path_out_of_a_coco_folder(tmp_path: Path, name: str) -> None:
     save(tmp_path / "other" / "images" / "a.png", shade=5)
     data = open_data(folder)
     assert data.samples[0].path.resolve() == (folder / "images" / "a.png").resolve()
-    assert any("though their paths lead elsewhere" in note for note in data.notes)
+    assert any("their file_name names another place" in note for note in data.notes)
 
 
 @pytest.mark.parametrize("write", [float, str])

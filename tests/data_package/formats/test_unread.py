@@ -147,7 +147,7 @@ def test_a_subset_of_any_name_is_kept_and_told(tmp_path: Path, make: Make) -> No
         assert len(data.samples) == 1
         told = [note for note in data.notes if "uses no picture" in note]
         assert told == ([] if split == "extra" else [
-            f"{root}: {split} uses no picture of extra; name its file or folder to use it"
+            f"{root}: {split} uses no picture of extra; to use one of them, name its file or folder"
         ])  # fmt: skip
         assert not [note for note in data.notes if "left out" in note]
     done = convert_data(root, tmp_path / "out", "coco")
@@ -193,7 +193,7 @@ def test_a_file_of_all_pictures_is_not_written_twice(tmp_path: Path) -> None:
     done = convert_data(root, tmp_path / "out", "coco")
     assert [part.name for part in done.written] == ["train", "val", "extra"]
     file = root / "annotations.json"
-    assert f"{file}: left out, as train and val hold all of its 2 pictures and their objects" in done.notes
+    assert f"{file}: left out, because train and val hold all of its 2 pictures and their objects" in done.notes
     file.write_text(file.read_text().replace('"cell"', '"nucleus"'))
     done = convert_data(root, tmp_path / "more", "coco")
     assert [(part.name, part.pictures) for part in done.written][-1] == ("extra", 1)
@@ -227,7 +227,7 @@ def test_what_no_subset_uses_is_counted(tmp_path: Path) -> None:
         "left out 4 pictures that no annotation names (1 in images/more, 1 in old, 2 in the folder itself)",
         "left out 2 annotation files that belong to no picture or subset read here (labels/a.TXT, old/d.json)",
         "left out 1 archives; unpack them if they belong to the data set (images.zip)",
-        "left out 1 links that lead nowhere (gone)",
+        "left out 1 broken links (gone)",
     ]
     assert set(kinds) == {
         ("unlisted-picture", "."), ("unlisted-picture", "images/more"), ("unlisted-picture", "old"),
@@ -292,7 +292,7 @@ def test_pipes_and_devices_are_counted_and_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "b.png")
     os.mkfifo(tmp_path / "b.json")
     (tmp_path / "c.json").symlink_to("/dev/zero")
-    assert left_out(tmp_path) == ["3 pipes, sockets or devices, which are no files (b.json, b.png, c.json)"]
+    assert left_out(tmp_path) == ["3 pipes, sockets or devices (b.json, b.png, c.json)"]
     assert count(tmp_path)[1] == [("unread-file", name) for name in ("b.json", "b.png", "c.json")]
 
 
@@ -328,7 +328,7 @@ def test_a_closed_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(DataError, match="closed: the folder cannot be read; see to its permissions"):
+    with pytest.raises(DataError, match="closed: the folder cannot be read; check its permissions"):
         open_data(tmp_path)
 
 
@@ -364,7 +364,7 @@ def test_two_pictures_of_one_name_share_a_label_file(tmp_path: Path) -> None:
         found: list[Finding] = []
         data = open_data(tmp_path / kind, report=found.append)
         assert [finding.kind for finding in found] == ["shared-labels"]
-        assert "1 pictures have the label file of another picture of their name" in data.notes[0]
+        assert "1 pictures share their label file with another picture of the same name" in data.notes[0]
 
 
 def nested_label_images(root: Path) -> None:

@@ -85,7 +85,9 @@ def test_vocs_own_layout(tmp_path: Path) -> None:
     assert [sample.path.name for sample in data.samples] == ["b_2.jpg"]
     assert [sample.path.name for sample in open_data(folder, "val").samples] == ["a_1.jpg"]
     assert (len(data.classes), data.classes[7], data.category_ids[7]) == (20, "cat", 8)
-    assert data.notes == (f"{folder}: no labelmap.txt or class_names.txt, so classes are the twenty of Pascal VOC",)
+    assert data.notes == (
+        f"{folder}: no labelmap.txt or class_names.txt, so condinst uses the twenty classes of Pascal VOC",
+    )
 
 
 def test_without_lists_every_picture_counts(tmp_path: Path) -> None:
@@ -142,8 +144,8 @@ BAD = [
     (write("labelmap.txt", "cat:1,2"), "is not name:red,green,blue:…"),
     (write("labelmap.txt", "cat:1,2,300"), "is not name:red,green,blue:…"),
     (write("labelmap.txt", "background:0,0,0"), "names no class but the background"),
-    (write("labelmap.txt", "cow:1,2,3"), "object 1: 8 stands for no class; name it in labelmap.txt"),
-    (write("class_names.txt", "a\na"), "a stands there twice"),
+    (write("labelmap.txt", "cow:1,2,3"), "object 1: 8 is not a class; add it to labelmap.txt"),
+    (write("class_names.txt", "a\na"), "a is listed twice"),
     (lambda folder: save(folder / "SegmentationClass/a_1.png", CLASSES[:-1], None), "the picture 14×10 (upright)"),
     (
         lambda folder: save(folder / "SegmentationClass/a_1.png", CLASSES * 0, None),
@@ -180,8 +182,8 @@ def test_masks_of_pictures_that_no_list_names_are_annotation_files(tmp_path: Pat
     data = open_data(make(tmp_path, {"train": "a_1"}), report=found.append)
     kinds = sorted((it.kind, it.file.name, it.message) for it in found)
     assert kinds == [
-        ("unlisted-picture", "JPEGImages", "1 pictures here are in no split, the first is b_2.jpg"),
-        ("unread-annotations", "SegmentationClass", "1 annotation files here are not read, the first is b_2.png"),
-        ("unread-annotations", "SegmentationObject", "1 annotation files here are not read, the first is b_2.png"),
+        ("unlisted-picture", "JPEGImages", "1 pictures are in no split, for example b_2.jpg"),
+        ("unread-annotations", "SegmentationClass", "1 annotation files are not read, for example b_2.png"),
+        ("unread-annotations", "SegmentationObject", "1 annotation files are not read, for example b_2.png"),
     ]
     assert any("left out 1 pictures that no annotation names (JPEGImages/b_2.jpg)" in note for note in data.notes)

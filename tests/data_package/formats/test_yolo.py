@@ -126,18 +126,20 @@ def test_lists_with_pictures_that_are_missing(tmp_path: Path, told: Told, collec
         ("missing-picture", 2, "error"),
         ("missing-picture", 3, "error"),
     ]
-    assert "line 3: lists other/images/a.png as well as images/a.png, and only" in str(collected[1])
+    assert "line 3: lists other/images/a.png as well as images/a.png, but only" in str(collected[1])
     assert len(data.samples) == 1
-    assert "line 2: lists images/b.png, which is not there" in told(open_data, folder)
+    assert "line 2: lists images/b.png, but it does not exist" in told(open_data, folder)
 
 
 def test_a_split_that_is_only_named(tmp_path: Path, told: Told) -> None:
     """Roboflow names test/ also where it wrote none; a train or val that is missing is an error."""
     folder = make(tmp_path, more="train: images\nval: images\ntest: ../test/images")
     assert list_splits(folder) == ("train", "val")
-    assert open_data(folder).notes == (f"{folder / 'data.yaml'}: left out 'test', as ../test/images is not there",)
+    assert open_data(folder).notes == (
+        f"{folder / 'data.yaml'}: left out 'test', because ../test/images does not exist",
+    )
     make(tmp_path, more="train: images\nval: ../valid/images")
-    assert "'val' names ../valid/images, which is not there; correct it" in told(open_data, folder, "val")
+    assert "'val' names ../valid/images, but it does not exist; correct it" in told(open_data, folder, "val")
 
 
 def test_any_name_of_the_yaml_is_the_last_resort(tmp_path: Path, told: Told) -> None:
@@ -146,7 +148,7 @@ def test_any_name_of_the_yaml_is_the_last_resort(tmp_path: Path, told: Told) -> 
     (folder / "settings.yml").write_text("epochs: 3")
     assert len(objects(open_data(folder))) == 1
     (folder / "other.yaml").write_text("names: [a]\ntrain: images")
-    assert "no data set of a known format" in told(open_data, folder)
+    assert "not a data set of a known format" in told(open_data, folder)
 
 
 def test_the_last_images_of_the_path_counts(tmp_path: Path) -> None:
@@ -170,7 +172,7 @@ def test_pictures_without_labels_hold_nothing_and_are_told(tmp_path: Path, told:
     Image.new("L", (8, 8)).save(tmp_path / "images" / "b.png")
     data = open_data(tmp_path)
     assert [len(sample.instances) for sample in data.samples] == [1, 0]
-    assert data.notes == (f"{tmp_path / 'data.yaml'}: 1 pictures of train have no label file, so no object",)
+    assert data.notes == (f"{tmp_path / 'data.yaml'}: 1 pictures of train have no label file, so they have no objects",)
     (tmp_path / "labels" / "a.txt").unlink()
     assert f"none of the 2 pictures of train has a label file; expected {tmp_path / 'labels' / 'a.txt'}" in told(
         open_data, tmp_path
@@ -238,9 +240,9 @@ BAD_ROWS = [
     ("0 0.5 0.5 0.9 1.5", "is outside the picture"),
     ("0 nan 0.1 0.5 0.1 0.5 0.9", "row 1: coordinate nan is outside"),
     ("0 1e999 0.1 0.5 0.1 0.5 0.9", "row 1: coordinate inf is outside"),
-    ("cat 0.1 0.1 0.5 0.1 0.5 0.9", "row 1: holds what is no number: 'cat 0.1"),
+    ("cat 0.1 0.1 0.5 0.1 0.5 0.9", "row 1: has values that are not numbers: 'cat 0.1"),
     (b"\xff\xfe0", "not UTF-8 text"),
-    (b"\x00\x01", "row 1: holds what is no number"),
+    (b"\x00\x01", "row 1: has values that are not numbers"),
 ]
 
 
@@ -271,9 +273,9 @@ BAD_YAML = [
     ("names: [a]\ntrain: !!python/name:os.system x", "line 2: the tag tag:yaml.org,2002:python/name:os.system"),
     ("names: [a]\nnames: [b]", "line 2: the key 'names' stands twice"),
     ("train: images\nnames: " + "[" * 900_000, "line 2: nested too deeply"),
-    ("train: images\nnames: {0: a, '0': b}", "class 0 stands twice"),
+    ("train: images\nnames: {0: a, '0': b}", "class 0 is listed twice"),
     ("train: images\nnames:\n ? '" + "1" * 5000 + "'\n : b", "is no class number"),
-    ("train: 2024-01-01\nnames: [a]", "names 2024-01-01, which is not there"),
+    ("train: 2024-01-01\nnames: [a]", "names 2024-01-01, but it does not exist"),
     ("#" * 1_000_001, "larger than 1 MB"),
     ("a: b", "no 'names'"),
     ("- a", "no 'names'"),
@@ -285,11 +287,11 @@ BAD_YAML = [
     ("train: images\nnames: {a: 1}", "'a' is no class number"),
     ('train: images\nnames: ["a\\u0007"]', "control characters"),
     ("train: 7\nnames: [a]", "'train' must name folders or lists of pictures, got 7"),
-    ("train: gone\nnames: [a]", "names gone, which is not there; correct it or put it there; looked for"),
+    ("train: gone\nnames: [a]", "names gone, but it does not exist; correct it or put it there; looked for"),
     ("train: images\nnc: 3\nnames: [a]", "'nc' says 3 classes, but 'names' has 1"),
     ("train: labels\nnames: [a]", "'train' has no pictures"),
-    ("train: list.txt\nnames: [a]", "list.txt: line 1: lists gone.png, which is not there; put it there"),
-    ("train: data.yaml\nnames: [a]", "neither a folder, a list of pictures (.txt) nor a picture"),
+    ("train: list.txt\nnames: [a]", "list.txt: line 1: lists gone.png, but it does not exist; put it there"),
+    ("train: data.yaml\nnames: [a]", "not a folder, a list of pictures (.txt) or a picture"),
     ("path: 7\ntrain: images\nnames: [a]", "'path' must be the folder"),
     ("train: images\nkpt_shape: [17, 3]\nnames: [a]", "describes key points"),
     ("val: images\nnames: [a]", "has val but no train split"),
@@ -308,7 +310,7 @@ def test_pictures_that_are_missing_or_no_pictures(tmp_path: Path, told: Told) ->
     folder = make(tmp_path)
     (folder / "images" / "a.png").write_bytes(b"no picture")
     assert "a.png: not an image in one of the formats" in told(open_data, folder)
-    with pytest.raises(UsageError, match="itself says where its pictures are"):
+    with pytest.raises(UsageError, match="states the places of its pictures"):
         open_data(folder, images=tmp_path)
 
 

@@ -54,7 +54,7 @@ def test_numbers_over_16_bits_are_refused() -> None:
 
 
 def test_float_without_a_range_is_refused() -> None:
-    with pytest.raises(DataError, match=r"a\.tif: float pixels from 1 to 1 have no range of their own; state it"):
+    with pytest.raises(DataError, match=r"a\.tif: float pixels from 1 to 1 do not state a range; state it"):
         read_image(encoded(Image.fromarray(np.ones((2, 2), dtype=np.float32)), "TIFF"), name="a.tif")
 
 

@@ -23,7 +23,7 @@ def test_the_same_settings_need_no_words(folder: Path, tmp_path: Path) -> None:
 
 def test_what_can_be_followed_is_told(folder: Path) -> None:
     (line,) = compare_settings(folder, Config().with_overrides(["train.lr=0.5", "augment.shorter=[64]"]), 5)
-    assert line.startswith("note: changed since this run was last started: ")
+    assert line.startswith("note: settings changed since the last start: ")
     assert "train.lr 0.01 → 0.5" in line
     assert "augment.shorter [640, " in line
     assert "\n" not in line
@@ -36,7 +36,7 @@ def test_what_can_be_followed_is_told(folder: Path) -> None:
         ("model.classes=[pothole]", "model.classes"),
         ("train.optimizer=adamw", "train.optimizer 'sgd' → 'adamw'"),
         ("train.ema_decay=0.5", "train.ema_decay 0.0 → 0.5"),
-        ("train.iterations=4", "the run in .* has done 5; give at least as many"),
+        ("train.iterations=4", "the run in .* has already done 5; give at least 5"),
     ],
 )
 def test_what_cannot_is_refused(folder: Path, setting: str, words: str) -> None:

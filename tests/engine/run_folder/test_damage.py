@@ -64,7 +64,7 @@ def test_scores(tmp_path: Path, shape: str) -> None:
 def test_a_table_without_its_lines(tmp_path: Path) -> None:
     record_scores(scores(0.5), tmp_path, 10)
     (tmp_path / "scores.jsonl").unlink()
-    with pytest.raises(CondinstError, match=r"it is missing while scores.csv is there"):
+    with pytest.raises(CondinstError, match=r"it is missing, but scores.csv exists"):
         forget_scores(tmp_path, 10)
 
 

@@ -99,11 +99,15 @@ def test_a_new_run_overwrites_no_file(tmp_path: Path, name: str) -> None:
 def test_a_folder_in_a_files_place_and_the_reverse(tmp_path: Path) -> None:
     check_places(tmp_path)
     (tmp_path / "report.html").mkdir()
-    with pytest.raises(CondinstError, match=r"report.html: is a folder, and training writes a file there; rename it"):
+    with pytest.raises(
+        CondinstError, match=r"report.html: is a folder, but training writes a file of this name; rename the folder"
+    ):
         check_places(tmp_path)
     (tmp_path / "report.html").rmdir()
     (tmp_path / "last").touch()
-    with pytest.raises(CondinstError, match="last: is a file, and training makes a folder there; rename it"):
+    with pytest.raises(
+        CondinstError, match="last: is a file, but training makes a folder of this name; rename the file"
+    ):
         check_places(tmp_path)
 
 

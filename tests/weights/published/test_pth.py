@@ -78,13 +78,13 @@ def test_training_checkpoint_with_the_log_that_mmdetection_keeps(
     assert read_foreign(path).tensors["head.distances.bias"].tolist() == [1, 2, 3, 4]
     assert "mmengine" not in sys.modules
     torch.save({"state_dict": state | {"neck.extra": np.zeros(3)}}, path)
-    assert "'neck.extra' is no tensor" in refusal(path)
+    assert "'neck.extra' is not a tensor" in refusal(path)
 
 
 @pytest.mark.parametrize("classes", [5, torch.zeros(2), "ab", [1, 2], {"a": 1, "b": 2}])
 def test_class_names_that_are_none(classes: Any, state: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save({"state_dict": state, "meta": {"classes": classes}}, tmp_path / "model.pth")
-    assert "meta.classes is no list of names" in refusal(tmp_path / "model.pth")
+    assert "meta.classes is not a list of names" in refusal(tmp_path / "model.pth")
 
 
 def test_class_names_twice_and_no_notes(state: dict[str, Tensor], tmp_path: Path) -> None:
@@ -130,9 +130,9 @@ def test_damaged_files(tmp_path: Path) -> None:
     [
         ([1, 2], "holds a list, expected a mapping"),
         ({}, "it is empty"),
-        ({"epoch": 3}, "'epoch' is no tensor"),
-        ({"model": {"w": "text"}}, "'w' is no tensor"),
-        ({"model": {"1": torch.zeros(1), 1: torch.zeros(1)}}, "'1' is no tensor"),
+        ({"epoch": 3}, "'epoch' is not a tensor"),
+        ({"model": {"w": "text"}}, "'w' is not a tensor"),
+        ({"model": {"1": torch.zeros(1), 1: torch.zeros(1)}}, "'1' is not a tensor"),
         ({"model": {"fc.weight": torch.zeros(1)}}, "not a CondInst"),
     ],
 )

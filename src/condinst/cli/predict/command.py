@@ -160,17 +160,17 @@ def _results_folder(folder: Path | None, resume: bool, overwrite: bool, saved: S
     from condinst.lock import locked
 
     if resume and overwrite:
-        raise UsageError("--resume goes on with a run, --overwrite replaces it; give one of them")
+        raise UsageError("--resume continues a run and --overwrite replaces it; give only one of them")
     if folder is None:
         if resume or overwrite or saved.formats:
-            raise UsageError("--json alone keeps no files; give --out FOLDER for --resume, --overwrite and --save")
+            raise UsageError("--resume, --overwrite and --save need a folder; add --out FOLDER")
         with TemporaryDirectory() as place:
             yield Path(place), False
         return
     with locked(folder, "writing"):
         old = has_run(folder, resume, overwrite, saved.run_files)
         if resume and not old:
-            say(f"note: nothing to resume in {folder}; this run starts anew", err=True)
+            say(f"note: {folder} has no run to resume; condinst starts a new run", err=True)
         yield folder, old
 
 
@@ -182,7 +182,7 @@ def _open_run(place: Path, header: dict[str, Any], sources: list[Source], saved:
     if not go_on:
         return Run.begin(place, header, sources, saved)
     run = Run.go_on(place, header, sources, saved)
-    say(f"note: {run.finished} of {len(sources)} images were predicted before", err=True)
+    say(f"note: an earlier run finished {run.finished} of {len(sources)} images", err=True)
     return run
 
 

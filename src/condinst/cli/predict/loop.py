@@ -37,7 +37,7 @@ def predict_all(
         if not isinstance(stop, KeyboardInterrupt):
             raise
         done, total = run.finished, len(run.sources)
-        again = "; the same command with --resume goes on" if kept else ""
+        again = "; to continue, run the same command with --resume" if kept else ""
         say(f"stopped after {done} of {total} images{again}", err=True)
         raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
     _close(run, json)
@@ -96,6 +96,6 @@ def complain(run: Run, unusable: int, unwritten: int) -> None:
     bad, total = run.left_out + unusable, len(run.sources) + unusable
     files = f"{unwritten} files could not be written" if unwritten else ""
     if bad:
-        raise DataError(f"{bad} of {total} sources could not be used{f' and {files}' * bool(files)}, named above")
+        raise DataError(f"{bad} of {total} sources could not be used{f' and {files}' * bool(files)}; see above")
     if files:
-        raise CondinstError(f"{files}, named above; the same command with --resume tries again")
+        raise CondinstError(f"{files}; see above, then run the same command with --resume")

@@ -31,8 +31,8 @@ def has_run(folder: Path, resume: bool, overwrite: bool, run_files: Sequence[str
     foreign += [folder / name for name in run_files if name not in old_files and os.path.lexists(folder / name)]
     if foreign:
         raise UsageError(
-            f"{foreign[0]}: not written by `condinst predict`; --resume and --overwrite leave it alone, "
-            "so move it away or choose another --out"
+            f"{foreign[0]}: `condinst predict` did not write this file, so --resume and --overwrite keep it; move it "
+            "or choose another --out"
         )
     if not ours and not results.exists():
         return False
@@ -40,11 +40,13 @@ def has_run(folder: Path, resume: bool, overwrite: bool, run_files: Sequence[str
         return True
     if not resume:
         raise UsageError(
-            f"{folder}: holds the results of another run; --resume goes on with it, --overwrite replaces it, "
-            "or choose another --out"
+            f"{folder}: holds results of another run; add --resume to continue it, add --overwrite to replace it, or "
+            "choose another --out"
         )
     if not ours:
-        raise UsageError(f"{folder}: {RESULTS} has no {JOURNAL} beside it to go on from; --overwrite replaces it")
+        raise UsageError(
+            f"{folder}: has {RESULTS} but no {JOURNAL}, so --resume cannot continue; add --overwrite to replace it"
+        )
     return True
 
 

@@ -95,7 +95,7 @@ def read_formats(words: list[str]) -> frozenset[Format]:
         try:
             found.add(Format(word))
         except ValueError:
-            raise UsageError(f"--save: expected some of {', '.join(Format)}, got '{word}'") from None
+            raise UsageError(f"--save: expected one or more of {', '.join(Format)}, got '{word}'") from None
     return frozenset(found)
 
 

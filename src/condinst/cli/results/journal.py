@@ -72,8 +72,8 @@ class Journal:
         if gone:
             journal.close()
             raise UsageError(
-                f"{path.parent}: has results of pictures that are not among the sources now ({some(gone, 3)}); "
-                "give the same sources, or --overwrite"
+                f"{path.parent}: has results of pictures that are not in the sources ({some(gone, 3)}); give the same "
+                "sources, or add --overwrite"
             )
         journal.file.truncate(journal.end)
         return journal
@@ -180,11 +180,11 @@ def read_header(path: Path) -> Record:
         raise CondinstError(f"{path}: cannot be read ({error.strerror or error})") from None
     if not first or FIRST_KEY not in first:
         raise UsageError(
-            f"{path}: not written by `condinst predict`; --resume and --overwrite leave it alone, "
-            "so move it away or choose another --out"
+            f"{path}: `condinst predict` did not write this file, so --resume and --overwrite keep it; move it or "
+            "choose another --out"
         )
     if first.pop(FIRST_KEY) != VERSION:
-        raise UsageError(f"{path}: written by another version of condinst; choose another --out")
+        raise UsageError(f"{path}: another version of condinst wrote this file; choose another --out")
     return first
 
 
@@ -210,11 +210,14 @@ def files_of(record: Record) -> list[str]:
 
 def _difference(path: Path, key: str, before: object, now: object) -> str:
     if isinstance(before, str | int | float | None) and isinstance(now, str | int | float | None):
-        return f"{path.parent}: was begun with {key} {before}, now it is {now}; give the same options, or --overwrite"
-    return f"{path.parent}: was begun with other settings ({key}); give the same options, or --overwrite"
+        return (
+            f"{path.parent}: the earlier run had {key} {before}, this run has {now}; give the same options, or add "
+            "--overwrite"
+        )
+    return f"{path.parent}: the earlier run had other settings ({key}); give the same options, or add --overwrite"
 
 
 def _unwritable(path: Path, error: OSError) -> CondinstError:
     return CondinstError(
-        f"{path}: cannot be written ({error.strerror or error}); free some space and go on with --resume"
+        f"{path}: cannot be written ({error.strerror or error}); free some space and continue with --resume"
     )

@@ -28,7 +28,7 @@ _USE = {
     "--half": "--mode fast",
     "--fp16": "--mode fast",
 }
-_THRESHOLD = "the setting detect.nms_threshold in the model's config.yaml"
+_THRESHOLD = "set detect.nms_threshold in the model's config.yaml"
 # command → option of another program → the option or setting of condinst, for the message
 ADVICE: dict[str, dict[str, str]] = {
     "predict": {
@@ -41,7 +41,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "--save-dir": "--out",
         "--project": "--out",
         "--name": "--out",
-        "--source": "the pictures themselves, as in: condinst predict FOLDER",
+        "--source": "give the pictures themselves: condinst predict FOLDER",
         "--batch-size": "--batch",
     },
     "val": {**_USE, "--iou": _THRESHOLD, "--iou-thres": _THRESHOLD, "--nms-threshold": _THRESHOLD},
@@ -55,8 +55,8 @@ ADVICE: dict[str, dict[str, str]] = {
         "--num-workers": "train.workers=VALUE",
         "--model": "--from",
         "--output-dir": "--out",
-        "--classes": "nothing to give: the classes are those of the data",
-        "--device": "ACCELERATE_USE_CPU=true or CUDA_VISIBLE_DEVICES=N in the environment",
-        "--save-txt": "nothing to give: predict writes results",
+        "--classes": "training uses the classes of the data",
+        "--device": "set ACCELERATE_USE_CPU=true or CUDA_VISIBLE_DEVICES=N in the environment",
+        "--save-txt": "only predict writes results",
     },
 }

@@ -84,4 +84,4 @@ def _mend(error: Any) -> None:
 
 def _hint(meant: str) -> str:
     """Return a question for an option or a setting, and a statement for other advice."""
-    return f"did you mean {meant}?" if " " not in meant else f"here it is {meant}"
+    return f"did you mean {meant}?" if meant.startswith("--") or " " not in meant else meant

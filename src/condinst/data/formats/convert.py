@@ -19,7 +19,7 @@ from condinst.errors import UsageError
 Target = Literal["coco", "yolo", "labelme"]
 Write = Callable[[Mapping[str, AnnotatedData], Path, bool, Counter[str]], None]
 WRITERS: dict[Target, Write] = {"coco": write_coco, "yolo": write_yolo, "labelme": write_labelme}
-UNCHECKED = "pictures lose the list of classes that were looked for in them (neg_category_ids), which only COCO holds"
+UNCHECKED = "pictures lose their list of annotated classes (neg_category_ids); only COCO stores this list"
 
 
 class Written(NamedTuple):

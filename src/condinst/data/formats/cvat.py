@@ -163,7 +163,9 @@ def _elements(file: Path) -> Iterator[Element]:
                 if element.tag != "label":
                     root.clear()
     except DefusedXmlException:
-        raise DataError(f"{file}: has a document type or entities, which no annotation needs; remove them") from None
+        raise DataError(
+            f"{file}: has a document type or entities; condinst does not read them, so remove them"
+        ) from None
     except ParseError as error:
         raise DataError(f"{file}: not valid XML ({error}); export it again") from None
     except (OSError, ValueError, LookupError) as error:  # an unknown encoding is a LookupError
@@ -180,7 +182,7 @@ def _read_image(element: Element, file: Path, images: Path | None, classes: list
     short: list[tuple[tuple[str, str], Finding]] = []
     for index, child in enumerate(element):
         if child.tag in WITHOUT_AREA:
-            gathering.left_out[f"shapes of the type {child.tag}, which have no area"] += 1
+            gathering.left_out[f"shapes of the type {child.tag}, because they have no area"] += 1
             continue
         where = f"image {name}: {child.tag} {index}"
         with gathering.record(file, f"{name}#{index}", where):

@@ -58,9 +58,9 @@ def find_parts(data: Path) -> Parts:
     if not found:
         if inner := _inner(data):
             held = some([str(folder) for folder in inner])
-            raise DataError(f"{data}: no data set itself, but holds {held}; name the one that is meant")
+            raise DataError(f"{data}: not a data set, but it holds {held}; name one of them")
         looked = "; ".join(f"{format.name} ({format.looks})" for format in FORMATS)
-        raise DataError(f"{data}: no data set of a known format; looked for {looked}")
+        raise DataError(f"{data}: not a data set of a known format; looked for {looked}")
     if len(found) > 1:
         raise DataError(f"{data}: holds {' and '.join(found)}; name the file or folder to use instead")
     return next(iter(found.values()))
@@ -83,7 +83,7 @@ def readable(data: Path) -> Iterator[None]:
         yield
     except OSError as error:
         place = error.filename or data
-        raise DataError(f"{place!s:.300}: cannot be read ({error.strerror or error}); see to its permissions") from None
+        raise DataError(f"{place!s:.300}: cannot be read ({error.strerror or error}); check its permissions") from None
 
 
 def _find_below(data: Path) -> dict[str, Parts]:

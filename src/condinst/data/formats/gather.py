@@ -131,7 +131,9 @@ class Gathering:
         inside = mask[max(-top, 0) : max(height - top, 0), max(-left, 0) : max(width - left, 0)]
         if not inside.size:
             message = f"{where} lies outside {width}×{height} pixels"
-            raise RecordError("outside", message, "is it that of another picture, or of another size of this one?")
+            raise RecordError(
+                "outside", message, "check whether it belongs to another picture, or to another size of this picture"
+            )
         message = f"{where} sticks out of the picture of {width}×{height} pixels"
         self.told["{} masks stick out of their pictures; they are cut at the edge"] += 1
         self.report(Finding("outside", "warning", file, id, message, "it is cut at the picture's edge; draw it again"))
@@ -166,8 +168,8 @@ class Gathering:
     def use(self, file: Path, picture: Path) -> None:
         """Mark the annotation file of one picture as read. Reports a file that another picture also uses."""
         if file in self.files:
-            self.told["{} pictures have the label file of another picture of their name"] += 1
-            message = f"{file.name} is also the label file of another picture, because both pictures have this name"
+            self.told["{} pictures share their label file with another picture of the same name"] += 1
+            message = f"{file.name} is also the label file of another picture with the same name"
             remedy = "rename one picture and give it a label file of its own"
             self.report(Finding("shared-labels", "warning", picture, None, message, remedy))
         self.files.add(file)
@@ -229,7 +231,10 @@ def stated_size(height: object, width: object) -> tuple[int, int] | None:
 
 def no_size(height: object, width: object) -> tuple[str, str]:
     """Return the message and the remedy for a stated size that is no size."""
-    return f"{width!a:.20}×{height!a:.20} is no size of a picture", "the picture's own is taken; write it into the file"
+    return (
+        f"{width!a:.20}×{height!a:.20} is not a size of a picture",
+        "condinst uses the size of the picture; correct the file",
+    )
 
 
 def measure(path: Path, stated: tuple[int, int] | None = None) -> tuple[int, int]:
@@ -249,8 +254,8 @@ def measure(path: Path, stated: tuple[int, int] | None = None) -> tuple[int, int
     if stated == size[::-1] and orientation in SIDEWAYS:
         raise RecordError(
             "exif-rotated",
-            f"{says} upright: the annotation is of the picture as stored, which its EXIF orientation turns",
-            "turn the annotation, or remove the EXIF tag from the picture",
+            f"{says} upright: the annotation does not follow the EXIF orientation of the picture",
+            "rotate the annotation, or remove the EXIF tag from the picture",
         )
     says += " (upright by its EXIF orientation)" if orientation > 1 else ""
     raise RecordError("wrong-size", says, "correct the record or the file")
@@ -266,8 +271,10 @@ UNSURE = "{} pictures are turned upright by their EXIF orientation; no stated si
 
 def unsure_which_way_up(file: Path, id: int | str | None, where: str, orientation: int) -> Finding:
     """Return the warning for a picture with an EXIF orientation, if the annotation states no size."""
-    message = f"is turned upright by its EXIF orientation {orientation}; no stated size tells whether its objects are"
-    remedy = "see that the objects lie where they should, then save the picture upright"
+    message = (
+        f"is rotated by its EXIF orientation {orientation}; no stated size shows whether its objects are rotated, too"
+    )
+    remedy = "check the positions of the objects, then save the picture upright"
     return Finding("exif-rotated", "warning", file, id, f"{where}: {message}" if where else message, remedy)
 
 
@@ -276,7 +283,7 @@ def read_lines(file: Path) -> list[str]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise RecordError("bad-file", f"cannot be read ({error.strerror})", "see to its permissions") from None
+        raise RecordError("bad-file", f"cannot be read ({error.strerror})", "check its permissions") from None
     except UnicodeDecodeError as error:
         raise RecordError("bad-file", f"not UTF-8 text ({error.reason})", "write it again") from None
     return [line.strip() for line in lines if line.strip()]
@@ -295,7 +302,7 @@ def read_list(file: Path) -> list[str]:
         raise DataError(f"{file}: empty; write a name on each line")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise DataError(f"{file}: {twice[0]:.60} stands there twice; write each name once")
+        raise DataError(f"{file}: {twice[0]:.60} is listed twice; write each name once")
     return names
 
 

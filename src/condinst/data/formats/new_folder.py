@@ -27,7 +27,7 @@ def check_new(out: Path) -> None:
     except OSError as error:
         raise CondinstError(f"{out}: cannot be read ({error.strerror}); choose another folder") from None
     if not free:
-        raise UsageError(f"{out}: exists already; choose a new or empty folder")
+        raise UsageError(f"{out}: already exists; choose a new or empty folder")
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-RENAMED = "pictures were renamed, as another has the same name or as no text file could hold theirs"
+RENAMED = "pictures were renamed, because another has the same name or a text file cannot hold the name"
 
 
 class PictureNames:

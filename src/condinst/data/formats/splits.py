@@ -82,7 +82,7 @@ def without_repeats(parts: Mapping[str, AnnotatedData]) -> tuple[dict[str, Annot
             continue
         if kept and all(any(it in one for one in known) for it in _contents(data)):
             held = f"{' and '.join(kept)} hold all of its {len(data.samples)} pictures and their objects"
-            notes.append(f"{data.source}: left out, as {held}")
+            notes.append(f"{data.source}: left out, because {held}")
         else:
             kept[name] = data
     return kept, notes

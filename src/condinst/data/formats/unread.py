@@ -51,9 +51,9 @@ def tell_unread(unread: Unread, root: Path, report: Report) -> list[str]:
         (unread.annotations, "annotation files that belong to no picture or subset read here"),
         (unread.archives, "archives; unpack them if they belong to the data set"),
         (unread.others, f"files of kinds that condinst does not read: {_endings(unread.others)}"),
-        (unread.tree.broken, "links that lead nowhere"),
-        (unread.tree.unfollowed, "links to folders, as they lie behind several other links"),
-        (unread.tree.special, "pipes, sockets or devices, which are no files"),
+        (unread.tree.broken, "broken links"),
+        (unread.tree.unfollowed, "links to folders behind several other links"),
+        (unread.tree.special, "pipes, sockets or devices"),
         (unread.tree.closed, "folders that cannot be read"),
     )
     return [f"{root}: left out {len(files)} {what} ({_places(files, root)})" for files, what in sorts if files]
@@ -61,31 +61,38 @@ def tell_unread(unread: Unread, root: Path, report: Report) -> list[str]:
 
 def _findings(unread: Unread) -> Iterator[Finding]:
     for folder, files in _by_folder(unread.pictures):
-        message = f"{len(files)} pictures here are in no split, the first is {files[0].name}"
+        message = f"{len(files)} pictures are in no split, for example {files[0].name}"
         yield Finding(
-            "unlisted-picture", "info", folder, None, message, "they are not used; annotate them or take them away"
+            "unlisted-picture",
+            "info",
+            folder,
+            None,
+            message,
+            "condinst does not use them; annotate them or remove them",
         )
     for folder, files in _by_folder(unread.annotations):
-        message = f"{len(files)} annotation files here are not read, the first is {files[0].name}"
-        remedy = "put them where the format has them, name the file to use it, or take them away"
+        message = f"{len(files)} annotation files are not read, for example {files[0].name}"
+        remedy = "move them to the place that the format defines, name the file to use it, or remove them"
         yield Finding("unread-annotations", "warning", folder, None, message, remedy)
     for file in unread.archives:
-        yield Finding("packed-archive", "info", file, None, "an archive, which is not looked into", "unpack it")
+        yield Finding(
+            "packed-archive", "info", file, None, "an archive; condinst does not look into archives", "unpack it"
+        )
     for folder, files in _by_folder(unread.others):
-        message = f"{len(files)} files here are of kinds that condinst does not read ({_endings(files)})"
+        message = f"{len(files)} files are of kinds that condinst does not read ({_endings(files)})"
         remedy = "if they hold annotations or pictures, convert them to a format that condinst reads"
         yield Finding("unread-file", "info", folder, None, message, remedy)
     for path in unread.tree.special:
-        message = "a pipe, a socket or a device, which is no file"
-        yield Finding("unread-file", "warning", path, None, message, "it is not opened; take it away")
+        message = "a pipe, a socket or a device"
+        yield Finding("unread-file", "warning", path, None, message, "condinst does not open it; remove it")
     for path in unread.tree.broken:
-        message = f"a link that leads nowhere: {os.readlink(path)}"
+        message = f"a broken link to {os.readlink(path)}"
         yield Finding("broken-link", "warning", path, None, message, "put the file there or remove the link")
     for path in unread.tree.unfollowed:
-        message = "a link to a folder that lies behind several other links"
+        message = "a link to a folder behind several other links"
         yield Finding("broken-link", "warning", path, None, message, "put the folder itself in its place")
     for path in unread.tree.closed:
-        yield Finding("closed-folder", "error", path, None, "the folder cannot be read", "see to its permissions")
+        yield Finding("closed-folder", "error", path, None, "the folder cannot be read", "check its permissions")
 
 
 def _is_known(file: str, known: Collection[str]) -> bool:

@@ -109,7 +109,9 @@ def _read(data: Path, listed: Path | None, images: Path | None, report: Report) 
                 raise RecordError("missing-picture", message, "put it there or remove its name")
             _read_picture(by_name[name], name, data, names, gathering)
     if names.by_number == dict(enumerate(OWN_NAMES, 1)):
-        gathering.notes.append(f"{data}: no labelmap.txt or class_names.txt, so classes are the twenty of Pascal VOC")
+        gathering.notes.append(
+            f"{data}: no labelmap.txt or class_names.txt, so condinst uses the twenty classes of Pascal VOC"
+        )
     return gathering.finish([name for name in dict.fromkeys(names.by_colour.values()) if name])
 
 
@@ -188,7 +190,7 @@ def _read_plane(file: Path, size: tuple[int, int]) -> NDArray[np.int64]:
     numbers = read_numbers(file, str(file), MAX_PIXELS, colours=True)
     if numbers.shape != size:
         message = f"{file} has {numbers.shape[1]}×{numbers.shape[0]} pixels, the picture {size[1]}×{size[0]} (upright)"
-        raise RecordError("wrong-size", message, "save it of the upright picture")
+        raise RecordError("wrong-size", message, "save the label image of the upright picture")
     numbers[numbers == (VOID_COLOUR if _is_colour(file) else VOID)] = 0
     return numbers
 
@@ -225,5 +227,5 @@ def _class(piece: Piece, classes: NDArray[np.int64], meanings: dict[int, str]) -
     value = votes[0][1]
     if value not in meanings:
         colour = f" ({value >> 16}, {value >> 8 & 255}, {value & 255})" if value > VOID else ""
-        raise RecordError("unknown-category", f"{value}{colour} stands for no class", "name it in labelmap.txt")
+        raise RecordError("unknown-category", f"{value}{colour} is not a class", "add it to labelmap.txt")
     return meanings[value]

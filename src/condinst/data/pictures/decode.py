@@ -165,7 +165,7 @@ def _decode_tiff(image: TiffArray, range: Range) -> Shown:
 def _to_rgb(image: Image.Image) -> Array8:
     """Return (H, W, 3) of a loaded 8-bit image of any mode, converted strip by strip."""
     if image.mode == "LAB":  # Pillow converts this mode only with a colour profile
-        raise DataError("mode LAB has no stated colours; convert the picture to RGB")
+        raise DataError("condinst does not read colours of mode LAB; convert the picture to RGB")
     if image.mode == "RGB" and not image.has_transparency_data:
         return np.array(image)
     width, height = image.size

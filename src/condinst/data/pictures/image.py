@@ -121,7 +121,11 @@ def _several_pages(image: Image.Image, pages: int, is_file: bool) -> Remark:
     channels = channels_of(image)
     what = f" (OME-TIFF of {channels})" if channels else ""
     message = f"holds {count} {'frames' if image.format in ANIMATED else 'pages'}{what}; the first is read"
-    remedy = "name another with page=, in predict with --pages, or save the one that is meant" if is_file else SAVE
+    remedy = (
+        "name another with page=, in predict with --pages, or save a file with the intended picture only"
+        if is_file
+        else SAVE
+    )
     return Remark("several-pages", message, remedy)
 
 

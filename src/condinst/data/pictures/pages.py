@@ -74,7 +74,9 @@ def choose_pages(path: Path, wanted: Wanted | None) -> Pages | None:
         if wanted.text == ALL and image.format == "TIFF":
             small = [page for page in chosen if is_copy(image, page)]
     pages = tuple(page for page in chosen if page not in set(small))
-    notes = [f"left out {len(small)} of {count} pages, which are smaller copies of others or masks"] if small else []
+    notes = (
+        [f"left out {len(small)} of {count} pages, because they are smaller copies of others or masks"] if small else []
+    )
     if wanted.text != ALL and len(chosen) < count:
         notes.append(f"holds {count} pages; {len(chosen)} of them are read (--pages {wanted.text})")
     return Pages(pages, tuple(notes))

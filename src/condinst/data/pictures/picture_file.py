@@ -168,7 +168,7 @@ def check_size(image: Image.Image, name: str, max_pixels: int, bytes_each: int =
     """
     width, height = image.size
     if not width * height:
-        raise DataError(f"{name}: {width}×{height} pixels, there is nothing to see")
+        raise DataError(f"{name}: {width}×{height} pixels, so the picture is empty")
     remedy = "scale the picture down, cut it into tiles or raise max_pixels (--max-pixels)"
     if width * height > max_pixels:
         message = f"{width}×{height} = {width * height:,} pixels is over the limit of {max_pixels:,}"

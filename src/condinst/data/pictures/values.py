@@ -161,14 +161,14 @@ def _extremes(values: Values) -> tuple[float, float, int]:
     finite = np.isfinite(values)
     missing = values.size - int(np.count_nonzero(finite))
     if missing == values.size:
-        raise DataError("every pixel is NaN or infinite; there is nothing to see")
+        raise DataError("every pixel is NaN or infinite; the picture is empty")
     return float(values.min(where=finite, initial=np.inf)), float(values.max(where=finite, initial=-np.inf)), missing
 
 
 def _check_full(values: Values, lowest: float, highest: float, largest: int) -> None:
     held = f"from {lowest:g} to {highest:g}"
     if values.dtype.kind == "f":
-        raise NoRangeError(f"float pixels {held} have no range of their own; {STATE}")
+        raise NoRangeError(f"float pixels {held} do not state a range; {STATE}")
     if lowest < 0 or highest > largest:
         raise NoRangeError(f"pixels {held} do not fit 0 to {largest}; {STATE}")
 

@@ -37,7 +37,10 @@ def check_set(splits: Splits, max_detections: int) -> Iterator[Finding]:
 def _check_subsets(splits: Splits) -> Iterator[Finding]:
     """Report the subsets other than train, val and test. Commands use such a subset only if the user names it."""
     if not any(name in SPLITS for name in splits):
-        message, remedy = f"no subset is called train, among {some(list(splits))}", "name the one to train on in --data"
+        message, remedy = (
+            f"no subset is named train; there are {some(list(splits))}",
+            "name the one to train on in --data",
+        )
         yield Finding("unused-subset", "warning", splits[next(iter(splits))].source, None, message, remedy)
         return
     for name, data in splits.items():
@@ -65,10 +68,13 @@ def _check_pictures(data: AnnotatedData, max_detections: int) -> Iterator[Findin
     for sample in data.samples:
         count = sum(not it.crowd for it in sample.instances)
         if not count:
-            message, remedy = "has no annotated object", "all of it counts as background; fine if that is true"
+            message, remedy = (
+                "has no annotated object",
+                "the whole picture counts as background; nothing to do if it shows no object",
+            )
             yield Finding("empty-picture", "info", sample.path, sample.image_id, message, remedy)
         if count > max_detections:
-            message = f"has {count} objects, but at most {max_detections} are predicted for a picture"
+            message = f"has {count} objects, but condinst predicts at most {max_detections} per picture"
             remedy = "raise detect.max_detections, and --max-detections in val"
             yield Finding("many-objects", "info", sample.path, sample.image_id, message, remedy)
 
@@ -77,17 +83,17 @@ def _check_kinds(data: AnnotatedData) -> Iterator[Finding]:
     """Report instances without a mask."""
     found = Counter(it.shape is None for sample in data.samples for it in sample.instances if not it.crowd)
     if found[True] and found[False]:
-        message = f"{found[True]} objects have a box alone, {found[False]} have a mask"
-        remedy = "each is trained by what it has; measuring takes the box for the mask of those without one"
+        message = f"{found[True]} objects have only a box, {found[False]} have a mask"
+        remedy = "training uses what each object has; measurements use the box as the mask of an object without a mask"
         yield Finding("mixed-supervision", "info", data.source, None, message, remedy)
     elif found[True]:
-        message = f"all {found[True]} objects have a box alone, none a mask"
-        remedy = "masks are learned from boxes and colours; mask AP measured on boxes means little"
+        message = f"all {found[True]} objects have a box and no mask"
+        remedy = "training learns masks from boxes and colours; mask AP measured on boxes means little"
         yield Finding("boxes-only", "info", data.source, None, message, remedy)
     federated = sum(sample.federated is not None for sample in data.samples)
     if federated:
         message = f"{federated} pictures are annotated for some classes only (neg_category_ids, as in LVIS)"
-        remedy = "val measures them by LVIS's rule; training takes objects that are not annotated as background"
+        remedy = "val measures them by the rule of LVIS; training treats objects without annotation as background"
         yield Finding("federated", "info", data.source, None, message, remedy)
 
 
@@ -103,11 +109,11 @@ def _check_names(splits: Splits, counts: Mapping[str, Mapping[str, int]]) -> Ite
         if len(other.classes) == len(data.classes) == 1:
             continue  # one class on both sides matches in any case
         for unused in (it for it in other.classes if it not in ids and not counts[name][it]):
-            message, remedy = f"class '{unused}' has no object, and {first} does not know it", "remove the class"
+            message, remedy = f"class '{unused}' has no object, and {first} lacks the class", "remove the class"
             yield Finding("unused-category", "warning", other.source, None, message, remedy)
         for unknown in (it for it in other.classes if it not in ids and counts[name][it]):
-            message = f"{name} has a class '{unknown}' that {first} does not know"
-            remedy = "name the classes of both alike; the same list in both is best"
+            message = f"{name} has a class '{unknown}' that {first} lacks"
+            remedy = "use the same class names in both"
             severity: Severity = "error" if name in SPLITS else "warning"
             yield Finding("unknown-class", severity, other.source, None, message, remedy)
     for label, number in ids.items():
@@ -118,12 +124,15 @@ def _check_names(splits: Splits, counts: Mapping[str, Mapping[str, int]]) -> Ite
             message, remedy = f"class '{label}' has no object", "remove the class, or annotate it"
             yield Finding("unused-category", "warning", data.source, number, message, remedy)
         for name, count in elsewhere.items():
-            message = f"{name} has {count} of class '{label}', {first} has none to learn from"
+            message = f"{name} has {count} objects of class '{label}', but {first} has none"
             yield Finding("untrained-class", "warning", data.source, number, message, f"move some to {first}")
     for name, other in others:
         lacking = [it for it in data.classes if counts[first][it] and not counts[name].get(it, 0)]
         if lacking and len(data.classes) > 1:
-            message, remedy = f"{name} has none of {some(lacking)}", f"they are not measured; move some to {name}"
+            message, remedy = (
+                f"{name} has no object of {some(lacking)}",
+                f"{name} does not measure these classes; move some objects to {name}",
+            )
             yield Finding("unmeasured-class", "info", other.source, None, message, remedy)
 
 
@@ -131,12 +140,15 @@ def _check_balance(data: AnnotatedData, counts: Mapping[str, int]) -> Iterator[F
     seen = {name: count for name, count in counts.items() if count}
     few = [f"{name} ({count})" for name, count in sorted(seen.items(), key=lambda it: it[1]) if count < FEW]
     if few:
-        message, remedy = f"fewer than {FEW} objects of {some(few)}", "expect little of these classes; annotate more"
+        message, remedy = (
+            f"fewer than {FEW} objects of {some(few)}",
+            "annotate more: the model will find these classes badly",
+        )
         yield Finding("few-objects", "info", data.source, None, message, remedy)
     if len(seen) < 2:
         return
     most, least = max(seen, key=seen.__getitem__), min(seen, key=seen.__getitem__)
     if seen[most] >= UNEVEN * seen[least]:
-        message = f"'{most}' comes {seen[most]} times, '{least}' {seen[least]}"
-        remedy = "rare classes are learned late and badly; annotate more of them"
+        message = f"'{most}' has {seen[most]} objects, '{least}' has {seen[least]}"
+        remedy = "annotate more of the rare classes: training learns them late and badly"
         yield Finding("class-imbalance", "info", data.source, None, message, remedy)

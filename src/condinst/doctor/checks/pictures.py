@@ -59,12 +59,12 @@ def _tell_turned(sample: Sample, orientation: int, tell: Report) -> None:
 
     The sizes show whether the annotation is upright only if the orientation swaps the sides.
     """
-    message = f"is turned upright by its EXIF orientation {orientation}"
+    message = f"is rotated by its EXIF orientation {orientation}"
     if orientation in SIDEWAYS and sample.width != sample.height:
-        message += ", as its annotation is"
-        remedy = "nothing to do here, but other programs may not turn it"
+        message += ", like its annotation"
+        remedy = "nothing to do, but other programs may not rotate it"
         tell(Finding("exif-rotated", "info", sample.path, sample.image_id, message, remedy))
         return
-    message += "; the sizes do not tell whether its annotation is, too"
-    remedy = "see that the objects lie where they should, then save the picture upright"
+    message += "; the sizes do not show whether its annotation is rotated, too"
+    remedy = "check the positions of the objects, then save the picture upright"
     tell(Finding("exif-rotated", "warning", sample.path, sample.image_id, message, remedy))

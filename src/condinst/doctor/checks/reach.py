@@ -48,18 +48,18 @@ def _extent(thing: Visible, size: tuple[int, int]) -> str:
 
 def _unclaimed(sample: Sample, thing: Visible, size: tuple[int, int], alone: bool) -> Finding:
     if alone:
-        message = f"{_extent(thing, size)} and smaller objects take all locations at its centre: none learns it"
+        message = f"{_extent(thing, size)} and smaller objects take all locations at its centre, so training skips it"
         return told(
             sample, thing.instance, "no-location", "warning", message, "check the annotation; a larger input may help"
         )
     x0, y0, x1, y1 = thing.box
-    message = f"{_extent(thing, size)} and no location of its level lies at its centre: none learns it"
+    message = f"{_extent(thing, size)} and no location of its level lies at its centre, so training skips it"
     remedy = ENLARGE
     if max(x1 - x0, y1 - y0) > THIN * min(x1 - x0, y1 - y0):
-        remedy = "thin as it is, it may be reached at other sizes: train with several (augment.shorter)"
+        remedy = "train with several input sizes (augment.shorter); a thin object may have a location at another size"
     return told(sample, thing.instance, "no-location", "warning", message, remedy)
 
 
 def _too_small(sample: Sample, thing: Visible, size: tuple[int, int], stride: int) -> Finding:
-    message = f"{_extent(thing, size)}, and no pixel of its mask is left at stride {stride}"
+    message = f"{_extent(thing, size)}, so its mask has no pixel at stride {stride}"
     return told(sample, thing.instance, "too-small", "warning", message, ENLARGE)

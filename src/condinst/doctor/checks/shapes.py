@@ -153,7 +153,7 @@ def _find_outside(sample: Sample, instance: Instance, drawn: Raster) -> Finding 
         return None
     if not drawn.area:  # a box without area in the picture has no drawn box either
         message = f"lies outside the picture of {sample.width}×{sample.height} pixels, by up to {pixels:.0f}"
-        remedy = "is it that of another picture, or of another size of this one?"
+        remedy = "check whether it belongs to another picture, or to another size of this picture"
         return told(sample, instance, "outside", "error", message, remedy)
     message = f"sticks out of the picture of {sample.width}×{sample.height} by {pixels:.1f} pixels"
     return told(sample, instance, "outside", "warning", message, "cut it at the picture's edge")
@@ -177,10 +177,12 @@ def _find_crossings(sample: Sample, instance: Instance) -> Iterator[Finding]:
         what, where = found
         if what.startswith("Ring"):
             message = f"polygon {index} touches itself at ({where})"
-            yield told(sample, instance, "self-touching", "info", message, "nothing to do, unless it was to be two")
+            yield told(
+                sample, instance, "self-touching", "info", message, "nothing to do, unless these are two objects"
+            )
         else:
             message = f"polygon {index} crosses itself at ({where})"
-            remedy = "draw it again: what its loops enclose twice may count as a hole"
+            remedy = "draw it again; areas that its loops enclose twice may count as holes"
             yield told(sample, instance, "self-intersecting", "warning", message, remedy)
 
 
@@ -198,8 +200,8 @@ def _find_inner_rings(sample: Sample, instance: Instance) -> Iterator[Finding]:
     inner, outer = rings.inside
     message = f"polygon {inner} lies inside polygon {outer} and adds no pixel"
     if instance.area is not None and _says_hole(instance.area, parts[inner], parts[outer]):
-        message += ", and the stated area is that with a hole there"
-    remedy = "if it is a hole, write the object as a mask: the union of polygons fills it"
+        message += ", and the stated area fits a hole there"
+    remedy = "if it is a hole, save the object as a mask; the union of polygons fills the hole"
     yield told(sample, instance, "hole-as-ring", "warning", message, remedy)
 
 
@@ -238,11 +240,11 @@ def _compare_boxes(sample: Sample, instance: Instance, drawn: Raster) -> Finding
     if drawn.rle is None or not differs(box, drawn.box):
         return None
     iou = box_iou(box, drawn.box)
-    message = f"the box {_shown(instance.box)} is not that of its mask, {_shown(drawn.box)} (IoU {iou:.2f})"
+    message = f"the box {_shown(instance.box)} differs from the box of its mask, {_shown(drawn.box)} (IoU {iou:.2f})"
     remedy = "write the mask's own box"
     x0, y0, x1, y1 = instance.box
     if box_iou((x0, y0, x1 - x0, y1 - y0), drawn.box) > max(iou, 0.9):
-        remedy += "; its last two numbers seem to be a corner, where width and height are due"
+        remedy += "; its last two numbers look like a corner; COCO needs width and height"
     return told(sample, instance, "box-mismatch", "warning", message, remedy)
 
 

@@ -30,7 +30,8 @@ def compare_settings(folder: Path, now: Config, iteration: int) -> list[str]:
     """
     if now.train.iterations < iteration:
         raise UsageError(
-            f"train.iterations={now.train.iterations}: the run in {folder} has done {iteration}; give at least as many"
+            f"train.iterations={now.train.iterations}: the run in {folder} has already done {iteration}; give at "
+            f"least {iteration}"
         )
     path = folder / CONFIG_FILE
     if not path.is_file():
@@ -44,10 +45,14 @@ def compare_settings(folder: Path, now: Config, iteration: int) -> list[str]:
     averaged = bool(before["train.ema_decay"]) == bool(now.train.ema_decay)
     for key, words in changed.items():
         if key.startswith("model.") or key == "train.optimizer" or (key == "train.ema_decay" and not averaged):
-            raise UsageError(f"{words}: the run in {folder} cannot go on with that; keep it, or choose another --out")
+            raise UsageError(
+                f"{words}: the run in {folder} cannot continue with this change; keep the value, or choose another "
+                "--out"
+            )
     if not changed:
         return []
     told = some(list(changed.values()), MOST)
     return [
-        f"note: changed since this run was last started: {told}; what follows is not what either run would have done"
+        f"note: settings changed since the last start: {told}; the result differs from a run with one of them "
+        "throughout"
     ]

@@ -40,12 +40,12 @@ def hold_out(data: AnnotatedData, seed: int, progress: Progress | None = None) -
     indices = {index for group in chosen for index in group}
     val, train = take(data, list(indices)), take(data, [i for i in range(len(data.samples)) if i not in indices])
     lines = [
-        f"held out: {len(val.samples)} of {len(data.samples)} pictures to measure on, as there is no validation data; "
-        "pictures alike are on one side; --val none trains on all",
+        f"held out: {len(val.samples)} of {len(data.samples)} pictures for validation, because there is no validation "
+        "data; similar pictures stay together; --val none trains on all pictures",
         *(f"note: {note}" for note in one_sided(data, {"the held-out part": val, "the training part": train})),
     ]
     if groups.exact_only:
-        lines.append("note: too many pictures to compare all: only identical ones were kept on one side")
+        lines.append("note: too many pictures to compare all; only identical ones stay together")
     return Held(train, val, tuple(lines))
 
 
@@ -55,10 +55,10 @@ def _reason(data: AnnotatedData, groups: Sequence[Sequence[int]]) -> str:
     if few:
         why = f"{len(data.samples)} pictures are too few"
     elif max(map(len, groups)) > len(data.samples) / 2:
-        why = f"{max(map(len, groups))} of the {len(data.samples)} pictures are alike"
+        why = f"{max(map(len, groups))} of the {len(data.samples)} pictures are similar"
     else:
-        why = "no part of the pictures leaves every class on both sides"
-    return f"note: nothing is held out to measure on ({why}); --val names validation data, --val none says it is meant"
+        why = "no division leaves every class on both sides"
+    return f"note: no pictures are held out for validation ({why}); give --val DATA, or confirm with --val none"
 
 
 def record_held_out(folder: Path, val: AnnotatedData | None, resume: bool) -> None:
@@ -98,7 +98,7 @@ def hold_out_again(data: AnnotatedData, folder: Path) -> Held | None:
     inside = [Path(os.path.relpath(sample.path, root)).as_posix() in held for sample in data.samples]
     val = take(data, [index for index, one in enumerate(inside) if one])
     train = take(data, [index for index, one in enumerate(inside) if not one])
-    lines = [f"held out: {len(val.samples)} of {len(data.samples)} pictures, those of {path}"]
+    lines = [f"held out: {len(val.samples)} of {len(data.samples)} pictures for validation, listed in {path}"]
     if len(val.samples) and len(held_names(val)) < len(held):
-        lines.append(f"note: {len(held) - len(held_names(val))} pictures that were held out are no longer in the data")
+        lines.append(f"note: {len(held) - len(held_names(val))} held-out pictures are no longer in the data")
     return Held(train, val if val.samples else None, tuple(lines))

@@ -165,8 +165,8 @@ def _multiple(value: float, of: int) -> int:
 def _words_on_data(data: Statistics) -> str:
     low, middle, high = np.quantile(data.sizes, (0.1, 0.5, 0.9)) * data.shorter
     return (
-        f"data: {data.pictures} pictures, shorter side {data.shorter:.0f} px; {data.instances} objects, mostly of "
-        f"{low:.0f} to {high:.0f} px, half below {middle:.0f}; at most {data.densest} in a picture"
+        f"data: {data.pictures} pictures, shorter side {data.shorter:.0f} px; {data.instances} objects, most of them "
+        f"{low:.0f} to {high:.0f} px, median {middle:.0f} px; at most {data.densest} in a picture"
     )
 
 
@@ -174,10 +174,10 @@ def _words(config: Config, data: Statistics, machine: Machine, each: int, fine_t
     train, size = config.train, config.input
     small = float((data.sizes * size.shorter >= SMALLEST).mean())
     crop = f", crops of {config.augment.crop}" if config.augment.crop else ""
-    yield f"input: shorter side {size.shorter} px, where {small:.0%} of the objects have {SMALLEST} px or more{crop}"
+    yield f"input: shorter side {size.shorter} px; {small:.0%} of the objects then have {SMALLEST} px or more{crop}"
     shares = share_of_levels(data.sides * size.shorter, config.model)
     used = ", ".join(f"P{level} {share:.0%}" for level, share in enumerate(shares, start=3) if share >= 0.005)
-    yield f"levels that these sizes use: {used or 'none'}"
+    yield f"pyramid levels of these objects: {used or 'none'}"
     yield f"detections: at most {config.detect.max_detections} in a picture"
     parts = f" as {train.accumulate} batches of {train.batch_size}" if train.accumulate > 1 else ""
     yield (
@@ -188,10 +188,10 @@ def _words(config: Config, data: Statistics, machine: Machine, each: int, fine_t
     many = f" for each of {machine.processes} processes" if machine.processes > 1 else ""
     yield f"memory: about {total / 2**30:.1f} GB in all{many}, data-reading processes apart"
     rule = "√(pictures ÷ 8)" if train.optimizer == "adamw" else "pictures ÷ 8"
-    half = f", × {FINE_TUNED} as training begins with a trained model" if fine_tuned else ""
-    yield f"learning rate: {train.lr:g}, in proportion to {rule}{half}"
+    half = f", × {FINE_TUNED} because training starts from a trained model" if fine_tuned else ""
+    yield f"learning rate: {train.lr:g}, proportional to {rule}{half}"
     seen = train.iterations * pictures_in_step(config) / data.pictures
-    asked = f", as train.epochs={train.epochs:g} asks" if train.epochs is not None else ""
-    yield f"length: {train.iterations} iterations, in which each picture is seen {seen:.3g} times{asked}"
-    why = "which it computes in at speed" if train.precision != "no" else "as it is no faster in 16 bit"
+    asked = f", from train.epochs={train.epochs:g}" if train.epochs is not None else ""
+    yield f"length: {train.iterations} iterations; training sees each picture {seen:.3g} times{asked}"
+    why = "fast on this device" if train.precision != "no" else "because 16 bit is not faster on this device"
     yield f"precision: {train.precision if train.precision != 'no' else 'float32'}, {why}"

@@ -42,7 +42,7 @@ def override(config: Config, overrides: list[str]) -> Config:
     """
     given = {text.partition("=")[0].strip() for text in overrides}
     if {EPOCHS, ITERATIONS} <= given:
-        raise UsageError(f"{EPOCHS} and {ITERATIONS} both say how long to train; give one of them")
+        raise UsageError(f"{EPOCHS} and {ITERATIONS} both set the length of the training; give only one of them")
     config = config.with_overrides(overrides)
     return config.with_overrides([f"{EPOCHS}=null"]) if ITERATIONS in given else config
 
@@ -77,8 +77,8 @@ def _refuse_contradiction(config: Config, start: Stored, recipe: str) -> None:
     for key, value in leaves({"model": config.model.model_dump(exclude_unset=True)}):
         if key not in FIRST_ONLY and own[key] != value:
             raise UsageError(
-                f"{key} is {value} in recipe {recipe} and {own[key]} in the model to begin with, {start.path}; "
-                "leave the section `model` out of the recipe, or train without --from"
+                f"{key} is {value} in recipe {recipe} and {own[key]} in the model of --from, {start.path}; remove the "
+                "section `model` from the recipe, or train without --from"
             )
 
 

@@ -39,7 +39,7 @@ def start_folder(
         replace_file(folder / LABELS, draw_labels(data).encode())
     except OSError as error:
         raise unwritable(folder, error) from error
-    return [] if same else ["note: the training data is not what it was when this run was last started"]
+    return [] if same else ["note: the training data has changed since the last start of this run"]
 
 
 def finish_folder(
@@ -55,7 +55,7 @@ def finish_folder(
             record_scores(measured.scores, folder, config.train.iterations)
         write_picture(folder / PREDICTIONS, draw_predictions(val, predictor))
     best = best_iteration(folder) if val is not None and config.train.validate_every else None
-    model = str(folder) if best is None else f"{folder}, the best of those measured on the way (iteration {best})"
+    model = str(folder) if best is None else f"{folder}, the best measured checkpoint (iteration {best})"
     facts = {"Model": model, "Trained on": str(data.source)}
     facts |= {"Measured on": str(val.source)} if val is not None else {}
     training = [*draw_training(folder), *show_training(folder / BATCH.format(1), folder / LABELS)]

@@ -66,7 +66,7 @@ class TrainingLog:
         self.sums, self.count = dict(state["sums"]), state["count"]
         expected = state.get("last", self.last)
         if self.last is not None and self.last != expected:
-            raise damaged(self.path, f"its last row up to here is of iteration {self.last}, not {expected}")
+            raise damaged(self.path, f"its last row is of iteration {self.last}, not {expected}")
 
     def step(self, iteration: int, values: Mapping[str, float]) -> None:
         """Take one iteration's numbers (`iteration` counts the steps done)."""

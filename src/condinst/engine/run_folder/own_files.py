@@ -50,7 +50,7 @@ def refuse_overwriting(folder: Path) -> None:
     What a run has left that was killed before its first checkpoint may be overwritten.
     """
     if list_checkpoints(folder) or (folder / WEIGHTS_FILE).exists():
-        raise UsageError(f"{folder}: holds a training run already; add --resume to go on, or choose another --out")
+        raise UsageError(f"{folder}: already holds a training run; add --resume to continue, or choose another --out")
     held = [name for name in FILES if (folder / name).exists() and name != HELD_OUT]
     if held and not (folder / ENVIRONMENT).is_file():  # the first file that a run writes
         raise UsageError(f"{folder}: holds {some(held)}, which training would overwrite; choose another --out")
@@ -60,9 +60,11 @@ def check_places(folder: Path) -> None:
     """Raise CondinstError where a file of the run cannot be written because a folder has its name, or the reverse."""
     for name in FILES:
         if (folder / name).is_dir():
-            raise CondinstError(f"{folder / name}: is a folder, and training writes a file there; rename it")
+            raise CondinstError(
+                f"{folder / name}: is a folder, but training writes a file of this name; rename the folder"
+            )
     if (folder / LAST).exists() and not (folder / LAST).is_dir():
-        raise CondinstError(f"{folder / LAST}: is a file, and training makes a folder there; rename it")
+        raise CondinstError(f"{folder / LAST}: is a file, but training makes a folder of this name; rename the file")
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def show_training(batch: Path, labels: Path) -> list[Part]:
     """What a run was trained on, for its report, as far as these files of its folder are there."""
     parts: list[Part] = []
     with suppress(OSError, ValueError):
-        seen = "The first pictures as the network saw them, with the objects they teach"
+        seen = "The first pictures as the network receives them, with their objects"
         parts.append(picture(batch.read_bytes(), seen, f"{seen}."))
     with suppress(OSError, UnicodeDecodeError):
         parts.append(drawing(labels.read_text(encoding="utf-8"), "The annotated objects of the training data."))

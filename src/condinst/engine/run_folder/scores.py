@@ -41,7 +41,7 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
         for line in lines:
             _score(line)
             if not isinstance(line[ITERATION], int) or _numbers(line).keys() != _numbers(lines[0]).keys():
-                raise ValueError("a line lacks numbers that another has")
+                raise ValueError("its lines have different numbers")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(path, error) from None
     if not lines and _cut_off:
@@ -71,7 +71,7 @@ def forget_scores(folder: Path, iteration: int) -> None:
         table.unlink(missing_ok=True)
         return
     if table.exists() and not lines.exists():
-        raise damaged(lines, f"it is missing while {SCORE_TABLE} is there")
+        raise damaged(lines, f"it is missing, but {SCORE_TABLE} exists")
     if lines.exists():
         kept = [line for line in read_lines(folder) if line[ITERATION] <= iteration]
         replace_file(lines, "".join(json.dumps(line) + "\n" for line in kept).encode())

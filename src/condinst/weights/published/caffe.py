@@ -88,7 +88,7 @@ def _read_arrays(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path}: holds a {type(content).__name__}, expected arrays by name; give another file")
     strange = [str(name) for name, value in content.items() if not isinstance(value, _Array)]
     if strange:
-        raise ModelError(f"{path}: '{strange[0]}' is no array; expected nothing but arrays by name")
+        raise ModelError(f"{path}: '{strange[0]}' is not an array; expected nothing but arrays by name")
     return {str(name): torch.from_numpy(array.values) for name, array in content.items()}
 
 

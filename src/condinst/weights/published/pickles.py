@@ -112,7 +112,7 @@ def _check_zip(path: Path, notes: Collection[str]) -> None:
         if any(
             entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size for entry in entries
         ):
-            raise Refused("a zip file with packed entries, which torch does not write; unpack it and zip it with -0")
+            raise Refused("a zip file with compressed entries, unlike torch's; unpack it and zip it with -0")
         if sum(sizes.values()) > path.stat().st_size:
             raise Refused("its zip entries state more bytes than it has")
         for name in [name for name in sizes if name.rpartition("/")[2] == "data.pkl"]:

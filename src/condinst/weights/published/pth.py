@@ -54,7 +54,7 @@ def no_state_dict(content: Mapping[Any, Any]) -> str:
     """Return why `content` is not a dict of tensors by name; empty if it is."""
     strange = [name for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if strange:
-        return f"'{some([str(strange[0])])}' is no tensor"
+        return f"'{some([str(strange[0])])}' is not a tensor"
     return "" if content else "it is empty"
 
 
@@ -89,5 +89,7 @@ def _classes(content: Mapping[Any, Any], path: Path) -> tuple[str, ...]:
         return ()
     names = next((notes[key] for key in ("classes", "CLASSES") if notes.get(key) is not None), ())
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise ModelError(f"{path}: meta.classes is no list of names; expected one name for each class, or none at all")
+        raise ModelError(
+            f"{path}: meta.classes is not a list of names; expected one name for each class, or none at all"
+        )
     return tuple(names)

@@ -64,7 +64,7 @@ def read_images(document: Record, file: File, labels: Mapping[int, int]) -> tupl
             left_out |= set() if image_id is None else {image_id}
             file.report(fault.at(file.path, image_id, where))
     if pictures.elsewhere:
-        file.told["{} pictures are read from the folder of images, though their paths lead elsewhere"] += (
+        file.told["{} pictures are read from the folder of images, but their file_name names another place"] += (
             pictures.elsewhere
         )
     return headers, left_out
@@ -127,8 +127,8 @@ def _read_header(
     height, width = stated
     says = f"{where}: says {width}×{height}, but {path.name} has {actual[1]}×{actual[0]} pixels"
     if orientation in SIDEWAYS and actual == (width, height):
-        says += f" once it is turned by its EXIF orientation {orientation}"
-        remedy = "turn the picture's own pixels and drop the tag, or the annotations"
+        says += f" after its rotation by EXIF orientation {orientation}"
+        remedy = "rotate the pixels and remove the tag, or rotate the annotations"
         file.report(Finding("exif-rotated", "error", file.path, image_id, says, remedy))
         return Header(path, width, height, orientation, federated)
     says += " (upright by its EXIF orientation)" if orientation > 1 else ""

@@ -113,16 +113,16 @@ def _read_annotation(record: Record, annotation_id: int, known: _Known, file: Fi
         file.tell(SHORT, finding)
     box, wrong = read_box(record, shape, height, width)
     if wrong:
-        remedy = "the mask's own box is taken; write it into the file"
+        remedy = "condinst uses the box of the mask; correct the file"
         message = f"annotation {annotation_id} at ({box[0]:.0f}, {box[1]:.0f}): {wrong}"
         finding = Finding("box-mismatch", "warning", header.path, annotation_id, message, remedy)
-        file.tell("{} boxes are not those of their masks; the masks' own boxes are taken", finding)
+        file.tell("{} boxes do not fit their masks; condinst uses the boxes of the masks", finding)
     area, wrong = read_area(record, height, width)
     if wrong:
-        remedy = "that of the mask or the box is taken; write it into the file"
+        remedy = "condinst uses the area of the mask or of the box; correct the file"
         message = f"annotation {annotation_id}: {wrong}"
         finding = file.finding("area-mismatch", "info", annotation_id, message, remedy)
-        file.tell("{} areas are no areas of objects; those of their masks or boxes are taken", finding)
+        file.tell("{} areas are impossible; condinst uses the areas of the masks or boxes", finding)
     instance = Instance(label, box, shape, crowd, annotation_id, area)
     return image_id, turn_upright(instance, header.orientation, width, height)
 

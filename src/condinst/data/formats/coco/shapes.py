@@ -47,14 +47,12 @@ def read_box(record: Record, shape: Shape | None, height: int, width: int) -> De
     except RecordError as fault:
         return Derived(own, fault.message)
     if box[2] <= box[0] or box[3] <= box[1]:
-        return Derived(own, f"the 'bbox' {record['bbox']!a:.60} has no area, though the mask has one")
+        return Derived(own, f"the 'bbox' {record['bbox']!a:.60} has no area, but the mask has one")
     if not differs(box, own):
         return Derived(box)
     iou = box_iou(clip_box(box, height, width), clip_box(own, height, width))
     if iou < OTHER_BOX:
-        return Derived(
-            own, f"the 'bbox' {record['bbox']!a:.60} is not that of the mask (IoU {iou:.2f}){_hint(box, own)}"
-        )
+        return Derived(own, f"the 'bbox' {record['bbox']!a:.60} does not fit the mask (IoU {iou:.2f}){_hint(box, own)}")
     return Derived(box)
 
 
@@ -82,7 +80,7 @@ def _hint(box: Box, own: Box) -> str:
     """Return a frequent mistake that explains the box."""
     corners = (box[0], box[1], box[2] - box[0], box[3] - box[1])
     explained = box_iou(corners, own) > CORNERS
-    return ": its last two numbers seem to be a corner, where width and height are due" if explained else ""
+    return ": its last two numbers look like a corner; COCO needs width and height" if explained else ""
 
 
 def read_area(record: Record, height: int, width: int) -> tuple[float | None, str | None]:

@@ -13,7 +13,7 @@ from condinst.data.pictures.image import SUFFIXES, read_image
 from condinst.data.pictures.listing import same_case, same_file
 from condinst.errors import DataError
 
-RENAMED = "{} files name another picture than the one inside them; that inside them decides"
+RENAMED = "{} files contain one picture and name another; condinst uses the picture that they contain"
 
 
 def find_picture(document: Record, file: Path, images: Path | None, gathering: Gathering) -> Path:
@@ -36,7 +36,7 @@ def find_picture(document: Record, file: Path, images: Path | None, gathering: G
         return found
     if document.get("imageData"):
         return file
-    message, remedy = f"its picture {folder / name.as_posix()}: no such file", "put it there or say --images"
+    message, remedy = f"its picture {folder / name.as_posix()}: no such file", "put it there or give --images"
     raise RecordError("missing-picture", message, remedy)
 
 
@@ -56,13 +56,13 @@ def _decide(named: Path, own: Path, document: Record, file: Path, gathering: Gat
     """Return the picture that is also inside the file. If imagePath names the other picture, report the difference."""
     inside = [path for path in (named, own) if document.get("imageData") and _same_pixels(file, path)]
     if len(inside) != 1:
-        message = f"imagePath names {named}, but {own.name}, of the file's own name, is there, too: which is meant?"
+        message = f"imagePath names {named}, but {own.name} has the name of the JSON file; both exist"
         raise RecordError("picture-mismatch", message, "correct imagePath, or rename the JSON file like its picture")
     if inside == [own]:
         message = f"imagePath names {named.name}, but the picture inside the file is {own.name}"
         gathering.told[RENAMED] += 1
         gathering.report(
-            Finding("picture-mismatch", "warning", file, None, message, f"{own.name} is taken; correct imagePath")
+            Finding("picture-mismatch", "warning", file, None, message, f"condinst uses {own.name}; correct imagePath")
         )
     return inside[0]
 

@@ -69,7 +69,7 @@ def _read(data: Path, images: Path | None, report: Report) -> AnnotatedData:
             _read_file(file, images, gathering)
     if inside := sum(may_embed(picture.path) for picture in gathering.pictures):
         gathering.notes.append(
-            f"{data}: {inside} pictures are read from inside their JSON files, as no others are there"
+            f"{data}: {inside} pictures are read from imageData in their JSON files, because there are no picture files"
         )
     return gathering.finish()
 
@@ -90,7 +90,7 @@ def _read_file(file: Path, images: Path | None, gathering: Gathering) -> None:
                 raise RecordError("bad-record", f"must be an object, got {kind(record)}", CORRECT)
             sort = record.get("shape_type") or "polygon"
             if sort in WITHOUT_AREA:
-                gathering.left_out[f"shapes of the type {sort}, which have no area"] += 1
+                gathering.left_out[f"shapes of the type {sort}, because they have no area"] += 1
                 continue
             group = _group(record, index, check_name(record.get("label"), "'label'"))
             if sort == "mask" or (sort == "rectangle" and isinstance(record.get("mask"), str)):
@@ -171,8 +171,8 @@ def _read_mask(record: Record, index: int, size: tuple[int, int], file: Path, ga
         left, top = 0, 0
     if not fits:
         message = f"a mask of {columns}×{rows} pixels does not fit its points {points.tolist()}"
-        remedy = f"it is taken as it is, from ({left}, {top}) on; correct its points"
-        gathering.told["{} masks do not fit their points; the masks decide"] += 1
+        remedy = f"condinst places the mask at ({left}, {top}); correct its points"
+        gathering.told["{} masks do not fit their points; condinst uses the masks"] += 1
         gathering.report(Finding("box-mismatch", "warning", file, None, message, remedy))
     return gathering.cut_mask(file, index, mask, (left, top), size)
 

@@ -45,7 +45,7 @@ def write_labelme(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, 
             (place / name).with_suffix(".json").write_text(text, encoding="utf-8")
         told[RENAMED] += names.renamed
         crowds = sum(instance.crowd for sample in data.samples for instance in sample.instances)
-        told[f"crowd regions are marked by the flag '{CROWD}', which labelme keeps but does not know"] += crowds
+        told[f"crowd regions get the flag '{CROWD}'; labelme keeps the flag and does not use it"] += crowds
 
 
 def labelme_document(name: str, height: int, width: int, shapes: list[dict[str, Any]]) -> dict[str, Any]:

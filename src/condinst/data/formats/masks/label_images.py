@@ -42,7 +42,7 @@ def find(data: Path) -> Parts:
         pair.subset: Part(partial(_read, pair.pictures, pair.masks, data), whole_folders(pair)) for pair in found
     }
     if len(parts) < len(found) or (WHOLE in parts and len(parts) > 1):
-        raise DataError(f"{data}: labels/ and masks/ both hold label images; leave one of them")
+        raise DataError(f"{data}: labels/ and masks/ both hold label images; keep one of them")
     return parts
 
 
@@ -61,7 +61,7 @@ def _read(pictures: Path, labels: Path, root: Path, images: Path | None, report:
     classes = class_names(root)
     if len(classes) > 1:
         raise DataError(
-            f"{root / CLASSES}: names {len(classes)} classes, but label images only number objects; leave one"
+            f"{root / CLASSES}: names {len(classes)} classes, but label images only number objects; keep one class"
         )
     label_files = _label_files(pictures, labels)
     by_name = ByName(label_files, labels)
@@ -72,7 +72,7 @@ def _read(pictures: Path, labels: Path, root: Path, images: Path | None, report:
             gathering.use(file, path)
         with gathering.record(path):
             if not files:
-                remedy = "add one, all 0 where there is no object, or remove the picture"
+                remedy = "add one (all 0 if there is no object), or remove the picture"
                 raise RecordError("missing-masks", f"no label image in {labels}", remedy)
             _read_picture(path, one_of(files, "label image"), classes[0], gathering, signs)
     gathering.alone((file for file in label_files if file not in gathering.files), pictures)

@@ -39,7 +39,9 @@ def read_numbers(source: Path | bytes, name: str, max_pixels: int, colours: bool
         with opened(source, name, max_pixels, bytes_each=WIDEST) as image:
             frames = count_pictures(image)
             if frames > 1:
-                raise RecordError("bad-labels", f"{name}: holds {frames} pictures", "save the one that is meant")
+                raise RecordError(
+                    "bad-labels", f"{name}: holds {frames} pictures", "save a file with the intended picture only"
+                )
             return _numbers(image, name, colours)
     except DataError as error:
         raise RecordError("unreadable-labels", str(error), AGAIN) from None

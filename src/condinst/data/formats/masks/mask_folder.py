@@ -110,7 +110,7 @@ def _read_picture(
     gathering.files.update(files)
     size = measure(path)
     if not masks.is_dir():
-        remedy = "make the folder, empty if there is no object, or remove the picture"
+        remedy = "make the folder (empty if there is no object), or remove the picture"
         raise RecordError("missing-masks", f"no folder {masks}", remedy)
     gathering.see_turned(path)
     objects = []
@@ -124,19 +124,21 @@ def _class(file: Path, masks: Path, classes: list[str]) -> str:
     if file.parent != masks:
         name = file.relative_to(masks).parts[0]
         if name not in classes:
-            remedy = "name it in classes.txt beside the pictures' folders"
-            raise RecordError("unknown-category", f"its folder {name} is no class", remedy)
+            remedy = "add it to classes.txt beside the folders of the pictures"
+            raise RecordError("unknown-category", f"its folder {name} is not a class", remedy)
         return name
     if len(classes) > 1:
-        remedy = "put it into a folder of its class's name"
-        raise RecordError("unknown-category", f"which of {len(classes)} classes is it?", remedy)
+        remedy = "put it into a folder with the name of its class"
+        raise RecordError(
+            "unknown-category", f"the data set has {len(classes)} classes, and the file states none", remedy
+        )
     return classes[0]
 
 
 def _read_mask(file: Path, name: str, size: tuple[int, int], signs: MaskSigns) -> Drawn | None:
     """Return one object; None if the mask is empty."""
     if file.suffix.lower() not in SUFFIXES:
-        raise RecordError("bad-labels", "not a picture that keeps every pixel's value", AGAIN)
+        raise RecordError("bad-labels", "not a lossless picture", AGAIN)
     numbers = read_numbers(file, file.name, size[0] * size[1], colours=True)
     if numbers.shape != size:
         message = f"has {numbers.shape[1]}×{numbers.shape[0]} pixels, its picture {size[1]}×{size[0]} (upright)"

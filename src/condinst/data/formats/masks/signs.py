@@ -64,18 +64,20 @@ class LabelSigns:
 
     def findings(self, labels: Path) -> Iterator[Finding]:
         """Return the findings about the folder."""
-        some = f" ({self.looked_at} of {self.total} label images looked at)" if self.step > 1 else ""
+        some = f" ({self.looked_at} of {self.total} label images checked)" if self.step > 1 else ""
         if self.changes and self.between > BETWEEN * self.changes:
-            message = f"the numbers look interpolated: between two objects lie rims with numbers between theirs{some}"
+            message = f"the numbers look interpolated: rims between two objects have numbers in between{some}"
             remedy = "scale them with nearest neighbour and save them as PNG or TIFF; each rim counts as an object"
             yield Finding("interpolated-labels", "warning", labels, None, message, remedy)
         elif self.looked_at and self.binary == self.looked_at:
-            message = f"each label image holds a single number, {self.binary} of them in several parts{some}"
-            remedy = "are objects told apart? Every object needs a number of its own"
+            message = f"each label image holds a single number; in {self.binary} of them it has several parts{some}"
+            remedy = "check that every object has its own number"
             yield Finding("binary-labels", "warning", labels, None, message, remedy)
         elif self.numbers > 1 and self.spread > SPREAD * self.numbers:
-            message = f"{self.spread} of {self.numbers} numbers looked at are in several parts of a label image{some}"
-            remedy = "do they number classes? Every object needs a number of its own; here a number is one object"
+            message = f"{self.spread} of {self.numbers} checked numbers have several parts in a label image{some}"
+            remedy = (
+                "if the numbers are classes, give every object its own number; condinst reads each number as one object"
+            )
             yield Finding("class-labels", "warning", labels, None, message, remedy)
         yield from _inverted(self.inverted, self.looked_at, labels, "label images")
 
@@ -102,15 +104,18 @@ class MaskSigns:
         """Return the findings about the folder."""
         if self.grey:
             message = f"{self.grey} of {self.looked_at} masks hold several values besides 0"
-            remedy = "every pixel but 0 counts as the object: if JPEG or smooth scaling left them, save 0 and 255 alone"
+            remedy = (
+                "every pixel except 0 counts as the object; if JPEG or smooth scaling made these values, save only 0 "
+                "and 255"
+            )
             yield Finding("grey-masks", "warning", masks, None, message, remedy)
         yield from _inverted(self.inverted, self.looked_at, masks, "masks")
 
 
 def _inverted(count: int, total: int, folder: Path, what: str) -> Iterator[Finding]:
     if total and count > HALF * total:
-        message = f"in {count} of {total} {what} one object covers most of the picture and of its edge"
-        remedy = "are they inverted? The background must be 0"
+        message = f"in {count} of {total} {what} one object covers most of the picture and most of its edge"
+        remedy = "if they are inverted, invert them back: the background must be 0"
         yield Finding("inverted-masks", "warning", folder, None, message, remedy)
 
 

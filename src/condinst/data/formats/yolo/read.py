@@ -96,14 +96,14 @@ def _claims(document: dict[str, Any], key: str, file: Path, _: Path | None) -> l
 
 def _read(file: Path, split: str, images: Path | None, report: Report) -> AnnotatedData:
     if images is not None:
-        raise UsageError(f"--images: {file} itself says where its pictures are; change it there")
+        raise UsageError(f"--images: {file} states the places of its pictures; change them there")
     document = _load(file)
     gathering = Gathering(file, report)
     names = _read_names(document, file)
     pictures = _pictures(document, split, file, gathering)
     gathering.files.add(file)
     if split == "train" and document.get("test") and not _is_subset(document, "test", file):
-        gathering.notes.append(f"{file}: left out 'test', as {document['test']!s:.80} is not there")
+        gathering.notes.append(f"{file}: left out 'test', because {document['test']!s:.80} does not exist")
     unlabelled = 0
     for path in pictures:
         label = label_path(path, gathering.names)
@@ -116,7 +116,7 @@ def _read(file: Path, split: str, images: Path | None, report: Report) -> Annota
     for labels, folder in {label_path(path, gathering.names).parent: path.parent for path in pictures}.items():
         gathering.alone(_labels_alone(labels, folder), folder)
     if unlabelled:
-        gathering.notes.append(f"{file}: {unlabelled} pictures of {split} have no label file, so no object")
+        gathering.notes.append(f"{file}: {unlabelled} pictures of {split} have no label file, so they have no objects")
     # ids are the class numbers of the rows; a number that data.yaml skips would have no name
     return gathering.finish([names[number] for number in sorted(names)], first_id=0)
 
@@ -152,7 +152,7 @@ def _load(file: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or "names" not in document:
         raise DataError(f"{file}: no 'names'; a data.yaml has names of classes and the folders train and val")
     if "kpt_shape" in document:
-        raise DataError(f"{file}: describes key points (kpt_shape), not objects' outlines")
+        raise DataError(f"{file}: describes key points (kpt_shape), not outlines of objects")
     return document
 
 
@@ -170,14 +170,14 @@ def _read_names(document: dict[str, Any], file: Path) -> dict[int, str]:
         if type(number) is not int:
             raise DataError(f"{file}: names: {number!a:.40} is no class number; count from 0")
         if number in names:
-            raise DataError(f"{file}: names: class {number} stands twice; keep one of them")
+            raise DataError(f"{file}: names: class {number} is listed twice; keep one of them")
         try:
             names[number] = check_name(str(name) if isinstance(name, int) else name, f"names[{number}]")
         except RecordError as error:
             raise DataError(f"{file}: {error.message}; {error.remedy}") from None
     if sorted(names) != list(range(len(names))):
         message = f"classes must be numbered from 0 without a gap, got {sorted(names)!s:.60}"
-        raise DataError(f"{file}: names: {message}; name the missing ones, too")
+        raise DataError(f"{file}: names: {message}; add the missing names")
     if type(document.get("nc")) is int and document["nc"] != len(names):
         message = f"'nc' says {document['nc']} classes, but 'names' has {len(names)}"
         raise DataError(f"{file}: {message}; correct one of them")
@@ -195,7 +195,7 @@ def _pictures(document: dict[str, Any], split: str, file: Path, gathering: Gathe
         if place is None:
             looked = ", ".join(str(start / entry) for start in starts)
             remedy = f"correct it or put it there; looked for {looked}"
-            raise DataError(f"{file}: '{split}' names {entry}, which is not there; {remedy}")
+            raise DataError(f"{file}: '{split}' names {entry}, but it does not exist; {remedy}")
         gathering.notes += _told_place(entry, split, place, file, starts, gathering.names)
         pictures.update(dict.fromkeys(_expand(place, starts, f"{file}: '{split}'", gathering)))
     if not pictures:
@@ -206,11 +206,11 @@ def _pictures(document: dict[str, Any], split: str, file: Path, gathering: Gathe
 def _told_place(entry: str, split: str, place: Path, file: Path, starts: Sequence[Path], names: AnyCase) -> list[str]:
     """Return a note if a subset is read from another place than its path says, or from outside the file's folder."""
     if leads_out(entry, place, file.parent):
-        return [f"{file}: '{split}' is read from {os.path.abspath(place)}, which is outside the folder of {file.name}"]
+        return [f"{file}: '{split}' is read from {os.path.abspath(place)}, outside the folder of {file.name}"]
     stated = next((found for start in starts if (found := names.find(start / entry))), None)
     if stated is None or stated.samefile(place):
         return []
-    return [f"{file}: '{split}' is read from {place}, not from {os.path.abspath(stated)}, which is there, too"]
+    return [f"{file}: '{split}' is read from {place}, not from {os.path.abspath(stated)}, although that exists, too"]
 
 
 def _entries(document: dict[str, Any], split: str, file: Path) -> list[str]:
@@ -229,7 +229,7 @@ def _expand(place: Path, starts: list[Path], where: str, gathering: Gathering) -
         return _read_list(place, [place.parent, *starts], gathering)
     if place.suffix.lower() in SUFFIXES:
         return [place]
-    message = "which is neither a folder, a list of pictures (.txt) nor a picture"
+    message = "but it is not a folder, a list of pictures (.txt) or a picture"
     raise DataError(f"{where} names {place}, {message}; name one of these")
 
 
@@ -242,10 +242,10 @@ def _read_list(file: Path, starts: list[Path], gathering: Gathering) -> list[Pat
             with gathering.record(file, number, f"line {number}"):
                 path = find_place(line, starts, gathering.names)
                 if path is None or not path.is_file():
-                    raise RecordError("missing-picture", f"lists {line:.200}, which is not there", "put it there")
+                    raise RecordError("missing-picture", f"lists {line:.200}, but it does not exist", "put it there")
                 if found.setdefault(path, line) != line:
-                    message = f"lists {line:.200} as well as {found[path]:.200}, and only {path} is there"
-                    raise RecordError("missing-picture", message, "give paths from the list's own folder on")
+                    message = f"lists {line:.200} as well as {found[path]:.200}, but only {path} exists"
+                    raise RecordError("missing-picture", message, "give paths relative to the folder of the list")
     return list(found)
 
 
@@ -264,7 +264,9 @@ def _read_row(words: list[str], names: dict[int, str], height: int, width: int) 
     try:
         number, *values = map(float, words)
     except ValueError:
-        raise RecordError("bad-record", f"holds what is no number: {' '.join(words)!a:.60}", "correct it") from None
+        raise RecordError(
+            "bad-record", f"has values that are not numbers: {' '.join(words)!a:.60}", "correct it"
+        ) from None
     if number not in names:
         known = f"data.yaml names 0 to {len(names) - 1}"
         raise RecordError("unknown-category", f"class {words[0]:.20}, but {known}", "correct the row or add the class")

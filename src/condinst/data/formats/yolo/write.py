@@ -15,9 +15,9 @@ from condinst.ops.bitmaps.bridges import bridge
 from condinst.ops.bitmaps.contours import Ring, trace
 from condinst.ops.bitmaps.rle import decode_region, draw_polygons
 
-CROWDS = "crowd regions are left out, as a row cannot say that it is one"
+CROWDS = "crowd regions are left out, because a row cannot mark them"
 CUTS = "objects of several parts or with holes are joined into one ring by cuts without width"
-TRACED = "objects are traced along the edges of their pixels, as parts overlap or reach outside the picture"
+TRACED = "objects are traced along the edges of their pixels, because parts overlap or reach outside the picture"
 BOXES = "boxes without a mask are rows of 4 numbers; Ultralytics misreads them in a file that also holds polygons"
 LOST = "objects lie outside their picture and are left out"
 
