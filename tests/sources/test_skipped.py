@@ -36,7 +36,7 @@ def test_other_files_sub_folders_and_links_are_counted(tmp_path: Path) -> None:
     assert list(skipped([str(tmp_path), "http://x/y.png", "-", str(tmp_path / "a.png")])) == [
         f"{tmp_path}: left out 3 files that are not pictures (2 .txt, 1 .mov)",
         f"{tmp_path}: left out 1 pictures in sub-folders (more); --recursive or the pattern '{tmp_path}/**/*' "
-        "reads them, too",
+        "includes them",
         f"{tmp_path}: left out 1 broken links (gone)",
     ]
     assert list_images([str(tmp_path)]) == [tmp_path / "a.png"]

@@ -80,7 +80,7 @@ def test_pages_of_other_sizes_and_kinds_are_checked_one_by_one(monkeypatch: pyte
     with pytest.raises(DataError, match="50×40 = 2,000 pixels is over the limit of 100"):
         read_image(content, max_pixels=100, page=2)
     assert read_image(content, page=2).shape == (40, 50, 3)
-    with pytest.raises(DataError, match="float pixels from 1 to 1 have no range"):
+    with pytest.raises(DataError, match="float pixels from 1 to 1 do not state a range"):
         read_image(content, page=3)
     assert read_image(content, page=3, range=(0, 1)).shape == (5, 6, 3)
     monkeypatch.setitem(sys.modules, "tifffile", None)

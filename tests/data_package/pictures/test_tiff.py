@@ -45,7 +45,7 @@ def test_numbers_of_every_size(kind: str, order: str, options: dict[str, Any]) -
     assert np.array_equal(pixels, expected(GREY, 0, 1000)[..., None].repeat(3, 2))
     assert np.array_equal(read_numbers(content, "a", 1000), GREY)
     if kind[0] == "f":
-        with pytest.raises(DataError, match="float pixels from 0 to 1015 have no range of their own"):
+        with pytest.raises(DataError, match="float pixels from 0 to 1015 do not state a range"):
             read_image(content)
 
 

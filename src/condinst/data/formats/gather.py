@@ -261,12 +261,14 @@ def measure(path: Path, stated: tuple[int, int] | None = None) -> tuple[int, int
     raise RecordError("wrong-size", says, "correct the record or the file")
 
 
-NO_SIZES = "{} sizes are no sizes of pictures; the pictures' own are taken"
+NO_SIZES = "{} sizes are impossible; condinst uses the sizes of the pictures"
 SAME_SIZES = (
-    "{} pictures are turned or mirrored by their EXIF orientation without a change of size; "
-    "nothing tells whether their objects are, too"
+    "{} pictures are rotated or mirrored by their EXIF orientation without a change of size; nothing shows whether "
+    "their objects are rotated, too"
 )
-UNSURE = "{} pictures are turned upright by their EXIF orientation; no stated size tells whether their objects are, too"
+UNSURE = (
+    "{} pictures are rotated by their EXIF orientation; no stated size shows whether their objects are rotated, too"
+)
 
 
 def unsure_which_way_up(file: Path, id: int | str | None, where: str, orientation: int) -> Finding:
