@@ -114,7 +114,7 @@ def test_train_returns_what_is_needed_next(desk: Path, capsys: pytest.CaptureFix
     assert trained.config.train.iterations == 2
     captured = capsys.readouterr()
     assert str(trained.report) in captured.out
-    with pytest.raises(UsageError, match="holds a training run already"):
+    with pytest.raises(UsageError, match="already holds a training run"):
         condinst.train("my_data", "runs/my_model")
 
 

@@ -1,6 +1,6 @@
 """Write the reference pages from the code: command line, settings, Python names, cards of the shipped models.
 
-python -m tools.reference            # writes docs/reference/{cli,settings,python}.md and docs/reference/models/
+python -m tools.reference            # writes docs/reference/{cli,settings,python}.md and docs/reference/model-*.md
 python -m tools.reference --check    # exit code 1 if a page is out of date
 """
 
@@ -37,7 +37,6 @@ def main(check: bool = False) -> int:
     stale = []
     for name, text in pages().items():
         path = REFERENCE / name
-        path.parent.mkdir(exist_ok=True)
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
         stale.append(path.relative_to(ROOT).as_posix())
@@ -50,13 +49,13 @@ def main(check: bool = False) -> int:
 
 def pages() -> dict[str, str]:
     """The text of each page by its file name."""
-    cards = {f"models/{name}.md": model_card(name) for name in shipped_names()}
+    cards = {f"model-{name}.md": model_card(name) for name in shipped_names()}
     return {"cli.md": command_line(), "settings.md": settings(), "python.md": python(), **cards}
 
 
 def model_card(name: str) -> str:
     """The card of a shipped model, with links that work on the site. The commands need data of the reader."""
-    card = (ZOO / name / "README.md").read_text(encoding="utf-8").replace("../../../../docs/", "../../")
+    card = (ZOO / name / "README.md").read_text(encoding="utf-8").replace("../../../../docs/", "../")
     title, rest = card.split("\n", 1)
     return f"{title}\n\n{NOTE}\n{rest}".replace("\n```sh\n", f"\n{NOT_RUN}\n```sh\n")
 

@@ -449,7 +449,7 @@ def test_pictures_that_cannot_keep_their_name(run: Run, tmp_path: Path) -> None:
 def test_fix_refuses(run: Run, copy: Path, tmp_path: Path) -> None:
     outcome = run("data", "check", copy, "--fix", copy)
     assert outcome.exit_code == 2
-    assert "exists already" in outcome.stderr
+    assert "already exists" in outcome.stderr
     file = tmp_path / "file"
     file.write_text("")
     assert run("data", "check", copy, "--fix", file / "below").exit_code == 1

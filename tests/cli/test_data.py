@@ -47,7 +47,7 @@ def test_options(run: Run, tmp_path: Path) -> None:
 def test_refusals(run: Run, tmp_path: Path) -> None:
     words = ("data", "convert", DATA / "nuclei")
     out = tmp_path / "out"
-    assert "exists already" in error_of(run(*words, DATA, "--format", "coco"), 2)
+    assert "already exists" in error_of(run(*words, DATA, "--format", "coco"), 2)
     assert "has train, val but no test split" in error_of(run(*words, out, "--format", "coco", "--split", "test"), 3)
     assert "no such file or folder" in error_of(run("data", "convert", tmp_path / "no", out, "--format", "coco"), 3)
     (tmp_path / "file").touch()

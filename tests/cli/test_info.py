@@ -121,7 +121,7 @@ def test_commercial_use_and_where_it_was_measured(run: Run) -> None:
     assert {use for name, use in uses.items() if name.startswith("mmdetection/")} == {"yes"}
     assert document["nuclei"]["measured on"].startswith("67 held-out images with 2,621 objects, of nuclei")
     printed = run("models").stdout
-    for words in ("commercial use", "67 held-out images", "can be fetched"):
+    for words in ("commercial use", "67 held-out images", "The first use of a published model downloads it"):
         assert words in printed
 
 

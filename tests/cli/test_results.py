@@ -159,7 +159,7 @@ def test_another_run_is_not_replaced_unasked(go: Run, tmp_path: Path) -> None:
         line = error(go(*FILES[:2], "--out", out, "--resume", *words), 2)
         assert word in line
         assert "--overwrite" in line
-    assert "not among the sources" in error(go(FILES[2], "--out", out, *SAVE, "--resume"), 2)
+    assert "not in the sources" in error(go(FILES[2], "--out", out, *SAVE, "--resume"), 2)
     assert contents(out) == before
     (out / "mine.txt").write_text("a note")
     (out / "masks" / "mine.png").write_bytes(b"of the user")

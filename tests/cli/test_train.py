@@ -108,7 +108,7 @@ def test_classes_that_do_not_match_show_before_training(run: Run, recipe: Path, 
     document["annotations"][0]["category_id"] = 1000  # a class without objects is only noted
     (tmp_path / "val.json").write_text(json.dumps(document))
     words = ("--data", NUCLEI, "--val", tmp_path / "val.json", "--val-images", NUCLEI / "images", "--recipe", recipe)
-    assert "does not know 'fibre'" in error_of(run("train", *words, "--out", tmp_path / "run"), 3)
+    assert "lacks the classes 'fibre'" in error_of(run("train", *words, "--out", tmp_path / "run"), 3)
     assert not (tmp_path / "run" / "log.csv").exists()
 
 
@@ -138,7 +138,7 @@ def test_nothing_is_measured_where_nothing_is_annotated(run: Run, recipe: Path, 
 
 def test_a_refused_run_leaves_no_folder(run: Run, recipe: Path, tmp_path: Path) -> None:
     words = ("--data", NUCLEI / "train.json", "--recipe", recipe, "train.patience=2")
-    assert "gives no scores" in error_of(run("train", *words, "--out", tmp_path / "new"), 2)
+    assert "patience needs measurements" in error_of(run("train", *words, "--out", tmp_path / "new"), 2)
     assert not (tmp_path / "new").exists()
     (tmp_path / "old").mkdir()
     run("train", *words, "--out", tmp_path / "old")
@@ -168,7 +168,7 @@ def test_pictures_too_small_for_the_norms_are_one_line(run: Run, recipe: Path, t
     words = ("--data", NUCLEI / "train.json", "--recipe", recipe, "--out", tmp_path / "run", "augment.crop=32")
     outcome = run("train", *words, "train.batch_size=1")
     assert outcome.exit_code == 2, outcome.output
-    assert "train.batch_size=1: a picture of 32×32 px alone" in outcome.stderr.splitlines()[-1]
+    assert "train.batch_size=1: a picture of 32×32 px gives one pixel" in outcome.stderr.splitlines()[-1]
 
 
 def test_a_damaged_picture_is_one_line(run: Run, recipe: Path, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_cocos_own_layout_is_the_whole_command(
     measured = run("val", "--model", "runs/tiny", "--data", "coco", "--json", "--device", "cpu")
     assert json.loads(measured.stdout)["images"] == scores["images"] == 4
     again = run("train", "--recipe", recipe, "--data", "coco/")
-    assert error_of(again, 2).startswith("error: runs/tiny: holds a training run already")
+    assert error_of(again, 2).startswith("error: runs/tiny: already holds a training run")
 
 
 def test_pictures_without_objects_are_left_out_where_asked(run: Run, recipe: Path, tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_a_resumed_run_tells_what_changed(run: Run, recipe: Path, tmp_path: Path
     weights = (tmp_path / "run" / "model.safetensors").read_bytes()
     more = ("--resume", "model.fpn_channels=64")
     assert "model.fpn_channels 32 → 64" in error_of(run(*words, *more), 2)
-    assert "has done 2" in error_of(run(*words, "--resume", "train.iterations=1"), 2)
+    assert "has already done 2" in error_of(run(*words, "--resume", "train.iterations=1"), 2)
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
     outcome = run(*words, "--resume", "train.seed=4")
     assert outcome.exit_code == 0

@@ -123,7 +123,7 @@ def test_a_recipe_and_a_model(run: Run, model_folder: Path, tmp_path: Path) -> N
     words = ("train", "--data", NUCLEI, "--recipe", recipe, "--from", model_folder, "--out", tmp_path / "run")
     recipe.write_text(yaml.safe_dump(RECIPE | {"model": {"fpn_channels": 48, "head": {"prior": 0.2}}}))
     line = error_of(run(*words), 2)
-    assert line.startswith(f"error: model.fpn_channels is 48 in recipe {recipe} and 32 in the model to begin with")
+    assert line.startswith(f"error: model.fpn_channels is 48 in recipe {recipe} and 32 in the model of --from")
     recipe.write_text(yaml.safe_dump(RECIPE | {"model": {"fpn_channels": 32, "head": {"prior": 0.2}}}))
     size = ("augment={shorter: [64], longer: 96}", "input={shorter: 64, longer: 96}")
     assert "semantic_head" in error_of(run(*words, *size, "model.semantic=true"), 4)

@@ -62,7 +62,7 @@ def test_data_errors(run: Run, model_folder: Path, tmp_path: Path) -> None:
     assert "says 9×" in told(good | {"images": [image | {"width": 9}], "annotations": []})
     two = [{"id": 1, "name": "cell"}, {"id": 2, "name": "fibre"}]
     own = record | {"category_id": 1, "image_id": image["id"]}
-    assert "does not know 'cell'" in told({"images": [image], "annotations": [own], "categories": two})
+    assert "lacks the classes 'cell'" in told({"images": [image], "annotations": [own], "categories": two})
 
 
 def test_missing_files(run: Run, model_folder: Path, tmp_path: Path) -> None:

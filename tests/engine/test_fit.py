@@ -291,7 +291,7 @@ def test_early_stopping(
     first = run(tmp_path, measure=measure, **settings)
     assert kept == best
     assert len(rows(tmp_path)) == last
-    assert (f"ended early: {patience} measurements" in capsys.readouterr().err) == (last < len(scores))
+    assert (f"stopped early: {patience} measurements" in capsys.readouterr().err) == (last < len(scores))
     assert list_checkpoints(tmp_path)[-1].name == f"checkpoint-{last:08d}"
     assert same(first, run(tmp_path, resume=True, measure=measure, **settings))
     assert (kept, len(rows(tmp_path))) == (best, last)

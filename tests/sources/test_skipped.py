@@ -65,7 +65,7 @@ def test_a_folder_in_python_warns_of_what_is_left_out(tmp_path: Path) -> None:
     with pytest.warns(PictureWarning) as told:
         assert list(expand(tmp_path)) == [tmp_path / "a.png"]
     assert [str(warning.message).removeprefix(f"{tmp_path}: ").split(" (")[0] for warning in told] == [
-        "left out 1 files that are no pictures", "left out 1 pictures in sub-folders",
+        "left out 1 files that are not pictures", "left out 1 pictures in sub-folders",
     ]  # fmt: skip
 
 

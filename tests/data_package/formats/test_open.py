@@ -137,7 +137,7 @@ def test_paths_with_spaces_and_other_scripts(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there(tmp_path: Path, told: Told) -> None:
-    assert told(open_data, tmp_path).startswith(f"{tmp_path}: not a data set of a known format; looked for  COCO (")
+    assert told(open_data, tmp_path).startswith(f"{tmp_path}: not a data set of a known format; looked for COCO (")
     assert "absent: no such file or folder" in told(open_data, tmp_path / "absent")
     (tmp_path / "notes.txt").touch()
     assert "not a data set of a known format" in told(open_data, tmp_path / "notes.txt")

@@ -165,7 +165,7 @@ def test_a_turn_that_no_size_shows_is_told_by_every_command(tmp_path: Path, orie
             numbers[2:9, 2:9] = 1
             Image.fromarray(numbers).save(root / "labels" / "a.png")
         notes = [note for note in open_data(root).notes if "EXIF" in note]
-        said = "1 pictures are turned or mirrored by their EXIF orientation without a change of size"
+        said = "1 pictures are rotated or mirrored by their EXIF orientation without a change of size"
         assert [said in note for note in notes] == [True] * told
 
 
@@ -315,11 +315,11 @@ def test_the_picture_inside_a_labelme_file_decides(tmp_path: Path) -> None:
     assert [sample.path.name for sample in data.samples] == ["p0.png"]
     told = [finding.severity for finding in findings if finding.kind == "picture-mismatch"]
     assert told == ["warning"]
-    assert any("inside them" in note for note in data.notes)
+    assert any("uses the picture that they contain" in note for note in data.notes)
 
 
 def test_two_pictures_of_a_labelme_file_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"imagePath names .*p1\.png, but p0\.pnghas the name of the JSON file"):
+    with pytest.raises(DataError, match=r"imagePath names .*p1\.png, but p0\.png has the name of the JSON file"):
         open_data(labelme_pair(tmp_path, embed=False))
     outside = tmp_path / "other"
     save(outside / "p0.png", shade=7)

@@ -282,6 +282,6 @@ def test_other_files(tmp_path: Path) -> None:
     torch.save({}, path)
     assert "damaged, or holds more than arrays" in refusal(read_small, path)
     assert "holds a list, expected arrays by name" in refusal(read_small, write(path, [1, 2]))
-    assert "'conv1_w' is no array" in refusal(read_small, write(path, {"conv1_w": 7}))
+    assert "'conv1_w' is not an array" in refusal(read_small, write(path, {"conv1_w": 7}))
     assert "missing tensors (1): conv1_w" in refusal(read_small, write(path, {}))
     assert "cannot be read" in refusal(read_small, tmp_path / "absent.pkl")

@@ -97,7 +97,7 @@ def test_what_is_refused(name: str, tmp_path: Path) -> None:
 
 def test_zip_files_that_lie(tmp_path: Path) -> None:
     path = write(tmp_path / "a.pth", b"}", zipfile.ZIP_DEFLATED)
-    assert "packed entries" in refusal(path)
+    assert "compressed entries" in refusal(path)
     write(path, b"}")
     content = path.read_bytes()
     place = content.rindex(b"archive/data/0") - 22  # of the size in the directory
