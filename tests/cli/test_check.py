@@ -509,7 +509,8 @@ def test_sizes_and_limits_are_those_that_training_would_choose(run: Run, tmp_pat
     chosen = suit_data(load_recipe("small"), frozenset(), measure_data(data))
     page = tmp_path / "page.html"
     run("data", "check", DATA / "mushrooms", "--report", page)
-    assert f"shorter side has {chosen.input.shorter} pixels, the longer side at most {chosen.input.longer}" in page.read_text()
+    size = chosen.input
+    assert f"shorter side has {size.shorter} pixels, the longer side at most {size.longer}" in page.read_text()
     run("data", "check", DATA / "mushrooms", "--size", 320, "--max-size", 500, "--report", page)
     assert "shorter side has 320 pixels, the longer side at most 500" in page.read_text()
 
