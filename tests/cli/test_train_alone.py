@@ -72,7 +72,7 @@ def test_one_command(run: Run, model_folder: Path, tmp_path: Path, monkeypatch: 
     assert outcome.exit_code == 0, outcome.output
     told = outcome.stderr.splitlines()
     starts = ("data", "input", "levels", "detections", "step", "memory", "learning rate", "length", "precision")
-    assert [line.split(":")[0].split(" that")[0] for line in told[:9]] == list(starts)
+    assert [line.split(":")[0].removeprefix("pyramid ").split(" of")[0] for line in told[:9]] == list(starts)
     assert any(line.endswith("the new classes ядро, 核 😀; kept classes: nucleus") for line in told)
     out = tmp_path / "runs" / data.name
     _, config = load_model(out)
