@@ -14,6 +14,7 @@ FLOORS = {
     "errors": (0, "base"),
     "config": (0, "base"),
     "settings": (0, "base"),
+    "allocator": (0, "base"),
     "files": (0, "base"),
     "lock": (0, "base"),
     "safe_yaml": (0, "base"),

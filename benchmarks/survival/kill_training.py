@@ -61,8 +61,8 @@ CONFIG: dict[str, Any] = {
 }
 AP = {3: 0.25, 6: 0.125, 9: 0.5, 10: 0.375}  # made up, as an untrained network finds nothing: better, worse, better
 WEIGHTS = ("model.safetensors", "last/model.safetensors", "config.yaml", "scores.csv", "scores.jsonl")
-CLOCK = ("images_per_second", "memory_mb")  # columns of log.csv that no two runs share
-EACH = 8  # kills of one run, at most
+CLOCK = ("images_per_second", "memory_mb", "readers_mb")  # columns of log.csv that no two runs share
+EACH = 12  # kills of one run, at most
 STEP, CHECKPOINT, MEASURE, RECORD, MODEL = "step", "checkpoint", "measurement", "scores", "model"
 
 

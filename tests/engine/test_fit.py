@@ -70,7 +70,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
     """The log without what a clock or the machine says."""
     with (folder / "log.csv").open(newline="") as file:
         return [
-            {k: v for k, v in row.items() if k not in ("images_per_second", "memory_mb")}
+            {k: v for k, v in row.items() if k not in ("images_per_second", "memory_mb", "readers_mb")}
             for row in csv.DictReader(file)
         ]
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from condinst.cli.allocator import keep_freed_memory
+from condinst.allocator import keep_freed_memory
 from condinst.cli.convert import convert
 from condinst.cli.data import data
 from condinst.cli.info import info

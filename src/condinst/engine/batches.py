@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from condinst.allocator import return_freed_memory
 from condinst.config import Config
 from condinst.data.batch import Batch, Collate
 from condinst.data.dataset import TrainingSet
@@ -103,7 +104,8 @@ def pad_alike(batch: Batch, accelerator: Accelerator) -> Batch:
 
 
 def _prepare_worker(_: int) -> None:
-    """Ignore Ctrl-C in a worker process. The main process ends the run; workers would each print a traceback."""
+    """Ignore Ctrl-C in a worker process: the main process ends the run. Return the free memory of the main process."""
+    return_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the main process ends a worker with SIGTERM
     sys.excepthook = (

@@ -163,6 +163,7 @@ def _run(
 ) -> Trained:
     """planned: whether to compute the settings that the user did not give from the data."""
     lines: list[str] = []
+    memory = None
     state, out, held = join_processes(), request.out, None
     if val is None and request.measure:
         data, held, told = _hold_out(data, config, request, show)
@@ -176,8 +177,8 @@ def _run(
         lines += [f"note: {note}" for note in match_classes(dict(enumerate(data.classes)), val)[1]]
         lines += _shared_pictures(data, val)
     if planned:
-        plan = plan_settings(config, list(request.settings), data, state, val is not None, start is not None)
-        config, lines = plan.config, [*plan.lines, *lines]
+        plan = plan_settings(config, list(request.settings), data, state, val, start is not None)
+        config, memory, lines = plan.config, plan.memory, [*plan.lines, *lines]
     for line in lines if state.is_main_process else ():
         tell(line)
     with locked(out, "training", reentrant=True) if state.is_main_process else nullcontext():
@@ -186,8 +187,8 @@ def _run(
         with emptied_on_failure(out, state.is_main_process):
             if state.is_main_process:
                 record_held_out(out, held, request.resume)
-            config = train(config, data, out, request.resume, val, start)
-        measured = _measure(config, data, val, out, state, show)
+            config = train(config, data, out, request.resume, val, start, memory)
+        measured = _measure(config, data, val, out, state, tell, show)
         return Trained(out, config, measured, state.is_main_process)
 
 
@@ -211,10 +212,16 @@ def _shared_pictures(data: AnnotatedData, val: AnnotatedData) -> list[str]:
 
 
 def _measure(
-    config: Config, data: AnnotatedData, val: AnnotatedData | None, out: Path, state: PartialState, show: Show
+    config: Config,
+    data: AnnotatedData,
+    val: AnnotatedData | None,
+    out: Path,
+    state: PartialState,
+    tell: Tell,
+    show: Show,
 ) -> Measured | None:
     """On the main process, measure the model in its folder and write the report."""
     if not state.is_main_process:
         return None
     with told_failure(f"the model is in {out}", "--resume measures it again"):
-        return finish_folder(out, config, data, val, show("measured"))
+        return finish_folder(out, config, data, val, show("measured"), tell)

@@ -47,12 +47,14 @@ def train(
     resume: bool = False,
     val: AnnotatedData | None = None,
     start: Stored | None = None,
+    memory: int | None = None,
 ) -> Config:
     """Train on `data` and write config.yaml and model.safetensors to `folder`. Return the configuration used.
 
     The model learns the classes of the data set. With `val` and `train.validate_every`, `folder` holds the model with
     the best mask AP on `val` (box AP if `val` has no masks), and `folder`/last holds the last model. Otherwise `folder`
-    holds the last model. start: a model to take the initial weights from. Raises UsageError, DataError or ModelError
+    holds the last model. start: a model to take the initial weights from.
+    memory: bytes that the plan expects, for the record. Raises UsageError, DataError or ModelError
     for settings, data or weights that cannot be used, CondinstError for a failure during training.
     """
     if config.train.patience and not (val and config.train.validate_every):
@@ -81,7 +83,7 @@ def train(
         if config.train.iterations != planned:
             lines.append(f"length: {config.train.iterations} iterations, from train.epochs={config.train.epochs:g}")
         if accelerator.is_main_process:
-            lines += start_folder(folder, config, data, accelerator, iteration)
+            lines += start_folder(folder, config, data, accelerator, iteration, memory)
         for line in (*lines, *(f"note: {note}" for note in data.notes)):
             accelerator.print(line, file=sys.stderr)
         _learn(model, config, data, folder, accelerator, resume, val if config.train.validate_every else None)
@@ -98,7 +100,7 @@ def _learn(
     val: AnnotatedData | None,
 ) -> None:
     """Train `model` and write its weights. val: validation data during training."""
-    with open_trackers(config, folder, accelerator) as tell, _plain_memory_errors(config):
+    with open_trackers(config, folder, accelerator) as tell, plain_memory_errors(config):
         measure = _measure(config, val, folder, tell) if val else None
         kept = fit(
             model,
@@ -226,7 +228,7 @@ def _inspect(
 
 
 @contextmanager
-def _plain_memory_errors(config: Config) -> Iterator[None]:
+def plain_memory_errors(config: Config) -> Iterator[None]:
     """Turn an out-of-memory error into one line."""
     try:
         yield

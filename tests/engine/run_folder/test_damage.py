@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from condinst.data.sample import AnnotatedData
 from condinst.engine.planning.hold_out import hold_out_again
-from condinst.engine.run_folder.environment import record_environment
+from condinst.engine.run_folder.environment import record_environment, record_memory
 from condinst.engine.run_folder.scores import best_iteration, forget_scores, record_scores, recorded_score
 from condinst.errors import CondinstError
 from condinst.evaluation.coco import UNKNOWN
@@ -119,3 +119,20 @@ def test_held_out_pictures_in_an_object_are_no_list(tmp_path: Path) -> None:
     (tmp_path / "held-out.json").write_text('{"a.png": 1, "a.png": 2}')
     with pytest.raises(CondinstError, match=r"held-out.json: not the file that this run wrote .*'a.png' twice"):
         hold_out_again(DATA, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("planned", "most", "words"),
+    [
+        (None, 3, "at most 3.0 GB"),
+        (3, 3.5, "at most 3.5 GB; the plan expected 3.0 GB"),
+        (3, 4.5, "at most 4.5 GB, 1.5 times the plan; the plan expected 3.0 GB"),
+        (3, 1.5, "at most 1.5 GB, 0.5 times the plan; the plan expected 3.0 GB"),
+    ],
+)
+def test_planned_and_measured_memory(tmp_path: Path, planned: float | None, most: float, words: str) -> None:
+    record_environment(tmp_path, DATA, Accelerator(cpu=True), 0, None if planned is None else int(planned * 2**30))
+    assert record_memory(tmp_path, int(most * 2**30)) == words
+    (record,) = json.loads((tmp_path / "environment.json").read_bytes())
+    assert record["memory_most_mb"] == most * 1024
+    assert record.get("memory_planned_mb") == (None if planned is None else planned * 1024)

@@ -1,4 +1,4 @@
-"""The settings that nobody has chosen, decided once for all processes."""
+"""Choose settings from the data and the machine, once for all processes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from accelerate.utils import broadcast_object_list
 
 from condinst.config import Config
 from condinst.data.sample import AnnotatedData
-from condinst.engine.planning.machine import look_at_machine, weigh_picture
+from condinst.engine.planning.machine import look_at_machine
 from condinst.engine.planning.plan import Plan, make_plan
 from condinst.engine.planning.settings import given_keys
 from condinst.engine.planning.statistics import measure_data
-from condinst.engine.train import usable
+from condinst.engine.planning.trial import measure_need
+from condinst.engine.train import plain_memory_errors, usable
 
 
 def plan_settings(
@@ -19,23 +20,27 @@ def plan_settings(
     overrides: list[str],
     data: AnnotatedData,
     state: PartialState,
-    measured: bool,
+    val: AnnotatedData | None,
     fine_tuned: bool,
 ) -> Plan:
-    """What the data and the machine decide, the same in every process. Raises DataError for data of no use."""
+    """Choose the settings that the user did not give, the same in every process.
+
+    val: data to measure on during training. Raises DataError for data without use, CondinstError without enough memory.
+    """
     plans: list[Plan | None] = [None]
     if state.is_main_process:
         data = usable(data, config)
-        machine, statistics = look_at_machine(config, state), measure_data(data)
-        plans[0] = make_plan(
-            config,
-            given_keys(overrides),
-            statistics,
-            machine,
-            lambda chosen: weigh_picture(chosen, data, state.device),
-            measured,
-            fine_tuned,
-        )
+        machine, statistics = look_at_machine(state), measure_data(data)
+        with plain_memory_errors(config):
+            plans[0] = make_plan(
+                config,
+                given_keys(overrides),
+                statistics,
+                machine,
+                lambda chosen: measure_need(chosen, data, val, state.device, machine.free),
+                val is not None,
+                fine_tuned,
+            )
     (plan,) = broadcast_object_list(plans)
     assert isinstance(plan, Plan)
     return plan

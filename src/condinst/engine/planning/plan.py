@@ -23,33 +23,51 @@ SEEN_AT_LEAST, SEEN_AT_MOST, EPOCHS_AT_LEAST = 2400, 200_000, 12  # pictures see
 FINE_TUNED = 0.5  # of the learning rate, where training begins with a trained model
 MOST_WORKERS = 8
 ROOM = 0.7  # of the free memory that training may take
+READY = 2  # batches that a process which reads pictures has ready, as torch's loader has it
 
 
 class Machine(NamedTuple):
-    """What training runs on. precision: the 16-bit one it computes in at speed, or "no". free: bytes for each process.
+    """The machine that training runs on.
 
-    taken: by the network, its optimizer and averages. cores: of the processor, for each process. resident: bytes that
-    this process already holds of the memory that training will use.
+    precision: the 16-bit one it computes in at speed, or "no". free: bytes for each process. cores: of the processor,
+    for each process. resident: bytes that this process holds already. reader: bytes that a process which reads pictures
+    takes from the same memory; 0 if training runs in the memory of a GPU.
     """
 
     processes: int
     precision: str
     free: int
-    taken: int
     cores: int
     name: str
     resident: int = 0
+    reader: int = 0
+
+
+class Need(NamedTuple):
+    """Memory that one process of a training needs, in bytes.
+
+    step: all that the process holds at the peak of a step with one picture. more: for each further picture in the
+    batch. measuring: all that it holds at the peak of measuring. picture: one picture as the network takes it. weights:
+    the network and its average.
+    """
+
+    step: int
+    more: int
+    measuring: int
+    picture: int
+    weights: int
 
 
 class Plan(NamedTuple):
-    """The settings, and a line for people on each group of them."""
+    """The settings, a line about each group of them, and the memory in bytes that each process is expected to need."""
 
     config: Config
     lines: tuple[str, ...]
+    memory: int
 
 
-# config → bytes that a picture of training takes until its backward pass
-Weigh = Callable[[Config], int]
+# config → memory that training with it needs
+Weigh = Callable[[Config], Need]
 
 
 def make_plan(
@@ -71,11 +89,12 @@ def make_plan(
     config = _set(config, given, {"train.precision": machine.precision, "train.workers": workers})
     if machine.processes > 1:  # then they compute what one would
         config = _set(config, given, {"train.sync_norms": "all"})
-    each = weigh(config)
-    config = _choose_batch(config, given, machine, each)
+    need = weigh(config)
+    config = _choose_batch(config, given, machine, need)
     config = _choose_length(config, given, statistics, measured)
     config = _choose_rate(config, given, fine_tuned)
-    return Plan(config, (*lines, *_words(config, statistics, machine, each, fine_tuned)))
+    memory = expected_memory(config, machine, need)
+    return Plan(config, (*lines, *_words(config, statistics, machine, need, fine_tuned)), memory)
 
 
 def suit_data(config: Config, given: frozenset[str], statistics: Statistics) -> Config:
@@ -109,9 +128,10 @@ def _choose_limits(config: Config, given: frozenset[str], data: Statistics) -> C
     return _set(config, given, {"detect.candidates_per_level": max(1000, 4 * config.detect.max_detections)})
 
 
-def _choose_batch(config: Config, given: frozenset[str], machine: Machine, each: int) -> Config:
+def _choose_batch(config: Config, given: frozenset[str], machine: Machine, need: Need) -> Config:
     """Batches of a power of two that fit into the memory, as many of them as make STEP pictures."""
-    fitting = max(int((ROOM * machine.free - machine.taken) / max(each, 1)), 1)
+    left = ROOM * machine.free - config.train.workers * machine.reader - (need.step - machine.resident)
+    fitting = 1 + max(int(left / max(need.more, 1)), 0)
     share = min(fitting, max(STEP // machine.processes, 1))
     share = 2 ** int(math.log2(share))
     config = _set(config, given, {"train.batch_size": share * machine.processes})
@@ -153,9 +173,18 @@ def pictures_in_step(config: Config) -> int:
     return config.train.batch_size * config.train.accumulate
 
 
-def expected_memory(config: Config, machine: Machine, each: int) -> int:
-    """Bytes that one process holds at its peak: what it holds already, the network with its state, a batch's maps."""
-    return machine.resident + machine.taken + each * (config.train.batch_size // machine.processes)
+def expected_memory(config: Config, machine: Machine, need: Need) -> int:
+    """Bytes that one process, with the processes that read its pictures, holds at the peak of training.
+
+    Batches that wait count too: those of the same step, and those that each reading process has ready. A reading
+    process is a fork: it keeps the first weights while training changes them.
+    """
+    train = config.train
+    share = train.batch_size // machine.processes
+    batch = share * need.picture
+    step = need.step + (share - 1) * need.more + (train.accumulate - 1) * batch
+    readers = train.workers * (machine.reader + need.weights + READY * batch) if machine.reader else 0
+    return max(step, need.measuring) + readers
 
 
 def _multiple(value: float, of: int) -> int:
@@ -170,7 +199,7 @@ def _words_on_data(data: Statistics) -> str:
     )
 
 
-def _words(config: Config, data: Statistics, machine: Machine, each: int, fine_tuned: bool) -> Iterator[str]:
+def _words(config: Config, data: Statistics, machine: Machine, need: Need, fine_tuned: bool) -> Iterator[str]:
     train, size = config.train, config.input
     small = float((data.sizes * size.shorter >= SMALLEST).mean())
     crop = f", crops of {config.augment.crop}" if config.augment.crop else ""
@@ -181,12 +210,14 @@ def _words(config: Config, data: Statistics, machine: Machine, each: int, fine_t
     yield f"detections: at most {config.detect.max_detections} in a picture"
     parts = f" as {train.accumulate} batches of {train.batch_size}" if train.accumulate > 1 else ""
     yield (
-        f"step: {pictures_in_step(config)} pictures{parts}; one takes {each / 2**20:.0f} MB for its backward pass, "
+        f"step: {pictures_in_step(config)} pictures{parts}; each takes {need.more / 2**20:.0f} MB, "
         f"{machine.free / 2**30:.1f} GB are free on {machine.name}"
     )
-    total = expected_memory(config, machine, each)
+    total = expected_memory(config, machine, need)
     many = f" for each of {machine.processes} processes" if machine.processes > 1 else ""
-    yield f"memory: about {total / 2**30:.1f} GB in all{many}, data-reading processes apart"
+    readers = train.workers if machine.reader else 0
+    with_readers = f", {readers} data-reading process{'es' * (readers > 1)} included" if readers else ""
+    yield f"memory: about {total / 2**30:.1f} GB in all{many}{with_readers}"
     rule = "√(pictures ÷ 8)" if train.optimizer == "adamw" else "pictures ÷ 8"
     half = f", × {FINE_TUNED} because training starts from a trained model" if fine_tuned else ""
     yield f"learning rate: {train.lr:g}, proportional to {rule}{half}"

@@ -6,13 +6,13 @@ import csv
 import math
 from pathlib import Path
 
-from condinst.engine.run_folder.log import GPU_MEMORY, ITERATION, MEMORY, SPEED
+from condinst.engine.run_folder.log import GPU_MEMORY, ITERATION, MEMORY, READERS, SPEED
 from condinst.engine.run_folder.own_files import LOG, SCORE_TABLE
 from condinst.ops.drawing.chart import Line, Span, plot
 from condinst.ops.drawing.page import Part, drawing
 
 POINTS = 300  # of a curve; longer ones are means of neighbours
-NO_LOSSES = (ITERATION, SPEED, MEMORY, GPU_MEMORY, "grad_norm", "lr")
+NO_LOSSES = (ITERATION, SPEED, MEMORY, READERS, GPU_MEMORY, "grad_norm", "lr")
 SCORES = {"mask_AP": "mask AP", "mask_AP50": "mask AP50", "box_AP": "box AP", "box_AP50": "box AP50"}
 
 Curve = list[tuple[float, float]]

@@ -23,17 +23,44 @@ from condinst.files import replace_file
 from condinst.strict_json import parse_json
 
 PACKAGES = ("condinst", "torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "safetensors", "hotcoco")
+PLANNED, MOST = "memory_planned_mb", "memory_most_mb"  # keys of a record
+TOLERANCE = 0.2  # part of the planned memory by which a run may stray without a word
 
 
-def record_environment(folder: Path, data: AnnotatedData, accelerator: Accelerator, iteration: int) -> bool:
-    """Add a record to the folder's file, a new one at iteration 0; returns whether the data is what it was.
+def record_environment(
+    folder: Path, data: AnnotatedData, accelerator: Accelerator, iteration: int, memory: int | None = None
+) -> bool:
+    """Add a record to the folder's file, or begin a new file at iteration 0. Return whether the data is unchanged.
 
-    Raises CondinstError for a damaged file.
+    memory: bytes that the plan expects the run to need. Raises CondinstError for a damaged file.
     """
     earlier = _read(folder / ENVIRONMENT) if iteration else []
-    now = describe(data, accelerator) | {"iteration": iteration}
-    replace_file(folder / ENVIRONMENT, (json.dumps([*earlier, now], indent=1, ensure_ascii=False) + "\n").encode())
+    planned = {} if memory is None else {PLANNED: round(memory / 2**20)}
+    now = describe(data, accelerator) | {"iteration": iteration} | planned
+    _write(folder, [*earlier, now])
     return not earlier or earlier[-1]["data"]["digest"] == now["data"]["digest"]
+
+
+def record_memory(folder: Path, most: int) -> str:
+    """Add the most memory that a run has used, in bytes, to the newest record. Return words about it.
+
+    The words compare it with the plan if a record of the folder has one. Raises CondinstError for a damaged file.
+    """
+    records = _read(folder / ENVIRONMENT)
+    if records:
+        records[-1][MOST] = round(most / 2**20)
+        _write(folder, records)
+    planned = next((record[PLANNED] for record in reversed(records) if record.get(PLANNED)), None)
+    words = f"at most {most / 2**30:.1f} GB"
+    if planned is None:
+        return words
+    ratio = most / 2**20 / planned
+    strayed = f", {ratio:.2g} times the plan" if abs(ratio - 1) > TOLERANCE else ""
+    return f"{words}{strayed}; the plan expected {planned / 2**10:.1f} GB"
+
+
+def _write(folder: Path, records: list[dict[str, Any]]) -> None:
+    replace_file(folder / ENVIRONMENT, (json.dumps(records, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def describe(data: AnnotatedData, accelerator: Accelerator) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 import torch
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,10 +19,12 @@ from rich.text import Text
 from condinst.engine.stop import remedy
 from condinst.errors import CondinstError, first_line
 from condinst.files import replace_file
+from condinst.memory import memory_of_children, resident_memory
 
 Tell = Callable[[Mapping[str, float], int], None]  # numbers by name, iteration
 # no losses: the first is the row's own number, the others are of the machine
 ITERATION, SPEED, MEMORY, GPU_MEMORY = "iteration", "images_per_second", "memory_mb", "gpu_memory_mb"
+READERS = "readers_mb"  # memory of the processes that read pictures, apart from what they share with this process
 
 
 class TrainingLog:
@@ -170,8 +171,8 @@ def unwritable(path: Path, error: OSError) -> CondinstError:
 
 
 def _memory() -> dict[str, float]:
-    """Of this process now, and the most that its GPU has held."""
-    used = {MEMORY: psutil.Process().memory_info().rss / 2**20}
+    """MB of this process and of its reading processes now, and the most that its GPU has held."""
+    used = {MEMORY: resident_memory() / 2**20, READERS: memory_of_children() / 2**20}
     if torch.cuda.is_available():
         used[GPU_MEMORY] = torch.cuda.max_memory_allocated() / 2**20
     return used

@@ -13,7 +13,7 @@ GLIBC = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C 
 # how many pages the system hands out while the same 64 MB are taken, filled and freed again and again
 PROGRAM = """
 import ctypes, resource, sys
-from condinst.cli.allocator import keep_freed_memory
+from condinst.allocator import keep_freed_memory
 kept = keep_freed_memory()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
@@ -53,7 +53,7 @@ def test_who_has_chosen_keeps_the_choice() -> None:
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from condinst.cli import allocator
+    from condinst import allocator
 
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert not allocator.keep_freed_memory()
