@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from condinst.config import AugmentConfig, Config
+from condinst.config import Config
 from condinst.data.batch import Batch, Collate, Example
 from condinst.data.dataset import TrainingSet
 from condinst.data.sample import AnnotatedData, Sample
@@ -21,6 +21,7 @@ from condinst.errors import CondinstError
 from condinst.memory import forget_peak, peak_memory, resident_memory
 from condinst.model.condinst import CondInst
 from condinst.predictor import Predictor
+from condinst.settings.training import AugmentConfig
 from condinst.structures import STRIDES
 from condinst.training.targets import measure_norms
 
