@@ -23,6 +23,8 @@ from condinst.cli.results.journal import Journal
 from condinst.cli.results.names import unique_stems
 from condinst.cli.results.run import Run as Results
 from condinst.data.open import open_data
+from condinst.data.pictures import image as image_module
+from condinst.data.pictures import picture_file
 from condinst.data.sample import Polygons
 from condinst.lock import locked
 from condinst.ops.bitmaps.rle import decode, draw_polygons
@@ -363,6 +365,38 @@ def test_annotation_tools_and_condinst_read_the_masks_again(kind: str, saved: Pa
         found = {drawn(masks.shape[1:], instance).tobytes() for instance in sample.instances}
         assert found == expected
         assert {data.classes[instance.label] for instance in sample.instances} == {"nucleus"}
+
+
+def test_every_reading_of_a_picture_has_the_stated_limit(
+    go: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Overlays and crops read the picture again, by the limit that the user states."""
+    limits: list[int] = []
+    check = picture_file.check_size
+
+    def record(image: Image.Image, name: str, max_pixels: int, *more: int) -> None:
+        limits.append(max_pixels)
+        check(image, name, max_pixels, *more)
+
+    for module in (picture_file, image_module):
+        monkeypatch.setattr(module, "check_size", record)
+    outcome = go(FILES[0], "--out", tmp_path / "out", *SAVE, "--max-pixels", 64 * 48)
+    assert outcome.exit_code == 0, outcome.output
+    assert limits
+    assert set(limits) <= {64 * 48, 10**18}  # pages are counted before any picture is chosen
+    assert (tmp_path / "out" / f"{FILES[0].stem}.png").exists()
+
+
+@pytest.mark.parametrize("method", ["plot", "save"])
+def test_a_result_is_drawn_with_the_limit_of_its_predictor(
+    method: str, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = Predictor(model_folder, "cpu", max_pixels=64 * 48)(FILES[0])
+    limits: list[int] = []
+    monkeypatch.setattr(picture_file, "check_size", lambda image, name, max_pixels, *_: limits.append(max_pixels))
+    result.plot() if method == "plot" else result.save(tmp_path / "a.png")
+    assert limits
+    assert set(limits) == {64 * 48}
 
 
 def test_classes(go: Run, tmp_path: Path) -> None:
