@@ -128,7 +128,11 @@ def test_refusals(tmp_path: Path) -> None:
     before = {name: tensor.clone() for name, tensor in body.state_dict().items()}
     assert "train.init=FILE" in refusal(body, tmp_path / "absent.npz")
     assert "no such" in refusal(body, tmp_path)
-    for suffix, words in {"npz": "not readable", "safetensors": "not readable", "pth": "nothing in it was run"}.items():
+    for suffix, words in {
+        "npz": "not readable",
+        "safetensors": "not a safetensors file",
+        "pth": "nothing in it was run",
+    }.items():
         path = tmp_path / f"words.{suffix}"
         path.write_text("not weights")
         assert words in refusal(body, path)

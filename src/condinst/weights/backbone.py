@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from math import isclose, prod
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,7 @@ from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 
 from condinst.errors import ModelError, first_line, one_line
 from condinst.settings.model import ModelConfig
@@ -20,7 +19,8 @@ from condinst.weights.fetch import fetch_url, torch_cache
 from condinst.weights.published.adelaidet import FPN_MODEL
 from condinst.weights.published.caffe import read_caffe
 from condinst.weights.published.pth import no_state_dict, unpickle
-from condinst.weights.tensors import misfits, not_finite, not_plain
+from condinst.weights.safetensors_file import read_safetensors
+from condinst.weights.tensors import misshapen, not_finite, not_plain
 
 IMAGENET, MSRA, NONE = "imagenet", "msra", "none"  # values of train.init; any other value is a file
 MSRA_FOLDER = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA"
@@ -110,22 +110,23 @@ def load_backbone_weights(body: nn.Module, path: Path) -> None:
         shapes = {name: tensor.shape for name, tensor in own.items() if not name.endswith(".num_batches_tracked")}
         body.load_state_dict(read_caffe(path, shapes), strict=False)
         return
-    state = {name: tensor for name, tensor in _read_state(path).items() if name in own}
-    problem = misfits(state, {name: tensor.shape for name, tensor in own.items()})
-    if problem:
-        raise ModelError(f"{path}: {problem}; give weights of this backbone by timm's names")
+    state = {name: tensor for name, tensor in _read_state(path, own).items() if name in own}
+    _check_shapes(path, {name: tensor.shape for name, tensor in state.items()}, own)
     broken = not_plain(state) or not_finite(state)
     if broken:
         raise ModelError(f"{path}: not plain, finite numbers in {broken}; the file is unusable, fetch it again")
     body.load_state_dict(state, strict=False)
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
+def _check_shapes(path: Path, shapes: Mapping[str, Size], own: Mapping[str, Tensor]) -> None:
+    if problem := misshapen(shapes, {name: tensor.shape for name, tensor in own.items()}):
+        raise ModelError(f"{path}: {problem}; give weights of this backbone by timm's names")
+
+
+def _read_state(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the file. own: tensors of the network, by name."""
     if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path}: not readable as weights ({first_line(error):.100})") from error
+        return read_safetensors(path, lambda shapes: _check_shapes(path, shapes, own), only=own.keys())
     state = unpickle(path)
     if not isinstance(state, dict):
         raise ModelError(f"{path}: expected a state dict, got {type(state).__name__}; save the model's state_dict()")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Size, Tensor
 
 from condinst.config import Config
@@ -22,7 +22,8 @@ from condinst.weights.licence import announce_licence
 from condinst.weights.names import CARD_FILE, CONFIG_FILE, FOREIGN_SUFFIXES, WEIGHTS_FILE, resolve
 from condinst.weights.obtain import HubOptions, obtain
 from condinst.weights.published.pth import read_foreign
-from condinst.weights.tensors import expected_shapes, misfits, not_finite, not_plain
+from condinst.weights.safetensors_file import read_safetensors
+from condinst.weights.tensors import expected_shapes, misshapen, not_finite, not_plain
 
 
 class Stored(NamedTuple):
@@ -106,11 +107,22 @@ def _stored(tensor: Tensor, half: bool) -> Tensor:
 
 
 def _read_folder(path: Path) -> tuple[Config, dict[str, Tensor]]:
-    config, tensors = _read_config(path.parent / CONFIG_FILE), _read_tensors(path)
+    config = _read_config(path.parent / CONFIG_FILE)
     try:
-        _check(tensors, expected_shapes(config.model))
+        expected = expected_shapes(config.model)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
+
+    def check(shapes: Mapping[str, Size]) -> None:
+        if text := misshapen(shapes, expected):
+            message = f"does not fit its {CONFIG_FILE}: {text}"
+            raise ModelError(f"{path}: {message}; keep the two files of one model together")
+
+    tensors = read_safetensors(path, check)
+    if strange := not_plain(tensors):
+        raise ModelError(f"{path}: not real numbers or integers: {strange}; save the model as plain tensors")
+    if broken := not_finite(tensors):
+        raise ModelError(f"{path}: NaN or infinity in {broken}; the file is unusable, fetch or train it again")
     return config, tensors
 
 
@@ -121,25 +133,3 @@ def _read_config(path: Path) -> Config:
         return Config.from_yaml(path)
     except UsageError as error:  # the model is at fault, not the command
         raise ModelError(str(error)) from None
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ModelError(f"{path}: damaged or not a safetensors file ({error}); fetch or train it again") from None
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from None
-
-
-def _check(found: dict[str, Tensor], expected: dict[str, Size]) -> None:
-    """Raise ModelError unless `found` has the names and shapes of `expected`, and finite numbers."""
-    text = misfits(found, expected)
-    if text:
-        raise ModelError(f"does not fit its {CONFIG_FILE}: {text}; keep the two files of one model together")
-    strange = not_plain(found)
-    if strange:
-        raise ModelError(f"not real numbers or integers: {strange}; save the model as plain tensors")
-    broken = not_finite(found)
-    if broken:
-        raise ModelError(f"NaN or infinity in {broken}; the file is unusable, fetch or train it again")

@@ -34,12 +34,17 @@ def expected_shapes(model: ModelConfig) -> dict[str, Size]:
 
 def misfits(found: Mapping[str, Tensor], expected: Mapping[str, Size]) -> str:
     """Return the first names of missing, unknown or misshapen tensors; empty if all tensors fit."""
+    return misshapen({name: tensor.shape for name, tensor in found.items()}, expected)
+
+
+def misshapen(found: Mapping[str, Size], expected: Mapping[str, Size]) -> str:
+    """Return the same as `misfits`, from the shapes of the tensors."""
     missing = [name for name in expected if name not in found]
     extra = [name for name in found if name not in expected]
     shapes = [
-        f"{name} is {list(found[name].shape)}, expected {list(shape)}"
+        f"{name} is {list(found[name])}, expected {list(shape)}"
         for name, shape in expected.items()
-        if name in found and found[name].shape != shape
+        if name in found and found[name] != shape
     ]
     problems = [("missing tensors", missing), ("unknown tensors", extra), ("tensors of another shape", shapes)]
     return "; ".join(f"{what} ({len(names)}): {some(names)}" for what, names in problems if names)

@@ -1,0 +1,44 @@
+"""Read a safetensors file. Its header is checked before any tensor is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Size, Tensor
+
+from condinst.errors import ModelError, first_line, one_line
+
+LARGEST_HEADER = 4 * 2**20  # bytes; the header of a model with a thousand tensors has a tenth of a megabyte
+FETCH = "fetch or train it again"
+
+
+def read_safetensors(
+    path: Path, check: Callable[[Mapping[str, Size]], None], only: Collection[str] | None = None
+) -> dict[str, Tensor]:
+    """Return the tensors of the file by name.
+
+    check: takes the shapes in the header and raises ModelError if they do not fit. So a stranger's file with other
+    tensors costs no memory. only: names to read; by default all.
+
+    Raises ModelError for a file that is missing, damaged, or has a header of more than LARGEST_HEADER bytes.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    try:
+        with path.open("rb") as stream:
+            header = int.from_bytes(stream.read(8), "little")
+        if LARGEST_HEADER < header < path.stat().st_size:
+            message = f"its header has {header:,} bytes, more than the {LARGEST_HEADER:,} that are read"
+            raise ModelError(f"{path}: {message}; {FETCH}")
+        with safe_open(path, "pt") as file:
+            names = [name for name in file.keys() if only is None or name in only]  # noqa: SIM118 (file is no mapping)
+            check({name: Size(file.get_slice(name).get_shape()) for name in names})
+            return {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OverflowError, RuntimeError) as error:
+        raise ModelError(
+            f"{path}: damaged or not a safetensors file ({one_line(first_line(error)):.200}); {FETCH}"
+        ) from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from None
