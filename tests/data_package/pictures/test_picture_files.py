@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from condinst.data.pictures.image import SUFFIXES, Reading, read_image, read_picture, read_size
+from condinst.data.pictures.pillow_limit import without_limit
 from condinst.errors import DataError
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -101,3 +102,34 @@ def test_a_list_of_pages_that_is_a_loop_or_cut_off_ends() -> None:
 
 def test_endings_of_the_newer_formats_are_pictures() -> None:
     assert {".avif", ".heic", ".heif", ".mpo", ".apng", ".jfif"} <= SUFFIXES
+
+
+def test_pillows_own_limit_does_not_refuse_a_tiff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow checks a TIFF once more as it loads it, and would call a large one damaged."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    content = encoded("TIFF", compression="tiff_lzw")
+    assert np.array_equal(read_image(content), SMOOTH)
+    assert Image.MAX_IMAGE_PIXELS == 100
+    with pytest.raises(DataError, match="over the limit of 767"):
+        read_image(content, max_pixels=767)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_threads_lift_pillows_limit_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    first, second = without_limit(), without_limit()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert Image.MAX_IMAGE_PIXELS is None
+    second.__exit__(None, None, None)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_an_animated_webp_counts_the_canvases_that_its_decoder_keeps() -> None:
+    """A file of a few kilobytes states a canvas of any size."""
+    content = encoded("WEBP", pages=2, lossless=True)
+    assert read_image(content, max_pixels=24 * 32 * 4).shape == (24, 32, 3)
+    with pytest.raises(DataError, match="of 12 bytes take 9,216 bytes"):
+        read_image(content, max_pixels=24 * 32 * 4 - 1)
+    assert read_image(encoded("WEBP", lossless=True), max_pixels=24 * 32).shape == (24, 32, 3)

@@ -9,6 +9,7 @@ from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from condinst.data.pictures.picture_file import raw_mode
+from condinst.data.pictures.pillow_limit import load_pixels
 from condinst.data.pictures.tiff import TiffArray
 from condinst.data.pictures.values import (
     STRIP,
@@ -117,7 +118,7 @@ def _decode(image: Image.Image, range: Range, twin: Image.Image | None) -> Shown
     wide, inverted, largest = is_wide(image), is_inverted(image), largest_value(image)
     if range != FULL and raw.startswith(_WIDE_OTHERS):
         raise DataError(f"16-bit pixels with alpha ({raw}) take no range; save the picture without transparency")
-    image.load()
+    load_pixels(image)
     if wide:
         shown = show_values(upright_values(image), range, largest)
         return Shown(255 - shown.pixels, shown.remarks) if inverted else shown
@@ -188,7 +189,7 @@ def _wide_colours(image: Image.Image, twin: Image.Image, range: Range) -> Shown:
     """Join the upper bytes of a loaded image with the lower bytes of its twin."""
     assert isinstance(twin, ImageFile.ImageFile)  # it was opened
     twin.tile = [tile._replace(args=_other_byte(tile.args)) for tile in twin.tile]
-    twin.load()
+    load_pixels(twin)
     upper, lower = np.asarray(turn_upright(image)), np.asarray(turn_upright(twin))
     values = upper[..., :3].astype(np.uint16) << 8 | lower[..., :3]
     shown = show_values(values, range)

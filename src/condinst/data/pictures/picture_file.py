@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import BinaryIO
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from condinst.data.pictures.embedded import embedded_picture, may_embed
+from condinst.data.pictures.pillow_limit import without_limit
 from condinst.data.pictures.tiff import TiffArray, open_tiff
 from condinst.errors import DataError, first_line
 
@@ -20,6 +20,7 @@ from condinst.errors import DataError, first_line
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")  # the pages of these formats are frames of a film
 MAX_PAGES = 10_000
+WEBP_FRAME_BYTES = 12  # a pixel of an animation: libwebp keeps two canvases with alpha, and Pillow copies one
 COLOUR_BYTES = 3  # bytes of one pixel of an 8-bit colour picture, the unit of `max_pixels`
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
@@ -32,7 +33,6 @@ _NO_PICTURE, _OLDER_REDUCED = 1 | 4, 2  # a smaller copy of another page or a tr
 _NATIVE = {"F;32F": "F;32NF", "F;32BF": "F;32NF", "I;32S": "I;32NS", "I;32BS": "I;32NS", "I;16S": "I;16NS"} | {
     "I;16BS": "I;16NS", "I;32": "I;32N", "I;32B": "I;32N"
 }  # Pillow's names of pixel layouts → the same in the machine's order of bytes  # fmt: skip
-_open_lock = threading.Lock()
 
 
 @contextmanager
@@ -185,6 +185,8 @@ def pixel_bytes(image: Image.Image) -> int:
     """Return the bytes that a decoded pixel takes, from the header."""
     if isinstance(image, TiffArray):
         return image.bytes_each
+    if image.format == "WEBP" and getattr(image, "is_animated", False):
+        return WEBP_FRAME_BYTES
     mode = "I;16" if image.mode.startswith("I;16") else image.mode
     size = _SAMPLE_BYTES.get(mode, COLOUR_BYTES)
     return 2 * len(image.getbands()) if ";16" in raw_mode(image) and image.mode != "I" else size
@@ -224,13 +226,9 @@ def _mend_pixels(image: Image.Image) -> None:
 
 
 def _open(source: Path | bytes, name: str) -> Image.Image:
-    """Open a file with Pillow, without Pillow's limit on pixels for the whole process.
-
-    condinst checks its own limit per call. The caller can change the limit, and the error names the size.
-    """
+    """Open a file with Pillow, without Pillow's limit on pixels (see `without_limit`)."""
     content: BinaryIO | Path = io.BytesIO(source) if isinstance(source, bytes) else source
-    with _open_lock:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    with without_limit():
         try:
             return Image.open(content, formats=FORMATS)
         except UnidentifiedImageError:
@@ -240,8 +238,6 @@ def _open(source: Path | bytes, name: str) -> Image.Image:
             if start.startswith(_TIFF_STARTS):
                 return _open_other_tiff(source, name)
             raise
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _open_other_tiff(source: Path | bytes, name: str) -> Image.Image:

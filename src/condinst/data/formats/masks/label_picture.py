@@ -11,6 +11,7 @@ from PIL import Image, TiffImagePlugin
 
 from condinst.data.findings import RecordError
 from condinst.data.pictures.picture_file import count_pictures, opened
+from condinst.data.pictures.pillow_limit import load_pixels
 from condinst.data.pictures.tiff import TiffArray
 from condinst.errors import DataError, first_line
 
@@ -54,6 +55,7 @@ def read_numbers(source: Path | bytes, name: str, max_pixels: int, colours: bool
 def _numbers(image: Image.Image, name: str, colours: bool) -> NDArray[np.int64]:
     if isinstance(image, TiffArray):
         return _of_tiff(image.read().values, name)
+    load_pixels(image)
     pixels = np.asarray(image)
     if image.mode in {"LA", "RGBA"}:
         pixels = _without_transparent(pixels)
