@@ -52,7 +52,9 @@ def test_site_builds_strictly(tmp_path: Path) -> None:
     assert len(list((tmp_path / "site").rglob("*.html"))) >= len(list(DOCS.rglob("*.md")))
 
 
-@pytest.mark.parametrize("name", ["cli.md", "settings.md", "python.md", "model-nuclei.md", "model-mushrooms.md"])
+@pytest.mark.parametrize(
+    "name", ["cli.md", "settings.md", "python.md", "model-nuclei.md", "model-mushrooms.md", "model-granular.md"]
+)
 def test_reference_pages_follow_the_code(name: str) -> None:
     page = (reference.REFERENCE / name).read_text(encoding="utf-8")
     assert page == reference.pages()[name], f"docs/reference/{name} is out of date; run python -m tools.reference"

@@ -145,9 +145,10 @@ def describe_training(
     """What was told, and where nothing was, what the run's own files say."""
     settings, size = config.train, config.input
     crop = f" in crops of {config.augment.crop} px" if config.augment.crop else ""
+    precision = "float32" if settings.precision == "no" else settings.precision
     words = (
         f"{config.model.backbone.name}, {settings.iterations} iterations of {settings.batch_size} images{crop}, "
-        f"{settings.optimizer}, learning rate {settings.lr:g} ({settings.schedule}), {settings.precision} precision; "
+        f"{settings.optimizer}, learning rate {settings.lr:g} ({settings.schedule}), {precision} precision; "
         f"predicts at shorter side {size.shorter}, longer side at most {size.longer} px"
     )
     return TrainingFacts(

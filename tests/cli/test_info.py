@@ -116,7 +116,7 @@ def test_unusable_models(run: Run, model_folder: Path, tmp_path: Path) -> None:
 def test_commercial_use_and_where_it_was_measured(run: Run) -> None:
     document = json.loads(run("models", "--json").stdout)
     uses = {name: row["commercial use"] for name, row in document.items()}
-    assert uses["nuclei"] == uses["mushrooms"] == "yes"
+    assert uses["nuclei"] == uses["mushrooms"] == uses["granular"] == "yes"
     assert {use for name, use in uses.items() if name.startswith("adelaidet/")} == {"no"}
     assert {use for name, use in uses.items() if name.startswith("mmdetection/")} == {"yes"}
     assert document["nuclei"]["measured on"].startswith("67 held-out images with 2,621 objects, of nuclei")
