@@ -47,11 +47,11 @@ USES = {
     "granular": Use(
         "sinter, pellets and coke on a belt or a cloth, three classes, a mask for each grain",
         (
-            "Trained on 48 pictures of ten photos, each in up to three versions, from one source: other materials, belts, "
-            "cameras and lighting were not tried.",
+            "Trained on 48 pictures of ten photos, each in up to three versions, from one source: other materials, "
+            "belts, cameras and lighting were not tried.",
             "Scores are low where grains are covered; large pieces of coke may get two masks.",
-            "It draws outlines; it measures neither size in millimetres nor mass. Check a size distribution on your own "
-            "annotated pictures.",
+            "It draws outlines; it measures neither size in millimetres nor mass. Check a size distribution on your "
+            "own annotated pictures.",
         ),
     ),
     "facade": Use(

@@ -1,1 +1,1 @@
-"""Does what a user has survive? Kills at random moments of training and predicting, and folders of many pictures."""
+"""Kills at random moments of training and predicting, folders of many pictures, and planned and taken memory."""

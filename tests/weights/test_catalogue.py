@@ -15,7 +15,7 @@ from condinst.errors import ModelError
 from condinst.model.condinst import CondInst
 from condinst.recipes import recipe_names
 from condinst.weights.catalogue import BY_FILE, CATALOGUE, PUBLISHED, Checkpoint, find_checkpoint, nearest
-from condinst.weights.names import Repository, resolve
+from condinst.weights.names import ZOO, Repository, resolve, shown_name
 from condinst.weights.outline import count_parameters, expected_config
 from condinst.weights.published.convert import read_published
 
@@ -171,3 +171,9 @@ def test_parameters_are_counted_by_part() -> None:
     total = counts.pop("total")
     assert total == sum(counts.values())
     assert math.isclose(counts["backbone"], 23.5e6, rel_tol=0.01)  # ResNet-50 without its classifier
+
+
+def test_a_shipped_model_is_shown_by_its_name(tmp_path: Path) -> None:
+    """What a run records of its first weights holds no path of this machine if the model is shipped."""
+    assert shown_name(ZOO / "nuclei" / "model.safetensors") == "nuclei"
+    assert shown_name(tmp_path / "nuclei" / "model.safetensors") == str(tmp_path / "nuclei" / "model.safetensors")

@@ -43,6 +43,11 @@ def measured_on(name: str, zoo: Path = ZOO) -> str:
         return ""
 
 
+def shown_name(path: Path, zoo: Path = ZOO) -> str:
+    """Return the name of a shipped model for a path inside its folder, and the path itself for any other."""
+    return path.parent.name if path.parent.parent == zoo else str(path)
+
+
 def resolve(source: str | Path, zoo: Path = ZOO) -> Place:
     """Resolve `source`: a shipped name, a published name, a local folder or file, or a repository, in this order.
 

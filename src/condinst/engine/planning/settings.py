@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from condinst.config import Config
 from condinst.errors import UsageError
 from condinst.recipes import load_recipe
+from condinst.weights.names import shown_name
 
 if TYPE_CHECKING:  # so that a slip in the command shows at once, not after seconds of loading torch
     from condinst.weights.folder import Stored
@@ -64,7 +65,7 @@ def given_keys(overrides: list[str]) -> frozenset[str]:
 
 
 def _begin_with(start: Stored, config: Config, brings: tuple[str, ...]) -> Config:
-    words = {"started from": str(start.path)}
+    words = {"started from": shown_name(start.path)}
     if "licence" in start.config.about:
         words["licence"] = start.config.about["licence"]
     sections: dict[str, Any] = {name: getattr(start.config, name) for name in brings}

@@ -1,6 +1,6 @@
 """The memory that `condinst train` plans, and the memory that the run then takes.
 
-    python -m benchmarks.speed.training_memory
+    python -m benchmarks.survival.training_memory
 
 Each run is a process of its own: a few steps and a measurement of the largest validation pictures. Writes
 benchmarks/results/training-memory.json and prints its table, which docs/how-to/train.md repeats.
@@ -62,7 +62,7 @@ def main(
         "train.init=none",
     )
     batches = " ".join(f"--batch {size}" for size in batch)
-    command = f"python -m benchmarks.speed.training_memory {batches} --side {side} --steps {steps}"
+    command = f"python -m benchmarks.survival.training_memory {batches} --side {side} --steps {steps}"
     path, runs = RESULTS / FILE, {}
     if path.exists() and (earlier := read_facts(path, Uses)).settings == settings:
         runs = {(run.data, run.batch): run for run in earlier.runs}
