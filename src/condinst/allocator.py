@@ -1,4 +1,4 @@
-"""What the C library does with freed memory: keep it in the process, or return it to the system."""
+"""Choose whether the C library keeps freed memory in the process or returns it to the system."""
 
 from __future__ import annotations
 

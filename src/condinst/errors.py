@@ -60,7 +60,7 @@ def one_line(text: str) -> str:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception of Python, NumPy or torch means that there is not enough memory."""
+    """Return whether an exception of Python, NumPy or torch means that there is not enough memory."""
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(NO_MEMORY.search(str(error))))
 
 

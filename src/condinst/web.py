@@ -28,7 +28,7 @@ _AGENT = "condinst"
 
 
 def is_address(text: str) -> bool:
-    """Whether `text` is an http or https address."""
+    """Return whether `text` is an http or https address."""
     return text.lower().startswith(("http://", "https://"))
 
 

@@ -38,7 +38,7 @@ class Twins(NamedTuple):
 
 @dataclass(frozen=True)
 class Examination:
-    """The findings, errors first. told: the findings of each split's reader, also in `findings`.
+    """The findings, errors first. told: the findings of the reader of each split; `findings` holds them, too.
 
     levels: objects by the pyramid level that claims them, −1 for none.
     """

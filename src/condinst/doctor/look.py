@@ -27,7 +27,7 @@ AT_ONCE = 8  # pictures sent to a process together
 
 
 class Look(NamedTuple):
-    """What one picture shows.
+    """The facts about one picture.
 
     print: None if the picture is damaged. levels: number of objects of each pyramid level. other_area: number of
     objects that state another area than their mask has.

@@ -52,7 +52,7 @@ class Backbone(nn.Module):
         return cast(list[Tensor], self.body(images))
 
     def set_recompute(self, wanted: bool) -> None:
-        """Whether the backward pass computes the maps again. Raises UsageError if the backbone cannot do it."""
+        """Set whether the backward pass computes the maps again. Raises UsageError if the backbone cannot do it."""
         if wanted and self.norm == "batch":
             raise UsageError("train.recompute: norm=batch would count each batch twice; set model.backbone.norm=affine")
         try:

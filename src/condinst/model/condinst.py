@@ -53,7 +53,7 @@ class CondInst(nn.Module):
         self.semantic_head = SemanticHead(channels, branch.channels, classes, head.prior) if config.semantic else None
 
     def set_recompute(self, wanted: bool) -> None:
-        """Whether the backward pass computes the maps of backbone and head again.
+        """Set whether the backward pass computes the maps of backbone and head again.
 
         Training then needs less memory and the time of one more forward pass. Raises UsageError if the backbone cannot
         do it.

@@ -131,7 +131,7 @@ def _ending(activation: nn.Module) -> Ending:
 
 
 def _has_onednn() -> bool:
-    """Whether oneDNN's convolution works here. It is not part of PyTorch's public interface, so it is tried."""
+    """Return whether oneDNN's convolution works here. It is not part of PyTorch's public interface, so it is tried."""
     conv = nn.Conv2d(1, 1, 1)
     try:
         with torch.no_grad():

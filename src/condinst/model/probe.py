@@ -67,7 +67,7 @@ def find_pairs(
 
 
 def agree(answer: object, expected: object) -> bool:
-    """Whether two outputs of a network are equal up to rounding errors."""
+    """Return whether two outputs of a network are equal up to rounding errors."""
     if answer is None or expected is None:
         return answer is expected
     if isinstance(answer, Tensor) and isinstance(expected, Tensor):

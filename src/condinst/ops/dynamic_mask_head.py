@@ -205,7 +205,7 @@ def _tiles(inputs: Tensor, first: Tensor) -> Iterator[slice]:
 
 
 def _can_be_fused(inputs: tuple[Tensor, ...], layout: FilterLayout) -> bool:
-    """Whether the CUDA kernel can compute this. It has no backward pass, and its registers limit depth and width."""
+    """Return whether the CUDA kernel can compute this. Its registers limit depth and width; it has no backward pass."""
     filters = inputs[1]
     return (
         filters.is_cuda

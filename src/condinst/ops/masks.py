@@ -30,7 +30,7 @@ def aligned_bilinear(maps: Tensor, factor: int) -> Tensor:
 
 
 def being_traced() -> bool:
-    """Whether torch.compile or an exporter is tracing. Both need few, plain operations."""
+    """Return whether torch.compile or an exporter is tracing. Both need few, plain operations."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 

@@ -27,7 +27,7 @@ KINDS = {"none": 0, "relative": 1, "only": 1, "absolute": 2}
 
 @functools.cache
 def can_build(device: torch.device) -> bool:
-    """Whether Triton can build kernels for this GPU. Triton needs a C compiler and the Python headers. Warns if not."""
+    """Return whether Triton can build kernels for this GPU, and warn if not. Triton needs a C compiler."""
     try:
         recent = torch.cuda.get_device_capability(device) >= (7, 5)
         triton.runtime.driver.active.get_current_target()

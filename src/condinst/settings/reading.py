@@ -1,4 +1,4 @@
-"""Reads settings from a file, applies overrides, and words the errors."""
+"""Read settings from a file, apply overrides, and write the error messages."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def _near(grid: Grid, centroids: Tensor, center_radius: float, cells: tuple[int,
 
 
 def _claims(grid: Grid, location: Tensor, boxes: Tensor, centroids: Tensor, center_radius: float) -> Tensor:
-    """Whether each of P locations is positive for the instance in the same row: (P,) bool."""
+    """Return whether each of P locations is positive for the instance in the same row: (P,) bool."""
     points = grid.points[location]
     reach = (center_radius * grid.strides[location])[:, None]
     low = torch.maximum(centroids - reach, boxes[:, :2])

@@ -48,7 +48,7 @@ class Checkpoint(NamedTuple):
 
     @property
     def on_hub(self) -> bool:
-        """Whether the file is on the Hugging Face hub."""
+        """Return whether the file is on the Hugging Face hub."""
         return not self.place.startswith("https://")
 
     @property

@@ -1,4 +1,4 @@
-"""What `condinst predict` prints: a line for each picture, a total, and with --verbose a table of instances."""
+"""The printed output of `condinst predict`: a line for each picture, a total, and a table (--verbose)."""
 
 from __future__ import annotations
 

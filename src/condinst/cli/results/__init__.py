@@ -1,1 +1,1 @@
-"""What `condinst predict` writes into --out, so that no result is lost however the run ends."""
+"""Write the results of `condinst predict` into --out. No result is lost, however the run ends."""

@@ -19,7 +19,7 @@ OURS = f'{{"info": {{"description": "{DESCRIPTION}'
 
 
 def has_run(folder: Path, resume: bool, overwrite: bool, run_files: Sequence[str]) -> bool:
-    """Whether the folder holds a run of `condinst predict`, to go on with or to be replaced.
+    """Return whether the folder holds a run of `condinst predict`, to go on with or to be replaced.
 
     run_files: what the new run writes for all pictures together, beside results.json.
     Raises UsageError where that is not allowed, or where files of our names are the user's.
@@ -87,7 +87,7 @@ def not_written_here(folder: Path, sources: Sequence[Source]) -> list[Source]:
 
 
 def inside(folder: Path, name: str) -> bool:
-    """Whether a name from a journal stays within the folder; links to elsewhere do not."""
+    """Return whether a name from a journal stays within the folder; links to elsewhere do not."""
     path = Path(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
         return False

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """What --save takes."""
+    """The values of --save."""
 
     json = "json"
     coco = "coco"
@@ -46,7 +46,7 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Saved:
-    """What is written for each picture. overlay: the ending of the overlay, or "" for none; style: how it is drawn."""
+    """The files for each picture. overlay: the ending of the overlay, or "" for none; style: how it is drawn."""
 
     formats: frozenset[Format] = frozenset()
     overlay: str = "png"
@@ -58,7 +58,7 @@ class Saved:
         return [name for kind, name in ((Format.csv, TABLE), (Format.yolo, YOLO)) if kind in self.formats]
 
     def describe(self) -> dict[str, Any]:
-        """What --resume compares."""
+        """Return the text that --resume compares."""
         return {
             "save": ", ".join(sorted(self.formats)),
             "overlay": self.overlay,

@@ -128,7 +128,7 @@ class Journal:
         self.file, self.offsets, self.end, self.replaced = file, offsets, end, 0
 
     def count(self, *states: int) -> int:
-        """How many sources are in one of the states."""
+        """Return the number of sources in one of the states."""
         return sum(self.states.count(state) for state in states)
 
     def close(self) -> None:

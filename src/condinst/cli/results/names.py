@@ -25,7 +25,7 @@ def unique_stems(stems: Iterable[str], taken: Callable[[str], bool]) -> Iterator
 
 
 def any_exists(folder: str | os.PathLike[str], names: Iterable[str]) -> bool:
-    """Whether one of the files is there, a broken link of its name, or a folder with something in it."""
+    """Return whether one of the files is there, a broken link of its name, or a folder with something in it."""
     paths = (os.path.join(folder, name) for name in names)
     return any(os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)) for path in paths)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """Where results go. `journal` says which sources are done; see `work` for those that are not."""
+    """A run of `condinst predict` and its folder. `journal` holds the finished sources, `work` yields the others."""
 
     def __init__(self, folder: Path, journal: Journal, saved: Saved, sources: Sequence[Source], old: bool) -> None:
         self.folder, self.journal, self.saved, self.sources = folder, journal, saved, sources
@@ -102,7 +102,7 @@ class Run:
                     (self.folder / name).unlink()
 
     def close(self) -> None:
-        """Write results.json of what there is. Raises CondinstError."""
+        """Write results.json from the results so far. Raises CondinstError."""
         try:
             self.journal.drop_replaced()
             close_results(self.journal, self.folder)
@@ -121,11 +121,11 @@ class Run:
 
     @property
     def has_results(self) -> bool:
-        """Whether any source has a result."""
+        """Return whether any source has a result."""
         return self.journal.count(DONE, INCOMPLETE) > 0
 
     def is_done(self, index: int) -> bool:
-        """Whether the result of a source and all its files are there."""
+        """Return whether the result of a source and all its files are there."""
         return self.journal.states[index] == DONE
 
     def _key(self, index: int) -> str:
@@ -139,7 +139,7 @@ class Run:
 
 
 def keys(sources: Sequence[Source]) -> list[str] | None:
-    """What the journal calls each source, where names alone do not tell them apart; None where they do.
+    """Return the key of each source in the journal, or None if the names alone are unique.
 
     Names are alike where addresses differ in hidden parts only, or paths in bytes that are no UTF-8.
     """

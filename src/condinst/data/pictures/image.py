@@ -41,7 +41,7 @@ class Page(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """How condinst reads a picture file.
+    """The options for reading a picture file.
 
     page: counted from 1; None reads the first page and counts the others. range: see `InputConfig`.
     max_pixels: see `read_image`.
@@ -154,7 +154,7 @@ class Header(NamedTuple):
 
     @property
     def may_be_turned(self) -> bool:
-        """Whether the orientation changes the picture but not its size, so that no size tells if objects are turned."""
+        """Return whether the orientation turns the picture but keeps its size, which then shows no turned objects."""
         return self.orientation != 1 and (self.orientation not in SIDEWAYS or self.height == self.width)
 
 

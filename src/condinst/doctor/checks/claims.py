@@ -1,4 +1,4 @@
-"""Which pyramid level learns which object: the rule of `training.targets.assign_image` in NumPy.
+"""Assign each object to the pyramid level that learns it: the rule of `training.targets.assign_image` in NumPy.
 
 The rule is written twice on purpose. `condinst data check` loads no torch, which would take seconds and half a
 gigabyte in each of its processes. `tests/doctor/test_reach.py` compares the two.

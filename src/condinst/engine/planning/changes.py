@@ -1,4 +1,7 @@
-"""What a resumed run was asked to do otherwise than before: refused where its state cannot follow, else told."""
+"""Compare the settings of a resumed run with those before.
+
+A change that the state of the run cannot follow is an error. A note names the other changes.
+"""
 
 from __future__ import annotations
 

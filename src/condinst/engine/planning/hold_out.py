@@ -19,7 +19,7 @@ HELD_OUT_WISH = Wish(share=0.15, least=0.1, most=0.2)
 
 
 class Held(NamedTuple):
-    """train, val: the data to train and to measure on; val is None where nothing is held out. lines: for people."""
+    """train, val: the data to train and to measure on; val is None if no picture is held out. lines: printed text."""
 
     train: AnnotatedData
     val: AnnotatedData | None
@@ -50,7 +50,7 @@ def hold_out(data: AnnotatedData, seed: int, progress: Progress | None = None) -
 
 
 def _reason(data: AnnotatedData, groups: Sequence[Sequence[int]]) -> str:
-    """Why nothing is held out."""
+    """Return the reason for holding out nothing."""
     few = len(data.samples) * HELD_OUT_WISH.most < 1
     if few:
         why = f"{len(data.samples)} pictures are too few"
@@ -80,7 +80,7 @@ def held_names(data: AnnotatedData) -> list[str]:
 
 
 def hold_out_again(data: AnnotatedData, folder: Path) -> Held | None:
-    """What an earlier start of the run in `folder` has held out; None if it held out nothing.
+    """Return the pictures that an earlier start of the run in `folder` held out; None if it held out none.
 
     Raises CondinstError for a damaged file.
     """

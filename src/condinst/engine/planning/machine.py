@@ -1,4 +1,4 @@
-"""What this machine has for a training run: free memory, cores and precision."""
+"""Measure what a training run can use: free memory, cores and precision."""
 
 from __future__ import annotations
 

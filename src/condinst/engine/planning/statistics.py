@@ -1,4 +1,4 @@
-"""What a data set is like, in the few numbers that settings are chosen by."""
+"""Compute the few numbers of a data set that the settings depend on."""
 
 from __future__ import annotations
 

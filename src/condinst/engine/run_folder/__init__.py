@@ -1,1 +1,1 @@
-"""What a run writes into its folder."""
+"""The files that a training run writes into its folder."""

@@ -19,7 +19,7 @@ Curve = list[tuple[float, float]]
 
 
 def draw_training(run: Path) -> list[Part]:
-    """What the folder's tables show; nothing where there are none."""
+    """Draw the folder's tables as curves; return nothing if there are no tables."""
     log, scores = read_columns(run / LOG), read_columns(run / SCORE_TABLE)
     losses = {name: curve for name, curve in log.items() if name not in NO_LOSSES and any(y for _, y in curve)}
     named = {words: [point for point in scores.get(name, []) if point[1] >= 0] for name, words in SCORES.items()}

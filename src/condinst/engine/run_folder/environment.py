@@ -1,4 +1,4 @@
-"""What a run was made with: environment.json, one record for each time the run was started or resumed."""
+"""environment.json: versions, machine and command, one record for each start and resume of the run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def record_environment(
 
 
 def record_memory(folder: Path, most: int) -> str:
-    """Add the most memory that a run has used, in bytes, to the newest record. Return words about it.
+    """Add the most memory that a run has used, in bytes, to the newest record. Return a sentence about the memory.
 
     The words compare it with the plan if a record of the folder has one. Raises CondinstError for a damaged file.
     """

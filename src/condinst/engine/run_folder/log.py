@@ -1,4 +1,4 @@
-"""What a run tells: a CSV of every logged iteration and a progress bar, or plain lines where there is no terminal."""
+"""The log of a run: a CSV of every logged iteration, and a progress bar or, without a terminal, plain lines."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TrainingLog:
             self.live.stop()
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs to write the same rows."""
+        """Return the state that lets a resumed run write the same rows."""
         return {"sums": dict(self.sums), "count": self.count, "last": self.last or 0}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -92,7 +92,7 @@ class TrainingLog:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens within is no training: its time does not count."""
+        """Leave the time spent inside out of the training time."""
         started = time.perf_counter()
         yield
         paused = time.perf_counter() - started

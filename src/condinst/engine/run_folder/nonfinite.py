@@ -1,4 +1,4 @@
-"""What is kept of a step whose loss or gradient is not finite: its pictures, and a JSON file that says all of them."""
+"""Keep a step whose loss or gradient is not finite: its pictures, and a JSON file that lists them."""
 
 from __future__ import annotations
 

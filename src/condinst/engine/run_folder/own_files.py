@@ -1,4 +1,7 @@
-"""Which files in a folder are a run's own: a new run never overwrites others, a failed one removes no others."""
+"""Find the files in a folder that belong to a run.
+
+A new run overwrites no other file, and a failed run removes no other.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ def find_own(folder: Path) -> set[Path]:
 
 
 def find_partial(folder: Path) -> list[Path]:
-    """What a killed process has left of files that it was writing."""
+    """Return the unfinished files that a killed process has left."""
     hidden = [*folder.glob(".*.part"), *(folder / LAST).glob(".*.part")]
     return [path for path in hidden if PARTIAL.fullmatch(path.name) and path.is_file()]
 
@@ -96,6 +99,6 @@ def _remove(folder: Path, files: set[Path]) -> None:
 
 
 def _worth_keeping(folder: Path) -> bool:
-    """Whether a run can be resumed or its model used, or a step was saved to be looked at."""
+    """Return whether a run can be resumed or its model used, or a step was saved to be looked at."""
     saved = any(folder.glob(NON_FINITE.format("*")))
     return saved or bool(list_checkpoints(folder)) or (folder / WEIGHTS_FILE).exists()

@@ -68,7 +68,7 @@ def draw_predictions(data: AnnotatedData, predictor: Predicts, count: int = 6, s
 
 
 def show_training(batch: Path, labels: Path) -> list[Part]:
-    """What a run was trained on, for its report, as far as these files of its folder are there."""
+    """Return the pictures of the training data for the report, if their files are in the folder."""
     parts: list[Part] = []
     with suppress(OSError, ValueError):
         seen = "The first pictures as the network receives them, with their objects"
@@ -117,7 +117,7 @@ def _rows(panels: Sequence[Image.Image]) -> list[list[Image.Image]]:
 
 
 def _draw_sizes(boxes: Sequence[Box]) -> str:
-    """How many objects there are of each octave of size."""
+    """Draw the number of objects in each octave of size."""
     sides = np.sqrt([(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes])
     octaves = Counter(np.floor(np.log2(sides.clip(1))).astype(int).tolist())
     span = range(min(octaves), max(octaves) + 1)
@@ -126,7 +126,7 @@ def _draw_sizes(boxes: Sequence[Box]) -> str:
 
 
 def _draw_places(things: Sequence[tuple[Instance, Sample]]) -> str:
-    """Where objects' centres lie, as shares of their picture's width and height."""
+    """Draw the centres of the objects, as fractions of their picture's width and height."""
     step = -(-len(things) // MOST_DOTS)
     points = [
         ((one.box[0] + one.box[2]) / 2 / sample.width, (one.box[1] + one.box[3]) / 2 / sample.height)

@@ -79,7 +79,7 @@ def forget_scores(folder: Path, iteration: int) -> None:
 
 
 def _score(line: dict[str, Any]) -> float:
-    """What decides which model is the best."""
+    """Return the number that decides which model is the best."""
     return float(line[BOX]["AP"] if line[MASK]["AP"] < 0 else line[MASK]["AP"])
 
 

@@ -28,7 +28,7 @@ def require_trackers(names: tuple[str, ...]) -> None:
 
 @contextmanager
 def open_trackers(config: Config, folder: Path, accelerator: Accelerator) -> Iterator[Tell | None]:
-    """What tells the trackers of `accelerator` numbers, or None without any; on leaving, they are closed.
+    """Yield a function that sends numbers to the trackers of `accelerator`; None without trackers. Close them after.
 
     W&B writes to `folder`/wandb; MLflow goes where its own MLFLOW_TRACKING_URI says, else to `folder`/mlflow.db. Raises
     CondinstError for one that cannot start.

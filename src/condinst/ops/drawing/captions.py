@@ -36,7 +36,7 @@ def make_caption(draw: ImageDraw.ImageDraw, text: str, font_size: int) -> Captio
 
 
 def fits(box: Sequence[float], caption: Caption) -> bool:
-    """Whether an instance with this box is large enough, so the caption neither hides it nor is much wider."""
+    """Return whether an instance with this box is large enough, so the caption neither hides it nor is much wider."""
     width, height = box[2] - box[0], box[3] - box[1]
     return min(width, height) >= 1.5 * caption.size[1] and width >= 0.7 * caption.size[0]
 

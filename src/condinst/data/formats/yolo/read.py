@@ -122,7 +122,7 @@ def _read(file: Path, split: str, images: Path | None, report: Report) -> Annota
 
 
 def label_path(picture: Path, names: AnyCase) -> Path:
-    """Where the objects of a picture are listed: the last folder `images` of its path becomes `labels`. `names` finds
+    """Return the label file of a picture: the last folder `images` of its path becomes `labels`. `names` finds
     the file if letters are of another case."""
     parts = list(picture.parts)
     for index in reversed(range(len(parts) - 1)):
