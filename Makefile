@@ -9,7 +9,7 @@ KILLS ?= 200
 
 BIN := $(VENV)/bin
 # A worker for each core, with one thread each: two workers end in about half the time of one
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadscope
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGE := $(VENV)/.condinst-package
 DEVELOPER := $(VENV)/.condinst-developer
