@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from condinst.errors import DataError, hide_secrets, one_line
-from condinst.web import read_address
+from condinst.web import SILENCE_SECONDS, Downloads, read_address
 
 Answer = Callable[[socket.socket, str], None]
 Serve = Callable[[Answer], str]
@@ -97,6 +97,35 @@ def test_one_deadline_for_all_of_a_download(serve: Serve, slow: Answer) -> None:
     line = refusal(serve(slow), seconds=0.5)
     assert time.monotonic() - start < 4
     assert "0.5 s" in line or "HTTPException" in line  # http.client gives up after 100 headers
+
+
+def test_downloads_end_from_another_thread(serve: Serve) -> None:
+    """A thread that waits for a silent server goes on at once, and its later downloads do not begin."""
+    downloads, reached, errors = Downloads(), threading.Event(), []
+
+    def silent(connection: socket.socket, _: str) -> None:
+        reached.set()
+        time.sleep(20)
+
+    address = serve(silent)
+
+    def fetch() -> None:
+        downloads.join()
+        for _ in range(2):
+            try:
+                read_address(address)
+            except DataError as error:
+                errors.append(str(error))
+
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    assert reached.wait(10)
+    start = time.monotonic()
+    downloads.end()
+    thread.join(SILENCE_SECONDS)
+    assert time.monotonic() - start < SILENCE_SECONDS / 2
+    assert len(errors) == 2
+    assert downloads.closers == []
 
 
 def test_the_deadline_holds_across_redirects(serve: Serve) -> None:

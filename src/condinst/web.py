@@ -10,8 +10,9 @@ import socket
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse, HTTPSConnection
 from typing import IO, Any, NoReturn
 from urllib.error import HTTPError, URLError
@@ -72,7 +73,8 @@ def open_address(
     Raises OSError (TimeoutError at the deadline), HTTPException or ValueError.
     """
     wait = min(seconds, SILENCE_SECONDS if silence is None else silence)
-    with _Deadline(seconds) as deadline:
+    downloads = _DOWNLOADS.get() or Downloads()
+    with _Deadline(seconds) as deadline, downloads.closing(deadline.end):
         opener = urllib.request.build_opener(_Redirects(schemes), *_handlers(deadline))
         opener.addheaders = []
         try:
@@ -98,8 +100,48 @@ def web_reason(error: Exception) -> str:
     return one_line(first_line(error.reason if isinstance(error, URLError) else error))
 
 
+class Downloads:
+    """Ends the downloads of some threads at once, for example after Ctrl-C in the main thread.
+
+    A thread whose downloads shall end calls `join` first. After `end`, each download of these threads raises OSError.
+    """
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.lock = threading.Lock()
+        self.closers: list[Callable[[], None]] = []
+
+    def join(self) -> None:
+        """Count the later downloads of this thread among these."""
+        _DOWNLOADS.set(self)
+
+    def end(self) -> None:
+        """Close all connections."""
+        with self.lock:
+            self.ended = True
+            closers = list(self.closers)
+        for close in closers:
+            close()
+
+    @contextmanager
+    def closing(self, close: Callable[[], None]) -> Iterator[None]:
+        """Call `close` if the downloads end while the context is active, or have ended before."""
+        with self.lock:
+            self.closers.append(close)
+        try:
+            if self.ended:
+                close()
+            yield
+        finally:
+            with self.lock:
+                self.closers.remove(close)
+
+
+_DOWNLOADS: ContextVar[Downloads | None] = ContextVar("downloads", default=None)  # those that a thread has joined
+
+
 class _Deadline:
-    """Close all connections when the time limit is over."""
+    """Close all connections when the time limit is over or the downloads of this thread end."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.over = seconds, False
@@ -116,7 +158,7 @@ class _Deadline:
         if self.timer:
             self.timer.cancel()
         self.seconds, self.started = seconds, time.monotonic()
-        self.timer = threading.Timer(seconds, self._end)
+        self.timer = threading.Timer(seconds, self.end)
         self.timer.daemon = True
         self.timer.start()
 
@@ -138,13 +180,14 @@ class _Deadline:
         with self.lock:
             self.sockets.append(sock.dup())  # TLS detaches the file descriptor of the first socket
         if self.over:
-            self._end()
+            self.end()
         return sock
 
     def fail(self) -> NoReturn:
         raise TimeoutError(f"not finished after {self.seconds:g} s")
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Close the connections; reading from them raises OSError or ends."""
         self.over = True
         with self.lock:
             for sock in self.sockets:

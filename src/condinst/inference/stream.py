@@ -16,6 +16,7 @@ from condinst.errors import CondinstError, DataError, PictureWarning, UsageError
 from condinst.inference.pipeline import SMALL, Pipeline, Prepared, Seen
 from condinst.inference.result import Result
 from condinst.sources.read import Picture
+from condinst.web import Downloads
 
 Source = TypeVar("Source")
 Outcome = TypeVar("Outcome")
@@ -57,19 +58,29 @@ class Stream(Generic[Source]):
     def __call__(self, sources: Iterable[Source]) -> Iterator[Result]:
         """Yield the results and report the errors, both in the order of the sources."""
         waiting = _Batches(sources, self.batch)
-        batches = iter(waiting)
-        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-            reading = deque(reader.submit(self._load, some) for some in itertools.islice(batches, AHEAD))
-            writing: deque[tuple[Loaded[Source], Future[list[Result] | None]]] = deque()
-            while reading:
-                loaded = reading.popleft().result()
-                reading.extend(reader.submit(self._load, some) for some in itertools.islice(batches, 1))
-                writing.append((loaded, writer.submit(self._assemble, loaded, self._forward(loaded))))
-                while len(writing) > (AHEAD - 1 if reading else 0):
-                    done, results = writing.popleft()
-                    yield from self._tell(done, results.result())
+        downloads = Downloads()
+        with ThreadPoolExecutor(1, initializer=downloads.join) as reader, ThreadPoolExecutor(1) as writer:
+            try:
+                yield from self._predict(iter(waiting), reader, writer)
+            except BaseException:  # Ctrl-C, or the caller wants no more results: nothing waits for a slow server
+                reader.shutdown(wait=False, cancel_futures=True)
+                downloads.end()
+                raise
         if waiting.broken is not None:
             raise waiting.broken
+
+    def _predict(
+        self, batches: Iterator[tuple[Source, ...]], reader: ThreadPoolExecutor, writer: ThreadPoolExecutor
+    ) -> Iterator[Result]:
+        reading = deque(reader.submit(self._load, some) for some in itertools.islice(batches, AHEAD))
+        writing: deque[tuple[Loaded[Source], Future[list[Result] | None]]] = deque()
+        while reading:
+            loaded = reading.popleft().result()
+            reading.extend(reader.submit(self._load, some) for some in itertools.islice(batches, 1))
+            writing.append((loaded, writer.submit(self._assemble, loaded, self._forward(loaded))))
+            while len(writing) > (AHEAD - 1 if reading else 0):
+                done, results = writing.popleft()
+                yield from self._tell(done, results.result())
 
     def _load(self, sources: tuple[Source, ...]) -> Loaded[Source]:
         start = time.perf_counter()
@@ -106,13 +117,13 @@ class Stream(Generic[Source]):
             else:
                 found = self._alone(outcome) if waiting is None else next(waiting)
             if isinstance(outcome, Picture):
-                tell_remarks(outcome, stacklevel=4)
+                tell_remarks(outcome, stacklevel=5)
             if isinstance(found, Result):
                 yield found
             elif self.on_error == "raise":
                 raise found
             elif self.on_error == "skip":
-                warnings.warn(f"left out: {found}", PictureWarning, stacklevel=3)  # the line that asks for a result
+                warnings.warn(f"left out: {found}", PictureWarning, stacklevel=4)  # the line that asks for a result
             else:
                 self.on_error(source, found)
 
