@@ -22,7 +22,7 @@ TORCH_FIRST = @:
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint kill format docs bench constraints clean
+.PHONY: help demo test check quality lint kill format docs bench fuzz constraints clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,12 +36,15 @@ demo: $(PACKAGE)  ## segment the sample images with the shipped models; pictures
 test: lint  ## lint, types and all tests
 	$(PYTEST)
 
+quality: $(DEVELOPER)  ## train small models until they know a picture by heart, from masks and from boxes alone
+	$(PYTEST) -m quality
+
 kill: $(DEVELOPER)  ## kill training and predicting KILLS times each at random moments (200 unless given), resume, compare
 	OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=true $(BIN)/python -m benchmarks.survival.kill_training --kills $(KILLS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.survival.kill_predict --kills $(KILLS)
 
 check: lint  ## lint, types and the fast tests
-	$(PYTEST) -m "not slow" -x -q
+	$(PYTEST) -m "not slow and not quality" -x -q
 
 lint: $(DEVELOPER)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs" / "reference" / "checks.md").read_text(encoding="utf-8")
 KIND = re.compile(
-    r"""(?:[Ff]inding|RecordError|Change|Remark)\(\s*"([a-z]+-[a-z]+)"|told\(\s*\w+,\s[\w.]+,\s"([a-z]+-[a-z]+)"|"([a-z]+-picture)\b"""
+    r"""(?:[Ff]inding|RecordError|Change|Remark)\(\s*"([a-z]+-[a-z]+)"|finding_about\(\s*\w+,\s[\w.]+,\s"([a-z]+-[a-z]+)"|"([a-z]+-picture)\b"""
 )
 
 

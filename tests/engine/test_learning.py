@@ -63,7 +63,7 @@ LEARNER: dict[str, Any] = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 @pytest.mark.timeout(1500)
 def test_one_picture_is_learnt_by_heart(tmp_path: Path) -> None:
     """Fifteen touching nuclei, from random weights: masks within a fraction of a pixel, by the data set's own scorer.
@@ -90,7 +90,7 @@ def filled_boxes_score(data: AnnotatedData) -> float:
     return float(np.mean([[overlap >= least for overlap in overlaps] for least in np.arange(0.5, 1, 0.05)]))
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 @pytest.mark.timeout(1500)
 def test_one_picture_is_learnt_from_its_boxes(tmp_path: Path) -> None:
     """The masks follow the nuclei although training saw boxes alone: far better than the boxes themselves."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from condinst.doctor.repair import Change
 
 EXAMPLES = 3  # findings of each kind that the table shows
-Told = dict[str, tuple["Finding", ...]]
+ReadFindings = dict[str, tuple["Finding", ...]]
 
 
 def check(
@@ -69,11 +69,11 @@ def check(
         from condinst.data.formats.new_folder import check_new
 
         check_new(fix)
-    splits, told = _read(data, images)
+    splits, read_findings = _read(data, images)
     if recipe is None:
         config = _suited(config, wanted, splits)
     processes = choose_processes(sum(len(data.samples) for data in splits.values()))
-    examination = examine(splits, told, config, show_progress("looked at"), processes)
+    examination = examine(splits, read_findings, config, show_progress("looked at"), processes)
     if not json:
         _print(examination, data)
     if report is not None:
@@ -111,7 +111,7 @@ def _suited(config: Config, wanted: dict[str, int | str], splits: dict[str, Anno
     return suit_data(config, frozenset(wanted), measure_data(data))
 
 
-def _read(data: Path, images: Path | None) -> tuple[dict[str, AnnotatedData], Told]:
+def _read(data: Path, images: Path | None) -> tuple[dict[str, AnnotatedData], ReadFindings]:
     """Read each subset and collect the reader's findings.
 
     A subset that cannot be read becomes a finding. So does a file that no subset uses.
@@ -123,7 +123,7 @@ def _read(data: Path, images: Path | None) -> tuple[dict[str, AnnotatedData], To
     from condinst.errors import DataError
 
     splits: dict[str, AnnotatedData] = {}
-    told: Told = {}
+    read_findings: ReadFindings = {}
     try:
         source = find_source(data)
     except DataError as error:
@@ -134,15 +134,15 @@ def _read(data: Path, images: Path | None) -> tuple[dict[str, AnnotatedData], To
             splits[name] = source.read(name, images, found.append)
         except DataError as error:
             unreadable = _unreadable(data, error)
-            found += [] if any(unreadable in earlier for earlier in told.values()) else [unreadable]
-        told[name] = tuple(found)
+            found += [] if any(unreadable in earlier for earlier in read_findings.values()) else [unreadable]
+        read_findings[name] = tuple(found)
     left: list[Finding] = []
-    unread = source.count_unread(splits, images, left.append) if len(splits) == len(told) else []
-    told[""] = tuple(left)  # findings that belong to no split
+    unread = source.count_unread(splits, images, left.append) if len(splits) == len(read_findings) else []
+    read_findings[""] = tuple(left)  # findings that belong to no split
     splits, repeated = without_repeats(splits)
     if (first := next(iter(splits), None)) is not None:
         splits[first] = replace(splits[first], notes=(*splits[first].notes, *repeated, *unread))
-    return splits, told
+    return splits, read_findings
 
 
 def _unreadable(data: Path, error: Exception) -> Finding:
@@ -170,9 +170,9 @@ def _repair(examination: Examination, data: Path, out: Path, quiet: bool) -> lis
 
     changes = treat(examination, data, out)
     counts = Counter(change.kind for change in changes)
-    told = ", ".join(f"{count} × {kind}" for kind, count in counts.items()) or "no changes were needed"
+    summary = ", ".join(f"{count} × {kind}" for kind, count in counts.items()) or "no changes were needed"
     if not quiet:
-        say(f"repaired copy: {out} ({told}); {out / 'changes.json'} lists each change")
+        say(f"repaired copy: {out} ({summary}); {out / 'changes.json'} lists each change")
     return changes
 
 

@@ -58,8 +58,8 @@ def _use_and_measure(model: str, config: Config) -> dict[str, str]:
     from condinst.weights.names import measured_on, shipped_names
 
     place = measured_on(model) if model in shipped_names() else ""
-    told = {"commercial use": commercial_use(config.about.get("licence", ""))}
-    return told | ({"measured on": place} if place else {})
+    facts = {"commercial use": commercial_use(config.about.get("licence", ""))}
+    return facts | ({"measured on": place} if place else {})
 
 
 def _find(model: str) -> Known:

@@ -38,14 +38,14 @@ class Twins(NamedTuple):
 
 @dataclass(frozen=True)
 class Examination:
-    """The findings, errors first. told: the findings of the reader of each split; `findings` holds them, too.
+    """The findings, errors first. read_findings: those of the reader of each split; `findings` holds them, too.
 
     levels: objects by the pyramid level that claims them, −1 for none.
     """
 
     findings: tuple[Finding, ...]
     splits: Mapping[str, AnnotatedData]
-    told: Mapping[str, tuple[Finding, ...]]
+    read_findings: Mapping[str, tuple[Finding, ...]]
     levels: Mapping[int, int]
     twins: tuple[Twins, ...]
 
@@ -66,17 +66,17 @@ class _Notes:
 
 def examine(
     splits: Mapping[str, AnnotatedData],
-    told: Mapping[str, tuple[Finding, ...]],
+    read_findings: Mapping[str, tuple[Finding, ...]],
     config: Config,
     progress: Progress | None = None,
     processes: int = 1,
 ) -> Examination:
     """Check every picture and object of the splits.
 
-    The splits were read before. told: the findings of the readers. Keeps one picture for each of `processes` in memory,
-    and a kilobyte of each earlier picture. Findings are sorted, errors first.
+    The splits were read before. read_findings: those of the readers. Keeps one picture for each of `processes` in
+    memory, and a kilobyte of each earlier picture. Findings are sorted, errors first.
     """
-    notes = _Notes([finding for found in told.values() for finding in found])
+    notes = _Notes([finding for found in read_findings.values() for finding in found])
     turned = {(finding.file, finding.id) for finding in notes.findings if finding.kind == "exif-rotated"}
     total, done = sum(len(data.samples) for data in splits.values()), 0
     for name, data in splits.items():
@@ -102,7 +102,7 @@ def examine(
         notes.findings = [finding for finding in notes.findings if finding.kind not in ("no-location", "too-small")]
     order = {severity: place for place, severity in enumerate(ORDER)}
     findings = sorted(notes.findings, key=lambda finding: order[finding.severity])
-    return Examination(tuple(findings), splits, told, notes.levels, twins)
+    return Examination(tuple(findings), splits, read_findings, notes.levels, twins)
 
 
 def _new_findings(look: Look, turned: bool) -> Iterator[Finding]:

@@ -40,10 +40,10 @@ class Change(NamedTuple):
 Note = Callable[[Change], None]
 
 
-def done_by_reader(told: Iterable[Finding], data: AnnotatedData) -> Iterator[Change]:
+def done_by_reader(read_findings: Iterable[Finding], data: AnnotatedData) -> Iterator[Change]:
     """Return the findings of reading `data` that readers already corrected or left out."""
     kept = {sample.image_id for sample in data.samples}
-    for finding in told:
+    for finding in read_findings:
         if finding.kind == "duplicate-class":
             yield Change(finding.kind, finding.file, finding.id, f"merged: {finding.message}")
         elif finding.kind == "exif-rotated" and finding.severity == "warning":

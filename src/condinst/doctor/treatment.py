@@ -22,7 +22,7 @@ def treat(examination: Examination, source: Path, out: Path) -> list[Change]:
     changes: list[Change] = []
     splits: dict[str, AnnotatedData] = {}
     for name, data in examination.splits.items():
-        changes += done_by_reader(examination.told.get(name, ()), data)
+        changes += done_by_reader(examination.read_findings.get(name, ()), data)
         splits[name] = repair_set(data, examination.findings, changes.append)
     _refuse_nothing(splits, source)
     splits = _separate(unite_classes(splits, changes.append), examination, changes)

@@ -51,10 +51,10 @@ def split_data(
                 f"{source}: no pictures are left for {name} ({share:.0%} of {len(data.samples)}, in "
                 f"{len(groups.groups)} groups of similar pictures); choose another share, or add pictures"
             )
-    told: Counter[str] = Counter()
+    note_counts: Counter[str] = Counter()
     with new_folder(out) as folder:
-        WRITERS[target](parts, folder, link, told)
-    notes = [*data.notes, *(f"{count} {what}" for what, count in told.items() if count), *one_sided(data, parts)]
+        WRITERS[target](parts, folder, link, note_counts)
+    notes = [*data.notes, *(f"{count} {what}" for what, count in note_counts.items() if count), *one_sided(data, parts)]
     alike = len(data.samples) - len(groups.groups)
     if alike:
         notes.append(f"similar pictures, kept in the same part: {alike}")

@@ -166,8 +166,8 @@ def _run(
     memory = None
     state, out, held = join_processes(), request.out, None
     if val is None and request.measure:
-        data, held, told = _hold_out(data, config, request, show)
-        val, lines = held, [*told]
+        data, held, held_lines = _hold_out(data, config, request, show)
+        val, lines = held, [*held_lines]
     if val:  # notes on both are printed once, with the training data
         val = replace(val, notes=tuple(note for note in val.notes if note not in data.notes))
     if val and not measurable(val):

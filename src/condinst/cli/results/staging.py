@@ -26,7 +26,7 @@ class Staging:
         try:
             temporary.write_bytes(content)
             with suppress(FileNotFoundError):
-                os.lstat(target)  # a name that is too long is told now, not at the renaming
+                os.lstat(target)  # a name that is too long fails now, not at the renaming
         except OSError:
             temporary.unlink(missing_ok=True)
             raise

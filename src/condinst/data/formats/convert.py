@@ -55,14 +55,14 @@ def convert_data(
     read = {each: found.read(each, images) for each in chosen}
     unread = found.count_unread(read, images)
     parts, repeated = without_repeats(read)
-    told: Counter[str] = Counter()
+    note_counts: Counter[str] = Counter()
     if target != "coco":
-        told[UNCHECKED] = sum(sample.federated is not None for data in parts.values() for sample in data.samples)
+        note_counts[UNCHECKED] = sum(sample.federated is not None for data in parts.values() for sample in data.samples)
     with new_folder(out) as folder:
-        WRITERS[target](parts, folder, link, told)
+        WRITERS[target](parts, folder, link, note_counts)
     written = tuple(
         Written(name, len(data.samples), sum(len(sample.instances) for sample in data.samples))
         for name, data in parts.items()
     )
     notes = [*(note for data in parts.values() for note in data.notes), *repeated, *unread]
-    return Converted(written, (*notes, *(f"{count} {what}" for what, count in told.items() if count)))
+    return Converted(written, (*notes, *(f"{count} {what}" for what, count in note_counts.items() if count)))

@@ -58,9 +58,9 @@ class Picture:
 class Gathering:
     """The pictures read so far.
 
-    left_out: number of objects left out, by sort. told: other sentences for the notes, and how often; {} in a sentence
-    stands for the number. files: annotation files that were read. names: finds files with names that differ only in
-    case.
+    left_out: number of objects left out, by sort. note_counts: other sentences for the notes, and how often; {} in a
+    sentence stands for the number. files: annotation files that were read. names: finds files with names that differ
+    only in case.
     """
 
     source: Path
@@ -70,7 +70,7 @@ class Gathering:
     notes: list[str] = field(default_factory=list)
     files: set[Path] = field(default_factory=set)
     names: AnyCase = field(default_factory=AnyCase)
-    told: Counter[str] = field(default_factory=Counter)
+    note_counts: Counter[str] = field(default_factory=Counter)
 
     @contextmanager
     def record(self, file: Path, id: int | str | None = None, where: str = "") -> Iterator[None]:
@@ -111,7 +111,7 @@ class Gathering:
         """
         for key, finding in short:
             if key in kept:
-                self.told[SHORT] += 1
+                self.note_counts[SHORT] += 1
                 remedy = "it is left out; remove it"
                 finding = replace(finding, kind="short-polygon", severity="warning", remedy=remedy)
             self.report(finding)
@@ -135,7 +135,7 @@ class Gathering:
                 "outside", message, "check whether it belongs to another picture, or to another size of this picture"
             )
         message = f"{where} sticks out of the picture of {width}×{height} pixels"
-        self.told["{} masks stick out of their pictures; they are cut at the edge"] += 1
+        self.note_counts["{} masks stick out of their pictures; they are cut at the edge"] += 1
         self.report(Finding("outside", "warning", file, id, message, "it is cut at the picture's edge; draw it again"))
         return run_lengths(inside, max(left, 0), max(top, 0))
 
@@ -151,10 +151,10 @@ class Gathering:
             self.see_turned(path)
         if stated is None and (height is not None or width is not None):
             message, remedy = no_size(height, width)
-            self.told[NO_SIZES] += 1
+            self.note_counts[NO_SIZES] += 1
             self.report(Finding("wrong-size", "warning", file, path.name, f"{path.name}: {message}", remedy))
         if stated is None and (orientation := read_orientation(path)) != 1:
-            self.told[UNSURE] += 1
+            self.note_counts[UNSURE] += 1
             self.report(unsure_which_way_up(path, None, "", orientation))
         return size
 
@@ -163,12 +163,12 @@ class Gathering:
 
         `condinst data check` reports each such picture.
         """
-        self.told[SAME_SIZES] += read_header(path).may_be_turned
+        self.note_counts[SAME_SIZES] += read_header(path).may_be_turned
 
     def use(self, file: Path, picture: Path) -> None:
         """Mark the annotation file of one picture as read. Reports a file that another picture also uses."""
         if file in self.files:
-            self.told["{} pictures share their label file with another picture of the same name"] += 1
+            self.note_counts["{} pictures share their label file with another picture of the same name"] += 1
             message = f"{file.name} is also the label file of another picture with the same name"
             remedy = "rename one picture and give it a label file of its own"
             self.report(Finding("shared-labels", "warning", picture, None, message, remedy))
@@ -201,7 +201,7 @@ class Gathering:
             samples.append(Sample(picture.path, image_id, picture.width, picture.height, tuple(instances)))
         left_out = [f"{self.source}: left out {count} {what}" for what, count in sorted(self.left_out.items())]
         left_out += [
-            f"{self.source}: {words.replace('{}', str(count), 1)}" for words, count in self.told.items() if count
+            f"{self.source}: {words.replace('{}', str(count), 1)}" for words, count in self.note_counts.items() if count
         ]
         category_ids = tuple(range(first_id, first_id + len(classes)))
         notes, files = (*self.notes, *left_out), frozenset(self.files)

@@ -97,7 +97,7 @@ def read_picture(source: Path | bytes, name: str | None = None, reading: Reading
     page, range, max_pixels = reading
     with opened(source, name, max_pixels, 1 if page is None else page) as image:
         pages = count_pictures(image) if page is None else 1
-        told = (_several_pages(image, pages, isinstance(source, Path)),) if pages > 1 else ()
+        remarks = (_several_pages(image, pages, isinstance(source, Path)),) if pages > 1 else ()
         # decoding a TIFF removes the orientation; asking a PNG for it decodes the file, which must not happen yet
         orientation = orientation_of(image) if image.format == "TIFF" else None
         if needs_tifffile(image, range):
@@ -109,7 +109,7 @@ def read_picture(source: Path | bytes, name: str | None = None, reading: Reading
             with opened(source, name, max_pixels, 1 if page is None else page) as twin:
                 shown = decode(image, name, range, twin)
         orientation = orientation or orientation_of(image)
-    return Decoded(shown.pixels, (*told, *shown.remarks), pages, orientation)
+    return Decoded(shown.pixels, (*remarks, *shown.remarks), pages, orientation)
 
 
 def _several_pages(image: Image.Image, pages: int, is_file: bool) -> Remark:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from condinst.data.findings import Finding
 from condinst.data.sample import Box, Sample
 from condinst.data.shapes import box_iou
-from condinst.doctor.checks.shapes import Raster, box_ious, told
+from condinst.doctor.checks.shapes import Raster, box_ious, finding_about
 
 SAME = 0.95  # two objects of a class above this IoU are one
 SAME_BOX = 0.5  # IoU of their boxes; masks below this value are not compared
@@ -24,13 +24,13 @@ def check_duplicates(sample: Sample, drawn: list[Raster]) -> Iterator[Finding]:
     for later, earlier in find_duplicates(sample, drawn).items():
         first, second = sample.instances[earlier], sample.instances[later]
         message = f"the same object as annotation {first.annotation_id}, of the same class"
-        yield told(sample, second, "duplicate-instance", "warning", message, "remove one of them")
+        yield finding_about(sample, second, "duplicate-instance", "warning", message, "remove one of them")
     several = len({instance.label for instance in sample.instances}) > 1
     for later, earlier in find_duplicates(sample, drawn, any_class=True).items() if several else ():
         first, second = sample.instances[earlier], sample.instances[later]
         if first.label != second.label:
             message = f"the same object as annotation {first.annotation_id}, of another class"
-            yield told(sample, second, "two-classes", "warning", message, "remove the one of the wrong class")
+            yield finding_about(sample, second, "two-classes", "warning", message, "remove the one of the wrong class")
 
 
 def find_duplicates(sample: Sample, drawn: list[Raster], any_class: bool = False) -> dict[int, int]:

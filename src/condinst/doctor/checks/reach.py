@@ -9,7 +9,7 @@ from condinst.data.findings import Finding, Report
 from condinst.data.sample import Sample
 from condinst.data.transforms import resize_shape
 from condinst.doctor.checks.claims import NOWHERE, find_claims
-from condinst.doctor.checks.shapes import told
+from condinst.doctor.checks.shapes import finding_about
 from condinst.doctor.checks.visible import Visible, see
 
 ENLARGE = "enlarge the input (input.shorter in training, --size here)"
@@ -49,7 +49,7 @@ def _extent(thing: Visible, size: tuple[int, int]) -> str:
 def _unclaimed(sample: Sample, thing: Visible, size: tuple[int, int], alone: bool) -> Finding:
     if alone:
         message = f"{_extent(thing, size)} and smaller objects take all locations at its centre, so training skips it"
-        return told(
+        return finding_about(
             sample, thing.instance, "no-location", "warning", message, "check the annotation; a larger input may help"
         )
     x0, y0, x1, y1 = thing.box
@@ -57,9 +57,9 @@ def _unclaimed(sample: Sample, thing: Visible, size: tuple[int, int], alone: boo
     remedy = ENLARGE
     if max(x1 - x0, y1 - y0) > THIN * min(x1 - x0, y1 - y0):
         remedy = "train with several input sizes (augment.shorter); a thin object may have a location at another size"
-    return told(sample, thing.instance, "no-location", "warning", message, remedy)
+    return finding_about(sample, thing.instance, "no-location", "warning", message, remedy)
 
 
 def _too_small(sample: Sample, thing: Visible, size: tuple[int, int], stride: int) -> Finding:
     message = f"{_extent(thing, size)}, so its mask has no pixel at stride {stride}"
-    return told(sample, thing.instance, "too-small", "warning", message, ENLARGE)
+    return finding_about(sample, thing.instance, "too-small", "warning", message, ENLARGE)

@@ -73,7 +73,9 @@ def check_shapes(sample: Sample, drawn: list[Raster]) -> Iterator[Finding]:
             yield outside
         if not as_drawn.area:
             if outside is None or outside.severity != "error":
-                yield told(sample, instance, "zero-area", "warning", "covers no pixel", "draw it again or remove it")
+                yield finding_about(
+                    sample, instance, "zero-area", "warning", "covers no pixel", "draw it again or remove it"
+                )
             continue
         if number in crossed:
             yield from _find_crossings(sample, instance)
@@ -104,7 +106,9 @@ def _outline_box(instance: Instance) -> Box:
     return instance.box if instance.shape is None else box_of(instance.shape)
 
 
-def told(sample: Sample, instance: Instance, kind: str, severity: Severity, message: str, remedy: str) -> Finding:
+def finding_about(
+    sample: Sample, instance: Instance, kind: str, severity: Severity, message: str, remedy: str
+) -> Finding:
     """Return a finding about one instance.
 
     `message` follows the id and the corner of the instance, because some formats have no ids.
@@ -154,9 +158,9 @@ def _find_outside(sample: Sample, instance: Instance, drawn: Raster) -> Finding 
     if not drawn.area:  # a box without area in the picture has no drawn box either
         message = f"lies outside the picture of {sample.width}×{sample.height} pixels, by up to {pixels:.0f}"
         remedy = "check whether it belongs to another picture, or to another size of this picture"
-        return told(sample, instance, "outside", "error", message, remedy)
+        return finding_about(sample, instance, "outside", "error", message, remedy)
     message = f"sticks out of the picture of {sample.width}×{sample.height} by {pixels:.1f} pixels"
-    return told(sample, instance, "outside", "warning", message, "cut it at the picture's edge")
+    return finding_about(sample, instance, "outside", "warning", message, "cut it at the picture's edge")
 
 
 def _crossed(sample: Sample) -> set[int]:
@@ -177,13 +181,13 @@ def _find_crossings(sample: Sample, instance: Instance) -> Iterator[Finding]:
         what, where = found
         if what.startswith("Ring"):
             message = f"polygon {index} touches itself at ({where})"
-            yield told(
+            yield finding_about(
                 sample, instance, "self-touching", "info", message, "nothing to do, unless these are two objects"
             )
         else:
             message = f"polygon {index} crosses itself at ({where})"
             remedy = "draw it again; areas that its loops enclose twice may count as holes"
-            yield told(sample, instance, "self-intersecting", "warning", message, remedy)
+            yield finding_about(sample, instance, "self-intersecting", "warning", message, remedy)
 
 
 def _find_inner_rings(sample: Sample, instance: Instance) -> Iterator[Finding]:
@@ -194,7 +198,7 @@ def _find_inner_rings(sample: Sample, instance: Instance) -> Iterator[Finding]:
     rings = inner_rings(parts)
     for later, earlier in rings.repeated:
         message = f"polygon {later} is the same as polygon {earlier} and adds no pixel"
-        yield told(sample, instance, "repeated-polygon", "info", message, "remove one of them")
+        yield finding_about(sample, instance, "repeated-polygon", "info", message, "remove one of them")
     if rings.inside is None:
         return
     inner, outer = rings.inside
@@ -202,7 +206,7 @@ def _find_inner_rings(sample: Sample, instance: Instance) -> Iterator[Finding]:
     if instance.area is not None and _says_hole(instance.area, parts[inner], parts[outer]):
         message += ", and the stated area fits a hole there"
     remedy = "if it is a hole, save the object as a mask; the union of polygons fills the hole"
-    yield told(sample, instance, "hole-as-ring", "warning", message, remedy)
+    yield finding_about(sample, instance, "hole-as-ring", "warning", message, remedy)
 
 
 class Rings(NamedTuple):
@@ -245,7 +249,7 @@ def _compare_boxes(sample: Sample, instance: Instance, drawn: Raster) -> Finding
     x0, y0, x1, y1 = instance.box
     if box_iou((x0, y0, x1 - x0, y1 - y0), drawn.box) > max(iou, 0.9):
         remedy += "; its last two numbers look like a corner; COCO needs width and height"
-    return told(sample, instance, "box-mismatch", "warning", message, remedy)
+    return finding_about(sample, instance, "box-mismatch", "warning", message, remedy)
 
 
 def _shown(box: Box) -> str:

@@ -54,8 +54,8 @@ def compare_settings(folder: Path, now: Config, iteration: int) -> list[str]:
             )
     if not changed:
         return []
-    told = some(list(changed.values()), MOST)
+    listing = some(list(changed.values()), MOST)
     return [
-        f"note: settings changed since the last start: {told}; the result differs from a run with one of them "
+        f"note: settings changed since the last start: {listing}; the result differs from a run with one of them "
         "throughout"
     ]

@@ -42,8 +42,10 @@ def labelme_annotation(result: Result[Any], image_path: str | Path | None) -> di
 def yolo_text(result: Result[Any]) -> str:
     """The rows of a YOLO label file; see `Result.to_yolo`."""
     height, width = result.orig_shape
-    told: Counter[str] = Counter()
-    rows = [yolo_row(instance, instance.label, width, height, told) for instance, _ in _instances(result, "to_yolo")]
+    note_counts: Counter[str] = Counter()
+    rows = [
+        yolo_row(instance, instance.label, width, height, note_counts) for instance, _ in _instances(result, "to_yolo")
+    ]
     return "".join(f"{row}\n" for row in rows if row)
 
 

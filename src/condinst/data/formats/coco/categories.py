@@ -42,7 +42,7 @@ def read_categories(document: Record, file: File) -> Categories:
     if not found:
         raise RecordError("no-classes", "'categories' is empty", "name at least one class")
     for category_id in _roots(found, groups, _used(document)):
-        file.told[
+        file.note_counts[
             f"left out the category '{found.pop(category_id)}', because it only names a group of other categories"
         ] += 1
     names, labels = _merge_names(dict(sorted(found.items())), file)

@@ -13,25 +13,25 @@ from condinst.data.formats.records import CORRECT, Record, kind, load_json
 class File(NamedTuple):
     """An open COCO file and its report.
 
-    told: what the reader left out or replaced, as sentences for the notes, and how often. {} in a sentence stands for
-    the number.
+    note_counts: what the reader left out or replaced, as sentences for the notes, and how often. {} in a sentence
+    stands for the number.
     """
 
     path: Path
     images: Path
     max_pixels: int
     report: Report
-    told: Counter[str]
+    note_counts: Counter[str]
 
     def tell(self, words: str, finding: Finding) -> None:
         """Report what the reader leaves out or replaces, and count it under `words`."""
-        self.told[words] += 1
+        self.note_counts[words] += 1
         self.report(finding)
 
     def notes(self) -> tuple[str, ...]:
-        """Return one note for each entry of `told`."""
+        """Return one note for each entry of `note_counts`."""
         return tuple(
-            f"{self.path}: {words.replace('{}', str(count), 1)}" for words, count in self.told.items() if count
+            f"{self.path}: {words.replace('{}', str(count), 1)}" for words, count in self.note_counts.items() if count
         )
 
     def finding(self, kind: str, severity: Severity, id: int | None, message: str, remedy: str) -> Finding:

@@ -64,7 +64,7 @@ def read_images(document: Record, file: File, labels: Mapping[int, int]) -> tupl
             left_out |= set() if image_id is None else {image_id}
             file.report(fault.at(file.path, image_id, where))
     if pictures.elsewhere:
-        file.told["{} pictures are read from the folder of images, but their file_name names another place"] += (
+        file.note_counts["{} pictures are read from the folder of images, but their file_name names another place"] += (
             pictures.elsewhere
         )
     return headers, left_out
@@ -118,7 +118,7 @@ def _read_header(
     actual, orientation = header.size, header.orientation
     upright = Header(path, actual[1], actual[0], federated=federated)
     if actual == stated:
-        file.told[SAME_SIZES] += header.may_be_turned
+        file.note_counts[SAME_SIZES] += header.may_be_turned
         return upright
     if stated is None:
         if orientation != 1:

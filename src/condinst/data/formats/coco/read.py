@@ -78,7 +78,7 @@ def _read(document: Record, file: File) -> AnnotatedData:
             image_id, instance = _read_annotation(record, annotation_id, known, file)
             record.clear()  # drop the records as they are read, so a large file is not in memory twice
         except _LeftOutError:
-            file.told["left out {} annotations of pictures or categories that could not be read"] += 1
+            file.note_counts["left out {} annotations of pictures or categories that could not be read"] += 1
         except EmptyError as nothing:
             remedy = "it is left out; draw it again or remove it"
             finding = file.finding("zero-area", "warning", annotation_id, f"{where}: {nothing}", remedy)
@@ -109,7 +109,7 @@ def _read_annotation(record: Record, annotation_id: int, known: _Known, file: Fi
     if left_out:
         message = f"annotation {annotation_id}: {left_out} of its polygons have fewer than three points"
         finding = file.finding("short-polygon", "warning", annotation_id, message, "they are left out; remove them")
-        file.told[SHORT] += left_out - 1
+        file.note_counts[SHORT] += left_out - 1
         file.tell(SHORT, finding)
     box, wrong = read_box(record, shape, height, width)
     if wrong:

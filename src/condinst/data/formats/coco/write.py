@@ -16,7 +16,7 @@ from condinst.ops.bitmaps.rle import areas
 WHOLE = "annotations"  # name of the file of a data set that is not split
 
 
-def write_coco(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, told: Counter[str]) -> None:
+def write_coco(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, note_counts: Counter[str]) -> None:
     """Write <split>.json for each of `parts`, or annotations.json for "all". Ids are kept."""
     names = new_names(parts)
     for split, data in parts.items():
@@ -32,7 +32,7 @@ def write_coco(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, tol
         text = json.dumps(document, ensure_ascii=False, allow_nan=False)
         (folder / f"{WHOLE if split == 'all' else split}.json").write_text(text, encoding="utf-8")
         kept = (own_name(sample.path).name == name for sample, name in zip(data.samples, names[split], strict=True))
-        told[RENAMED] += sum(not same for same in kept)
+        note_counts[RENAMED] += sum(not same for same in kept)
 
 
 def new_names(parts: Mapping[str, AnnotatedData]) -> dict[str, list[str]]:

@@ -60,7 +60,7 @@ def _decide(named: Path, own: Path, document: Record, file: Path, gathering: Gat
         raise RecordError("picture-mismatch", message, "correct imagePath, or rename the JSON file like its picture")
     if inside == [own]:
         message = f"imagePath names {named.name}, but the picture inside the file is {own.name}"
-        gathering.told[RENAMED] += 1
+        gathering.note_counts[RENAMED] += 1
         gathering.report(
             Finding("picture-mismatch", "warning", file, None, message, f"condinst uses {own.name}; correct imagePath")
         )

@@ -172,7 +172,7 @@ def _read_mask(record: Record, index: int, size: tuple[int, int], file: Path, ga
     if not fits:
         message = f"a mask of {columns}×{rows} pixels does not fit its points {points.tolist()}"
         remedy = f"condinst places the mask at ({left}, {top}); correct its points"
-        gathering.told["{} masks do not fit their points; condinst uses the masks"] += 1
+        gathering.note_counts["{} masks do not fit their points; condinst uses the masks"] += 1
         gathering.report(Finding("box-mismatch", "warning", file, None, message, remedy))
     return gathering.cut_mask(file, index, mask, (left, top), size)
 

@@ -23,7 +23,7 @@ VERSION = "5.5.0"  # labelme 5.3 was the first version with shapes that are mask
 Points = list[list[float]]
 
 
-def write_labelme(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, told: Counter[str]) -> None:
+def write_labelme(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, note_counts: Counter[str]) -> None:
     """Write a folder for each of `parts`. A data set without splits is written to `folder` itself."""
     for split, data in parts.items():
         place = folder if split == "all" else folder / split
@@ -43,9 +43,9 @@ def write_labelme(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, 
                 indent=1,
             )
             (place / name).with_suffix(".json").write_text(text, encoding="utf-8")
-        told[RENAMED] += names.renamed
+        note_counts[RENAMED] += names.renamed
         crowds = sum(instance.crowd for sample in data.samples for instance in sample.instances)
-        told[f"crowd regions get the flag '{CROWD}'; labelme keeps the flag and does not use it"] += crowds
+        note_counts[f"crowd regions get the flag '{CROWD}'; labelme keeps the flag and does not use it"] += crowds
 
 
 def labelme_document(name: str, height: int, width: int, shapes: list[dict[str, Any]]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ BOXES = "boxes without a mask are rows of 4 numbers; Ultralytics misreads them i
 LOST = "objects lie outside their picture and are left out"
 
 
-def write_yolo(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, told: Counter[str]) -> None:
+def write_yolo(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, note_counts: Counter[str]) -> None:
     """Write data.yaml, images/<split>/ and labels/<split>/. A data set without splits becomes train."""
     classes = list(dict.fromkeys(name for data in parts.values() for name in data.classes))
     entries = {}
@@ -37,35 +37,35 @@ def write_yolo(parts: Mapping[str, AnnotatedData], folder: Path, link: bool, tol
             put(sample.path, folder / "images" / place / name, link)
             numbers = [classes.index(data.classes[each.label]) for each in sample.instances]
             rows = [
-                yolo_row(each, number, sample.width, sample.height, told)
+                yolo_row(each, number, sample.width, sample.height, note_counts)
                 for each, number in zip(sample.instances, numbers, strict=True)
             ]
             text = "".join(f"{row}\n" for row in rows if row)
             (labels / name).with_suffix(".txt").write_text(text, encoding="utf-8")
-        told[RENAMED] += names.renamed
+        note_counts[RENAMED] += names.renamed
     # without `path`, folders start beside the file, even after the folder was moved
     document = {**entries, "names": dict(enumerate(classes))}
     text = yaml.safe_dump(document, allow_unicode=True, sort_keys=False)
     (folder / "data.yaml").write_text(text, encoding="utf-8")
 
 
-def yolo_row(instance: Instance, number: int, width: int, height: int, told: Counter[str]) -> str | None:
+def yolo_row(instance: Instance, number: int, width: int, height: int, note_counts: Counter[str]) -> str | None:
     """Return the row of an object of class `number`, without line end.
 
-    Returns None for an object that YOLO cannot hold, and counts the object in `told`.
+    Returns None for an object that YOLO cannot hold, and counts the object in `note_counts`.
     """
     if instance.crowd:
-        told[CROWDS] += 1
+        note_counts[CROWDS] += 1
         return None
     size = width, height
     if instance.shape is None:
-        told[BOXES] += 1
+        note_counts[BOXES] += 1
         numbers = _centred(instance.box, *size)
     else:
-        ring = _ring(instance.shape, *size, told)
+        ring = _ring(instance.shape, *size, note_counts)
         numbers = None if ring is None else (ring / size).ravel().tolist()
     if numbers is None:
-        told[LOST] += 1
+        note_counts[LOST] += 1
         return None
     # twelve digits: the reader rounds to a millionth of a pixel, so values of other formats come back unchanged
     return " ".join([str(number), *(f"{each:.12g}" for each in numbers)])
@@ -79,20 +79,20 @@ def _centred(box: Box, width: int, height: int) -> list[float] | None:
     return [(x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height]
 
 
-def _ring(shape: Polygons | RunLengths, width: int, height: int, told: Counter[str]) -> Ring | None:
+def _ring(shape: Polygons | RunLengths, width: int, height: int, note_counts: Counter[str]) -> Ring | None:
     """Return one ring that covers the same pixels; None if none of the pixels lies in the picture."""
     if isinstance(shape, Polygons):
         ring = bridge(shape.parts)
         inside = bool(((ring >= 0) & (ring <= (width, height))).all())
         whole = len(shape.parts) == 1 or draw_polygons([ring], height, width) == shape.whole(height, width)
         if inside and whole:
-            told[CUTS] += len(shape.parts) > 1
+            note_counts[CUTS] += len(shape.parts) > 1
             return ring
-        told[TRACED] += 1
+        note_counts[TRACED] += 1
         region = decode_region(shape.whole(height, width))
         bitmap, x, y = region.bitmap, region.x, region.y
     else:
         bitmap, x, y = shape.decode(), shape.x, shape.y
     rings = [ring for polygon in trace(bitmap, x, y) for ring in (polygon.outer, *polygon.holes)]
-    told[CUTS] += len(rings) > 1
+    note_counts[CUTS] += len(rings) > 1
     return bridge(rings) if rings else None
