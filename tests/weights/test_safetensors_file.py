@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
@@ -11,11 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Size
 
 from condinst.errors import ModelError
-from condinst.weights.safetensors_file import LARGEST_HEADER, read_safetensors
+from condinst.weights.safetensors_file import LARGEST_HEADER, pack_safetensors, read_safetensors
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([7], dtype=torch.int64)}
 
@@ -102,4 +104,28 @@ def test_a_pipe_or_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "folder.safetensors").mkdir()
     for path in tmp_path.iterdir():
         with pytest.raises(ModelError, match="no such file"):
+            read_safetensors(path, accept)
+
+
+def test_a_packed_file_is_an_ordinary_one(tmp_path: Path) -> None:
+    """safetensors itself reads the same tensors, and they begin at a multiple of eight bytes."""
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(pack_safetensors(TENSORS))
+    loaded = load_file(path)
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in TENSORS.items()) and loaded.keys() == TENSORS.keys()
+    data = TENSORS["b"].numpy().tobytes() + TENSORS["a"].numpy().tobytes()  # safetensors puts wide types first
+    assert path.read_bytes().endswith(data) and (path.stat().st_size - len(data)) % 8 == 0
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == {"format": "pt", "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def test_every_flipped_bit_of_a_tensor_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    content = pack_safetensors(TENSORS)
+    size = 2 * 3 * 4 + 8
+    for bit in range(8 * size):
+        damaged = bytearray(content)
+        damaged[-1 - bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ModelError, match="damaged, its checksum has changed; fetch or train it again"):
             read_safetensors(path, accept)

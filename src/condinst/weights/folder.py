@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import save
 from torch import Size, Tensor
 
 from condinst.config import Config
@@ -22,7 +21,7 @@ from condinst.weights.licence import announce_licence
 from condinst.weights.names import CARD_FILE, CONFIG_FILE, FOREIGN_SUFFIXES, WEIGHTS_FILE, resolve
 from condinst.weights.obtain import HubOptions, obtain
 from condinst.weights.published.pth import read_foreign
-from condinst.weights.safetensors_file import read_safetensors
+from condinst.weights.safetensors_file import pack_safetensors, read_safetensors
 from condinst.weights.tensors import expected_shapes, misshapen, not_finite, not_plain
 
 
@@ -48,7 +47,7 @@ def save_model(model: CondInst, config: Config, folder: Path, half: bool = False
     files = {CARD_FILE: make_card(config).encode()} if card else {}
     files[CONFIG_FILE] = config.to_yaml().encode()
     # Write the weights last, so that a reader of new weights finds their settings.
-    files[WEIGHTS_FILE] = save(tensors, metadata={"format": "pt"})
+    files[WEIGHTS_FILE] = pack_safetensors(tensors)
     try:
         replace_files({folder / name: content for name, content in files.items()})
     except OSError as error:
