@@ -189,8 +189,8 @@ def test_bad_files(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     cases = {
         "train: {lr: 1\n": "not valid YAML",
-        "- train\n": "expected a mapping of settings, got list",
-        "": "expected a mapping of settings, got NoneType",
+        "- train\n": "holds a list, not settings",
+        "": "is empty, not settings",
         "train: {speed: 3}\n": "train.speed: Extra inputs are not permitted, got 3",
         "train: {lr: -1, iterations: 0}\n": r"train\.\w+: .* \(and 1 more\)",
         "model: [1]\n": "model: ",

@@ -126,6 +126,12 @@ def test_training_holds_pictures_out(run: Run, data: Path, tmp_path: Path) -> No
     damaged = run(*words, "--resume", "train.iterations=3")
     assert damaged.exit_code == 1
     assert "held-out.json: not the file that this run wrote (it does not list pictures)" in damaged.stderr
+    (out / "held-out.json").unlink()  # as the line says: the same seed chooses the same picture
+    anew = run(*words, "--resume", "train.iterations=3", "train.seed=0")
+    assert anew.exit_code == 0, anew.output
+    assert "held-out.json is missing, so condinst chooses the validation pictures anew" in anew.stderr
+    assert json.loads((out / "held-out.json").read_bytes()) == [held]
+    assert "has changed" not in anew.stderr
 
     outcome = run(*words[:-1], tmp_path / "all", "--val", "none")
     assert outcome.exit_code == 0, outcome.output
@@ -133,6 +139,9 @@ def test_training_holds_pictures_out(run: Run, data: Path, tmp_path: Path) -> No
     assert not (tmp_path / "all" / "held-out.json").exists()
     assert not (tmp_path / "all" / "scores.jsonl").exists()
     assert load_model(tmp_path / "all")[1].train.iterations == 1
+    resumed = run(*words[:-1], tmp_path / "all", "--resume", "train.iterations=2")  # it goes on with all pictures
+    assert resumed.exit_code == 0, resumed.output
+    assert "validation" not in resumed.stderr
 
 
 def test_too_few_pictures_to_hold_any_out(run: Run, tmp_path: Path) -> None:

@@ -112,9 +112,11 @@ def test_a_packed_file_is_an_ordinary_one(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(pack_safetensors(TENSORS))
     loaded = load_file(path)
-    assert all(torch.equal(loaded[name], tensor) for name, tensor in TENSORS.items()) and loaded.keys() == TENSORS.keys()
+    assert loaded.keys() == TENSORS.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in TENSORS.items())
     data = TENSORS["b"].numpy().tobytes() + TENSORS["a"].numpy().tobytes()  # safetensors puts wide types first
-    assert path.read_bytes().endswith(data) and (path.stat().st_size - len(data)) % 8 == 0
+    assert path.read_bytes().endswith(data)
+    assert (path.stat().st_size - len(data)) % 8 == 0
     with safe_open(path, "pt") as file:
         assert file.metadata() == {"format": "pt", "sha256": hashlib.sha256(data).hexdigest()}
 

@@ -17,10 +17,11 @@ from condinst.engine.planning.choose import plan_settings
 from condinst.engine.planning.hold_out import Held, hold_out, hold_out_again, record_held_out
 from condinst.engine.planning.settings import base_settings, override
 from condinst.engine.processes import join_processes
+from condinst.engine.run_folder.environment import digest, last_digest
 from condinst.engine.run_folder.folder import finish_folder
-from condinst.engine.run_folder.own_files import REPORT, emptied_on_failure, refuse_overwriting
+from condinst.engine.run_folder.own_files import HELD_OUT, REPORT, emptied_on_failure, refuse_overwriting
 from condinst.engine.stop import list_checkpoints
-from condinst.engine.train import measurable, told_failure, train
+from condinst.engine.train import measurable, told_failure, train, usable
 from condinst.errors import CondinstError, UsageError
 from condinst.evaluation.evaluate import Progress, Scores
 from condinst.evaluation.match import match_classes
@@ -194,9 +195,15 @@ def _run(
 
 def _hold_out(data: AnnotatedData, config: Config, request: Request, show: Show) -> Held:
     """Split data without a validation part. A resumed run keeps its split."""
-    if request.resume and list_checkpoints(request.out):
-        return hold_out_again(data, request.out) or Held(data, None, ())
-    return hold_out(data, config.train.seed, show("compared"))
+    out = request.out
+    resumed = request.resume and bool(list_checkpoints(out))
+    if resumed and (again := hold_out_again(data, out)):
+        return again
+    if resumed and last_digest(out) == digest(usable(data, config)):  # the run trains on all pictures
+        return Held(data, None, ())
+    held = hold_out(data, config.train.seed, show("compared"))
+    missing = f"note: {out / HELD_OUT} is missing, so condinst chooses the validation pictures anew"
+    return held._replace(lines=(missing, *held.lines)) if resumed and held.val else held
 
 
 def _shared_pictures(data: AnnotatedData, val: AnnotatedData) -> list[str]:

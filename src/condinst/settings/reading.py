@@ -56,7 +56,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UsageError(f"{path}: not valid YAML ({error}); correct it") from None
     if not isinstance(values, dict):
-        raise UsageError(f"{path}: expected a mapping of settings, got {type(values).__name__}")
+        found = "is empty" if values is None else f"holds a {type(values).__name__}"
+        raise UsageError(f"{path}: {found}, not settings; write lines as 'train: {{lr: 0.01}}', or restore the file")
     return values
 
 

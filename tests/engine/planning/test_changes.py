@@ -48,3 +48,15 @@ def test_another_decay_of_an_average_is_no_obstacle(folder: Path) -> None:
     (folder / "config.yaml").write_text(Config().with_overrides(["train.ema_decay=0.9"]).to_yaml())
     (line,) = compare_settings(folder, Config().with_overrides(["train.ema_decay=0.8"]), 5)
     assert "train.ema_decay 0.9 → 0.8" in line
+
+
+def test_a_file_that_has_lost_its_end_is_told(folder: Path) -> None:
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().partition("  trackers:")[0])
+    config = Config.from_yaml(path)
+    (line,) = compare_settings(folder, config, 5)
+    assert line.startswith(f"note: {path} has no train.trackers; condinst takes the defaults.")
+    path.write_text("train: {lr: 0.1}")
+    line, _ = compare_settings(folder, config, 5)
+    assert "has no about, model" in line
+    assert " more; condinst" in line

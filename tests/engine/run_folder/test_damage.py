@@ -35,6 +35,11 @@ SHAPES = {
     "torn": b'{"iteration": 1, "bbox"',
     "text for a number": b'{"iteration": 1, "bbox": {"AP": "x"}, "segm": {"AP": 0.1}}\n',
     "a key twice": b'{"iteration": 1, "iteration": 1, "bbox": {"AP": 1}, "segm": {"AP": 0.1}}\n',
+    "a score that is no number": b'{"iteration": 1, "bbox": {"AP": 1}, "segm": {"AP": NaN}}\n',
+    "an infinite score": b'{"iteration": 1, "bbox": {"AP": 1e999}, "segm": {"AP": 0.1}}\n',
+    "true for an iteration": b'{"iteration": true, "bbox": {"AP": 1}, "segm": {"AP": 0.1}}\n',
+    "a negative iteration": b'{"iteration": -1, "bbox": {"AP": 1}, "segm": {"AP": 0.1}}\n',
+    "an iteration twice": b'{"iteration": 1, "bbox": {"AP": 1}, "segm": {"AP": 0.1}}\n' * 2,
     "no iteration": b'{"iteration": "1", "bbox": {"AP": 1}, "segm": {"AP": 0.1}}\n',
 }
 
@@ -51,7 +56,7 @@ def put(path: Path, content: bytes | None) -> None:
 def test_scores(tmp_path: Path, shape: str) -> None:
     record_scores(scores(0.5), tmp_path, 10)
     put(tmp_path / "scores.jsonl", SHAPES.get(shape))
-    with pytest.raises(CondinstError, match=r"scores.jsonl: not the file that this run wrote .*move it away") as caught:
+    with pytest.raises(CondinstError, match=r"scores.jsonl: not the file .*move it and scores.csv away") as caught:
         forget_scores(tmp_path, 10)
     assert "\n" not in str(caught.value)
     (tmp_path / "scores.jsonl").rename(tmp_path / "aside")
@@ -61,11 +66,19 @@ def test_scores(tmp_path: Path, shape: str) -> None:
     assert best_iteration(tmp_path) == 20
 
 
-def test_a_table_without_its_lines(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [None, b""])
+def test_a_table_without_its_lines(tmp_path: Path, content: bytes | None) -> None:
+    """The numbers of the table are not removed in silence, and the advice works."""
     record_scores(scores(0.5), tmp_path, 10)
     (tmp_path / "scores.jsonl").unlink()
-    with pytest.raises(CondinstError, match=r"it is missing, but scores.csv exists"):
-        forget_scores(tmp_path, 10)
+    if content is not None:
+        (tmp_path / "scores.jsonl").write_bytes(content)
+    with pytest.raises(CondinstError, match=r"iteration 10 is missing, but scores.csv has it; .*move scores.csv away"):
+        forget_scores(tmp_path, 15)
+    (tmp_path / "scores.csv").rename(tmp_path / "aside.csv")
+    forget_scores(tmp_path, 15)
+    record_scores(scores(0.25), tmp_path, 20)
+    assert best_iteration(tmp_path) == 20
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\x00", b"a,b\n1,2\n"])
@@ -136,3 +149,10 @@ def test_planned_and_measured_memory(tmp_path: Path, planned: float | None, most
     (record,) = json.loads((tmp_path / "environment.json").read_bytes())
     assert record["memory_most_mb"] == most * 1024
     assert record.get("memory_planned_mb") == (None if planned is None else planned * 1024)
+
+
+def test_held_out_pictures_that_are_gone(tmp_path: Path) -> None:
+    """Training on all pictures instead would be a silent change."""
+    (tmp_path / "held-out.json").write_text('["gone.png"]')
+    with pytest.raises(CondinstError, match=r"held-out.json: not .*none of its pictures is in the data"):
+        hold_out_again(DATA, tmp_path)

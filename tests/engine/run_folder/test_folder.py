@@ -104,6 +104,11 @@ def test_a_folder_in_a_files_place_and_the_reverse(tmp_path: Path) -> None:
     ):
         check_places(tmp_path)
     (tmp_path / "report.html").rmdir()
+    (tmp_path / "last" / "config.yaml").mkdir(parents=True)
+    with pytest.raises(CondinstError, match=r"last/config.yaml: is a folder, but training writes a file of this name"):
+        check_places(tmp_path)
+    (tmp_path / "last" / "config.yaml").rmdir()
+    (tmp_path / "last").rmdir()
     (tmp_path / "last").touch()
     with pytest.raises(
         CondinstError, match="last: is a file, but training makes a folder of this name; rename the file"

@@ -123,6 +123,11 @@ def test_rows_that_come_again(tmp_path: Path, text: str, iteration: int, left: s
         (b"\x89PNG\r\n\x1a\n\x00\xff", "can't decode"),
         (b"iteration,a\r\n2,1\r\n4\r\n6,1\r\n", "row 3 does not have the heading's columns"),
         (b"iteration,a\r\nx,1\r\n", "row 2 does not have the heading's columns"),
+        (b"iteration,a\r\n2,0.9x\r\n", "row 2 has text in place of a number"),
+        (b"iteration,a\r\n4,1\r\n2,1\r\n", "the iteration of row 3 is not above"),
+        (b"iteration,a,a\r\n2,1,1\r\n", "two columns have the same name"),
+        (b"iteration,a\r\n" + b"9" * 5000 + b",1\r\n", "row 2 does not have the heading's columns"),
+        ("iteration,a\r\n٣,1\r\n".encode(), "row 2 does not have the heading's columns"),
         (None, "Is a directory"),
     ],
 )

@@ -5,7 +5,10 @@ A change that the state of the run cannot follow is an error. A note names the o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+
+from pydantic import BaseModel
 
 from condinst.config import Config
 from condinst.engine.planning.settings import leaves
@@ -39,7 +42,8 @@ def compare_settings(folder: Path, now: Config, iteration: int) -> list[str]:
     path = folder / CONFIG_FILE
     if not path.is_file():
         return []
-    before, wanted = (dict(leaves(config.model_dump(mode="json"))) for config in (Config.from_yaml(path), now))
+    earlier = Config.from_yaml(path)
+    before, wanted = (dict(leaves(config.model_dump(mode="json"))) for config in (earlier, now))
     changed = {
         key: f"{key} {show(before.get(key))} → {show(wanted.get(key))}"
         for key in before | wanted
@@ -53,9 +57,28 @@ def compare_settings(folder: Path, now: Config, iteration: int) -> list[str]:
                 "--out"
             )
     if not changed:
-        return []
+        return _defaults(earlier, path)
     listing = some(list(changed.values()), MOST)
     return [
+        *_defaults(earlier, path),
         f"note: settings changed since the last start: {listing}; the result differs from a run with one of them "
-        "throughout"
+        "throughout",
     ]
+
+
+def _defaults(config: Config, path: Path) -> list[str]:
+    """Return a note on the settings that a file lacks: it is older than they are, or the end of the file is lost."""
+    lacking = list(_unset(config))
+    if not lacking:
+        return []
+    listing = some(lacking, MOST)
+    return [f"note: {path} has no {listing}; condinst takes the defaults. If the file is damaged, restore it"]
+
+
+def _unset(settings: BaseModel, place: str = "") -> Iterator[str]:
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if name not in settings.model_fields_set:
+            yield f"{place}{name}"
+        elif isinstance(value, BaseModel):
+            yield from _unset(value, f"{place}{name}.")

@@ -98,7 +98,9 @@ def hold_out_again(data: AnnotatedData, folder: Path) -> Held | None:
     inside = [Path(os.path.relpath(sample.path, root)).as_posix() in held for sample in data.samples]
     val = take(data, [index for index, one in enumerate(inside) if one])
     train = take(data, [index for index, one in enumerate(inside) if not one])
+    if not val.samples:
+        raise damaged(path, "none of its pictures is in the data")
     lines = [f"held out: {len(val.samples)} of {len(data.samples)} pictures for validation, listed in {path}"]
-    if len(val.samples) and len(held_names(val)) < len(held):
+    if len(held_names(val)) < len(held):
         lines.append(f"note: {len(held) - len(held_names(val))} held-out pictures are no longer in the data")
-    return Held(train, val if val.samples else None, tuple(lines))
+    return Held(train, val, tuple(lines))

@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from condinst.data.sample import AnnotatedData, Instance, Polygons
 from condinst.engine.run_folder.log import damaged
 from condinst.engine.run_folder.own_files import ENVIRONMENT
+from condinst.errors import hide_secrets
 from condinst.files import replace_file
 from condinst.strict_json import parse_json
 
@@ -68,7 +69,7 @@ def describe(data: AnnotatedData, accelerator: Accelerator) -> dict[str, Any]:
     device = accelerator.device
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv),
+        "command": hide_secrets(shlex.join(sys.argv)),
         "folder": os.getcwd(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -84,6 +85,12 @@ def describe(data: AnnotatedData, accelerator: Accelerator) -> dict[str, Any]:
             "digest": digest(data),
         },
     }
+
+
+def last_digest(folder: Path) -> str:
+    """Return the digest of the training data at the last start of the run in `folder`; empty without a record."""
+    records = _read(folder / ENVIRONMENT)
+    return str(records[-1]["data"]["digest"]) if records else ""
 
 
 def digest(data: AnnotatedData) -> str:

@@ -199,10 +199,30 @@ def read_table(path: Path) -> Table:
         rows = rows[:-1]
     if heading[:1] != [ITERATION] or (not rows and not text.endswith("\n")):
         raise damaged(path, f"its first column is not '{ITERATION}'")
+    if len(set(heading)) < len(heading):
+        raise damaged(path, "two columns have the same name")
+    last = -1
     for number, row in enumerate(rows, start=2):
-        if len(row) != len(heading) or not row[0].isdecimal():
+        if len(row) != len(heading) or not _is_count(row[0]):
             raise damaged(path, f"row {number} does not have the heading's columns")
+        if not all(map(_is_number, row)):
+            raise damaged(path, f"row {number} has text in place of a number")
+        if int(row[0]) <= last:
+            raise damaged(path, f"the iteration of row {number} is not above that of the row before")
+        last = int(row[0])
     return Table(heading, rows)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 20
+
+
+def _is_number(text: str) -> bool:
+    """Return whether a cell holds a number or is empty; the norm of a gradient may be infinite."""
+    try:
+        return not text or float(text) is not None
+    except ValueError:
+        return False
 
 
 def write_table(path: Path, table: Table) -> None:
@@ -212,11 +232,12 @@ def write_table(path: Path, table: Table) -> None:
     replace_file(path, text.getvalue().encode())
 
 
-def damaged(path: Path, reason: object) -> CondinstError:
-    """The one line about a file of a run that cannot be continued."""
+def damaged(path: Path, reason: object, beside: str = "") -> CondinstError:
+    """Return the error for a damaged file of a run. beside: a file made from it, which must go away with it."""
+    away = f"move it and {beside} away" if beside else "move it away"
     return CondinstError(
-        f"{path}: not the file that this run wrote ({first_line(reason):.120}); restore it, or move it away, and "
-        "--resume begins a new one"
+        f"{path}: not the file that this run wrote ({first_line(reason):.120}); restore it, or {away}, and --resume "
+        "begins a new one"
     )
 
 

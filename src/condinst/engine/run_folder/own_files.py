@@ -61,7 +61,7 @@ def refuse_overwriting(folder: Path) -> None:
 
 def check_places(folder: Path) -> None:
     """Raise CondinstError where a file of the run cannot be written because a folder has its name, or the reverse."""
-    for name in FILES:
+    for name in (*FILES, *(f"{LAST}/{name}" for name in IN_LAST)):
         if (folder / name).is_dir():
             raise CondinstError(
                 f"{folder / name}: is a folder, but training writes a file of this name; rename the folder"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from condinst.engine.run_folder.log import ITERATION, Table, damaged, unwritable, write_table
+from condinst.engine.run_folder.log import ITERATION, Table, damaged, read_table, unwritable, write_table
 from condinst.engine.run_folder.own_files import SCORE_LINES, SCORE_TABLE
+from condinst.errors import CondinstError
 from condinst.evaluation.evaluate import Scores
 from condinst.files import replace_file
 from condinst.strict_json import parse_json
@@ -39,14 +42,22 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
         *whole, _cut_off = path.read_bytes().decode().split("\n")
         lines = [parse_json(line) for line in whole]
         for line in lines:
-            _score(line)
-            if not isinstance(line[ITERATION], int) or _numbers(line).keys() != _numbers(lines[0]).keys():
-                raise ValueError("its lines have different numbers")
+            _check(line, lines[0])
+        if any(later[ITERATION] <= earlier[ITERATION] for earlier, later in pairwise(lines)):
+            raise ValueError("its iterations do not grow from line to line")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise damaged(path, error) from None
+        raise damaged(path, error, SCORE_TABLE) from None
     if not lines and _cut_off:
-        raise damaged(path, "it holds no measurement")
+        raise damaged(path, "it holds no measurement", SCORE_TABLE)
     return lines
+
+
+def _check(line: dict[str, Any], first: dict[str, Any]) -> None:
+    """Raise ValueError, LookupError, TypeError or AttributeError if a line is no measurement like the first one."""
+    if type(line[ITERATION]) is not int or line[ITERATION] < 1 or _numbers(line).keys() != _numbers(first).keys():
+        raise ValueError("its lines have different numbers")
+    if not all(math.isfinite(value) for value in (_score(line), *_numbers(line).values())):
+        raise ValueError(f"a score of iteration {line[ITERATION]} is not finite")
 
 
 def recorded_score(folder: Path, iteration: int) -> float | None:
@@ -70,12 +81,25 @@ def forget_scores(folder: Path, iteration: int) -> None:
         lines.unlink(missing_ok=True)
         table.unlink(missing_ok=True)
         return
-    if table.exists() and not lines.exists():
-        raise damaged(lines, f"it is missing, but {SCORE_TABLE} exists")
+    kept = [line for line in read_lines(folder) if line[ITERATION] <= iteration]
+    lost = _in_table(table, iteration) - {line[ITERATION] for line in kept}
+    if lost:  # a line is written before its row, so no kill explains this
+        raise CondinstError(
+            f"{lines}: the measurement of iteration {min(lost)} is missing, but {SCORE_TABLE} has it; restore "
+            f"{SCORE_LINES}, or move {SCORE_TABLE} away, and --resume writes the file anew"
+        )
     if lines.exists():
-        kept = [line for line in read_lines(folder) if line[ITERATION] <= iteration]
         replace_file(lines, "".join(json.dumps(line) + "\n" for line in kept).encode())
         _write_numbers(folder, kept)
+
+
+def _in_table(table: Path, iteration: int) -> set[int]:
+    """The iterations below `iteration` in scores.csv, none for a damaged table; `iteration` is measured again."""
+    try:
+        rows = read_table(table).rows if table.exists() else []
+    except CondinstError:
+        return set()
+    return {int(row[0]) for row in rows if int(row[0]) < iteration}
 
 
 def _score(line: dict[str, Any]) -> float:
