@@ -11,9 +11,10 @@ from typer.main import get_command
 from typer.testing import Result
 
 from condinst.cli.main import app
-from condinst.cli.terminal.elsewhere import ACCEPTED, ADVICE
+from condinst.cli.terminal.elsewhere import ACCEPTED, ACCEPTED_SETTINGS, ADVICE
 from condinst.config import Config
 from condinst.engine.planning.settings import base_settings, count_iterations, leaves, override
+from condinst.engine.run import Request
 from condinst.errors import UsageError
 from condinst.settings.reading import ELSEWHERE as SETTINGS
 
@@ -23,10 +24,7 @@ Run = Callable[..., Result]
 @pytest.mark.parametrize(
     ("words", "meant"),
     [
-        (("train", "--data", "x", "--epochs", "5"), "did you mean train.epochs=VALUE?"),
-        (("train", "--data", "x", "--imgsz", "640"), "did you mean input.shorter=VALUE?"),
-        (("train", "--data", "x", "--batch", "4"), "did you mean train.batch_size=VALUE?"),
-        (("train", "--data", "x", "--lr", "0.1"), "did you mean train.lr=VALUE?"),
+        (("train", "--data", "x", "--optimizer", "SGD"), "did you mean train.optimizer=VALUE?"),
         (("train", "--data", "x", "--classes", "3"), "training uses the classes of the data"),
         (("predict", "x.png", "--project", "out"), "did you mean --out?"),
         (("val", "--data", "x", "--iou", "0.5"), "detect.nms_threshold"),
@@ -36,6 +34,40 @@ def test_options(run: Run, words: tuple[str, ...], meant: str) -> None:
     outcome = run(*words)
     assert outcome.exit_code == 2
     assert meant in re.sub(r"[\s│]+", " ", outcome.output)
+
+
+@pytest.mark.parametrize(
+    ("words", "setting"),
+    [
+        (("--epochs", "5"), "train.epochs=5"),
+        (("--epochs=5",), "train.epochs=5"),
+        (("--imgsz", "640"), "input.shorter=640"),
+        (("--batch", "4"), "train.batch_size=4"),
+        (("--batch-size", "4"), "train.batch_size=4"),
+        (("--batch_size", "4"), "train.batch_size=4"),
+        (("--lr0", "0.1"), "train.lr=0.1"),
+    ],
+)
+def test_train_accepts_options_of_other_programs(
+    run: Run, words: tuple[str, ...], setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides: list[tuple[str, ...]] = []
+
+    def note(request: Request, *_: object) -> None:
+        overrides.append(request.settings)
+        raise UsageError("stopped here")
+
+    monkeypatch.setattr("condinst.engine.run.run", note)
+    outcome = run("train", "--data", "x", *words, "train.workers=0")
+    assert overrides == [(setting, "train.workers=0")], outcome.output
+    assert f"note: {' '.join(words).replace('=', ' ')} means {setting}" in outcome.stderr
+
+
+@pytest.mark.parametrize("words", [("--epochs",), ("--epochs", "--data", "x"), ("--epochs=",)])
+def test_such_an_option_needs_a_value(run: Run, words: tuple[str, ...]) -> None:
+    outcome = run("train", *words)
+    assert outcome.exit_code == 2
+    assert "--epochs needs a value; write train.epochs=VALUE" in outcome.stderr
 
 
 def test_what_is_meant_exists() -> None:
@@ -52,6 +84,8 @@ def test_what_is_meant_exists() -> None:
     train = {name for param in commands["train"].params for name in param.opts}
     for meant in SETTINGS.values():
         assert meant in settings | train
+    assert set(ACCEPTED_SETTINGS.values()) <= settings
+    assert not set(ACCEPTED_SETTINGS) & set(ADVICE["train"])
 
 
 @pytest.mark.parametrize(

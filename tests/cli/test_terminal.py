@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import Result
 
+from condinst.cli.main import app
 from condinst.cli.terminal.elsewhere import ACCEPTED
 from condinst.cli.terminal.output import print_table
-from condinst.cli.terminal.usage import _as_meant
+from condinst.cli.terminal.usage import EXAMPLES, _as_meant
 
 FILE = next((Path(__file__).parent.parent / "data" / "nuclei" / "images").glob("*.png"))
 EVIL = "\x1b[2J\x1b]0;owned\x07\n[red]error: all is lost[/red]\u202e\x9b31m"
@@ -79,11 +81,32 @@ def test_suggestions_are_alike(run: Run) -> None:
     assert "did you mean" not in run("predict", "x.png", "--frobnicate", "red").output
 
 
-def test_a_call_without_arguments_shows_an_example(run: Run) -> None:
-    for verb in ("predict", "info", "convert", "val"):
-        outcome = run(verb)
-        assert outcome.exit_code == 2
-        assert f"for example: condinst {verb}" in outcome.stderr.replace("\n", " ")
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_a_call_without_arguments_shows_an_example(run: Run, command: str) -> None:
+    outcome = run(*command.split())
+    assert outcome.exit_code == 2
+    assert f"for example: condinst {command} {EXAMPLES[command]}" in outcome.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_the_options_in_an_example_exist(command: str) -> None:
+    verb = get_command(app)
+    for name in command.split():
+        verb = verb.commands[name]  # type: ignore[attr-defined]
+    known = {name for param in verb.params for name in param.opts}
+    assert {word for word in EXAMPLES[command].split() if word.startswith("--")} <= known
+
+
+@pytest.mark.parametrize("group", [(), ("data",)])
+def test_a_group_without_a_command_shows_its_help_and_an_example(run: Run, group: tuple[str, ...]) -> None:
+    outcome = run(*group)
+    assert outcome.exit_code == 2
+    assert "Example: condinst " in " ".join(outcome.output.split())
+
+
+def test_help_joins_the_lines_of_a_paragraph(run: Run) -> None:
+    for line in run("data", "split", "--help").output.splitlines():
+        assert line.strip() != "trained on the train part has therefore"
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,8 @@ def check(
 ) -> None:
     """Find mistakes in annotated images.
 
+    Example: condinst data check my_data
+
     The command never changes DATA; --fix writes a repaired copy. The exit code is 3 if training would fail or give a
     wrong result, and 0 otherwise.
     """
@@ -195,7 +197,8 @@ def _print(examination: Examination, data: Path) -> None:
             say(f"note: {note}", err=True)
     if examination.findings:
         _print_table(examination, data)
-    say(_totals(examination))
+    for line in _totals(examination):
+        say(line)
 
 
 def _print_table(examination: Examination, data: Path) -> None:
@@ -222,7 +225,7 @@ def _print_table(examination: Examination, data: Path) -> None:
     Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(table)
 
 
-def _totals(examination: Examination) -> str:
+def _totals(examination: Examination) -> tuple[str, str]:
     from condinst.doctor.summary import summarise
 
     summary = summarise(examination)
@@ -231,7 +234,7 @@ def _totals(examination: Examination) -> str:
     levels = ", ".join(f"{level} {count}" for level, count in summary["levels"].items())
     return (
         f"{summary['pictures']} pictures ({', '.join(parts) or 'none'}), {summary['instances']} objects of "
-        f"{classes} class{'' if classes == 1 else 'es'}; by pyramid level: {levels or 'none'}\n"
+        f"{classes} class{'' if classes == 1 else 'es'}; by pyramid level: {levels or 'none'}",
         f"errors: {summary['errors']}, warnings: {summary['warnings']}, remarks: {summary['infos']}; "
-        + ("ready to train" if examination.healthy else "not ready: training would fail or learn wrong objects")
+        + ("ready to train" if examination.healthy else "not ready: training would fail or learn wrong objects"),
     )

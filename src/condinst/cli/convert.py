@@ -24,6 +24,8 @@ def convert(
 ) -> None:
     """Convert a published model or a training checkpoint to a folder for --model.
 
+    Example: condinst convert model.pth my_model
+
     The command reads only tensors and plain containers from the file. It runs no code in the file.
     """
     from condinst.weights.folder import load_model, save_model

@@ -10,9 +10,10 @@ import typer
 
 from condinst.cli.check import check
 from condinst.cli.terminal.say import say
+from condinst.cli.terminal.usage import Verb
 
-data = typer.Typer(name="data", help="Check, convert and split annotated images.", no_args_is_help=True)
-data.command()(check)
+data = typer.Typer(name="data", no_args_is_help=True)
+data.command(cls=Verb)(check)
 
 
 class FormatOption(StrEnum):
@@ -32,10 +33,13 @@ class Pictures(StrEnum):
 
 @data.callback()
 def about() -> None:
-    """Check, convert and split annotated images."""
+    """Check, convert and split annotated images.
+
+    Example: condinst data check my_data
+    """
 
 
-@data.command()
+@data.command(cls=Verb)
 def convert(
     source: Annotated[
         Path,
@@ -57,6 +61,8 @@ def convert(
 ) -> None:
     """Convert annotated images to another format.
 
+    Example: condinst data convert my_data my_yolo --format yolo
+
     The command keeps every instance. A note counts everything else that the format cannot store.
     """
     from condinst.data.formats.convert import convert_data
@@ -70,7 +76,7 @@ def convert(
         say(f"{name}: {images_written} pictures, {instances} instances")
 
 
-@data.command()
+@data.command(cls=Verb)
 def split(
     source: Annotated[
         Path,
@@ -91,6 +97,8 @@ def split(
     ] = Pictures.copy,
 ) -> None:
     """Split annotated images into train, val and test, and write a copy.
+
+    Example: condinst data split my_data my_split --val 0.2
 
     Copies of a picture and very similar pictures go into the same part. A model trained on the train part has therefore
     never seen the val and test pictures. Every part contains each class if enough pictures show the class.

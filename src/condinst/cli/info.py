@@ -31,6 +31,8 @@ def info(
 ) -> None:
     """Describe a model: its parts, parameters, classes, input, licence and reported accuracy.
 
+    Example: condinst info nuclei
+
     The command describes a published model without downloading it. It reads and checks every other model.
     """
     from json import dumps

@@ -81,7 +81,6 @@ def _drop_output() -> None:
 app = typer.Typer(
     cls=Verbs,
     name="condinst",
-    help="CondInst instance segmentation: predict, validate and train.",
     epilog="Exit codes: 0 ok, 1 failed while running, 2 wrong usage, 3 bad data, 4 bad model, 130 interrupted.",
     no_args_is_help=True,
     add_completion=True,
@@ -107,7 +106,10 @@ def condinst(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """CondInst instance segmentation: predict, validate and train."""
+    """CondInst instance segmentation: predict, validate and train.
+
+    Example: condinst predict photo.jpg --model nuclei
+    """
     keep_freed_memory()
 
 

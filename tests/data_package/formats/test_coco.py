@@ -163,6 +163,19 @@ def test_pictures_named_as_on_another_machine(tmp_path: Path, name: str) -> None
         read_coco(tmp_path / "train.json", tmp_path / "images")
 
 
+def test_an_overlay_beside_the_results_is_not_the_picture(tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    for place, colour in ((photos, "red"), (out, "blue")):
+        place.mkdir()
+        Image.new("RGB", (8, 8), colour).save(place / "a.png")
+    record = {"id": 1, "file_name": "photos/a.png", "width": 8, "height": 8, "overlay": "a.png"}
+    document = {"images": [record], "annotations": [], "categories": [{"id": 1, "name": "x"}]}
+    (out / "results.json").write_text(json.dumps(document))
+    assert read_coco(out / "results.json", photos).samples[0].path == photos / "a.png"
+    with pytest.raises(DataError, match=r"no such file; name the folder of the pictures: --images FOLDER"):
+        read_coco(out / "results.json", out)
+
+
 def test_what_has_no_area_is_left_out_and_counted(folder: Path) -> None:
     content = document()
     content["annotations"][0] |= {"bbox": [1, 1, 0, 2], "segmentation": []}

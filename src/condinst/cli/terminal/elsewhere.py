@@ -1,4 +1,4 @@
-"""Options of other programs: the ones that condinst accepts, and the ones for which it names its own option."""
+"""Options of other programs: the ones that condinst accepts, and the ones for which condinst names its own option."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ ACCEPTED = {
     "--line-thickness": ("--line-width",),
     "--output": ("--out",),
 }
+# Option of another program → setting of condinst. `condinst train --epochs 5` means `condinst train train.epochs=5`.
+_SETTING_NAMES = (
+    *("epochs", "iterations", "max_iter", "batch", "batch_size", "imgsz", "img_size", "image_size"),
+    *("lr", "lr0", "learning_rate", "patience", "workers", "seed", "weight_decay", "momentum"),
+)
+ACCEPTED_SETTINGS = {
+    spelling: SETTINGS[name] for name in _SETTING_NAMES for spelling in (f"--{name}", "--" + name.replace("_", "-"))
+} | {"--steps": "train.iterations", "--img": "input.shorter", "--num-workers": "train.workers"}
 _USE = {
     "--img": "--size",
     "--image-size": "--size",
@@ -48,11 +56,9 @@ ADVICE: dict[str, dict[str, str]] = {
     "train": {
         "--" + name.replace("_", "-"): meant if meant.startswith("--") else f"{meant}=VALUE"
         for name, meant in SETTINGS.items()
+        if f"--{name}" not in ACCEPTED_SETTINGS
     }
     | {
-        "--img": "input.shorter=VALUE",
-        "--steps": "train.iterations=VALUE",
-        "--num-workers": "train.workers=VALUE",
         "--model": "--from",
         "--output-dir": "--out",
         "--classes": "training uses the classes of the data",

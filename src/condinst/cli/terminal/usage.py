@@ -9,27 +9,56 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from condinst.cli.terminal.elsewhere import ACCEPTED, ADVICE
+from condinst.cli.terminal.elsewhere import ACCEPTED, ACCEPTED_SETTINGS, ADVICE
+from condinst.cli.terminal.say import say
 from condinst.errors import UsageError, one_line
 
-EXAMPLES = {  # shown if an argument is missing
-    "predict": "condinst predict photo.jpg --model nuclei",
-    "info": "condinst info nuclei",
-    "convert": "condinst convert model.pth my_model",
-    "check": "condinst data check my_data",
-    "val": "condinst val --data my_data --model runs/my_model",
-    "train": "condinst train --data my_data",
+EXAMPLES = {  # command: its arguments in the example that condinst shows if an argument is missing
+    "predict": "photo.jpg --model nuclei",
+    "info": "nuclei",
+    "convert": "model.pth my_model",
+    "data check": "my_data",
+    "data convert": "my_data my_yolo --format yolo",
+    "data split": "my_data my_split --val 0.2",
+    "val": "--data my_data --model runs/my_model",
+    "train": "--data my_data",
 }
 ALIKE = 0.75  # of difflib's ratio: --colour and --color, not --colour and --out
 
 
 class Verb(TyperCommand):
-    """A command that also accepts option names of other programs. For a missing argument it prints an example."""
+    """A command that also accepts option names of other programs. For a missing argument it prints an example.
+
+    The help joins the lines of each paragraph, so that the terminal's width breaks them.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.help = "\n\n".join(" ".join(part.split()) for part in (self.help or "").split("\n\n"))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         own = {name for param in self.params for name in (*param.opts, *param.secondary_opts)}
+        if any(param.name == "settings" for param in self.params):
+            args = _settings_as_meant(args, {name: key for name, key in ACCEPTED_SETTINGS.items() if name not in own})
         meant = {name: words for name, words in ACCEPTED.items() if name not in own and words[0] in own}
         return super().parse_args(ctx, [word for given in args for word in _as_meant(given, meant)])
+
+
+def _settings_as_meant(args: list[str], meant: dict[str, str]) -> list[str]:
+    """`--epochs 5` and `--epochs=5` → `train.epochs=5`, with a note for each; other arguments stay the same."""
+    words: list[str] = []
+    rest = iter(args)
+    for given in rest:
+        name, equals, value = given.partition("=")
+        if name not in meant:
+            words.append(given)
+            continue
+        value = value if equals else next(rest, "")
+        if not value or value.startswith("--"):
+            raise UsageError(f"{name} needs a value; write {meant[name]}=VALUE or {name} VALUE")
+        words.append(f"{meant[name]}={value}")
+        say(f"note: {name} {value} means {words[-1]}", err=True)
+    return words
 
 
 def _as_meant(given: str, meant: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
@@ -63,9 +92,21 @@ def plain_usage_errors() -> Iterator[None]:
 def _example(error: Any) -> str:
     """Return the message for a missing argument or option; an empty text for another error."""
     context = getattr(error, "ctx", None)
-    if type(error).__name__ != "MissingParameter" or context is None or context.info_name not in EXAMPLES:
+    if type(error).__name__ != "MissingParameter" or context is None:
         return ""
-    return f"{one_line(error.format_message()).rstrip('.')}; for example: {EXAMPLES[context.info_name]}"
+    command = _command(context)
+    if command not in EXAMPLES:
+        return ""
+    return f"{one_line(error.format_message()).rstrip('.')}; for example: condinst {command} {EXAMPLES[command]}"
+
+
+def _command(context: Any) -> str:
+    """Return the name of the command with its group, for example `data check`."""
+    names = []
+    while context.parent is not None:
+        names.append(context.info_name)
+        context = context.parent
+    return " ".join(reversed(names))
 
 
 def _mend(error: Any) -> None:

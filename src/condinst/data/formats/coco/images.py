@@ -59,7 +59,9 @@ def read_images(document: Record, file: File, labels: Mapping[int, int]) -> tupl
             where = f"{where} (id {image_id})"
             stated = _stated_size(record, image_id, file, where)
             federated = _federated(record, labels)
-            headers[image_id] = _read_header(pictures.find(name), stated, federated, image_id, file, where)
+            overlay = record.get("overlay") if isinstance(record.get("overlay"), str) else None
+            path = pictures.find(name, overlay)
+            headers[image_id] = _read_header(path, stated, federated, image_id, file, where)
         except RecordError as fault:
             left_out |= set() if image_id is None else {image_id}
             file.report(fault.at(file.path, image_id, where))
@@ -114,7 +116,9 @@ def _read_header(
         header = read_header(path, max_pixels=file.max_pixels)
     except DataError as error:
         fault = "unreadable-picture" if os.path.isfile(path) else "missing-picture"
-        raise RecordError(fault, str(error), f"is {file.images} the folder of the pictures?") from None
+        raise RecordError(
+            fault, str(error), "name the folder of the pictures: --images FOLDER (images= in Python)"
+        ) from None
     actual, orientation = header.size, header.orientation
     upright = Header(path, actual[1], actual[0], federated=federated)
     if actual == stated:

@@ -30,8 +30,11 @@ class Pictures:
         stated = [stated_name(record) for record in records if isinstance(record, dict)]
         self._last = Counter(_last(name) for name in stated if isinstance(name, str))
 
-    def find(self, name: str) -> Path:
+    def find(self, name: str, overlay: str | None = None) -> Path:
         """Return the file of a record's name.
+
+        overlay: the drawing that `condinst predict` wrote beside the document. The drawing is never the picture,
+        although both may have the same name.
 
         condinst looks in the folder first, then from the annotation file's folder, then for the last part of the path
         if no other record ends with that part. Without a match, the path is the folder and the name.
@@ -44,6 +47,9 @@ class Pictures:
         path = PureWindowsPath(name)
         own = [self.images / path.name] if self._last[_last(name)] == 1 else []
         places = [expected, self.images / path.as_posix(), self.beside / path.as_posix(), *own]
+        if overlay is not None:
+            drawing = (self.beside / overlay).resolve()
+            places, own = ([place for place in group if place.resolve() != drawing] for group in (places, own))
         if ".." not in path.parts:
             return self._first(places) or expected
         inside, outside = self._first(own), self._first(places)
