@@ -193,7 +193,7 @@ def test_bad_files(tmp_path: Path) -> None:
         "": "is empty, not settings",
         "train: {speed: 3}\n": "train.speed: Extra inputs are not permitted, got 3",
         "train: {lr: -1, iterations: 0}\n": r"train\.\w+: .* \(and 1 more\)",
-        "model: [1]\n": "model: ",
+        "model: [1]\n": "model: expected settings as 'key: value' lines below it, got",
     }
     for text, words in cases.items():
         path.write_text(text)

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import yaml
 
 from condinst.errors import one_line
+from condinst.foreign import BYTES_READ, missing_content
 
 LARGEST_FILE = 1_000_000  # bytes; a recipe has a few hundred bytes
 LONGEST_NUMBER = 100  # characters
@@ -41,6 +42,8 @@ def read_yaml(path: Path) -> Any:
         content = file.read(LARGEST_FILE + 1)
     if len(content) > LARGEST_FILE:
         raise ValueError(f"larger than {LARGEST_FILE / 1e6:.0f} MB")
+    if content and (reason := missing_content(content[:BYTES_READ])):
+        raise ValueError(reason)
     try:
         return parse_yaml(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -187,7 +187,7 @@ def test_non_finite_weights(folder: Path, value: float) -> None:
     assert "head.scales" in failure(folder)
 
 
-@pytest.mark.parametrize("keep", [0, 4, 1000])
+@pytest.mark.parametrize("keep", [4, 1000])
 def test_truncated_weights(folder: Path, keep: int) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])

@@ -65,9 +65,7 @@ def test_a_header_that_lies_is_one_line(tmp_path: Path, change: Callable[[dict[s
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\0" * 8, struct.pack("<Q", 2**63) + b"{}", struct.pack("<Q", 2**30) + b"{}"]
-)
+@pytest.mark.parametrize("content", [b"\0" * 8, struct.pack("<Q", 2**63) + b"{}", struct.pack("<Q", 2**30) + b"{}"])
 def test_a_header_size_that_lies_is_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.safetensors").write_bytes(content)
     with pytest.raises(ModelError, match="damaged or not a safetensors file"):

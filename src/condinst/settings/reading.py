@@ -99,4 +99,9 @@ def first_problem(error: ValidationError) -> str:
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "value_error":  # a validator of ours: its message names the value
         return f"{place}: {first['ctx']['error']}{more}"
-    return f"{place}: {first['msg']}, got {show(first['input'])}{more}"
+    problem = (
+        "expected settings as 'key: value' lines below it"
+        if first["type"] in {"model_type", "dict_type"}
+        else first["msg"]
+    )
+    return f"{place}: {problem}, got {show(first['input'])}{more}"

@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Size, Tensor
 
 from condinst.errors import ModelError, first_line, one_line
+from condinst.foreign import missing_content_of
 
 LARGEST_HEADER = 4 * 2**20  # bytes; the header of a model with a thousand tensors has a tenth of a megabyte
 FETCH = "fetch or train it again"
@@ -55,6 +56,8 @@ def read_safetensors(
             _verify(path, LENGTH + header, (file.metadata() or {}).get(DIGEST))
             return {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OverflowError, RuntimeError) as error:
+        if reason := missing_content_of(path):
+            raise ModelError(f"{path}: {reason}") from None
         raise ModelError(
             f"{path}: damaged or not a safetensors file ({one_line(first_line(error)):.200}); {FETCH}"
         ) from None

@@ -20,7 +20,7 @@ from condinst.data.formats.records import integer, load_json, numbers
         (b"[" * 200_000, "not valid JSON"),
         (b'{"a":' * 200_000, "not valid JSON"),
         (b'{"a": "\xff"}', "not valid JSON"),
-        (b"", "not valid JSON"),
+        (b"", "the file is empty"),
     ],
 )
 def test_bad_json_is_one_line(tmp_path: Path, content: bytes, words: str) -> None:

@@ -274,7 +274,7 @@ def test_other_files(tmp_path: Path) -> None:
     whole = path.read_bytes()
     lying = whole.replace(b"(K\x02K\x03K\x07K\x05t", b"(K\x02K\x03K\x07K\x06t")
     assert lying != whole
-    for content in (b"", b"\x80", whole[:-1], whole[:300], b"not a pickle", whole.replace(b"f4", b"i4"), lying):
+    for content in (b"\x80", whole[:-1], whole[:300], b"not a pickle", whole.replace(b"f4", b"i4"), lying):
         path.write_bytes(content)
         assert "damaged, or holds more than arrays" in refusal(read_small, path)
     for odd in (np.array(["text"]), np.array([object()]), np.zeros(3, dtype=[("a", "f4")]), np.float32(3)):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condinst.data.findings import RecordError
+from condinst.foreign import missing_content_of
 from condinst.strict_json import parse_json
 
 LARGEST_COORDINATE = 1e6  # pixels; the limit also refuses NaN and infinities
@@ -77,7 +78,8 @@ def load_json(file: Path, remedy: str) -> Any:
     except OSError as error:
         raise RecordError("bad-file", f"cannot be read ({error.strerror or error})", remedy) from None
     except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, too long integers, too deep nesting
-        raise RecordError("bad-file", f"not valid JSON ({error})", remedy) from None
+        reason = missing_content_of(file) or f"not valid JSON ({error})"
+        raise RecordError("bad-file", reason, remedy) from None
 
 
 def kind(value: Any) -> str:

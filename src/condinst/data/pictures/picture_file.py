@@ -15,6 +15,7 @@ from condinst.data.pictures.embedded import embedded_picture, may_embed
 from condinst.data.pictures.pillow_limit import without_limit
 from condinst.data.pictures.tiff import TiffArray, open_tiff
 from condinst.errors import DataError, first_line
+from condinst.foreign import BYTES_READ, missing_content
 
 # The formats are listed: Pillow would run a program to open EPS, for example.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -65,7 +66,7 @@ def opened(
         except DataError:
             raise
         except UnidentifiedImageError:
-            raise DataError(f"{name}: {_why_unknown()}") from None
+            raise DataError(f"{name}: {missing_content(_start(source)) or _why_unknown()}") from None
         except Exception as error:  # Pillow raises errors of every kind on damaged headers
             raise DataError(f"{name}: cannot be read as an image ({first_line(error)})") from None
         if page != 1:
@@ -269,9 +270,9 @@ def _open_heif(source: Path | bytes, name: str) -> Image.Image:
 
 def _start(source: Path | bytes) -> bytes:
     if isinstance(source, bytes):
-        return source[:64]
+        return source[:BYTES_READ]
     with source.open("rb") as file:
-        return file.read(64)
+        return file.read(BYTES_READ)
 
 
 def is_tiff(path: Path) -> bool:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Size, Tensor
 
 from condinst.errors import ModelError
+from condinst.foreign import missing_content_of
 from condinst.weights.published.pickles import survey
 from condinst.weights.tensors import misfits, not_finite
 
@@ -101,6 +102,8 @@ def _unpickle(path: Path) -> Any:
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception:  # a truncated or malicious file may raise any exception
+        if reason := missing_content_of(path):
+            raise ModelError(f"{path}: {reason}") from None
         raise ModelError(
             f"{path}: damaged, or holds more than arrays and plain containers; refused, and nothing in it was run"
         ) from None

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.serialization import safe_globals
 
 from condinst.errors import ModelError, one_line
+from condinst.foreign import missing_content_of
 from condinst.weights.published.convert import Published, read_published
 from condinst.weights.published.pickles import Refused, check_torch_file
 from condinst.weights.tensors import some
@@ -71,11 +72,15 @@ def unpickle(path: Path) -> Any:
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
     except Refused as error:
+        if reason := missing_content_of(path):
+            raise ModelError(f"{path}: {reason}") from None
         raise ModelError(
             f"{path}: damaged, or holds more than tensors and plain containers ({one_line(str(error))}); refused, and "
             "nothing in it was run"
         ) from None
     except Exception:  # a truncated file may raise any exception
+        if reason := missing_content_of(path):
+            raise ModelError(f"{path}: {reason}") from None
         raise ModelError(
             f"{path}: damaged, or holds more than tensors and plain containers; refused, and nothing in it was run"
         ) from None
