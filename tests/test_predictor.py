@@ -81,6 +81,7 @@ def test_all_kinds_of_source(predictor: Predictor, picture: np.ndarray, tmp_path
     assert expected.path is None
     for source in (path, str(path), path.read_bytes(), Image.fromarray(picture)):
         assert same(predictor(source), expected)
+    assert same(predictor.predict(path, max_detections=12), expected)
     from_file = predictor(path)
     assert (from_file.path, from_file.image) == (path, None)
     assert np.array_equal(from_file.plot(), expected.plot())

@@ -152,6 +152,8 @@ class Predictor:
         check_names(settings)
         return self._together([source], self._pipeline(**settings))[0]
 
+    predict = __call__  # the name in ultralytics
+
     def predict_batch(self, sources: Sequence[Source | Fetch]) -> list[Result]:
         """Segment several pictures in one pass through the network, padded to a common size.
 

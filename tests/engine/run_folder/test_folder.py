@@ -6,7 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from condinst.config import Config
+from condinst.data.sample import AnnotatedData
+from condinst.engine.run_folder.folder import finish_folder
 from condinst.engine.run_folder.own_files import (
     SCORE_LINES,
     check_places,
@@ -139,3 +143,14 @@ def test_which_model_was_kept(tmp_path: Path, pairs: list[tuple[float, float]], 
         with (tmp_path / SCORE_LINES).open("a") as file:
             file.write(line + "\n")
     assert best_iteration(tmp_path) == best
+
+
+def test_a_report_without_validation_begins_with_the_training_pictures(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("iteration,total,lr\n1,2.0,0.1\n2,1.0,0.1\n")
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "batch-1.jpg")
+    (tmp_path / "environment.json").write_text(json.dumps([{"data": {"digest": "x"}, "iteration": 0}]))
+    data = AnnotatedData((), (1,), ("cat",), (), tmp_path / "train.json")
+    assert finish_folder(tmp_path, Config(), data, None) is None
+    page = (tmp_path / "report.html").read_text()
+    assert "nothing was measured" in page
+    assert 0 < page.index("data:image/jpeg") < page.index("Learning rate")

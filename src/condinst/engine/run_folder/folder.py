@@ -78,7 +78,8 @@ def finish_folder(
     facts |= {"Measured on": str(val.source)} if val is not None else {}
     facts["Memory"] = record_memory(folder, most_memory(folder))
     tell(f"memory: {facts['Memory']}")
-    training = [*draw_training(folder), *show_training(folder / BATCH.format(1), folder / LABELS)]
+    curves, pictures = draw_training(folder), show_training(folder / BATCH.format(1), folder / LABELS)
+    training = [*pictures, *curves] if measured is None else [*curves, *pictures]  # pictures on the first screen
     write_report(folder / REPORT, f"{folder.name}: training", config, measured, training, facts)
     return measured
 
