@@ -19,6 +19,7 @@ from condinst.doctor.checks.duplicates import check_duplicates
 from condinst.doctor.checks.pictures import check_picture
 from condinst.doctor.checks.reach import check_reach
 from condinst.doctor.checks.shapes import area_differs, check_shapes, draw
+from condinst.doctor.checks.speckle import check_speckle
 from condinst.errors import CondinstError
 
 ENOUGH = 300  # pictures; with fewer, starting processes takes longer than they save
@@ -51,6 +52,7 @@ def look(sample: Sample, config: Config) -> Look:
     print = check_picture(sample, findings.append, range=config.input.range)
     drawn = draw(sample)
     findings += check_shapes(sample, drawn)
+    findings += check_speckle(sample, drawn)
     findings += check_duplicates(sample, drawn)
     levels = Counter(check_reach(sample, config, findings.append))
     return Look(tuple(findings), print, levels, sum(map(area_differs, sample.instances, drawn)))
