@@ -88,6 +88,11 @@ def test_a_call_without_arguments_shows_an_example(run: Run, command: str) -> No
     assert f"for example: condinst {command} {EXAMPLES[command]}" in outcome.stderr.replace("\n", " ")
 
 
+def test_a_wrong_choice_names_the_choices(run: Run) -> None:
+    printed = " ".join(run("predict", "x.png", "--overlay-format", "gif").output.replace("│", " ").split())
+    assert "Invalid value for '--overlay-format': 'gif' is not one of 'jpg', 'png', 'webp'." in printed
+
+
 @pytest.mark.parametrize("command", EXAMPLES)
 def test_the_options_in_an_example_exist(command: str) -> None:
     verb = get_command(app)

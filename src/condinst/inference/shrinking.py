@@ -23,6 +23,9 @@ def note_shrinking(picture: Picture, shorter: int, longer: int) -> Picture:
         return picture
     message = f"{width}×{height} pixels are reduced to {columns}×{rows} for the network, so it may miss small objects"
     remark = Remark(
-        "shrunk-picture", message, "raise --size and --max-size (size= in Python), or cut the picture into tiles"
+        "shrunk-picture",
+        message,
+        "raise --size and --max-size (size= in Python, input.shorter and input.longer in training), or cut the picture "
+        "into tiles",
     )
     return picture._replace(remarks=(*picture.remarks, remark))

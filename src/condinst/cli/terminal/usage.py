@@ -110,7 +110,7 @@ def _command(context: Any) -> str:
 
 
 def _mend(error: Any) -> None:
-    message = one_line(str(error.message))
+    message = one_line(str(error.message)).removeprefix("Value error, ")  # typer's words for a wrong choice
     option = getattr(error, "option_name", None)
     if getattr(error, "possibilities", None) is not None or option:
         context = getattr(error, "ctx", None)
