@@ -128,3 +128,20 @@ slow = {"torch", "torchvision", "timm", "huggingface_hub"} & set(sys.modules)
 assert not slow, slow
 """
     assert "adelaidet/CondInst_MS_R_50_3x" in python(code)
+
+
+def test_ctrl_c_while_python_still_imports() -> None:
+    """One line, as later. The signal comes when the first module of the command line is imported."""
+    code = """
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "condinst.cli.main":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+from condinst.__main__ import main
+main()
+"""
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "interrupted\n")
