@@ -26,6 +26,7 @@ from condinst.data.open import open_data
 from condinst.data.pictures import image as image_module
 from condinst.data.pictures import picture_file
 from condinst.data.sample import Polygons
+from condinst.errors import CondinstError
 from condinst.lock import locked
 from condinst.ops.bitmaps.rle import decode, draw_polygons
 from condinst.predictor import Predictor
@@ -409,3 +410,17 @@ def test_save_needs_known_formats_and_a_folder(go: Run, tmp_path: Path) -> None:
     assert "label-image" in error(go(FILES[0], "--out", tmp_path, "--save", "voc"), 2)
     assert "--out" in error(go(FILES[0], "--json", "--save", "yolo"), 2)
     assert "give only one of them" in error(go(FILES[0], "--out", tmp_path, "--resume", "--overwrite"), 2)
+
+
+def test_a_disk_that_is_full_from_the_first_line_on(tmp_path: Path) -> None:
+    """No empty journal stays, which --resume would take for a file of the user."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+        with pytest.raises(CondinstError, match=r"results.jsonl: cannot be written .*continue with --resume"):
+            Journal.begin(tmp_path / "results.jsonl", {"model": "m"}, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []

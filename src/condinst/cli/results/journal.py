@@ -44,7 +44,12 @@ class Journal:
     def begin(cls, path: Path, header: Record, count: int) -> Journal:
         """A new journal for `count` sources. Raises CondinstError if it cannot be written."""
         journal = cls(path, header, count, "x+b")
-        journal._write({FIRST_KEY: VERSION, **header})
+        try:
+            journal._write({FIRST_KEY: VERSION, **header})
+        except BaseException:  # an empty file would belong to no run
+            journal.close()
+            path.unlink(missing_ok=True)
+            raise
         return journal
 
     @classmethod
