@@ -102,7 +102,8 @@ def comparison(card: Card) -> str:
         return f"{WHO_RIVAL} was not measured beside it."
     words = [f"at {limit} detections {mask:+.3f} mask AP and {box:+.3f} box AP" for limit, mask, box in known]
     seen = f"{card.rival.images_seen:,}" if card.rival else ""
-    return f"CondInst less {WHO_RIVAL}, in the run of this card (the accuracy page has later runs), after a training on {seen} images each: {'; '.join(words)}."
+    run = f"in the run of this card (the accuracy page has later runs), after a training on {seen} images each"
+    return f"CondInst less {WHO_RIVAL}, {run}: {'; '.join(words)}."
 
 
 def misses(card: Card) -> str:
