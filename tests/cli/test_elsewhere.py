@@ -16,7 +16,7 @@ from condinst.config import Config
 from condinst.engine.planning.settings import base_settings, count_iterations, leaves, override
 from condinst.engine.run import Request
 from condinst.errors import UsageError
-from condinst.settings.reading import ELSEWHERE as SETTINGS
+from condinst.settings.elsewhere import ELSEWHERE as SETTINGS
 
 Run = Callable[..., Result]
 

@@ -57,6 +57,20 @@ assert not slow, slow
     assert python(code)
 
 
+def test_the_list_of_commands_loads_no_settings() -> None:
+    """pydantic takes as long to import as all else that `condinst --help` needs."""
+    code = """
+import sys
+from condinst.cli.main import app
+try:
+    app(["--help"])
+except SystemExit as stop:
+    assert stop.code == 0, stop.code
+assert "pydantic" not in sys.modules
+"""
+    assert python(code)
+
+
 def test_version(run: Run) -> None:
     outcome = run("--version")
     assert (outcome.exit_code, outcome.stdout) == (0, f"condinst {condinst.__version__}\n")

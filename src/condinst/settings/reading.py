@@ -10,38 +10,8 @@ from pydantic import ValidationError
 
 from condinst.errors import UsageError, one_line
 from condinst.safe_yaml import parse_yaml, read_yaml
+from condinst.settings.elsewhere import ELSEWHERE
 from condinst.settings.kinds import show
-
-# Setting of another program → setting or option of condinst.
-ELSEWHERE = {
-    "epochs": "train.epochs",
-    "imgsz": "input.shorter",
-    "img_size": "input.shorter",
-    "image_size": "input.shorter",
-    "size": "input.shorter",
-    "batch": "train.batch_size",
-    "batch_size": "train.batch_size",
-    "lr": "train.lr",
-    "lr0": "train.lr",
-    "learning_rate": "train.lr",
-    "iterations": "train.iterations",
-    "max_iter": "train.iterations",
-    "patience": "train.patience",
-    "workers": "train.workers",
-    "seed": "train.seed",
-    "optimizer": "train.optimizer",
-    "weight_decay": "train.weight_decay",
-    "momentum": "train.momentum",
-    "amp": "train.precision",
-    "iou": "detect.nms_threshold",
-    "conf": "detect.score_threshold",
-    "max_det": "detect.max_detections",
-    "classes": "model.classes",
-    "pretrained": "--from",
-    "weights": "--from",
-    "name": "--out",
-    "project": "--out",
-}
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from condinst.settings.reading import ELSEWHERE as SETTINGS
+from condinst.settings.elsewhere import ELSEWHERE as SETTINGS
 
 # Option of another program → the same option of condinst. A command accepts it if the command has condinst's option.
 ACCEPTED = {
