@@ -99,13 +99,13 @@ def test_a_model_is_replaced_but_not_a_card_of_ones_own(run: Run, model_folder: 
     assert (tmp_path / "made" / "model.safetensors").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("content", [b"no model", b""])
-def test_bad_file(content: bytes, run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("content", "reason"), [(b"no model", "damaged"), (b"", "the file is empty")])
+def test_bad_file(content: bytes, reason: str, run: Run, tmp_path: Path) -> None:
     (tmp_path / "model.pth").write_bytes(content)
     outcome = run("convert", tmp_path / "model.pth", tmp_path / "out")
     assert outcome.exit_code == 4
     assert outcome.stderr.count("\n") == 1
-    assert "damaged" in outcome.stderr
+    assert reason in outcome.stderr
     assert not (tmp_path / "out").exists()
 
 
