@@ -185,7 +185,7 @@ def test_command_that_is_not_run_is_valid(command: str) -> None:
 def check_options(words: list[str]) -> None:
     """Every option of a command line is one of the command's."""
     group = typer.main.get_command(app)
-    while hasattr(group, "commands"):
+    while hasattr(group, "commands") and not words[0].startswith("-"):
         group, words = group.commands[words[0]], words[1:]
     known = {option for parameter in group.params for option in (*parameter.opts, *parameter.secondary_opts)}
     assert [word for word in words if word.startswith("--") and word not in known] == []
