@@ -42,7 +42,7 @@ def peak_memory() -> int:
 
 
 def forget_peak() -> None:
-    """Give freed memory back to the system, and let `peak_memory` begin anew. Only Linux can do both."""
+    """Give freed memory back to the system, and start the measurement of `peak_memory` again. Works on Linux only."""
     trim()
     with suppress(OSError):
         (OWN / "clear_refs").write_text("5")

@@ -71,18 +71,13 @@ def unpickle(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
-    except Refused as error:
+    except Exception as error:  # a truncated file may raise any exception
         if reason := missing_content_of(path):
             raise ModelError(f"{path}: {reason}") from None
+        cause = f" ({one_line(str(error))})" if isinstance(error, Refused) else ""
         raise ModelError(
-            f"{path}: damaged, or holds more than tensors and plain containers ({one_line(str(error))}); refused, and "
-            "nothing in it was run"
-        ) from None
-    except Exception:  # a truncated file may raise any exception
-        if reason := missing_content_of(path):
-            raise ModelError(f"{path}: {reason}") from None
-        raise ModelError(
-            f"{path}: damaged, or holds more than tensors and plain containers; refused, and nothing in it was run"
+            f"{path}: damaged, or holds more than tensors and plain containers{cause}; refused, and nothing in it was "
+            "run"
         ) from None
 
 
