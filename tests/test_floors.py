@@ -38,10 +38,10 @@ FLOORS = {
     "hub": (5, "composition"),
     "api": (5, "composition"),
     "export": (5, "composition"),
-    "cli": (6, "cli"),
     "serve": (6, "serve"),
-    "__init__": (7, "top"),
-    "__main__": (7, "top"),
+    "cli": (7, "cli"),
+    "__init__": (8, "top"),
+    "__main__": (8, "top"),
 }
 
 

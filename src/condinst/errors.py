@@ -27,6 +27,14 @@ class DataError(CondinstError):
     exit_code = 3
 
 
+class NoPictureError(DataError):
+    """A file is not a picture in a known format."""
+
+
+class TooLargeError(DataError):
+    """A picture has too many pixels, or the memory does not suffice for it."""
+
+
 class ModelError(CondinstError):
     """A model, its weights or its configuration cannot be used (exit code 4)."""
 

@@ -19,6 +19,7 @@ from condinst.cli.data import data
 from condinst.cli.info import info
 from condinst.cli.models import models
 from condinst.cli.predict.command import predict
+from condinst.cli.serve import serve
 from condinst.cli.terminal.say import say
 from condinst.cli.terminal.usage import Verb, plain_usage_errors
 from condinst.cli.train import train
@@ -87,7 +88,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (predict, val, train, models, info, convert):
+for verb in (predict, val, train, models, info, convert, serve):
     app.command(cls=Verb)(verb)
 app.add_typer(data)
 

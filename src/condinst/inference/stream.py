@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from condinst.data.transforms import resize_shape
-from condinst.errors import CondinstError, DataError, PictureWarning, UsageError, out_of_memory
+from condinst.errors import CondinstError, DataError, PictureWarning, TooLargeError, UsageError, out_of_memory
 from condinst.inference.pipeline import SMALL, Pipeline, Prepared, Seen
 from condinst.inference.result import Result
 from condinst.sources.read import Picture
@@ -133,7 +133,7 @@ class Stream(Generic[Source]):
         return no_memory(picture, self.pipeline) if result is None else result
 
 
-def no_memory(picture: Picture, pipeline: Pipeline) -> DataError:
+def no_memory(picture: Picture, pipeline: Pipeline) -> TooLargeError:
     """The error of a picture that the memory does not suffice for."""
     height, width = picture.array.shape[:2]
     size = pipeline.config.input
@@ -142,7 +142,7 @@ def no_memory(picture: Picture, pipeline: Pipeline) -> DataError:
     if rows * columns > max(2 * height * width, SMALL):  # the settings are what makes it large
         what += f", reduced to {columns}×{rows} for the network"
         remedy = "lower input.shorter and input.longer (--size, --max-size; size= in Python)"
-    return DataError(f"{picture.name}: not enough memory for {what}; {remedy}")
+    return TooLargeError(f"{picture.name}: not enough memory for {what}; {remedy}")
 
 
 def tell_remarks(picture: Picture, stacklevel: int) -> None:

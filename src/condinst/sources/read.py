@@ -15,7 +15,15 @@ from torch import Tensor
 from condinst.data.pictures.image import FIRST_PAGE, MAX_PIXELS, Page, Reading, convert_image, list_images, read_picture
 from condinst.data.pictures.values import Remark
 from condinst.data.sample import Array8
-from condinst.errors import CondinstError, DataError, UsageError, first_line, hide_secrets, out_of_memory
+from condinst.errors import (
+    CondinstError,
+    DataError,
+    TooLargeError,
+    UsageError,
+    first_line,
+    hide_secrets,
+    out_of_memory,
+)
 from condinst.settings.kinds import FULL, Range
 from condinst.sources.arrays import show_array, show_tensor
 from condinst.sources.expand import WANTED, is_file
@@ -49,8 +57,9 @@ def read_source(source: Any, max_pixels: int = MAX_PIXELS, range: Range = FULL) 
     except CondinstError:
         raise
     except Exception as error:  # a function, or a library that reads a damaged file, may raise any exception
-        reason = "not enough memory" if out_of_memory(error) else first_line(error)
-        raise DataError(f"{name_of(source)}: cannot be used ({reason})") from error
+        if out_of_memory(error):
+            raise TooLargeError(f"{name_of(source)}: cannot be used (not enough memory)") from error
+        raise DataError(f"{name_of(source)}: cannot be used ({first_line(error)})") from error
 
 
 def name_of(source: object) -> str:

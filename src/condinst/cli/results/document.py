@@ -12,6 +12,7 @@ from condinst.cli.results.folder import RESULTS
 from condinst.cli.results.journal import JOURNAL, LEFT_OUT, Journal, Record
 from condinst.cli.results.staging import temporary_name
 from condinst.errors import CondinstError
+from condinst.inference.instances.records import rounded
 from condinst.sources.places import Source
 
 TABLE, YOLO = "results.csv", "yolo/data.yaml"
@@ -94,10 +95,7 @@ def _write(path: Path, pieces: Iterator[str]) -> None:
 
 def record_of(source: Source, size: tuple[int, int], found: list[Record]) -> Record:
     """The line of one picture: numbers with the digits that they deserve. size: (height, width)."""
-    annotations = []
-    for entry in found:
-        rounded = {"bbox": [round(edge, 2) for edge in entry["bbox"]], "score": round(entry["score"], 4)}
-        annotations.append({key: rounded.get(key, value) for key, value in entry.items() if key != "image_id"})
+    annotations = [{key: value for key, value in rounded(entry).items() if key != "image_id"} for entry in found]
     page = {} if source.page is None else {"page": source.page}
     image = {"file_name": source.file_name, **page, "width": size[1], "height": size[0]}
     return {"image": image, "annotations": annotations}

@@ -14,7 +14,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from condinst.data.pictures.embedded import embedded_picture, may_embed
 from condinst.data.pictures.pillow_limit import without_limit
 from condinst.data.pictures.tiff import TiffArray, open_tiff
-from condinst.errors import DataError, first_line
+from condinst.errors import DataError, NoPictureError, TooLargeError, first_line
 from condinst.foreign import BYTES_READ, missing_content
 
 # The formats are listed: Pillow would run a program to open EPS, for example.
@@ -48,8 +48,8 @@ def opened(
     """Open the picture at `page`, counted from 1, and check its size. Nothing is decoded.
 
     all_bits: open a TIFF with tifffile even if Pillow can read the upper bits of its pixels.
-    Raises DataError for a missing, empty or unreadable file, for a page that the file does not have, and for a size
-    above the limit (see `check_size`).
+    Raises DataError for a missing, empty or unreadable file and for a page that the file does not have, NoPictureError
+    for a file in another format, and TooLargeError for a size above the limit (see `check_size`).
     """
     with ExitStack() as stack:
         try:
@@ -66,7 +66,7 @@ def opened(
         except DataError:
             raise
         except UnidentifiedImageError:
-            raise DataError(f"{name}: {missing_content(_start(source)) or _why_unknown()}") from None
+            raise NoPictureError(f"{name}: {missing_content(_start(source)) or _why_unknown()}") from None
         except Exception as error:  # Pillow raises errors of every kind on damaged headers
             raise DataError(f"{name}: cannot be read as an image ({first_line(error)})") from None
         if page != 1:
@@ -162,7 +162,7 @@ def channels_of(image: Image.Image) -> str:
 
 
 def check_size(image: Image.Image, name: str, max_pixels: int, bytes_each: int = COLOUR_BYTES) -> None:
-    """Raise DataError if the header announces no pixels or too many pixels or bytes.
+    """Raise DataError if the header announces no pixels, and TooLargeError if it announces too many pixels or bytes.
 
     The limits are `max_pixels` pixels, and the bytes of `max_pixels` pixels with `bytes_each` bytes. 16-bit, float and
     CMYK pixels take more bytes than 8-bit colour.
@@ -173,13 +173,13 @@ def check_size(image: Image.Image, name: str, max_pixels: int, bytes_each: int =
     remedy = "scale the picture down, cut it into tiles or raise max_pixels (--max-pixels)"
     if width * height > max_pixels:
         message = f"{width}×{height} = {width * height:,} pixels is over the limit of {max_pixels:,}"
-        raise DataError(f"{name}: {message}; {remedy}")
+        raise TooLargeError(f"{name}: {message}; {remedy}")
     size, limit = pixel_bytes(image), bytes_each * max_pixels
     if width * height * size > limit:
         message = (
             f"{width}×{height} pixels of {size} bytes take {width * height * size:,} bytes, over the limit of {limit:,}"
         )
-        raise DataError(f"{name}: {message} ({max_pixels:,} pixels of {bytes_each} bytes); {remedy}")
+        raise TooLargeError(f"{name}: {message} ({max_pixels:,} pixels of {bytes_each} bytes); {remedy}")
 
 
 def pixel_bytes(image: Image.Image) -> int:

@@ -36,6 +36,11 @@ def coco_records(result: Result[Any], image_id: int, category_ids: Mapping[int, 
     ]
 
 
+def rounded(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A COCO result entry with the digits that files show: boxes with 2 decimals, scores with 4."""
+    return {**record, "bbox": [round(edge, 2) for edge in record["bbox"]], "score": round(record["score"], 4)}
+
+
 def summary_records(result: Result[Any], normalize: bool, decimals: int) -> list[dict[str, Any]]:
     """A record with the keys of ultralytics for each instance; see `Result.summary`."""
     boxes = result.boxes.xyxyn if normalize else result.boxes.xyxy

@@ -1,0 +1,1 @@
+"""An HTTP server for models: `condinst serve`. Needs the extra `serve`."""

@@ -1,0 +1,1 @@
+"""The HTTP side of the server: reading requests within limits, access, headers and pages."""

@@ -1,0 +1,144 @@
+"""Requests that wait for the worker: a bounded queue that takes pictures of one size together."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from condinst.inference.result import Result
+from condinst.inference.settings import CallSettings
+from condinst.serve.admission import Pace, excess, retry_after
+from condinst.serve.formats import Answer
+from condinst.serve.refusal import RequestError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a request. None keeps the model's setting."""
+
+    conf: float | None = None
+    iou: float | None = None
+    max_detections: int | None = None
+    classes: tuple[str | int, ...] | None = None
+    size: int | tuple[int, int] | None = None
+
+    def of_call(self) -> CallSettings:
+        """The settings as arguments of a predictor."""
+        return CallSettings(
+            conf=self.conf, iou=self.iou, max_detections=self.max_detections, classes=self.classes, size=self.size
+        )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What pictures must share to run through the network together.
+
+    shape: (height, width) of the resized picture. With one shape, no picture is padded because of another one.
+    """
+
+    model: str
+    settings: Settings
+    shape: tuple[int, int]
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the resized picture."""
+        return self.shape[0] * self.shape[1]
+
+
+@dataclass(eq=False)
+class Job:
+    """A picture to predict. render: makes the answer in the worker's thread. ends: the deadline on the monotonic clock.
+
+    answer: the worker's answer. A cancelled job is not predicted.
+    """
+
+    kind: Kind
+    content: bytes
+    render: Callable[[Result], Answer]
+    ends: float
+    answer: Future[Answer] = field(default_factory=Future)
+
+
+class Queue:
+    """The waiting jobs, and those that the worker holds. Every method may run in any thread."""
+
+    def __init__(self, most: int, deadline: float) -> None:
+        self.most, self.deadline = most, deadline
+        self.waiting: list[Job] = []
+        self.busy: list[Job] = []
+        self.paces: dict[str, Pace] = {}
+        self.closed = ""  # the reason why no job is accepted
+        self.changed = threading.Condition()
+
+    def check(self, model: str, pixels: int) -> None:
+        """Raise RequestError (503) if a picture of so many pixels would wait too long."""
+        with self.changed:
+            self._check(model, pixels)
+
+    def put(self, job: Job) -> None:
+        """Add a job. Raises RequestError (503) as `check` does."""
+        with self.changed:
+            self._check(job.kind.model, job.kind.pixels)
+            self.waiting.append(job)
+            self.changed.notify()
+
+    def take(self, most: int, pixels: int) -> list[Job]:
+        """Wait for a job and return it with later jobs of its kind: at most `most` jobs and `pixels` pixels together.
+
+        Returns an empty list after `close`, when no job waits.
+        """
+        with self.changed:
+            self.changed.wait_for(lambda: self.waiting or self.closed)
+            if not self.waiting:
+                return []
+            kind = self.waiting[0].kind
+            count = min(max(pixels // kind.pixels, 1), most)
+            self.busy = [job for job in self.waiting if job.kind == kind][:count]
+            self.waiting = [job for job in self.waiting if job not in self.busy]
+            return self.busy
+
+    def drop(self, job: Job) -> None:
+        """Take a job out of the queue if it still waits."""
+        with self.changed:
+            if job in self.waiting:
+                self.waiting.remove(job)
+
+    def done(self) -> None:
+        """Record that the worker has answered the jobs that it took."""
+        with self.changed:
+            self.busy = []
+
+    def close(self, reason: str) -> None:
+        """Accept no further job. The worker still answers the waiting ones."""
+        with self.changed:
+            self.closed = self.closed or reason
+            self.changed.notify_all()
+
+    def pace(self, model: str) -> Pace:
+        """The pace of a model."""
+        return self.paces.setdefault(model, Pace())
+
+    @property
+    def idle(self) -> bool:
+        """Return whether no job waits and the worker holds none."""
+        with self.changed:
+            return not self.waiting and not self.busy
+
+    def _check(self, model: str, pixels: int) -> None:
+        if self.closed:
+            raise RequestError(503, self.closed, retry_after=5)
+        held = [*self.busy, *self.waiting]
+        wait = sum(self.pace(job.kind.model).seconds(job.kind.pixels) for job in held)
+        late = excess(wait, self.pace(model).seconds(pixels), self.deadline)
+        if late > 0 or len(self.waiting) >= self.most:
+            what = f"{len(held)} pictures wait, about {wait:.1f} s"
+            raise RequestError(503, f"the server is busy: {what}; try again later", retry_after=retry_after(late))
+
+
+def seconds_left(job: Job) -> float:
+    """Seconds until the deadline of a job."""
+    return job.ends - time.monotonic()

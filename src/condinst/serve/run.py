@@ -1,0 +1,127 @@
+"""Start a server, and stop it when a signal asks for it."""
+
+from __future__ import annotations
+
+import socket
+import warnings
+import webbrowser
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+import uvicorn
+
+from condinst.errors import CondinstError, PictureWarning
+from condinst.inference.network import Mode
+from condinst.serve.app import make_app
+from condinst.serve.http.body import MIB, BodyReader
+from condinst.serve.jobs import Queue
+from condinst.serve.metrics import Metrics
+from condinst.serve.models import load_models
+from condinst.serve.service import Service
+from condinst.serve.worker import Worker
+
+CONNECTIONS = 256  # open at a time
+KEEP_ALIVE = 30  # seconds that an idle connection stays open
+POLL = 0.05  # seconds between looks at the queue while the server stops
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `condinst serve`. max_body: MiB. deadline, body_timeout: seconds. token: "" for none."""
+
+    models: tuple[str, ...] = ("nuclei",)
+    host: str = "127.0.0.1"
+    port: int = 8000
+    device: str | None = None
+    mode: Mode = "exact"
+    max_body: float = 64
+    max_pixels: int = 50_000_000
+    deadline: float = 30
+    body_timeout: float = 30
+    queue: int = 64
+    batch: int = 4
+    token: str = ""
+    open: bool = False
+
+
+def serve(options: Options, tell: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C. tell: prints a line.
+
+    Raises CondinstError for an address in use and for a worker that had to end, ModelError for a model that cannot be
+    loaded.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PictureWarning)  # the answer has the notes
+        with _bind(options.host, options.port) as place:
+            service = make_service(options)
+            app = make_app(service, options.token)
+            config = uvicorn.Config(
+                app, http="h11", ws="none", log_config=None, access_log=False, server_header=False,
+                limit_concurrency=CONNECTIONS, timeout_keep_alive=KEEP_ALIVE,
+            )  # fmt: skip
+            host = f"[{options.host}]" if ":" in options.host else options.host
+            address = f"http://{host}:{place.getsockname()[1]}"
+            names = ", ".join(service.models.predictors)
+
+            def started() -> None:
+                tell(f"serving {names} on {address} (Ctrl-C stops the server)")
+                if options.open:
+                    webbrowser.open(address)
+
+            service.worker.start()
+            Server(config, service, started).run([place])
+        service.worker.join()
+    if service.worker.broken:
+        raise CondinstError(f"the server stopped: {service.worker.broken}")
+
+
+def make_service(options: Options) -> Service:
+    """Load the models and measure how long they take."""
+    models = load_models(options.models, options.device, options.mode, options.max_pixels)
+    queue = Queue(options.queue, options.deadline)
+    metrics = Metrics(queue)
+    worker = Worker(models, queue, options.batch, metrics.batch)
+    worker.warm_up()
+    reader = BodyReader(int(options.max_body * MIB), options.body_timeout)
+    return Service(models, queue, worker, reader, metrics, options.deadline)
+
+
+class Server(uvicorn.Server):
+    """Stops at a signal: accepts no further picture, answers the accepted ones, and ends.
+
+    started: called when the server accepts requests.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.service, self.tell_started = service, started
+
+    async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        await super().startup(list(sockets or []))
+        self.tell_started()
+
+    async def on_tick(self, counter: int) -> bool:
+        queue = self.service.queue
+        self.should_exit = self.should_exit or (bool(queue.closed) and queue.idle)
+        return await super().on_tick(counter)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Close the queue at the first signal; end at once at the second one."""
+        if self.service.queue.closed:
+            self.should_exit = self.force_exit = True
+        self.service.queue.close("the server is shutting down")
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    place = socket.socket(family, socket.SOCK_STREAM)
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        place.bind((host, port))
+    except OSError as error:
+        place.close()
+        raise CondinstError(
+            f"{host}:{port}: cannot serve there ({error.strerror or error}); try another --port"
+        ) from None
+    return place

@@ -1,0 +1,127 @@
+"""From a request to an answer: read the picture, wait in the queue, predict, all before the deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+from starlette.requests import ClientDisconnect, Request
+
+from condinst.data.pictures.image import read_header
+from condinst.data.transforms import resize_shape
+from condinst.errors import CondinstError
+from condinst.inference.instances.classes import choose_labels
+from condinst.inference.settings import sides, with_settings
+from condinst.serve.formats import Answer, Format, render
+from condinst.serve.http.body import BodyReader
+from condinst.serve.jobs import Job, Kind, Queue, Settings
+from condinst.serve.metrics import Metrics
+from condinst.serve.models import Models
+from condinst.serve.refusal import RequestError, refusal_of
+from condinst.serve.worker import Worker
+
+SIDE_DIGITS = 6  # of a side in pixels
+
+
+class Wanted(NamedTuple):
+    """A request without its picture. shorter, longer: of the resized picture, in pixels."""
+
+    model: str
+    settings: Settings
+    format: Format
+    shorter: int
+    longer: int
+
+
+@dataclass(frozen=True)
+class Service:
+    """The parts of a server. deadline: seconds from a complete request to its answer."""
+
+    models: Models
+    queue: Queue
+    worker: Worker
+    reader: BodyReader
+    metrics: Metrics
+    deadline: float
+
+    def wanted(
+        self,
+        model: str | None,
+        conf: float | None,
+        iou: float | None,
+        max_detections: int | None,
+        classes: list[str] | None,
+        size: str | None,
+        format: Format,
+    ) -> Wanted:
+        """Check the settings of a request. Raises RequestError: 404 for an unknown model, 422 for a bad setting."""
+        name = self.models.choose(model)
+        predictor = self.models.predictors[name]
+        try:
+            chosen = None if classes is None else choose_classes(classes, predictor.names)
+            settings = Settings(conf, iou, max_detections, chosen, None if size is None else parse_size(size))
+            shorter, longer = sides(settings.size)
+            wide = with_settings(predictor.config, conf, shorter, longer, max_detections, None, None, iou).input
+        except CondinstError as error:
+            raise refusal_of(error) from None
+        return Wanted(name, settings, format, wide.shorter, wide.longer)
+
+    async def predict(self, request: Request, wanted: Wanted) -> Answer:
+        """The answer to a request. Raises RequestError, and ClientDisconnect if the client has gone."""
+        self.queue.check(wanted.model, wanted.shorter**2)
+        async with self.reader.picture(request) as upload:
+            ends = time.monotonic() + self.deadline
+            kind = Kind(wanted.model, wanted.settings, await self._shape(upload.content, wanted))
+            made = partial(render, format=wanted.format, model=wanted.model, file_name=upload.name)
+            return await self.answer(request, Job(kind, upload.content, made, ends))
+
+    async def answer(self, request: Request, job: Job) -> Answer:
+        """Wait for the worker. Raises RequestError (504) at the deadline, ClientDisconnect if the client has gone."""
+        self.queue.put(job)
+        answer = asyncio.wrap_future(job.answer)
+        leaving = asyncio.ensure_future(_disconnected(request))
+        either: set[asyncio.Future[Any]] = {answer, leaving}
+        try:
+            await asyncio.wait(either, timeout=job.ends - time.monotonic(), return_when="FIRST_COMPLETED")
+            if answer.done():
+                return answer.result()
+            if leaving.done():
+                raise ClientDisconnect
+            raise RequestError(504, f"no answer within {self.deadline:g} s", retry_after=1)
+        finally:
+            leaving.cancel()
+            answer.cancel()
+            self.queue.drop(job)
+
+    async def _shape(self, content: bytes, wanted: Wanted) -> tuple[int, int]:
+        """The (height, width) that the picture will have in the network, from its header."""
+        most = self.models.predictors[wanted.model].max_pixels
+        try:
+            header = await asyncio.to_thread(read_header, content, max_pixels=most)
+        except CondinstError as error:
+            raise refusal_of(error) from None
+        return resize_shape(header.height, header.width, wanted.shorter, wanted.longer)
+
+
+def choose_classes(words: list[str], names: dict[int, str]) -> tuple[int, ...]:
+    """The labels of class names or numbers, separated by commas. Raises UsageError for an unknown class."""
+    known = set(names.values())
+    parts = [part.strip() for word in words for part in ([word] if word in known else word.split(","))]
+    return choose_labels([int(part) if part.isdecimal() and part not in known else part for part in parts], names)
+
+
+def parse_size(text: str) -> int | tuple[int, int]:
+    """ "640" → 640, "640,1280" → (640, 1280). Raises RequestError (422)."""
+    parts = [part.strip() for part in text.split(",")]
+    if not 1 <= len(parts) <= 2 or not all(part.isdecimal() and len(part) <= SIDE_DIGITS for part in parts):
+        raise RequestError(422, f"size: expected the shorter side in pixels or SHORTER,LONGER, got '{text:.60}'")
+    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
+
+
+async def _disconnected(request: Request) -> None:
+    """Return when the client closes the connection. The body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,135 @@
+"""The thread that predicts: it takes jobs from the queue and answers them one batch at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import numpy as np
+
+from condinst.errors import CondinstError, out_of_memory
+from condinst.inference.result import Result
+from condinst.predictor import Predictor
+from condinst.serve.formats import Answer
+from condinst.serve.jobs import Job, Queue, seconds_left
+from condinst.serve.models import Models
+from condinst.serve.refusal import RequestError, refusal_of
+
+log = logging.getLogger("condinst.serve")
+CPU_PIXELS = 4 * 256 * 256  # of a batch: on a CPU, larger batches take longer than their pictures one by one
+PROBE = 64  # pixels of each side of the picture that tests a model
+
+Outcome = Answer | RequestError
+
+
+class Worker(threading.Thread):
+    """Answers all jobs. `broken` says why it had to end, or is empty.
+
+    batch: most pictures of a batch. seen: called with the number of pictures of each batch and its seconds.
+    """
+
+    def __init__(self, models: Models, queue: Queue, batch: int, seen: Callable[[int, float], None]) -> None:
+        super().__init__(name="condinst-worker", daemon=True)
+        self.models, self.queue, self.batch, self.seen = models, queue, batch, seen
+        on_cpu = all(predictor.device.type == "cpu" for predictor in models.predictors.values())
+        self.pixels = CPU_PIXELS if on_cpu else 2**62
+        self.broken = ""
+
+    def warm_up(self) -> None:
+        """Predict with each model, because the first prediction takes longer, and measure the pace of each model."""
+        for name, predictor in self.models.predictors.items():
+            side = predictor.config.input.shorter
+            for _ in range(2):
+                start = time.perf_counter()
+                predictor(np.zeros((side, side, 3), dtype=np.uint8))
+            self.queue.pace(name).add(time.perf_counter() - start, side * side)
+
+    def run(self) -> None:
+        """Answer jobs until the queue is closed and empty."""
+        while jobs := self.queue.take(self.batch, self.pixels):
+            live = [job for job in jobs if _begin(job)]
+            if live:
+                self._work(live)
+            self.queue.done()
+            if self.broken:
+                self._give_up()
+                return
+
+    def _work(self, jobs: list[Job]) -> None:
+        start = time.perf_counter()
+        for job, outcome in zip(jobs, self._answers(jobs), strict=True):
+            _finish(job.answer, outcome)
+        seconds = time.perf_counter() - start
+        self.queue.pace(jobs[0].kind.model).add(seconds, sum(job.kind.pixels for job in jobs))
+        self.seen(len(jobs), seconds)
+
+    def _answers(self, jobs: list[Job]) -> list[Outcome]:
+        """The outcome of each job. After an unexpected exception, each job of the batch is tried alone."""
+        predictor = self.models.predictors[jobs[0].kind.model]
+        try:
+            return predict_jobs(predictor, jobs)
+        except Exception as error:
+            if len(jobs) > 1:
+                return [outcome for job in jobs for outcome in self._answers([job])]
+            if out_of_memory(error):
+                return [RequestError(413, "not enough memory for the picture and its answer; scale the picture down")]
+            log.exception("a prediction failed")
+            self._examine(predictor)
+            return [
+                RequestError(500, f"the prediction failed ({type(error).__name__}); the server's log has the cause")
+            ]
+
+    def _examine(self, predictor: Predictor) -> None:
+        """Set `broken` if the model cannot predict any longer, for example after an error of the GPU."""
+        try:
+            predictor(np.zeros((PROBE, PROBE, 3), dtype=np.uint8))
+        except Exception as error:
+            self.broken = f"the model cannot predict any longer ({type(error).__name__})"
+
+    def _give_up(self) -> None:
+        self.queue.close(self.broken)
+        while jobs := self.queue.take(self.batch, self.pixels):
+            for job in filter(_begin, jobs):
+                _finish(job.answer, RequestError(500, self.broken))
+            self.queue.done()
+
+
+def predict_jobs(predictor: Predictor, jobs: list[Job]) -> list[Outcome]:
+    """Predict pictures of one kind together. An error of a picture is its outcome; other exceptions are raised."""
+    found: list[Result | CondinstError] = []
+    results = predictor.stream(
+        [job.content for job in jobs],
+        batch=len(jobs),
+        on_error=lambda _, error: found.append(error),
+        **jobs[0].kind.settings.of_call(),
+    )
+    for result in results:
+        found.append(result)
+    return [_outcome(job, one) for job, one in zip(jobs, found, strict=True)]
+
+
+def _outcome(job: Job, found: Result | CondinstError) -> Outcome:
+    try:
+        return refusal_of(found) if isinstance(found, CondinstError) else job.render(found)
+    except CondinstError as error:
+        return refusal_of(error)
+
+
+def _begin(job: Job) -> bool:
+    """Mark a job as running. Returns whether a client still waits for it."""
+    if not job.answer.set_running_or_notify_cancel():
+        return False
+    if seconds_left(job) <= 0:
+        job.answer.set_exception(RequestError(504, "the deadline passed while the picture waited", retry_after=1))
+        return False
+    return True
+
+
+def _finish(answer: Future[Answer], outcome: Outcome) -> None:
+    if isinstance(outcome, RequestError):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)
