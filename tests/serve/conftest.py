@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from tests.serve.browser import Tab, browser
 from tests.serve.running import Running, start
 
 
@@ -40,3 +41,22 @@ def server() -> Iterator[Running]:
 def client(server: Running) -> Iterator[httpx.Client]:
     with server.client() as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    with browser(tmp_path_factory.mktemp("downloads")) as tab:
+        yield tab
+
+
+@pytest.fixture
+def tab(chromium: Tab) -> Iterator[Tab]:
+    """A browser without an open page. The page must not break its security policy or raise errors."""
+    yield chromium
+    log = chromium.driver.get_log("browser")
+    messages = [entry["message"] for entry in log if entry["level"] == "SEVERE"]
+    chromium.run("localStorage.clear()")
+    chromium.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    chromium.driver.get("about:blank")
+    assert [message for message in messages if "the server responded with a status of" not in message] == []
