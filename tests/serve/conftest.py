@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -16,8 +17,8 @@ def serve() -> Iterator[Callable[..., Running]]:
     """Start servers that end with the test."""
     started: list[Running] = []
 
-    def begin(*arguments: str, **environment: str) -> Running:
-        started.append(start(*arguments, **environment))
+    def begin(*arguments: str, program: Path | None = None, **environment: str) -> Running:
+        started.append(start(*arguments, program=program, **environment))
         return started[-1]
 
     yield begin

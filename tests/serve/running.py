@@ -40,9 +40,13 @@ class Running:
         return self.process.wait(30)
 
 
-def start(*arguments: str, **environment: str) -> Running:
-    """Start `condinst serve` on a free port and wait until it serves, or until it has ended."""
-    words = [sys.executable, "-m", "condinst", "serve", "--port", "0", *arguments]
+def start(*arguments: str, program: Path | None = None, **environment: str) -> Running:
+    """Start `condinst serve` on a free port and wait until it serves, or until it has ended.
+
+    program: a Python file that takes the place of condinst.
+    """
+    what = ["-m", "condinst"] if program is None else [str(program)]
+    words = [sys.executable, *what, "serve", "--port", "0", *arguments]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **environment}
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables)
     running = Running(process)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from condinst.memory import resident_memory
@@ -25,10 +27,13 @@ class Metrics:
             "condinst_batch_pictures", "Pictures of a batch.", buckets=SIZES, registry=self.registry
         )
         self.work = Counter("condinst_worker_seconds", "Time that the worker predicted.", registry=self.registry)
-        Gauge("condinst_waiting_pictures", "Pictures in the queue.", registry=self.registry).set_function(
-            lambda: len(queue.waiting)
-        )
-        Gauge("condinst_resident_bytes", "Memory of the process.", registry=self.registry).set_function(resident_memory)
+        gauges: dict[str, tuple[str, Callable[[], float]]] = {
+            "waiting_pictures": ("Pictures in the queue.", lambda: len(queue.waiting)),
+            "busy_pictures": ("Pictures that the worker predicts.", lambda: len(queue.busy)),
+            "resident_bytes": ("Memory of the process.", resident_memory),
+        }
+        for name, (text, value) in gauges.items():
+            Gauge(f"condinst_{name}", text, registry=self.registry).set_function(value)
 
     def batch(self, pictures: int, seconds: float) -> None:
         """Count a batch of the worker."""

@@ -12,18 +12,18 @@ from starlette.requests import ClientDisconnect, Request
 
 from condinst.data.pictures.image import read_header
 from condinst.data.transforms import resize_shape
-from condinst.errors import CondinstError
-from condinst.inference.instances.classes import choose_labels
+from condinst.inference.instances.classes import read_labels
 from condinst.inference.settings import sides, with_settings
 from condinst.serve.formats import Answer, Format, render
 from condinst.serve.http.body import BodyReader
 from condinst.serve.jobs import Job, Kind, Queue, Settings
 from condinst.serve.metrics import Metrics
 from condinst.serve.models import Models
-from condinst.serve.refusal import RequestError, refusal_of
+from condinst.serve.refusal import RequestError
 from condinst.serve.worker import Worker
 
 SIDE_DIGITS = 6  # of a side in pixels
+LARGER = 2  # times the longer side of the model's input that a request may ask for
 
 
 class Wanted(NamedTuple):
@@ -31,7 +31,6 @@ class Wanted(NamedTuple):
 
     model: str
     settings: Settings
-    format: Format
     shorter: int
     longer: int
 
@@ -55,27 +54,26 @@ class Service:
         max_detections: int | None,
         classes: list[str] | None,
         size: str | None,
-        format: Format,
     ) -> Wanted:
-        """Check the settings of a request. Raises RequestError: 404 for an unknown model, 422 for a bad setting."""
+        """Check the settings of a request. Raises RequestError or UsageError."""
         name = self.models.choose(model)
         predictor = self.models.predictors[name]
-        try:
-            chosen = None if classes is None else choose_classes(classes, predictor.names)
-            settings = Settings(conf, iou, max_detections, chosen, None if size is None else parse_size(size))
-            shorter, longer = sides(settings.size)
-            wide = with_settings(predictor.config, conf, shorter, longer, max_detections, None, None, iou).input
-        except CondinstError as error:
-            raise refusal_of(error) from None
-        return Wanted(name, settings, format, wide.shorter, wide.longer)
+        chosen = None if classes is None else read_labels(classes, predictor.names)
+        settings = Settings(conf, iou, max_detections, chosen, None if size is None else parse_size(size))
+        shorter, longer = sides(settings.size)
+        most = LARGER * predictor.config.input.longer
+        if longer is not None and longer > most:
+            raise RequestError(422, f"size: the longer side is at most {most} for the model '{name}', got {longer}")
+        resized = with_settings(predictor.config, conf, shorter, longer, max_detections, None, None, iou).input
+        return Wanted(name, settings, resized.shorter, resized.longer)
 
-    async def predict(self, request: Request, wanted: Wanted) -> Answer:
-        """The answer to a request. Raises RequestError, and ClientDisconnect if the client has gone."""
+    async def predict(self, request: Request, wanted: Wanted, format: Format) -> Answer:
+        """The answer to a request. Raises RequestError, DataError, and ClientDisconnect if the client has gone."""
         self.queue.check(wanted.model, wanted.shorter**2)
         async with self.reader.picture(request) as upload:
             ends = time.monotonic() + self.deadline
             kind = Kind(wanted.model, wanted.settings, await self._shape(upload.content, wanted))
-            made = partial(render, format=wanted.format, model=wanted.model, file_name=upload.name)
+            made = partial(render, format=format, model=wanted.model, file_name=upload.name)
             return await self.answer(request, Job(kind, upload.content, made, ends))
 
     async def answer(self, request: Request, job: Job) -> Answer:
@@ -99,18 +97,8 @@ class Service:
     async def _shape(self, content: bytes, wanted: Wanted) -> tuple[int, int]:
         """The (height, width) that the picture will have in the network, from its header."""
         most = self.models.predictors[wanted.model].max_pixels
-        try:
-            header = await asyncio.to_thread(read_header, content, max_pixels=most)
-        except CondinstError as error:
-            raise refusal_of(error) from None
+        header = await asyncio.to_thread(read_header, content, max_pixels=most)
         return resize_shape(header.height, header.width, wanted.shorter, wanted.longer)
-
-
-def choose_classes(words: list[str], names: dict[int, str]) -> tuple[int, ...]:
-    """The labels of class names or numbers, separated by commas. Raises UsageError for an unknown class."""
-    known = set(names.values())
-    parts = [part.strip() for word in words for part in ([word] if word in known else word.split(","))]
-    return choose_labels([int(part) if part.isdecimal() and part not in known else part for part in parts], names)
 
 
 def parse_size(text: str) -> int | tuple[int, int]:

@@ -48,15 +48,24 @@ class Worker(threading.Thread):
             self.queue.pace(name).add(time.perf_counter() - start, side * side)
 
     def run(self) -> None:
-        """Answer jobs until the queue is closed and empty."""
-        while jobs := self.queue.take(self.batch, self.pixels):
-            live = [job for job in jobs if _begin(job)]
-            if live:
-                self._work(live)
-            self.queue.done()
-            if self.broken:
-                self._give_up()
-                return
+        """Answer jobs until the queue is closed and empty, or until the worker is broken."""
+        try:
+            while self._answer_next():
+                pass
+        except BaseException as error:  # a fault of the worker itself
+            log.exception("the worker failed")
+            self.broken = f"the worker failed ({type(error).__name__})"
+        if self.broken:
+            self._give_up()
+
+    def _answer_next(self) -> bool:
+        """Answer one batch. Returns whether another may follow. Nothing of the batch stays in memory."""
+        jobs = self.queue.take(self.batch, self.pixels)
+        live = [job for job in jobs if _begin(job)]
+        if live:
+            self._work(live)
+        self.queue.done()
+        return bool(jobs) and not self.broken
 
     def _work(self, jobs: list[Job]) -> None:
         start = time.perf_counter()
@@ -72,15 +81,17 @@ class Worker(threading.Thread):
         try:
             return predict_jobs(predictor, jobs)
         except Exception as error:
-            if len(jobs) > 1:
-                return [outcome for job in jobs for outcome in self._answers([job])]
-            if out_of_memory(error):
-                return [RequestError(413, "not enough memory for the picture and its answer; scale the picture down")]
-            log.exception("a prediction failed")
-            self._examine(predictor)
-            return [
-                RequestError(500, f"the prediction failed ({type(error).__name__}); the server's log has the cause")
-            ]
+            if len(jobs) == 1:
+                return [self._failure(predictor, error)]
+        return [outcome for job in jobs for outcome in self._answers([job])]
+
+    def _failure(self, predictor: Predictor, error: Exception) -> RequestError:
+        """The answer after an unexpected exception. Sets `broken` if the model fails with any picture."""
+        if out_of_memory(error):
+            return RequestError(413, "not enough memory for the picture and its answer; scale the picture down")
+        log.error("a prediction failed", exc_info=error)
+        self._examine(predictor)
+        return RequestError(500, f"the prediction failed ({type(error).__name__}); the server's log has the cause")
 
     def _examine(self, predictor: Predictor) -> None:
         """Set `broken` if the model cannot predict any longer, for example after an error of the GPU."""
@@ -90,11 +101,15 @@ class Worker(threading.Thread):
             self.broken = f"the model cannot predict any longer ({type(error).__name__})"
 
     def _give_up(self) -> None:
+        """Answer all jobs that have no answer yet, and accept no others."""
         self.queue.close(self.broken)
-        while jobs := self.queue.take(self.batch, self.pixels):
-            for job in filter(_begin, jobs):
-                _finish(job.answer, RequestError(500, self.broken))
+        jobs = self.queue.busy or self.queue.take(self.batch, self.pixels)
+        while jobs:
+            for job in jobs:
+                if not job.answer.done() and (job.answer.running() or _begin(job)):
+                    _finish(job.answer, RequestError(500, self.broken))
             self.queue.done()
+            jobs = self.queue.take(self.batch, self.pixels)
 
 
 def predict_jobs(predictor: Predictor, jobs: list[Job]) -> list[Outcome]:

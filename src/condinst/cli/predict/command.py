@@ -111,6 +111,7 @@ def predict(
     from condinst.cli.predict.loop import complain, predict_all
     from condinst.cli.predict.printed import Printer
     from condinst.cli.results.formats import Saved, read_formats
+    from condinst.inference.instances.classes import read_labels
     from condinst.settings.prediction import SHOWN_SCORE
 
     style = {
@@ -126,7 +127,7 @@ def predict(
         predictor = make_predictor(
             model, device, size, max_size, max_detections, nms, lowest, max_pixels, mode, range, iou
         )
-        wanted = _classes(classes, predictor)
+        wanted = None if classes is None else list(read_labels(classes, predictor.names))
         header = _header(predictor, model, wanted, batch) | saved.describe()
         run = _open_run(place, header, sources, saved, old and resume)
         printer = Printer(json, verbose)
@@ -209,15 +210,3 @@ def _header(predictor: Predictor, model: str, classes: list[int] | None, batch: 
         "settings": sha256(config.model_dump_json().encode()).hexdigest()[:16],
         "categories": [{"id": label + 1, "name": name} for label, name in predictor.names.items()],
     }
-
-
-def _classes(words: list[str] | None, predictor: Predictor) -> list[int] | None:
-    """Return the labels of --classes. Raises UsageError for a class that the model does not have."""
-    from condinst.inference.instances.classes import choose_labels
-
-    if words is None:
-        return None
-    names = set(predictor.names.values())
-    chosen = [part.strip() for word in words for part in ([word] if word in names else word.split(","))]
-    numbered = [int(word) if word.isdecimal() and word not in names else word for word in chosen]
-    return sorted(choose_labels(numbered, predictor.names))

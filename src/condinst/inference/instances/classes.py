@@ -16,3 +16,13 @@ def choose_labels(classes: str | int | Iterable[str | int], names: dict[int, str
     if unknown:
         raise UsageError(f"classes: there is no class {unknown[0]!r}; the classes are {some(list(labels))}")
     return tuple(sorted({int(label) for label in found.values() if label is not None}))
+
+
+def read_labels(words: Iterable[str], names: dict[int, str]) -> tuple[int, ...]:
+    """The labels of texts that each hold a class, or several names or numbers separated by commas.
+
+    A text that is the name of a class counts as one, even with a comma. Raises UsageError for an unknown class.
+    """
+    known = set(names.values())
+    parts = [part.strip() for word in words for part in ([word] if word in known else word.split(","))]
+    return choose_labels([int(part) if part.isdecimal() and part not in known else part for part in parts], names)
