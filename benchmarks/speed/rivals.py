@@ -42,7 +42,7 @@ from benchmarks.speed.measure import (
     set_threads,
 )
 from condinst.errors import CondinstError, UsageError
-from condinst.inference.network import MODES, Mode
+from condinst.inference.network import TORCH_MODES, TorchMode
 from condinst.predictor import Predictor
 
 ME = "benchmarks.speed.rivals"  # for the processes that import it
@@ -68,7 +68,7 @@ def main(
     check_device(device)
     set_threads(threads)
     measurements: list[Measurement] = []
-    for what, names in ((AT_800, [*MODES, MASK_RCNN]), (AT_640, [*MODES, *YOLOS])):
+    for what, names in ((AT_800, [*TORCH_MODES, MASK_RCNN]), (AT_640, [*TORCH_MODES, *YOLOS])):
         contestants = {who: {"what": what, "who": who} for who in names}
         measurements += race_apart(ME, "contestant", what, contestants, rounds, device)
         for who in () if keep_pages else names:
@@ -86,7 +86,7 @@ def main(
 def contestant(what: str, who: str, device: str) -> Work:
     """Picture in, instances out, by whoever it is."""
     if what == AT_640:
-        return _nuclei(who, device) if who in MODES else _yolo(who, device)
+        return _nuclei(who, device) if who in TORCH_MODES else _yolo(who, device)
     return _mask_rcnn(device) if who == MASK_RCNN else stages.contestant(who, *LARGE, device, DETECTIONS)
 
 
@@ -99,7 +99,7 @@ def nuclei_picture() -> NDArray[np.uint8]:
 
 
 def _nuclei(mode: str, device: str) -> Work:
-    predictor = Predictor("nuclei", device, max_detections=DETECTIONS, mode=cast(Mode, mode))
+    predictor = Predictor("nuclei", device, max_detections=DETECTIONS, mode=cast(TorchMode, mode))
     return partial(_run_nuclei, predictor, nuclei_picture())
 
 

@@ -49,7 +49,7 @@ from condinst.errors import CondinstError
 from condinst.inference.assemble import Placement, assemble, place
 from condinst.inference.detect import detect
 from condinst.inference.logits import mask_logits
-from condinst.inference.network import Mode
+from condinst.inference.network import TorchMode
 from condinst.model.condinst import CondInst
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
 from condinst.predictor import Predictor
@@ -103,7 +103,7 @@ def contestant(who: str, height: int, width: int, device: str, detections: int =
     model = busy_model(config)
     if who == REFERENCE:
         return partial(_run_reference, reference.ReferencePredictor(model, config, device), picture, detections)
-    predictor = Predictor.from_model(model, config, device, cast(Mode, who))
+    predictor = Predictor.from_model(model, config, device, cast(TorchMode, who))
     inside = predictor.network.module if who != COMPILED else None  # compiled code has no stages to look into
     return partial(_run_ours, predictor, inside, picture, detections, device)
 

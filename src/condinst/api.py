@@ -31,7 +31,7 @@ class PredictSettings(CallSettings, total=False):
 
     device: str | None
     nms: str | None
-    mode: Mode
+    mode: Mode | None
     max_pixels: int
 
 
@@ -65,7 +65,7 @@ def predict(
     range: Range | str | None = None,
     device: str | None = None,
     nms: str | None = None,
-    mode: Mode = "exact",
+    mode: Mode | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Result | list[Result]:
     """Segment one picture or many. One picture gives a `Result`, many give a list of `Result`.
@@ -99,7 +99,7 @@ def val(
     range: Range | str | None = None,
     device: str | None = None,
     nms: str | None = None,
-    mode: Mode = "exact",
+    mode: Mode | None = None,
 ) -> Scores:
     """Measure a model on annotated pictures: the twelve COCO metrics for boxes and masks, also for each class.
 

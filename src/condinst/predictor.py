@@ -14,9 +14,11 @@ import torch
 from condinst.config import Config
 from condinst.data.pictures.image import MAX_PIXELS
 from condinst.errors import UsageError, first_line, some
+from condinst.export.choose import choose
+from condinst.export.runtime import open_network
 from condinst.inference.forks import check_process
 from condinst.inference.instances.classes import choose_labels
-from condinst.inference.network import Mode, make_network
+from condinst.inference.network import Mode, TorchMode, make_network
 from condinst.inference.pipeline import Pipeline
 from condinst.inference.result import Result
 from condinst.inference.settings import CallSettings, Classes, Size, check_names, sides, with_settings
@@ -58,11 +60,12 @@ class Predictor:
         max_detections: int | None = None,
         nms: str | None = None,
         max_pixels: int = MAX_PIXELS,
-        mode: Mode = "exact",
+        mode: Mode | None = None,
         range: Range | str | None = None,
         iou: float | None = None,
     ) -> None:
-        """model: a shipped or published name, a folder, a file, or owner/name on the Hugging Face hub.
+        """model: a shipped or published name, a folder, a file, or owner/name on the Hugging Face hub. A file may be a
+        program of `condinst export`, such as model.onnx or model.xml.
 
         device: a torch device; by default "cuda" if available, else "cpu". conf: lowest score to keep, from 0 to 1;
         None applies only the model's own threshold, as evaluation needs. shorter, longer: resize pictures to this
@@ -70,7 +73,9 @@ class Predictor:
         "box", "mask" or "matrix". iou: the NMS removes the lower-scoring of two detections with at least this IoU, from
         0 to 1. max_pixels: reject larger pictures before decoding. mode: "exact" computes in float32; "fast" computes
         in 16 bit if the hardware supports 16 bit, with slightly different scores and borders; "compiled" is like "fast"
-        with compiled code, for many pictures of few sizes. range: the values that become black and white in pictures of
+        with compiled code, for many pictures of few sizes. "openvino" and "int8" run a program that `condinst export`
+        wrote into the model's folder. None takes "openvino" on the CPU if the folder has such a program and OpenVINO is
+        installed, and "exact" otherwise. range: the values that become black and white in pictures of
         more than 8 bits, "full", "auto" or (low, high); see `InputConfig`. None keeps the model's setting of shorter,
         longer, max_detections, nms, iou and range.
 
@@ -79,24 +84,30 @@ class Predictor:
         if not isinstance(model, str | os.PathLike):
             kind = type(model).__name__
             raise UsageError(f"model: expected a name, folder or file, got {kind}; Predictor.from_model takes a module")
-        network, config = load_model(model)
-        config = with_settings(config, conf, shorter, longer, max_detections, nms, range, iou)
-        self._set_up(network, config, device, mode, str(model))
+        choice = choose(model, mode, device)
+        if choice.path is None:
+            module, config = load_model(model)
+        else:
+            config = choice.read_config()
+        self.config = with_settings(config, conf, shorter, longer, max_detections, nms, range, iou)
+        self.device = _device(device if choice.path is None else "cpu")
+        self.mode, self.model = choice.mode, str(model)
+        if choice.path is None:
+            self.network = make_network(module, choice.mode, self.device, config.model.size_divisor)
+        else:
+            self.network = open_network(choice.path, config, narrow=choice.mode == "fast")
         self.conf = conf
         self.max_pixels = max_pixels
 
     @classmethod
-    def from_model(cls, model: CondInst, config: Config, device: str | None = None, mode: Mode = "exact") -> Self:
+    def from_model(cls, model: CondInst, config: Config, device: str | None = None, mode: TorchMode = "exact") -> Self:
         """Create a predictor from a copy of a model in memory. Later changes of `model` do not affect the predictor."""
         predictor = cls.__new__(cls)
-        predictor._set_up(model, config, device, mode, "a model in memory")
+        predictor.config, predictor.mode, predictor.model = config, mode, "a model in memory"
+        predictor.device = _device(device)
+        predictor.network = make_network(model, mode, predictor.device, config.model.size_divisor)
         predictor.conf, predictor.max_pixels = None, MAX_PIXELS
         return predictor
-
-    def _set_up(self, model: CondInst, config: Config, device: str | None, mode: Mode, name: str) -> None:
-        self.config, self.mode, self.model = config, mode, name
-        self.device = _device(device)
-        self.network = make_network(model, mode, self.device, config.model.size_divisor)
 
     @property
     def names(self) -> dict[int, str]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from condinst.inference.detect import candidates, detect
+from condinst.inference.detect import candidates, detect, each_image
 from condinst.model.condinst import filter_layout
 from condinst.settings.model import MaskBranchConfig, ModelConfig
 from condinst.settings.prediction import DetectConfig
@@ -59,7 +59,7 @@ def test_candidates_by_a_naive_loop(root: bool) -> None:
                     if rank > 0.2:
                         rows.append((rank, score, label, px, py, level, px - left, py - top, px + right, py + bottom))
             expected += sorted(rows, reverse=True)[:7]
-        found = candidates(head, image, config)
+        found = each_image(candidates(head, config))[image]
         assert len(found.scores) == len(expected) > 14
         assert found.labels.tolist() == [row[2] for row in expected]
         assert found.levels.tolist() == [row[5] for row in expected]
@@ -77,9 +77,9 @@ def test_equal_scores_come_in_the_order_of_locations() -> None:
         class_logits=tuple(torch.zeros_like(x) for x in output.head.class_logits),
         centerness_logits=tuple(torch.zeros_like(x) for x in output.head.centerness_logits),
     )
-    found = candidates(head, 0, DetectConfig(candidates_per_level=4))
-    assert found.labels[:4].tolist() == [0, 1, 2, 0]
-    assert found.locations[:4].tolist() == [[4, 4], [4, 4], [4, 4], [12, 4]]
+    found = candidates(head, DetectConfig(candidates_per_level=4))
+    assert found.labels[0, :4].tolist() == [0, 1, 2, 0]
+    assert found.locations[0, :4].tolist() == [[4, 4], [4, 4], [4, 4], [12, 4]]
 
 
 @pytest.mark.parametrize("nms", ["box", "mask", "matrix"])

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from condinst.model.bifpn import NODES, BiFPN, Fusion, fit, halve
+from condinst.model.bifpn import LEVELS, NODES, BiFPN, Fusion, fit, halve
 
 CHANNELS = (3, 4, 5)
 
@@ -53,7 +53,7 @@ def test_each_node_reads_its_published_inputs() -> None:
     for node, call in zip(NODES, calls, strict=True):
         size = inputs[node.level].shape[-2:]
         for part, index in zip(call[:-1], node.inputs, strict=True):
-            assert torch.equal(part, fit(known[index], size))
+            assert torch.equal(part, fit(known[index], LEVELS[index] - node.level, size))
         known.append(call[-1])
     for output, index in zip(outputs, (8, 9, 10, 11, 12), strict=True):
         assert torch.equal(output, known[index])
@@ -62,8 +62,9 @@ def test_each_node_reads_its_published_inputs() -> None:
 def test_resizing() -> None:
     maps = torch.randn(1, 2, 5, 7)
     assert torch.equal(halve(maps), F.max_pool2d(F.pad(maps, (1, 1, 1, 1), value=-torch.inf), 3, 2))
-    assert torch.equal(fit(maps, (10, 14)), maps.repeat_interleave(2, 2).repeat_interleave(2, 3))
-    assert fit(maps, (5, 7)) is maps
+    assert torch.equal(fit(maps, 1, (10, 14)), maps.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    assert fit(maps, 0, (5, 7)) is maps
+    assert torch.equal(fit(maps, -1, (3, 4)), halve(maps))
 
 
 def test_every_parameter_learns() -> None:

@@ -55,7 +55,7 @@ def test_same_answer(overrides: list[str], left: int | None) -> None:
     for mine, plain, expected in zip(flat(folded(images)), flat(model(images)), flat(exact), strict=True):
         rounding = (plain - expected).abs().max()  # of float32, without folding
         assert rounding <= 2e-5 * expected.abs().max()
-        assert (mine - expected).abs().max() <= 4 * rounding + 1e-6 * expected.abs().max()
+        assert (mine - expected).abs().max() <= 4 * rounding + 1e-5 * expected.abs().max()
     assert norms(folded) == left if left is not None else norms(folded) < norms(model)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 

@@ -25,6 +25,8 @@ class Mode(StrEnum):
     exact = "exact"
     fast = "fast"
     compiled = "compiled"
+    openvino = "openvino"
+    int8 = "int8"
 
 
 Model = Annotated[
@@ -46,7 +48,8 @@ ModeOption = Annotated[
     Mode | None,
     typer.Option(
         help="exact: compute in float32. fast: compute in 16 bit if the hardware supports 16 bit. compiled: like fast, "
-        "with code compiled for each image size, which takes about a minute. Default: exact."
+        "with code compiled for each image size, which takes about a minute. openvino, int8: run the program that "
+        "`condinst export` wrote into the model's folder. Default: openvino if the folder has that program, else exact."
     ),
 ]
 RangeOption = Annotated[
@@ -85,5 +88,5 @@ def make_predictor(
     method = None if nms is None else nms.value
     pixels = max_pixels or MAX_PIXELS
     return Predictor(
-        model, device, conf, size, max_size, max_detections, method, pixels, mode.value if mode else "exact", range, iou
+        model, device, conf, size, max_size, max_detections, method, pixels, mode.value if mode else None, range, iou
     )

@@ -1,6 +1,7 @@
 """Detection: score the candidates, keep the best of each level, suppress duplicates (paper §3.4).
 
-Shapes: N images, C classes, K candidates of one image. A candidate is a pair of a location and a class.
+Shapes: N images, C classes, K candidates of one image. A candidate is a pair of a location and a class. Where images
+share a tensor, an image with fewer candidates has rows with the score −1, which hold no candidate.
 """
 
 from __future__ import annotations
@@ -8,20 +9,23 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from condinst.inference.logits import mask_logits
-from condinst.inference.select import best, box_nms, mask_nms, matrix_nms
+from condinst.inference.select import KeepBoxes, best, box_nms, mask_nms, matrix_nms
 from condinst.ops.boxes import boxes_from_distances
 from condinst.ops.locations import flatten_level, level_locations
-from condinst.ops.masks import aligned_bilinear
+from condinst.ops.masks import aligned_bilinear, being_traced
 from condinst.settings.model import ModelConfig
 from condinst.settings.prediction import DetectConfig
 from condinst.structures import MASK_FEATURE_STRIDE, STRIDES, Detections, HeadOutput, NetworkOutput
 
+NONE = -1.0  # the score of a row that holds no candidate
+
 
 class Scores(NamedTuple):
-    """The scores of all candidates of a level: two tensors (h·w, C)."""
+    """The scores of all candidates of a level: two tensors (N, h·w, C)."""
 
     ranking: Tensor  # compared with score_threshold, and sorted for candidates_per_level
     score: Tensor  # used by NMS and returned to the user
@@ -34,7 +38,7 @@ def detect(output: NetworkOutput, model: ModelConfig, config: DetectConfig) -> l
     `candidates_per_level` candidates of all levels together. They drop candidates with an empty mask, because two empty
     masks cannot be compared.
     """
-    chosen = [candidates(output.head, image, config) for image in range(len(output.mask_features))]
+    chosen = each_image(candidates(output.head, config))
     if config.nms == "box":
         return [_by_boxes(found, config) for found in chosen]
     return [
@@ -42,10 +46,45 @@ def detect(output: NetworkOutput, model: ModelConfig, config: DetectConfig) -> l
     ]
 
 
-def candidates(head: HeadOutput, image: int, config: DetectConfig) -> Detections:
-    """The candidates of one image above the threshold, at most `candidates_per_level` for each level, P3 first."""
-    levels = [_level_candidates(head, level, image, config) for level in range(len(STRIDES))]
-    return Detections(*(torch.cat(parts) for parts in zip(*levels, strict=True)))
+def detect_fixed(output: NetworkOutput, config: DetectConfig, keep_boxes: KeepBoxes) -> Detections:
+    """The detected instances of all images in tensors of fixed shapes (N, D, …), as exported programs need.
+
+    The function finds the instances of `detect` with `config.nms` "box". D is `max_detections`. The instances of an
+    image come first, best first; the other rows have the score −1, the label −1 and zeros. keep_boxes: the suppression
+    of duplicates, see `condinst.inference.select`. Of several instances with the score of the last one, `detect` keeps
+    all, and this function keeps D in all.
+    """
+    found = candidates(output.head, config)
+    kept = keep_boxes(found.boxes, found.scores, found.labels, config.nms_threshold)
+    scores = torch.where(kept, found.scores, NONE)
+    missing = max(0, config.max_detections - scores.shape[1])
+    scores, rows = F.pad(scores, (0, missing), value=NONE).topk(config.max_detections)
+    found = take_each(found, rows.clamp(max=max(0, found.scores.shape[1] - 1)))
+    real = scores > NONE
+    boxes, locations, filters = (
+        torch.where(real[..., None], field, 0) for field in (found.boxes, found.locations, found.filters)
+    )
+    return Detections(boxes, scores, torch.where(real, found.labels, -1), locations, found.levels * real, filters)
+
+
+def candidates(head: HeadOutput, config: DetectConfig) -> Detections:
+    """The candidates above the threshold, at most `candidates_per_level` for each level, P3 first.
+
+    The fields of the result have the shape (N, K, …).
+    """
+    levels = [_level_candidates(head, level, config) for level in range(len(STRIDES))]
+    return Detections(*(torch.cat(parts, dim=1) for parts in zip(*levels, strict=True)))
+
+
+def each_image(found: Detections) -> list[Detections]:
+    """Split detections (N, K, …) into those of each image, without the rows that hold none."""
+    return [take(Detections(*fields), fields[1] > NONE) for fields in zip(*found, strict=True)]
+
+
+def take_each(found: Detections, rows: Tensor) -> Detections:
+    """The detections (N, K, …) in the given rows of each image. rows: (N, k) int64."""
+    images = torch.arange(rows.shape[0], device=rows.device)[:, None]
+    return Detections(*(field[images, rows] for field in found))
 
 
 def take(found: Detections, rows: Tensor) -> Detections:
@@ -54,33 +93,53 @@ def take(found: Detections, rows: Tensor) -> Detections:
 
 
 def _level_scores(class_logits: Tensor, centerness_logits: Tensor, root: bool) -> Scores:
-    """class_logits: (1, C, h, w). centerness_logits: (1, 1, h, w). root: see `DetectConfig.score_root`."""
-    of_class = flatten_level(class_logits)[0].float().sigmoid()
-    product = of_class * flatten_level(centerness_logits)[0].float().sigmoid()
+    """class_logits: (N, C, h, w). centerness_logits: (N, 1, h, w). root: see `DetectConfig.score_root`."""
+    of_class = flatten_level(class_logits).float().sigmoid()
+    product = of_class * flatten_level(centerness_logits).float().sigmoid()
     return Scores(product, product.sqrt()) if root else Scores(of_class, product)
 
 
-def _level_candidates(head: HeadOutput, level: int, image: int, config: DetectConfig) -> Detections:
-    maps = [field[level][image : image + 1] for field in head]
-    class_logits, distances_in_strides, centerness_logits, filters = maps
+def _level_candidates(head: HeadOutput, level: int, config: DetectConfig) -> Detections:
+    class_logits, distances_in_strides, centerness_logits, filters = (field[level] for field in head)
     classes, height, width = class_logits.shape[1:]
     scores = _level_scores(class_logits, centerness_logits, config.score_root)
-    ranking = scores.ranking.flatten()
-    passing = (ranking > config.score_threshold).nonzero()[:, 0]
-    # a stable sort instead of topk keeps equal scores in the same order on every device
-    order = ranking[passing].argsort(descending=True, stable=True)[: config.candidates_per_level]
-    pairs = passing[order]
+    pairs, passing = _best_pairs(scores.ranking.flatten(1), config.score_threshold, config.candidates_per_level)
     cells = pairs // classes
+    images = torch.arange(pairs.shape[0], device=pairs.device)[:, None]
     locations = level_locations(height, width, STRIDES[level], class_logits.device)[cells]
-    distances = flatten_level(distances_in_strides)[0, cells].float() * STRIDES[level]
+    distances = flatten_level(distances_in_strides)[images, cells].float() * STRIDES[level]
     return Detections(
         boxes_from_distances(locations, distances),
-        scores.score.flatten()[pairs],
+        torch.where(passing, scores.score.flatten(1)[images, pairs], NONE),
         pairs % classes,
         locations,
         torch.full_like(cells, level),
-        flatten_level(filters)[0, cells],
+        flatten_level(filters)[images, cells],
     )
+
+
+def _best_pairs(ranking: Tensor, threshold: float, limit: int) -> tuple[Tensor, Tensor]:
+    """The best pairs of each image, best first: indices (N, K) int64 into `ranking`, and (N, K) bool, False for none.
+
+    ranking: (N, h·w·C). Of equal scores, the pair with the lower index comes first. Exported programs have K = limit
+    and leave the order of equal scores to the runtime. ONNX's TopK has the same order.
+    """
+    if being_traced():
+        padded = F.pad(torch.where(ranking > threshold, ranking, NONE), (0, limit), value=NONE)
+        best_scores, pairs = padded.topk(limit)
+        passing = best_scores > NONE
+        return pairs * passing, passing
+    chosen = [_passing(one, threshold, limit) for one in ranking]
+    counts = torch.tensor([len(pairs) for pairs in chosen], device=ranking.device)
+    pairs = torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True)
+    return pairs, torch.arange(pairs.shape[1], device=ranking.device) < counts[:, None]
+
+
+def _passing(ranking: Tensor, threshold: float, limit: int) -> Tensor:
+    """The indices of the `limit` best of the scores (h·w·C,) above the threshold, best first."""
+    passing = (ranking > threshold).nonzero()[:, 0]
+    # a stable sort instead of topk keeps equal scores in the same order on every device
+    return passing[ranking[passing].argsort(descending=True, stable=True)[:limit]]
 
 
 def _by_boxes(found: Detections, config: DetectConfig) -> Detections:

@@ -1,4 +1,4 @@
-"""Run the network in one of three modes: exact (float32), fast (half precision) or compiled."""
+"""Run the network in PyTorch in one of three modes: exact (float32), fast (half precision) or compiled."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ from condinst.model.deformable import DeformableConv
 from condinst.model.fold import fold_norms
 from condinst.structures import NetworkOutput
 
-Mode = Literal["exact", "fast", "compiled"]
+TorchMode = Literal["exact", "fast", "compiled"]
+Mode = Literal["exact", "fast", "compiled", "openvino", "int8"]  # the last two run an exported program
 MODES: tuple[str, ...] = get_args(Mode)
+TORCH_MODES: tuple[str, ...] = get_args(TorchMode)
 COMPILED_DIVISOR = 128  # each input size is compiled separately, so padding to this number keeps sizes few
 
 
 class Network(NamedTuple):
-    """A model that is ready to predict. divisor: the sides of its input are multiples of this number of pixels."""
+    """A model that is ready to predict. divisor: the sides of its input are multiples of this number of pixels.
 
-    module: nn.Module
+    module: the network in PyTorch, or None for an exported program.
+    """
+
+    module: nn.Module | None
     forward: Callable[[Tensor], NetworkOutput]
     dtype: torch.dtype
     divisor: int
@@ -51,8 +56,8 @@ def make_network(model: nn.Module, mode: str, device: torch.device, divisor: int
     batch norms and use the channels-last memory format. divisor: the sides of the input are multiples of this number.
     Raises UsageError for another mode.
     """
-    if mode not in MODES:
-        raise UsageError(f"mode '{mode}': expected one of {', '.join(MODES)}")
+    if mode not in TORCH_MODES:
+        raise UsageError(f"mode '{mode}': expected one of {', '.join(TORCH_MODES)} for a model in PyTorch")
     expect_forks()
     dtype = torch.float32 if mode == "exact" else half_type(device)
     module = fold_norms(model).requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

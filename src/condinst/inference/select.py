@@ -1,15 +1,20 @@
-"""Suppression of duplicates in one image: box NMS, mask NMS and Matrix NMS.
+"""Suppression of duplicates: box NMS, mask NMS and Matrix NMS.
 
-Shapes: K candidates, best first. Of equal scores, the first candidate counts as the better one.
+Shapes: K candidates of one image, best first. Of equal scores, the first candidate counts as the better one.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+# boxes (N, K, 4), scores (N, K), labels (N, K) and a threshold → the kept boxes, (N, K) bool
+KeepBoxes = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+PRODUCT_ROUNDS = 32  # the pictures of the shipped models need at most 6
 PIXELS_AT_ONCE = 8192  # mask pixels converted to floats at a time; bounds the memory of the pairwise overlaps
 
 
@@ -27,6 +32,51 @@ def box_nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> 
     exact = boxes.to(device).double()
     kept: Tensor = batched_nms(exact - exact.min(), scores.to(device).double(), labels.to(device), threshold)
     return kept.to(boxes.device)
+
+
+@torch.library.custom_op("condinst::keep_boxes", mutates_args=())
+def keep_boxes(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
+    """`box_nms` in each of N images, as one operation that an exporter can translate.
+
+    boxes: (N, K, 4). scores: (N, K), below 0 where there is no box. labels: (N, K) int64. Returns the kept boxes,
+    (N, K) bool.
+    """
+    kept = torch.zeros_like(scores, dtype=torch.bool)
+    for row, boxes_, scores_, labels_ in zip(kept, boxes, scores, labels, strict=True):
+        real = (scores_ >= 0).nonzero()[:, 0]
+        row[real[box_nms(boxes_[real], scores_[real], labels_[real], threshold)]] = True
+    return kept
+
+
+@keep_boxes.register_fake
+def _(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
+    return torch.empty_like(scores, dtype=torch.bool)
+
+
+def keep_boxes_by_products(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
+    """`keep_boxes` in tensor operations of fixed shapes alone, for runtimes without an operation for NMS.
+
+    A box is kept if no better, kept box suppresses it. The function applies this rule to all boxes at once, beginning
+    with all kept. After n rounds the answer is right for every box that ends a chain of at most n suppressions, so
+    after PRODUCT_ROUNDS rounds only a chain that is longer could be wrong.
+    """
+    areas = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    sides = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:]) - torch.maximum(
+        boxes[:, :, None, :2], boxes[:, None, :, :2]
+    )
+    overlap = sides.clamp(min=0).prod(dim=-1)
+    union = areas[:, :, None] + areas[:, None, :] - overlap
+    first = torch.arange(scores.shape[1], device=scores.device)
+    better = (scores[:, :, None] > scores[:, None, :]) | (
+        (scores[:, :, None] == scores[:, None, :]) & (first[:, None] < first[None, :])
+    )
+    same = labels[:, :, None] == labels[:, None, :]
+    suppresses = ((overlap > threshold * union) & better & same).to(boxes.dtype)  # row suppresses column
+    real = (scores >= 0).to(boxes.dtype)
+    kept = real
+    for _ in range(PRODUCT_ROUNDS):
+        kept = real * ((kept[:, None, :] @ suppresses)[:, 0] < 0.5).to(boxes.dtype)
+    return kept > 0.5
 
 
 def mask_iou(masks: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ NODES = (
     Node(3, (3, 5, 10)),
     Node(4, (4, 11)),
 )
+LEVELS = (0, 1, 2, 3, 4, *(node.level for node in NODES))  # the level of each feature that a node may read
 
 
 class BiFPN(nn.Module):
@@ -68,7 +69,9 @@ class Repeat(nn.Module):
         outputs = list(levels)
         for node, fusion in zip(NODES, self.fusions, strict=True):
             size = levels[node.level].shape[-2:]
-            made = fusion([fit(self._narrow(features[index], index), size) for index in node.inputs])
+            made = fusion(
+                [fit(self._narrow(features[index], index), LEVELS[index] - node.level, size) for index in node.inputs]
+            )
             features.append(made)
             outputs[node.level] = made  # the last node of a level is its output
         return outputs
@@ -104,11 +107,15 @@ def conv_norm(in_channels: int, channels: int, side: int, bias: bool = True) -> 
     return nn.Sequential(conv, nn.BatchNorm2d(channels))
 
 
-def fit(feature: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Resize the map of an adjacent level to `size` (h, w): max pooling down, nearest neighbour up."""
-    if feature.shape[-2] > size[0] or feature.shape[-1] > size[1]:
+def fit(feature: Tensor, levels_up: int, size: tuple[int, ...]) -> Tensor:
+    """Resize a map to `size` (h, w), the size of its own or of an adjacent level.
+
+    levels_up: the level of the map minus the level of the result. −1: max pooling with stride 2. 0: no change. 1:
+    nearest neighbour.
+    """
+    if levels_up < 0:
         return halve(feature)
-    return feature if feature.shape[-2:] == size else F.interpolate(feature, size, mode="nearest")
+    return F.interpolate(feature, size, mode="nearest") if levels_up else feature
 
 
 def halve(feature: Tensor) -> Tensor:

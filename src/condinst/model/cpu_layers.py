@@ -16,6 +16,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from condinst.model.probe import agree, find_pairs, run_probe
+from condinst.model.same_padding import plain_same_conv
 
 
 class Ending(NamedTuple):
@@ -120,9 +121,8 @@ def _faster(module: nn.Module, activation: nn.Module | None) -> OneDnnConv | Non
     if type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
         return OneDnnConv(module, module.weight.detach(), module.padding, ending)
     if type(module) is Conv2dSame and module.groups > 1 and (module.kernel_size, module.stride) == ((3, 3), (2, 2)):
-        # "same" padding adds a row below and a column at the right of a map with even sides; a zero row and column in
-        # the kernel have the same effect without a copy of the map
-        return OneDnnConv(module, F.pad(module.weight.detach(), (1, 0, 1, 0)), (1, 1), ending)
+        plain = plain_same_conv(module)
+        return None if plain is None else OneDnnConv(module, plain.weight.detach(), (1, 1), ending)
     return None
 
 

@@ -6,7 +6,7 @@ of mask-feature pixels of one image.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import Literal, NamedTuple
@@ -94,6 +94,26 @@ def dynamic_mask_head(
     return aligned_bilinear(maps, MASK_FEATURE_STRIDE // mask_out_stride)[:, 0].to(filters.dtype)
 
 
+def dynamic_mask_head_of_each(
+    mask_features: Tensor,
+    filters: Tensor,
+    locations: Tensor,
+    scales: Tensor,
+    layout: FilterLayout,
+    coordinates: Coordinates,
+) -> Tensor:
+    """Mask logits of D instances in each of N images, at the stride of the mask features: (N, D, h, w) float32.
+
+    The function computes what `dynamic_mask_head` computes, with few operations of fixed shapes, as exported programs
+    need. mask_features: (N, F, h, w). filters: (N, D, count). locations: (N, D, 2). scales: (N, D). See
+    `dynamic_mask_head` for the rest.
+    """
+    images, each = filters.shape[:2]
+    instances = Instances(filters.flatten(0, 1).float(), locations.flatten(0, 1), scales.flatten())
+    logits = _logits(mask_features.float(), instances, layout, coordinates, _run_layers)
+    return logits.reshape(images, each, *mask_features.shape[2:])
+
+
 def mask_grid(height: int, width: int, like: Tensor) -> Tensor:
     """The centres (x, y) of the mask-feature pixels: (2, P) in pixels of the padded input, 8u + 4 for column u.
 
@@ -102,7 +122,8 @@ def mask_grid(height: int, width: int, like: Tensor) -> Tensor:
     half = MASK_FEATURE_STRIDE // 2
     ys = torch.arange(height, device=like.device, dtype=like.dtype) * MASK_FEATURE_STRIDE + half
     xs = torch.arange(width, device=like.device, dtype=like.dtype) * MASK_FEATURE_STRIDE + half
-    return torch.stack((xs.repeat(height), ys.repeat_interleave(width)))
+    # expand instead of repeat_interleave: OpenVINO gives empty tensors for the latter if the width is not fixed
+    return torch.stack((xs.expand(height, width), ys[:, None].expand(height, width))).flatten(1)
 
 
 def _plain_logits(
@@ -122,12 +143,23 @@ def _plain_logits(
 
 
 def _image_logits(features: Tensor, instances: Instances, layout: FilterLayout, coordinates: Coordinates) -> Tensor:
-    """Logits (K, P) of the instances of one image. features: (F, h, w).
+    """Logits (K, P) of the instances of one image. features: (F, h, w)."""
+    return _logits(features, instances, layout, coordinates, _run_layers if being_traced() else _Tiles.apply)
+
+
+def _logits(
+    features: Tensor,
+    instances: Instances,
+    layout: FilterLayout,
+    coordinates: Coordinates,
+    run: Callable[..., Tensor],
+) -> Tensor:
+    """Logits (K, P) of instances. features: (F, h, w) of one image, or (N, F, h, w) with K / N instances in each image.
 
     The first layer is affine in the coordinates. So the first layers of all instances are one matrix product with a
-    shared map of x, y, features and 1, and no instance copies the features.
+    shared map of x, y, features and 1, and no instance copies the features. run: `_run_layers` or a faster form of it.
     """
-    height, width = features.shape[1:]
+    height, width = features.shape[-2:]
     first, *rest = split_filters(instances.filters, layout)
     weight, bias = first.weight, first.bias
     grid = mask_grid(height, width, features)
@@ -137,10 +169,12 @@ def _image_logits(features: Tensor, instances: Instances, layout: FilterLayout, 
         grid = grid / (grid.new_tensor([[width], [height]]) * MASK_FEATURE_STRIDE / 2) - 1
     else:
         grid = grid[:0]
-    inputs = torch.cat((grid, features.flatten(1), features.new_ones(1, height * width)))
-    run = _run_layers if being_traced() else _Tiles.apply
-    logits: Tensor = run(inputs, torch.cat((weight, bias), dim=2), *(part for layer in rest for part in layer))
-    return logits
+    ones = grid.new_ones(1, height * width)
+    several = features.shape[:-3]
+    inputs = torch.cat(
+        (grid.expand(*several, *grid.shape), features.flatten(-2), ones.expand(*several, *ones.shape)), dim=-2
+    )
+    return run(inputs, torch.cat((weight, bias), dim=2), *(part for layer in rest for part in layer))
 
 
 def _relative_as_affine(weight: Tensor, bias: Tensor, locations: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
@@ -151,9 +185,13 @@ def _relative_as_affine(weight: Tensor, bias: Tensor, locations: Tensor, scales:
 
 
 def _run_layers(inputs: Tensor, first: Tensor, *rest: Tensor) -> Tensor:
-    """Apply the first layer (K, out, in) to inputs (in, P), then each further weight and bias after a ReLU: (K, P)."""
+    """Apply the first layer (K, out, in) to inputs (in, P), then each further weight and bias after a ReLU: (K, P).
+
+    inputs may also be (N, in, P), one for each group of K / N instances.
+    """
+    outs, ins = first.shape[1:]
     with _no_autocast(inputs.device.type):
-        hidden = (first.flatten(0, 1) @ inputs).view(*first.shape[:2], inputs.shape[1])
+        hidden = (first.reshape(*inputs.shape[:-2], -1, ins) @ inputs).reshape(-1, outs, inputs.shape[-1])
         for weight, bias in zip(rest[::2], rest[1::2], strict=True):
             hidden = torch.baddbmm(bias, weight, hidden.relu_())
     return hidden[:, 0]

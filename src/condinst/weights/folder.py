@@ -106,7 +106,7 @@ def _stored(tensor: Tensor, half: bool) -> Tensor:
 
 
 def _read_folder(path: Path) -> tuple[Config, dict[str, Tensor]]:
-    config = _read_config(path.parent / CONFIG_FILE)
+    config = read_config(path.parent / CONFIG_FILE)
     try:
         expected = expected_shapes(config.model)
     except ModelError as error:
@@ -125,7 +125,8 @@ def _read_folder(path: Path) -> tuple[Config, dict[str, Tensor]]:
     return config, tensors
 
 
-def _read_config(path: Path) -> Config:
+def read_config(path: Path) -> Config:
+    """The settings in a model's config.yaml. Raises ModelError for a missing file and for wrong settings."""
     if not path.is_file():
         raise ModelError(f"{path}: missing; a model needs its {CONFIG_FILE} beside the weights")
     try:

@@ -1,0 +1,46 @@
+"""A model as an OpenVINO program: an .xml file with the operations and a .bin file with the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from condinst.config import Config
+from condinst.errors import CondinstError, UsageError, first_line
+from condinst.export.names import notes_of
+
+if TYPE_CHECKING:
+    import onnx
+
+EXTRA = "condinst[openvino]"
+
+
+def to_openvino(proto: onnx.ModelProto, config: Config) -> Any:
+    """The OpenVINO model of an ONNX program of `to_onnx`. Raises UsageError for a missing package."""
+    ov = import_openvino()
+    try:
+        program = ov.Core().read_model(proto.SerializeToString(), b"")
+    except RuntimeError as error:
+        raise CondinstError(f"the model cannot be converted to OpenVINO ({first_line(error):.200})") from error
+    return with_notes(program, config)
+
+
+def with_notes(program: Any, config: Config) -> Any:
+    """Write the notes of `config` into an OpenVINO model and return the model."""
+    for name, value in notes_of(config)._asdict().items():
+        program.set_rt_info(value, [name])
+    return program
+
+
+def save_openvino(program: Any, path: Path) -> None:
+    """Write `path` and the file of the weights beside it, in float32."""
+    import_openvino().save_model(program, str(path), compress_to_fp16=False)
+
+
+def import_openvino() -> Any:
+    """The package openvino. Raises UsageError if it is missing."""
+    try:
+        import openvino
+    except ImportError:
+        raise UsageError(f"export to OpenVINO needs the package openvino; install it: pip install '{EXTRA}'") from None
+    return openvino

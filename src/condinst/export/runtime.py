@@ -1,0 +1,151 @@
+"""Run the network part of an exported program with ONNX Runtime or OpenVINO, in place of PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from condinst.config import Config
+from condinst.errors import ModelError, UsageError, first_line
+from condinst.export.names import INPUT, NETWORK_TENSORS, Notes, check_notes
+from condinst.inference.network import Network
+from condinst.structures import STRIDES, HeadOutput, NetworkOutput
+
+Array = NDArray[Any]
+Run = Callable[[Array], Sequence[Array]]
+
+
+def open_network(path: Path, config: Config, narrow: bool = False) -> Network:
+    """The network of a program, for a predictor. The program runs on the CPU with torch's number of threads.
+
+    narrow: compute in 16 bit where the processor supports 16 bit; OpenVINO only. Raises UsageError for a missing
+    package, ModelError for a file that cannot be read, of another version or of another model.
+    """
+    run = _openvino(path, config, narrow) if path.suffix == ".xml" else _onnx(path, config)
+
+    def forward(images: Tensor) -> NetworkOutput:
+        return _as_output([torch.from_numpy(array) for array in run(images.contiguous().numpy())])
+
+    return Network(None, forward, torch.float32, config.model.size_divisor)
+
+
+def run_whole(path: Path, images: Tensor) -> list[Array]:
+    """The five outputs of a whole program, see `ProgramOutput`. images: (N, 3, H, W) float32, normalised."""
+    feed = images.contiguous().numpy()
+    if path.suffix == ".xml":
+        import openvino as ov
+
+        compiled = ov.Core().compile_model(str(path), "CPU", _options(narrow=False))
+        answer = compiled([feed], share_outputs=False)
+        return [answer[port] for port in compiled.outputs]
+    return list(_session(str(path)).run(None, {INPUT: feed}))
+
+
+def _as_output(tensors: Sequence[Tensor]) -> NetworkOutput:
+    """The output of a network from its tensors in the order of `NETWORK_TENSORS`."""
+    *levels, mask_features = tensors
+    count = len(STRIDES)
+    fields = (tuple(levels[first : first + count]) for first in range(0, len(levels), count))
+    return NetworkOutput(HeadOutput(*fields), mask_features, None)
+
+
+def _onnx(path: Path, config: Config) -> Run:
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise missing(path, error.name or "onnxruntime", "export") from None
+    try:
+        proto = onnx.load(path)
+        notes = {entry.key: entry.value for entry in proto.metadata_props}
+        check_notes(_notes(notes), config, str(path))
+        _refuse_fixed(path, [dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim])
+        part = onnx.utils.Extractor(proto).extract_model([INPUT], list(NETWORK_TENSORS))
+        session = _session(part.SerializeToString())
+    except ModelError:
+        raise
+    except Exception as error:  # protobuf, onnx and onnxruntime have no common type of error
+        raise _unreadable(path, error) from None
+    return lambda images: session.run(list(NETWORK_TENSORS), {INPUT: images})
+
+
+def _session(program: str | bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
+
+
+def _openvino(path: Path, config: Config, narrow: bool) -> Run:
+    try:
+        import openvino as ov
+    except ImportError:
+        raise missing(path, "openvino", "openvino") from None
+    core = ov.Core()
+    try:
+        program = core.read_model(path)
+        notes = {name: str(program.get_rt_info([name]).value) for name in Notes._fields if program.has_rt_info([name])}
+        check_notes(_notes(notes), config, str(path))
+        shape = program.inputs[0].partial_shape
+        _refuse_fixed(path, [0 if dim.is_dynamic else dim.get_length() for dim in shape])
+        compiled = core.compile_model(network_part(program), "CPU", _options(narrow))
+    except ModelError:
+        raise
+    except Exception as error:  # openvino raises RuntimeError and OpenVINO's own types
+        raise _unreadable(path, error) from None
+    request = compiled.create_infer_request()
+    ports = [compiled.output(name) for name in NETWORK_TENSORS]
+
+    def run(images: Array) -> list[Array]:
+        answer = request.infer([images], share_inputs=True, share_outputs=False)
+        return [answer[port] for port in ports]
+
+    return run
+
+
+def network_part(program: Any) -> Any:
+    """The part of an OpenVINO program up to the tensors of `NETWORK_TENSORS`."""
+    import openvino as ov
+
+    ports = {name: port for node in program.get_ops() for port in node.outputs() for name in port.get_names()}
+    lacking = [name for name in NETWORK_TENSORS if name not in ports]
+    if lacking:
+        raise ModelError(f"the program lacks the tensor {lacking[0]}; export the model again")
+    return ov.Model([ports[name] for name in NETWORK_TENSORS], program.get_parameters())
+
+
+def _options(narrow: bool) -> dict[str, Any]:
+    return {
+        "INFERENCE_PRECISION_HINT": "bf16" if narrow else "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+
+
+def _notes(found: Mapping[str, str]) -> Notes:
+    return Notes(*(found.get(name, "") for name in Notes._fields))
+
+
+def _refuse_fixed(path: Path, dims: Sequence[int]) -> None:
+    height, width = dims[2:]
+    if height or width:
+        raise ModelError(
+            f"{path}: made for pictures of {width}×{height} pixels only, and a predictor takes any size; export the "
+            "model without --fixed"
+        )
+
+
+def missing(path: Path, package: str, extra: str) -> UsageError:
+    """The error for a program whose runtime is not installed."""
+    return UsageError(f"{path}: needs the package {package}; install it: pip install 'condinst[{extra}]'")
+
+
+def _unreadable(path: Path, error: Exception) -> ModelError:
+    return ModelError(f"{path}: not a readable program ({first_line(error):.150}); export the model again")
