@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from condinst.allocator import keep_freed_memory
 from condinst.cli.convert import convert
 from condinst.cli.data import data
+from condinst.cli.export import export
 from condinst.cli.info import info
 from condinst.cli.models import models
 from condinst.cli.predict.command import predict
@@ -88,7 +89,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (predict, val, train, models, info, convert, serve):
+for verb in (predict, val, train, models, info, convert, export, serve):
     app.command(cls=Verb)(verb)
 app.add_typer(data)
 

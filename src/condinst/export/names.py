@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from condinst.config import Config
 from condinst.errors import ModelError
 from condinst.structures import STRIDES, HeadOutput
 
+Format = Literal["onnx", "openvino", "torch", "executorch"]
 ONNX_FILE, OPENVINO_FILE, INT8_FILE = "model.onnx", "model.xml", "int8.xml"
 TORCH_FILE, EXECUTORCH_FILE = "model.pt2", "model.pte"
 PROGRAM_SUFFIXES = (".onnx", ".xml")  # programs that a Predictor can run

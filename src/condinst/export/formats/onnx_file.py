@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from condinst.config import Config
 from condinst.errors import CondinstError, UsageError, first_line
+from condinst.export.formats.program import Program, exportable
 from condinst.export.names import INPUT, NETWORK_TENSORS, OUTPUTS, notes_of
-from condinst.export.program import Program, exportable
 from condinst.inference.select import keep_boxes
 from condinst.model.condinst import CondInst
 from condinst.structures import STRIDES, NetworkOutput
@@ -52,7 +52,7 @@ def to_onnx(model: CondInst, config: Config, fixed: Size | None = None) -> onnx.
         import onnx
         import onnxscript  # noqa: F401
 
-        from condinst.export.onnx_ops import OPSET, translations
+        from condinst.export.formats.onnx_ops import OPSET, translations
     except ImportError as error:
         raise UsageError(f"export to ONNX needs the package {error.name}; install it: pip install '{EXTRA}'") from None
 
@@ -104,9 +104,7 @@ def _name_shapes(graph: Any) -> None:
         dims = value.type.tensor_type.shape.dim
         free = (0, 2, 3) if value.name in {INPUT, "mask_logits"} else (0,)
         if fixed := [dim for dim in free if not dims[dim].dim_param]:
-            raise CondinstError(
-                f"the exporter fixed dimension {fixed[0]} of {value.name}; please report this"
-            )
+            raise CondinstError(f"the exporter fixed dimension {fixed[0]} of {value.name}; please report this")
         dims[0].dim_param = "batch"
         if value.name == INPUT:
             dims[2].dim_param, dims[3].dim_param = "height", "width"

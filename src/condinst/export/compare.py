@@ -1,0 +1,155 @@
+"""Compare an exported program with the model it was made from, on real pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from condinst.config import Config
+from condinst.data.batch import make_images
+from condinst.data.transforms import resize_image, resize_shape
+from condinst.inference.detect import detect
+from condinst.inference.logits import mask_logits
+from condinst.inference.network import Network
+from condinst.sources.read import Picture
+from condinst.structures import Images
+
+SAME_BOX = 0.5  # IoU of two boxes that may show the same instance
+
+
+class Limits(NamedTuple):
+    """The largest differences that an export accepts.
+
+    box: pixels of the input. score: of an instance. mask_iou: the lowest IoU of two masks, at the stride of the mask
+    features.
+    """
+
+    box: float = 1e-2
+    score: float = 1e-3
+    mask_iou: float = 0.99
+
+
+class Found(NamedTuple):
+    """The instances of one image: boxes (K, 4), scores (K,), labels (K,) and mask logits (K, h, w)."""
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    logits: Tensor
+
+
+class Difference(NamedTuple):
+    """How two answers for one picture differ.
+
+    counts: instances of model and program. lost: instances that only one of them has, except those with the lowest
+    scores, where rounding decides. box: largest difference of a corner in pixels of the input. score: largest
+    difference of a score. mask_iou: the lowest IoU of two masks. cells, of: the differing cells and all cells of the
+    mask maps.
+    """
+
+    picture: str
+    counts: tuple[int, int]
+    lost: int
+    box: float
+    score: float
+    mask_iou: float
+    cells: int
+    of: int
+
+    def beyond(self, limits: Limits) -> str:
+        """What is above the limits, in words; empty if nothing is."""
+        faults = []
+        if self.lost:
+            faults.append(f"{self.lost} instances that only one of them has")
+        if self.box > limits.box:
+            faults.append(f"a box that differs by {self.box:.3g} px (limit {limits.box:g})")
+        if self.score > limits.score:
+            faults.append(f"a score that differs by {self.score:.3g} (limit {limits.score:g})")
+        if self.mask_iou < limits.mask_iou:
+            faults.append(f"a mask with IoU {self.mask_iou:.3f} (limit {limits.mask_iou:g})")
+        return ", ".join(faults)
+
+
+def prepare(pictures: Sequence[Picture], config: Config, fixed: tuple[int, int] | None = None) -> Images:
+    """One batch of pictures for the model. fixed: (H, W), to which the pictures are shrunk and padded."""
+    model, size = config.model, config.input
+    originals = [(picture.array.shape[0], picture.array.shape[1]) for picture in pictures]
+    shapes = [resize_shape(*original, size.shorter, size.longer) for original in originals]
+    if fixed is not None:
+        shapes = [resize_shape(*original, min(fixed), max(fixed)) for original in originals]
+        shapes = [(min(height, fixed[0]), min(width, fixed[1])) for height, width in shapes]
+    arrays = [resize_image(picture.array, *shape) for picture, shape in zip(pictures, shapes, strict=True)]
+    look = (model.pixel_mean, model.pixel_std, model.channel_order, model.size_divisor)
+    images = make_images(arrays, originals, *look)
+    if fixed is None:
+        return images
+    tensor = torch.zeros(len(pictures), 3, *fixed)
+    tensor[:, :, : images.tensor.shape[2], : images.tensor.shape[3]] = images.tensor
+    return images._replace(tensor=tensor)
+
+
+@torch.inference_mode()
+def answer_of_model(network: Network, images: Images, config: Config) -> list[Found]:
+    """What the model finds in each image."""
+    output = network(images.tensor)
+    found = detect(output, config.model, config.detect)
+    empty = output.mask_features.new_zeros(0, *output.mask_features.shape[2:])
+    return [
+        Found(one.boxes, one.scores, one.labels, torch.cat([empty, *mask_logits(features, one, config.model)]))
+        for one, features in zip(found, output.mask_features, strict=True)
+    ]
+
+
+def answer_of_program(outputs: Sequence[object]) -> list[Found]:
+    """What a whole program found in each image, from its outputs in the order of `ProgramOutput`."""
+    boxes, scores, labels, counts, logits = (torch.as_tensor(np.asarray(output)) for output in outputs)
+    return [
+        Found(*(field[image, :count] for field in (boxes, scores, labels, logits)))
+        for image, count in enumerate(counts.tolist())
+    ]
+
+
+def compare(picture: str, model: Found, program: Found) -> Difference:
+    """Match the instances of two answers and measure how they differ."""
+    iou = box_iou(model.boxes, program.boxes) * (model.labels[:, None] == program.labels[None])
+    distance = (model.scores[:, None] - program.scores[None]).abs()
+    rows, columns = linear_sum_assignment((distance - 2 * iou).numpy())  # of equal boxes, those of equal scores
+    same = iou[rows, columns] > SAME_BOX
+    mine, theirs = torch.as_tensor(rows)[same], torch.as_tensor(columns)[same]
+    a, b = model.logits[mine] > 0, program.logits[theirs] > 0
+    union = (a | b).flatten(1).sum(1)
+    masks = torch.where(union > 0, (a & b).flatten(1).sum(1) / union.clamp(min=1), 1.0)
+    alone = _alone(model, mine) + _alone(program, theirs)
+    return Difference(
+        picture,
+        (len(model.scores), len(program.scores)),
+        alone,
+        _largest((model.boxes[mine] - program.boxes[theirs]).abs()),
+        _largest((model.scores[mine] - program.scores[theirs]).abs()),
+        float(masks.min()) if len(masks) else 1.0,
+        int((a != b).sum()),
+        a.numel(),
+    )
+
+
+def _alone(found: Found, matched: Tensor) -> int:
+    """The instances without a match, except those within rounding of the lowest score."""
+    rest = torch.ones(len(found.scores), dtype=torch.bool)
+    rest[matched] = False
+    return int((found.scores[rest] > found.scores.min() + Limits().score).sum()) if rest.any() else 0
+
+
+def _largest(values: Tensor) -> float:
+    return float(values.max()) if values.numel() else 0.0
+
+
+def own_pictures() -> list[Path]:
+    """The pictures that come with the package: cells, mushrooms and a street."""
+    return sorted(path for path in (Path(__file__).parent / "pictures").iterdir() if path.suffix == ".jpg")
