@@ -13,12 +13,12 @@ import torch
 from condinst.config import Config
 from condinst.errors import DataError
 from condinst.inference.result import Result
-from condinst.serve.admission import Pace, excess, retry_after
 from condinst.serve.formats import Answer
-from condinst.serve.jobs import Job, Kind, Queue, Settings
 from condinst.serve.models import Models
 from condinst.serve.refusal import RequestError
-from condinst.serve.worker import CPU_PIXELS, Worker
+from condinst.serve.work.admission import Pace, excess, retry_after
+from condinst.serve.work.jobs import Job, Kind, Queue, Settings
+from condinst.serve.work.worker import CPU_PIXELS, Worker
 
 
 class Fake:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from condinst.memory import resident_memory
-from condinst.serve.jobs import Queue
+from condinst.serve.work.jobs import Queue
 
 SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 SIZES = (1, 2, 3, 4, 8, 16)

@@ -20,11 +20,11 @@ from condinst.inference.network import Mode
 from condinst.serve.app import make_app
 from condinst.serve.http.body import MIB, BodyReader
 from condinst.serve.http.protocol import Connection
-from condinst.serve.jobs import Queue
 from condinst.serve.metrics import Metrics
 from condinst.serve.models import load_models
 from condinst.serve.service import Service
-from condinst.serve.worker import Worker
+from condinst.serve.work.jobs import Queue
+from condinst.serve.work.worker import Worker
 
 KEEP_ALIVE = 30  # seconds that an idle connection stays open
 

@@ -16,11 +16,11 @@ from condinst.inference.instances.classes import read_labels
 from condinst.inference.settings import sides, with_settings
 from condinst.serve.formats import Answer, Format, render
 from condinst.serve.http.body import BodyReader
-from condinst.serve.jobs import Job, Kind, Queue, Settings
 from condinst.serve.metrics import Metrics
 from condinst.serve.models import Models
 from condinst.serve.refusal import RequestError
-from condinst.serve.worker import Worker
+from condinst.serve.work.jobs import Job, Kind, Queue, Settings
+from condinst.serve.work.worker import Worker
 
 SIDE_DIGITS = 6  # of a side in pixels
 LARGER = 2  # times the longer side of the model's input that a request may ask for

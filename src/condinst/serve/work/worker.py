@@ -14,9 +14,9 @@ from condinst.errors import CondinstError, out_of_memory
 from condinst.inference.result import Result
 from condinst.predictor import Predictor
 from condinst.serve.formats import Answer
-from condinst.serve.jobs import Job, Queue, seconds_left
 from condinst.serve.models import Models
 from condinst.serve.refusal import RequestError, refusal_of
+from condinst.serve.work.jobs import Job, Queue, seconds_left
 
 log = logging.getLogger("condinst.serve")
 CPU_PIXELS = 4 * 256 * 256  # of a batch: on a CPU, larger batches take longer than their pictures one by one

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from condinst.inference.result import Result
 from condinst.inference.settings import CallSettings
-from condinst.serve.admission import Pace, excess, retry_after
 from condinst.serve.formats import Answer
 from condinst.serve.refusal import RequestError
+from condinst.serve.work.admission import Pace, excess, retry_after
 
 
 @dataclass(frozen=True)
