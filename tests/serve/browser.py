@@ -164,6 +164,7 @@ class Stub:
     token: str = ""
     asked: list[dict[str, str]] = field(default_factory=list)
     address: str = ""
+    closed: bool = False
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -177,6 +178,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send(200, {}, json.dumps({"models": self.stub.models}).encode())
 
     def do_POST(self) -> None:
+        if self.stub.closed:  # the browser opened this connection before the server ended
+            return
         body = self.rfile.read(int(self.headers["Content-Length"]))
         parameters = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
         if self.may_pass():
@@ -206,6 +209,7 @@ def serving(stub: Stub) -> Iterator[Stub]:
     stub.address = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield stub
+    stub.closed = True
     server.shutdown()
     server.server_close()
 

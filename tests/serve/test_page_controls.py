@@ -170,7 +170,10 @@ def test_outlines_equal_those_of_condinst(tab: Tab, open_stub: Any, picture: Pat
     noise = [chance.random((12 + number, 9 + 2 * number)) < 0.6 for number in range(5)]
     parts = np.zeros((HEIGHT, 20), dtype=bool)
     parts[:, 3:9] = parts[40:60, 12:15] = True
-    bitmaps = [*noise, parts, np.eye(6, dtype=bool), np.ones((HEIGHT, WIDTH), dtype=bool)]
+    ring, bend = np.ones((9, 9), dtype=bool), np.zeros((HEIGHT, 2), dtype=bool)
+    ring[3:6, 3:7] = False
+    bend[100:, 0] = bend[:50, 1] = True
+    bitmaps = [*noise, parts, ring, bend, np.eye(6, dtype=bool), np.ones((HEIGHT, WIDTH), dtype=bool)]
     regions = [Region(bitmap, 0 if bitmap.shape[0] == HEIGHT else 7 * at, 0) for at, bitmap in enumerate(bitmaps)]
     found = [(at % 3, 0.9 - 0.01 * at, region) for at, region in enumerate(regions)]
     open_stub(document((WIDTH, HEIGHT), CLASSES, found), *CLASSES)
@@ -202,7 +205,13 @@ def test_many_masks_stay_fluid(tab: Tab, open_stub: Any, tmp_path: Path) -> None
         spent.append(tab.run("return performance.getEntriesByName('condinst-masks')[0].duration"))
     assert tab.text("count") == f"{sum(score >= 0.6 for _, score, _ in found)} of 500"
     assert np.median(spent) < 50, spent  # milliseconds from the slider to the drawn masks
-    tab.threshold(0.15)
+    tab.threshold(0.05)
+    labels = np.asarray(Image.open(io.BytesIO(tab.download("labels", "large-labels.png"))))
+    wanted = np.zeros((height, width), np.uint16)
+    for number, (_, _, region) in reversed(list(enumerate(found, 1))):
+        rows, columns = region.bitmap.shape
+        wanted[region.y : region.y + rows, region.x : region.x + columns][region.bitmap] = number
+    assert (labels == wanted).all()
     assert tab.run("return document.querySelectorAll('.object').length") < 60  # the list makes only visible rows
     tab.keys("#objects", "\ue010")  # End
     assert (
