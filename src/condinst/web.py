@@ -10,11 +10,11 @@ import socket
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse, HTTPSConnection
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NamedTuple, NoReturn
 from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
@@ -28,22 +28,37 @@ CHUNK = 2**16
 _AGENT = "condinst"
 
 
+class Origin(NamedTuple):
+    """A server: scheme, host and port of an address."""
+
+    scheme: str
+    host: str
+    port: int
+
+
 def is_address(text: str) -> bool:
     """Return whether `text` is an http or https address."""
     return text.lower().startswith(("http://", "https://"))
 
 
-def read_address(address: str, most_bytes: int | None = None, seconds: float | None = None) -> bytes:
+def read_address(
+    address: str,
+    most_bytes: int | None = None,
+    seconds: float | None = None,
+    headers: Mapping[str, str] | None = None,
+    origins: Collection[Origin] | None = None,
+) -> bytes:
     """Download the content of `address`.
 
     most_bytes: largest size, by default PICTURE_BYTES. seconds: time limit with headers and redirects, by default
-    PICTURE_SECONDS. Raises DataError for every failure, in one line without the password of the address.
+    PICTURE_SECONDS. headers, origins: see `open_address`. Raises DataError for every failure, in one line without the
+    password of the address.
     """
     most = PICTURE_BYTES if most_bytes is None else most_bytes
     within = PICTURE_SECONDS if seconds is None else seconds
     content = bytearray()
     try:
-        with open_address(address, within) as response:
+        with open_address(address, within, headers=headers, origins=origins) as response:
             while chunk := response.read1(CHUNK):
                 content += chunk
                 if len(content) > most:
@@ -65,17 +80,19 @@ def open_address(
     headers: Mapping[str, str] | None = None,
     silence: float | None = None,
     body_seconds: float = 0.0,
+    origins: Collection[Origin] | None = None,
 ) -> Iterator[HTTPResponse]:
     """Send a GET request and yield the response. Read the response within the `with` block.
 
     seconds: time limit for connection, redirects, headers and body; body_seconds sets a separate limit for the body.
     schemes: allowed schemes of the address and of every redirect. silence: longest wait for a byte, in seconds.
-    Raises OSError (TimeoutError at the deadline), HTTPException or ValueError.
+    headers: of the first request; redirects do not copy them. origins: allowed servers of every redirect; None allows
+    all. Raises OSError (TimeoutError at the deadline), HTTPException or ValueError.
     """
     wait = min(seconds, SILENCE_SECONDS if silence is None else silence)
     downloads = _DOWNLOADS.get() or Downloads()
     with _Deadline(seconds) as deadline, downloads.closing(deadline.end):
-        opener = urllib.request.build_opener(_Redirects(schemes), *_handlers(deadline))
+        opener = urllib.request.build_opener(_Redirects(schemes, origins), *_handlers(deadline))
         opener.addheaders = []
         try:
             with opener.open(_request(address, dict(headers or {}), schemes), timeout=wait) as response:
@@ -220,20 +237,22 @@ def _handlers(deadline: _Deadline) -> tuple[urllib.request.BaseHandler, ...]:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follow redirects to allowed schemes only. Send a login to the same host only."""
+    """Follow redirects to allowed schemes and servers only. Send a login to the same host only."""
 
-    def __init__(self, schemes: tuple[str, ...]) -> None:
-        self.schemes = schemes
+    def __init__(self, schemes: tuple[str, ...], origins: Collection[Origin] | None) -> None:
+        self.schemes, self.origins = schemes, origins
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
         if urlsplit(newurl).scheme.lower() not in self.schemes:
             raise URLError(f"it redirects to {one_line(newurl)}, not to {' or '.join(self.schemes)}")
+        if self.origins is not None and origin_of(newurl) not in self.origins:
+            raise URLError(f"it redirects to {one_line(newurl)}, which is not an allowed server")
         kept = {name: value for name, value in req.headers.items() if name.lower() == "range"}
         new = _request(newurl, kept, self.schemes)
         login = req.unredirected_hdrs.get("Authorization")
-        if login and _origin(req.full_url) == _origin(newurl) and not new.has_header("Authorization"):
+        if login and origin_of(req.full_url) == origin_of(newurl) and not new.has_header("Authorization"):
             new.add_unredirected_header("Authorization", login)
         return new
 
@@ -255,7 +274,8 @@ def _request(address: str, headers: dict[str, str], schemes: tuple[str, ...]) ->
     return request
 
 
-def _origin(address: str) -> tuple[str, str | None, int | None]:
+def origin_of(address: str) -> Origin:
+    """The server of an address. Raises ValueError for a malformed address."""
     parts = urlsplit(address)
     scheme = parts.scheme.lower()
-    return scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(scheme)
+    return Origin(scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(scheme, 0))

@@ -66,7 +66,7 @@ class Served:
     def __init__(self) -> None:
         self.model, self.queue = Fake(), Queue(50, 60)
         self.seen: list[int] = []
-        models = Models({"a": self.model})  # type: ignore[dict-item]
+        models = Models({"a": self.model}, {})  # type: ignore[dict-item]
         self.worker = Worker(models, self.queue, 4, lambda count, _: self.seen.append(count))
 
     def answers(self, *contents: bytes) -> list[bytes | int]:

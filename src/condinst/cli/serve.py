@@ -23,6 +23,9 @@ def serve(
             "models; NAME=MODEL sets the name. Default: nuclei.",
         ),
     ] = None,
+    conf: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Lowest score of a request that names none. Default: 0.5.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on. 0.0.0.0 means all addresses.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 means any free port.")] = 8000,
     device: Device = None,
@@ -36,6 +39,14 @@ def serve(
     no_token: Annotated[
         bool, typer.Option("--no-token", help=f"Serve other computers without a token ({TOKEN}).")
     ] = False,
+    pictures_from: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Another server, for example https://pictures.example.org, from which the pictures of Label Studio "
+            "tasks may come. Repeat the option for several servers.",
+        ),
+    ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Serve models over HTTP, with a page at / for the browser.
@@ -46,6 +57,7 @@ def serve(
     SIGTERM stop the server after it has answered the accepted requests.
     """
     from condinst.errors import UsageError
+    from condinst.settings.prediction import SHOWN_SCORE
 
     token = os.environ.get(TOKEN, "")
     if not token and host not in LOOPBACK and not no_token:
@@ -61,8 +73,23 @@ def serve(
         raise UsageError(f"condinst serve needs {error.name}: pip install 'condinst[serve]'") from None
     serve(
         Options(
-            tuple(model or ["nuclei"]), host, port, device, mode.value if mode else "exact", max_body, max_pixels,
-            deadline, body_timeout, queue, batch, token, open_page,
+            models=tuple(model or ["nuclei"]),
+            conf=SHOWN_SCORE if conf is None else conf,
+            host=host,
+            port=port,
+            device=device,
+            mode=mode.value if mode else "exact",
+            max_body=max_body,
+            max_pixels=max_pixels,
+            deadline=deadline,
+            body_timeout=body_timeout,
+            queue=queue,
+            batch=batch,
+            token=token,
+            label_studio=os.environ.get("LABEL_STUDIO_URL", ""),
+            label_studio_key=os.environ.get("LABEL_STUDIO_API_KEY", ""),
+            pictures_from=tuple(pictures_from or ()),
+            open=open_page,
         ),
         say,
-    )  # fmt: skip
+    )

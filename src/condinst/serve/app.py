@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Query, Request, Response
 
 from condinst import __version__
+from condinst.inference.instances.classes import read_labels
 from condinst.serve.formats import JSON, Format
 from condinst.serve.http.access import Access
 from condinst.serve.http.body import FIELDS, MULTIPART
@@ -15,8 +16,11 @@ from condinst.serve.http.errors import add_errors, described, only_known
 from condinst.serve.http.observe import Observe
 from condinst.serve.http.page import PAGE, html_response
 from condinst.serve.http.reference import reference_page
+from condinst.serve.label_studio.pictures import Pictures
+from condinst.serve.label_studio.routes import add_label_studio
 from condinst.serve.refusal import RequestError
-from condinst.serve.service import Service
+from condinst.serve.service import Service, parse_size
+from condinst.serve.work.jobs import Settings
 
 ABOUT = "Instance segmentation with CondInst. An error is one line of JSON with the key error."
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -28,7 +32,7 @@ ANSWER: dict[str, Any] = {
 }
 
 
-def make_app(service: Service, token: str) -> FastAPI:
+def make_app(service: Service, pictures: Pictures, token: str) -> FastAPI:
     """The application of a server. token: the bearer token that requests need, or ""."""
     app = FastAPI(title="condinst", version=__version__, description=ABOUT, docs_url=None, redoc_url=None)
     app.add_middleware(Access, token=token)
@@ -37,6 +41,7 @@ def make_app(service: Service, token: str) -> FastAPI:
     _add_pages(app)
     _add_state(app, service)
     _add_predict(app, service)
+    add_label_studio(app, service, pictures)
     return app
 
 
@@ -94,7 +99,10 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         format: Annotated[Format, Query(description="Format of the answer.")] = Format.coco,
     ) -> Response:
         start = time.perf_counter()
-        wanted = service.wanted(model, conf, iou, max_detections, classes, size)
+        name = service.models.choose(model)
+        labels = None if classes is None else read_labels(classes, service.models.predictors[name].names)
+        sides = None if size is None else parse_size(size)
+        wanted = service.wanted(name, Settings(conf, iou, max_detections, labels, sides))
         answer = await service.predict(request, wanted, format)
         total = 1000 * (time.perf_counter() - start)
         timing = ", ".join(f"{name};dur={value:.1f}" for name, value in {**answer.stages, "total": total}.items())

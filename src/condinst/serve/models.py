@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,21 @@ from condinst.errors import UsageError, some
 from condinst.inference.network import Mode
 from condinst.predictor import Predictor
 from condinst.serve.refusal import RequestError
-from condinst.weights.names import shipped_names
+from condinst.weights.fetch import digest
+from condinst.weights.names import resolve, shipped_names
 
 NAMED = re.compile(r"([\w.-]+)=(.+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Models:
-    """The loaded models. The first one is the default."""
+    """The loaded models. The first one is the default.
+
+    versions: a text for each model, which changes with its weights.
+    """
 
     predictors: dict[str, Predictor]
+    versions: dict[str, str]
 
     @property
     def default(self) -> str:
@@ -49,7 +55,7 @@ class Models:
         ]
 
 
-def load_models(words: Sequence[str], device: str | None, mode: Mode, max_pixels: int) -> Models:
+def load_models(words: Sequence[str], device: str | None, conf: float, mode: Mode, max_pixels: int) -> Models:
     """Load the models of `--model`: any value that `Predictor` accepts, or NAME=VALUE to choose the name.
 
     Raises ModelError for a model that cannot be loaded, and UsageError for two models of one name.
@@ -60,7 +66,15 @@ def load_models(words: Sequence[str], device: str | None, mode: Mode, max_pixels
         if name in named:
             raise UsageError(f"--model: two models are named '{name}'; name one of them: --model other={model}")
         named[name] = model
-    return Models({name: Predictor(model, device, mode=mode, max_pixels=max_pixels) for name, model in named.items()})
+    load = partial(Predictor, device=device, conf=conf, mode=mode, max_pixels=max_pixels)
+    predictors = {name: load(model) for name, model in named.items()}
+    return Models(predictors, {name: version_of(name, model) for name, model in named.items()})
+
+
+def version_of(name: str, model: str) -> str:
+    """The name with the first digits of the digest of the weights; the name alone for published weights."""
+    place = resolve(model)
+    return f"{name}-{digest(place)[:8]}" if isinstance(place, Path) else name
 
 
 def name_of(word: str) -> tuple[str, str]:

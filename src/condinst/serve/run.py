@@ -20,20 +20,27 @@ from condinst.inference.network import Mode
 from condinst.serve.app import make_app
 from condinst.serve.http.body import MIB, BodyReader
 from condinst.serve.http.protocol import Connection
+from condinst.serve.label_studio.pictures import Pictures, server_of
 from condinst.serve.metrics import Metrics
 from condinst.serve.models import load_models
 from condinst.serve.service import Service
 from condinst.serve.work.jobs import Queue
 from condinst.serve.work.worker import Worker
+from condinst.settings.prediction import SHOWN_SCORE
 
 KEEP_ALIVE = 30  # seconds that an idle connection stays open
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options of `condinst serve`. max_body: MiB. deadline, body_timeout: seconds. token: "" for none."""
+    """The options of `condinst serve`. max_body: MiB. deadline, body_timeout: seconds. token: "" for none.
+
+    label_studio, label_studio_key: the address of a Label Studio server and its access token, or "". pictures_from:
+    further servers of the pictures of its tasks.
+    """
 
     models: tuple[str, ...] = ("nuclei",)
+    conf: float = SHOWN_SCORE
     host: str = "127.0.0.1"
     port: int = 8000
     device: str | None = None
@@ -45,6 +52,9 @@ class Options:
     queue: int = 64
     batch: int = 4
     token: str = ""
+    label_studio: str = ""
+    label_studio_key: str = ""
+    pictures_from: tuple[str, ...] = ()
     open: bool = False
 
 
@@ -56,9 +66,10 @@ def serve(options: Options, tell: Callable[[str], None]) -> None:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PictureWarning)  # the answer has the notes
+        pictures = _pictures(options)
         with _bind(options.host, options.port) as place:
             service = make_service(options)
-            app = make_app(service, options.token)
+            app = make_app(service, pictures, options.token)
             config = _uvicorn_config(app, options)
             host = f"[{options.host}]" if ":" in options.host else options.host
             address = f"http://{host}:{place.getsockname()[1]}"
@@ -95,9 +106,16 @@ def _uvicorn_config(app: FastAPI, options: Options) -> uvicorn.Config:
     return uvicorn.Config(app, http=Patient, ws="none", lifespan="off", **quiet, **limits)
 
 
+def _pictures(options: Options) -> Pictures:
+    origins = frozenset(server_of(text) for text in options.pictures_from)
+    if options.label_studio:
+        server_of(options.label_studio)
+    return Pictures(options.label_studio, options.label_studio_key, origins, int(options.max_body * MIB))
+
+
 def make_service(options: Options) -> Service:
     """Load the models and measure how long they take."""
-    models = load_models(options.models, options.device, options.mode, options.max_pixels)
+    models = load_models(options.models, options.device, options.conf, options.mode, options.max_pixels)
     queue = Queue(options.queue, options.deadline)
     metrics = Metrics(queue)
     worker = Worker(models, queue, options.batch, metrics.batch)

@@ -12,7 +12,6 @@ from starlette.requests import ClientDisconnect, Request
 
 from condinst.data.pictures.image import read_header
 from condinst.data.transforms import resize_shape
-from condinst.inference.instances.classes import read_labels
 from condinst.inference.settings import sides, with_settings
 from condinst.serve.formats import Answer, Format, render
 from condinst.serve.http.body import BodyReader
@@ -46,33 +45,23 @@ class Service:
     metrics: Metrics
     deadline: float
 
-    def wanted(
-        self,
-        model: str | None,
-        conf: float | None,
-        iou: float | None,
-        max_detections: int | None,
-        classes: list[str] | None,
-        size: str | None,
-    ) -> Wanted:
+    def wanted(self, model: str, settings: Settings) -> Wanted:
         """Check the settings of a request. Raises RequestError or UsageError."""
-        name = self.models.choose(model)
-        predictor = self.models.predictors[name]
-        chosen = None if classes is None else read_labels(classes, predictor.names)
-        settings = Settings(conf, iou, max_detections, chosen, None if size is None else parse_size(size))
+        config = self.models.predictors[model].config
         shorter, longer = sides(settings.size)
-        most = LARGER * predictor.config.input.longer
+        most = LARGER * config.input.longer
         if longer is not None and longer > most:
-            raise RequestError(422, f"size: the longer side is at most {most} for the model '{name}', got {longer}")
-        resized = with_settings(predictor.config, conf, shorter, longer, max_detections, None, None, iou).input
-        return Wanted(name, settings, resized.shorter, resized.longer)
+            raise RequestError(422, f"size: the longer side is at most {most} for the model '{model}', got {longer}")
+        detections = settings.max_detections
+        resized = with_settings(config, settings.conf, shorter, longer, detections, iou=settings.iou).input
+        return Wanted(model, settings, resized.shorter, resized.longer)
 
     async def predict(self, request: Request, wanted: Wanted, format: Format) -> Answer:
         """The answer to a request. Raises RequestError, DataError, and ClientDisconnect if the client has gone."""
         self.queue.check(wanted.model, wanted.shorter**2)
         async with self.reader.picture(request) as upload:
             ends = time.monotonic() + self.deadline
-            kind = Kind(wanted.model, wanted.settings, await self._shape(upload.content, wanted))
+            kind = await self.kind(upload.content, wanted)
             made = partial(render, format=format, model=wanted.model, file_name=upload.name)
             return await self.answer(request, Job(kind, upload.content, made, ends))
 
@@ -94,11 +83,12 @@ class Service:
             answer.cancel()
             self.queue.drop(job)
 
-    async def _shape(self, content: bytes, wanted: Wanted) -> tuple[int, int]:
-        """The (height, width) that the picture will have in the network, from its header."""
+    async def kind(self, content: bytes, wanted: Wanted) -> Kind:
+        """The kind of a picture, from its header. Raises DataError for what is no picture or has too many pixels."""
         most = self.models.predictors[wanted.model].max_pixels
         header = await asyncio.to_thread(read_header, content, max_pixels=most)
-        return resize_shape(header.height, header.width, wanted.shorter, wanted.longer)
+        shape = resize_shape(header.height, header.width, wanted.shorter, wanted.longer)
+        return Kind(wanted.model, wanted.settings, shape)
 
 
 def parse_size(text: str) -> int | tuple[int, int]:

@@ -22,7 +22,7 @@ class Settings:
     conf: float | None = None
     iou: float | None = None
     max_detections: int | None = None
-    classes: tuple[str | int, ...] | None = None
+    classes: tuple[int, ...] | None = None
     size: int | tuple[int, int] | None = None
 
     def of_call(self) -> CallSettings:
