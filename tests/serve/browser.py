@@ -38,6 +38,10 @@ class Tab:
         self.wait(
             "return document.querySelector('#model').options.length > 0 || !document.querySelector('#notice').hidden"
         )
+        self.run(
+            "const original = window.fetch; window.started = 0;"
+            "window.fetch = (...words) => { window.started++; return original(...words); }"
+        )
 
     def run(self, script: str, *values: object) -> Any:
         return self.driver.execute_script(script, *values)
@@ -119,7 +123,8 @@ class Tab:
         self.settle()
 
     def requests(self) -> int:
-        return int(self.run("return performance.getEntriesByType('resource').length"))
+        """The number of requests that the page has started since it was opened."""
+        return int(self.run("return window.started"))
 
     def download(self, format: str, name: str, everything: bool = False) -> bytes:
         """Download a file through the menu and return its content."""
