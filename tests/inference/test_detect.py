@@ -4,13 +4,14 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from condinst.inference.detect import candidates, detect, each_image
+from condinst.inference.detect import NONE, candidates, detect, detect_fixed, each_image
+from condinst.inference.select import KeepBoxes, keep_boxes, keep_boxes_by_products
 from condinst.model.condinst import filter_layout
 from condinst.settings.model import MaskBranchConfig, ModelConfig
 from condinst.settings.prediction import DetectConfig
-from condinst.structures import STRIDES, HeadOutput, NetworkOutput
+from condinst.structures import STRIDES, Detections, HeadOutput, NetworkOutput
 
 SIDES = ((8, 12), (4, 6), (2, 3), (1, 2), (1, 1))  # P3–P7 of a 64×96 input
 MODEL = ModelConfig(classes=("a", "b", "c"), mask_branch=MaskBranchConfig(features=4))
@@ -123,3 +124,93 @@ def test_suppression_by_masks_sees_masks_not_boxes(nms: str) -> None:
     assert found.locations.tolist() == [[20, 28], [68, 28]]
     (by_box,) = detect(output, MODEL, DetectConfig(nms="box", nms_threshold=0.5, score_threshold=0.5))
     assert by_box.locations.tolist() == [[20, 28]]
+
+
+class Fixed(nn.Module):
+    """`detect_fixed` with tensors in and out, as an exporter records it."""
+
+    def __init__(self, config: DetectConfig, keep: KeepBoxes) -> None:
+        super().__init__()
+        self.config, self.keep = config, keep
+
+    def forward(self, head: HeadOutput, mask_features: Tensor) -> Detections:
+        return detect_fixed(NetworkOutput(HeadOutput(*head), mask_features, None), self.config, self.keep)
+
+
+def recorded(output: NetworkOutput, config: DetectConfig, keep: KeepBoxes) -> Detections:
+    """The answer of a program that torch.export recorded for one image, with any number of images."""
+    one = HeadOutput(*(tuple(level[:1].repeat(2, 1, 1, 1) for level in field) for field in output.head))
+    batch = torch.export.Dim.DYNAMIC
+    shapes = (HeadOutput(*(tuple({0: batch} for _ in field) for field in one)), {0: batch})
+    inputs = (one, output.mask_features[:1].repeat(2, 1, 1, 1))
+    program = torch.export.export(Fixed(config, keep), inputs, dynamic_shapes=shapes, strict=False)
+    return Detections(*program.module()(output.head, output.mask_features))
+
+
+def check_fixed(fixed: Detections, expected: list[Detections], most: int, ordered: bool = True) -> None:
+    """Every row of `fixed` up to the count of an image is the row of `detect`, and the others hold nothing."""
+    assert fixed.boxes.shape == (len(expected), most, 4)
+    for image, wanted in enumerate(expected):
+        rows = Detections(*(field[image] for field in fixed))
+        count = len(wanted.scores)
+        assert (rows.scores > NONE).tolist() == [True] * count + [False] * (most - count)
+        found, theirs = (
+            [tuple(map(str, row)) for row in zip(*(field[:count].tolist() for field in some), strict=True)]
+            for some in (rows, wanted)
+        )
+        assert (found == theirs) if ordered else (sorted(found) == sorted(theirs))
+        assert rows.scores[count:].eq(-1).all()
+        assert rows.labels[count:].eq(-1).all()
+        assert not any(field[count:].any() for field in (rows.boxes, rows.locations, rows.levels, rows.filters))
+
+
+@pytest.mark.parametrize("keep", [keep_boxes, keep_boxes_by_products])
+@pytest.mark.parametrize(
+    "config",
+    [
+        DetectConfig(score_threshold=0.1, max_detections=20),
+        DetectConfig(score_threshold=0.0, nms_threshold=0.0, max_detections=10),
+        DetectConfig(score_threshold=0.0, nms_threshold=1.0, max_detections=300),
+        DetectConfig(score_threshold=0.3, max_detections=2000),  # more than there are candidates
+        DetectConfig(score_threshold=0.2, candidates_per_level=5, max_detections=12, score_root=False),
+        DetectConfig(score_threshold=1.0),  # nothing is above
+    ],
+)
+def test_fixed_shapes_hold_the_same_instances(config: DetectConfig, keep: KeepBoxes) -> None:
+    output = network_output(images=3)
+    expected = detect(output, MODEL, config)
+    check_fixed(detect_fixed(output, config, keep), expected, config.max_detections)
+    assert {len(found.scores) > 3 for found in expected} == {config.score_threshold < 1}
+
+
+@pytest.mark.parametrize("keep", [keep_boxes, keep_boxes_by_products])
+def test_a_recorded_program_holds_the_same_instances(keep: KeepBoxes) -> None:
+    """For images that find much, little and nothing, in one batch. The example had other images."""
+    config = DetectConfig(score_threshold=0.1, candidates_per_level=30, max_detections=25)
+    parts = [network_output(seed=1), network_output(seed=2, class_shift=-4.0), silent(), network_output(seed=3)]
+    heads = zip(*(part.head for part in parts), strict=True)
+    head = HeadOutput(*(tuple(map(torch.cat, zip(*field, strict=True))) for field in heads))
+    output = NetworkOutput(head, torch.cat([part.mask_features for part in parts]), None)
+    expected = detect(output, MODEL, config)
+    assert [len(found.scores) for found in expected][::2] == [25, 0]
+    check_fixed(recorded(output, config, keep), expected, 25)
+
+
+@pytest.mark.parametrize("keep", [keep_boxes, keep_boxes_by_products])
+def test_fixed_shapes_with_equal_scores(keep: KeepBoxes) -> None:
+    """All scores are equal. `detect` keeps all ties with the last instance, the fixed form as many as it has rows."""
+    output = network_output()
+    head = output.head._replace(
+        class_logits=tuple(torch.zeros_like(x) for x in output.head.class_logits),
+        centerness_logits=tuple(torch.zeros_like(x) for x in output.head.centerness_logits),
+    )
+    output = output._replace(head=head)
+    few = DetectConfig(score_threshold=0.1, nms_threshold=1.0, max_detections=7)
+    (ties,) = detect(output, MODEL, few)
+    fixed = detect_fixed(output, few, keep)
+    assert len(ties.scores) == 3 * sum(h * w for h, w in SIDES)
+    assert (fixed.scores[0] == ties.scores[0]).all()
+    everything = {tuple(box) for box in ties.boxes.tolist()}
+    assert all(tuple(box) in everything for box in fixed.boxes[0].tolist())
+    many = DetectConfig(score_threshold=0.1, nms_threshold=1.0, max_detections=500)
+    check_fixed(detect_fixed(output, many, keep), [ties], 500, ordered=False)

@@ -7,7 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from condinst.inference.select import best, box_nms, mask_iou, mask_nms, matrix_nms
+from condinst.inference.select import (
+    PRODUCT_ROUNDS,
+    KeepBoxes,
+    best,
+    box_nms,
+    keep_boxes,
+    keep_boxes_by_products,
+    mask_iou,
+    mask_nms,
+    matrix_nms,
+)
 
 
 def iou(a: Tensor, b: Tensor) -> float:
@@ -90,6 +100,68 @@ def test_box_nms_keeps_classes_apart_even_outside_the_image() -> None:
             kept.append(row)
     assert 20 < len(kept) < 150
     assert box_nms(boxes, scores, labels, 0.5).tolist() == kept
+
+
+def crowd(images: int, count: int, classes: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes that overlap a lot, partly outside the image, some of equal scores; every third row holds none."""
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(images, count, 2, generator=generator) * 90 - 60
+    boxes = torch.cat((corner, corner + 20 + torch.rand(images, count, 2, generator=generator) * 60), dim=2)
+    scores = (torch.rand(images, count, generator=generator) * 20).round() / 20
+    scores[:, ::3] = -1
+    return boxes, scores, torch.randint(classes, (images, count), generator=generator)
+
+
+def greedy(boxes: list[list[float]], scores: list[float], labels: list[int], threshold: float) -> list[bool]:
+    """Greedy NMS of one image in Python's floats. The row with the lower index is the better one of equal scores."""
+    kept: list[int] = []
+    for row in sorted((row for row, score in enumerate(scores) if score >= 0), key=lambda row: (-scores[row], row)):
+        if all(box_iou(boxes[other], boxes[row]) <= threshold for other in kept if labels[other] == labels[row]):
+            kept.append(row)
+    return [row in kept for row in range(len(scores))]
+
+
+@pytest.mark.parametrize("keep", [keep_boxes, keep_boxes_by_products])
+@pytest.mark.parametrize(("classes", "threshold"), [(1, 0.5), (4, 0.3), (4, 0.6), (2, 0.0), (2, 1.0)])
+def test_keep_boxes_is_greedy_in_each_image(keep: KeepBoxes, classes: int, threshold: float) -> None:
+    boxes, scores, labels = crowd(3, 90, classes, seed=classes)
+    found = keep(boxes, scores, labels, threshold)
+    expected = [greedy(*(field[image].tolist() for field in (boxes, scores, labels)), threshold) for image in range(3)]
+    assert found.tolist() == expected
+    assert all(0 < sum(row) <= 60 for row in expected)
+
+
+@pytest.mark.parametrize("keep", [keep_boxes, keep_boxes_by_products])
+def test_keep_boxes_without_boxes(keep: KeepBoxes) -> None:
+    boxes, scores, labels = crowd(2, 6, 2, seed=0)
+    assert keep(boxes[:, :0], scores[:, :0], labels[:, :0], 0.5).shape == (2, 0)
+    scores[1] = -1
+    found = keep(boxes, scores, labels, 0.5)
+    assert found[0].any()
+    assert not found[1].any()
+
+
+@pytest.mark.parametrize("keep", [keep_boxes, keep_boxes_by_products])
+def test_a_box_without_area_suppresses_nothing(keep: KeepBoxes) -> None:
+    boxes = torch.tensor([[[4.0, 4, 4, 9], [4, 4, 4, 9], [0, 0, 9, 9]]])
+    assert keep(boxes, torch.tensor([[0.9, 0.8, 0.7]]), torch.zeros(1, 3, dtype=torch.long), 0.0).all()
+
+
+def test_keep_boxes_by_products_follows_chains() -> None:
+    """Each box suppresses the next one alone. Every second box stays, and the rounds reach the end of the chain."""
+    left = torch.arange(float(PRODUCT_ROUNDS)) * 4
+    boxes = torch.stack((left, torch.zeros_like(left), left + 10, torch.full_like(left, 10)), dim=1)[None]
+    scores = torch.linspace(0.9, 0.1, PRODUCT_ROUNDS)[None]
+    labels = torch.zeros_like(scores, dtype=torch.long)
+    expected = [row % 2 == 0 for row in range(PRODUCT_ROUNDS)]
+    assert keep_boxes_by_products(boxes, scores, labels, 0.4)[0].tolist() == expected
+    assert keep_boxes(boxes, scores, labels, 0.4)[0].tolist() == expected
+
+
+def test_keep_boxes_is_a_proper_operation() -> None:
+    """The form without values, which exporters use, agrees with the operation, also for free sizes."""
+    torch.library.opcheck(keep_boxes, (*crowd(2, 12, 2, seed=1), 0.5))
+    torch.library.opcheck(keep_boxes, (*crowd(1, 0, 2, seed=1), 0.5))
 
 
 def test_small_boxes_of_a_late_class_keep_their_precision() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from condinst.ops.dynamic_mask_head import dynamic_mask_head, split_filters
+from condinst.ops.dynamic_mask_head import dynamic_mask_head, dynamic_mask_head_of_each, split_filters
 from condinst.structures import FilterLayout
 
 HEIGHT, WIDTH = 2, 3
@@ -112,6 +112,26 @@ def test_naive_loop(depth: int, coordinates: str, features: int) -> None:
         expected = naive(case)
         assert expected.shape == (5, HEIGHT * 8 // stride, WIDTH * 8 // stride)
         np.testing.assert_allclose(case.run().numpy(), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize(("coordinates", "features"), [("relative", 8), ("absolute", 3), ("none", 8), ("only", 0)])
+def test_of_each_by_the_naive_loop(depth: int, coordinates: str, features: int) -> None:
+    """As many instances in each image, as exported programs have them: float32 against loops in float64."""
+    layout = FilterLayout(features, 0 if coordinates == "none" else 2, depth, 8)
+    case = make(layout, coordinates, 8, images=(0, 0, 1, 1, 2, 2))
+    expected = naive(case)
+    numbers = (case.filters, case.locations, case.scales)
+    found = dynamic_mask_head_of_each(
+        case.features.float(),
+        *(number.float().reshape(3, 2, *number.shape[1:]) for number in numbers),
+        layout,
+        coordinates,  # type: ignore[arg-type]
+    )
+    assert found.dtype == torch.float32
+    assert found.shape == (3, 2, HEIGHT, WIDTH)
+    np.testing.assert_allclose(found.flatten(0, 1).numpy(), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    torch.testing.assert_close(found.flatten(0, 1), case.run(torch.float32), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("images", [(0, 0, 0), (2, 2), (1, 0, 1, 0), ()])

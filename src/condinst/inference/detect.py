@@ -56,10 +56,10 @@ def detect_fixed(output: NetworkOutput, config: DetectConfig, keep_boxes: KeepBo
     """
     found = candidates(output.head, config)
     kept = keep_boxes(found.boxes, found.scores, found.labels, config.nms_threshold)
-    scores = torch.where(kept, found.scores, NONE)
-    missing = max(0, config.max_detections - scores.shape[1])
-    scores, rows = F.pad(scores, (0, missing), value=NONE).topk(config.max_detections)
-    found = take_each(found, rows.clamp(max=max(0, found.scores.shape[1] - 1)))
+    found = found._replace(scores=torch.where(kept, found.scores, NONE))
+    found = _with_rows(found, config.max_detections)
+    scores, rows = found.scores.topk(config.max_detections)
+    found = take_each(found, rows)
     real = scores > NONE
     boxes, locations, filters = (
         torch.where(real[..., None], field, 0) for field in (found.boxes, found.locations, found.filters)
@@ -79,6 +79,16 @@ def candidates(head: HeadOutput, config: DetectConfig) -> Detections:
 def each_image(found: Detections) -> list[Detections]:
     """Split detections (N, K, …) into those of each image, without the rows that hold none."""
     return [take(Detections(*fields), fields[1] > NONE) for fields in zip(*found, strict=True)]
+
+
+def _with_rows(found: Detections, rows: int) -> Detections:
+    """The detections (N, K, …) with at least `rows` rows. The new rows hold none."""
+    missing = max(0, rows - found.scores.shape[1])
+    if not missing:
+        return found
+    more = (field.new_zeros(field.shape[0], missing, *field.shape[2:]) for field in found)
+    longer = Detections(*(torch.cat(both, dim=1) for both in zip(found, more, strict=True)))
+    return longer._replace(scores=F.pad(found.scores, (0, missing), value=NONE))
 
 
 def take_each(found: Detections, rows: Tensor) -> Detections:
