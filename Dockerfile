@@ -7,7 +7,9 @@ COPY pyproject.toml README.md LICENSE NOTICE constraints.txt ./
 RUN grep -E '^torch(vision)?==' constraints.txt > torch.txt \
     && pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu -r torch.txt
 COPY src ./src
-RUN pip install --no-cache-dir -c constraints.txt . && rm -rf /src
+# Optional parts, for example: --build-arg EXTRAS="[serve]"
+ARG EXTRAS=""
+RUN pip install --no-cache-dir -c constraints.txt ".$EXTRAS" && rm -rf /src
 
 RUN useradd --create-home --uid 1000 condinst
 USER 1000

@@ -91,7 +91,7 @@ def test_no_module_that_windows_lacks() -> None:
     assert found == ["memory.py: import resource"]  # inside a function, after it has returned on Windows
 
 
-INSTRUCTIONS = {"FROM", "RUN", "COPY", "WORKDIR", "USER", "ENTRYPOINT", "CMD"}
+INSTRUCTIONS = {"FROM", "RUN", "COPY", "WORKDIR", "USER", "ENTRYPOINT", "CMD", "ARG"}
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.cuda"])

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from condinst.cli.main import app
-from tests.serve.running import NUCLEI, Running
+from tests.serve.running import NUCLEI, ROOT, Running
 
 Serve = Callable[..., Running]
 
@@ -54,7 +54,7 @@ def test_sigterm_answers_the_accepted_requests(serve: Serve) -> None:
 
 
 def test_a_server_whose_model_died_answers_and_ends(serve: Serve) -> None:
-    server = serve(program=Path(__file__).parent / "faulty.py")
+    server = serve(program=ROOT / "benchmarks" / "serving" / "faulty.py")
     content = NUCLEI.read_bytes()
     with server.client() as client:
         failed = client.post("/v1/predict?conf=0.9", content=content)

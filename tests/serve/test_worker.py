@@ -31,7 +31,7 @@ class Fake:
         self.batches: list[list[bytes]] = []
         self.dead = False
 
-    def __call__(self, picture: object) -> None:
+    def __call__(self, picture: object, size: int) -> None:
         if self.dead:
             raise RuntimeError("CUDA error: device-side assert triggered")
 

@@ -16,6 +16,7 @@ from condinst.serve.http.errors import add_errors, described, only_known
 from condinst.serve.http.observe import Observe
 from condinst.serve.http.page import PAGE, html_response
 from condinst.serve.http.reference import reference_page
+from condinst.serve.kserve import add_kserve
 from condinst.serve.label_studio.pictures import Pictures
 from condinst.serve.label_studio.routes import add_label_studio
 from condinst.serve.refusal import RequestError
@@ -42,6 +43,7 @@ def make_app(service: Service, pictures: Pictures, token: str) -> FastAPI:
     _add_state(app, service)
     _add_predict(app, service)
     add_label_studio(app, service, pictures)
+    add_kserve(app, service)
     return app
 
 

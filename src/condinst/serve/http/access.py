@@ -11,7 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from condinst.serve.refusal import error_line
 
-OPEN = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})  # paths that need no token
+OPEN = frozenset(
+    {"/", "/healthz", "/readyz", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"}
+)  # paths that need no token
 
 
 class Access:

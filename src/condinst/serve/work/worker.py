@@ -20,6 +20,7 @@ from condinst.serve.work.jobs import Job, Queue, seconds_left
 
 log = logging.getLogger("condinst.serve")
 CPU_PIXELS = 4 * 256 * 256  # of a batch: on a CPU, larger batches take longer than their pictures one by one
+FAILED = 500  # the status of an unexpected exception
 PROBE = 64  # pixels of each side of the picture that tests a model
 
 Outcome = Answer | RequestError
@@ -69,10 +70,15 @@ class Worker(threading.Thread):
 
     def _work(self, jobs: list[Job]) -> None:
         start = time.perf_counter()
-        for job, outcome in zip(jobs, self._answers(jobs), strict=True):
+        outcomes = self._answers(jobs)
+        for job, outcome in zip(jobs, outcomes, strict=True):
             _finish(job.answer, outcome)
         seconds = time.perf_counter() - start
-        self.queue.pace(jobs[0].kind.model).add(seconds, sum(job.kind.pixels for job in jobs))
+        errors = [outcome.status for outcome in outcomes if isinstance(outcome, RequestError)]
+        if not errors:  # a damaged picture takes less time, and a failed one more
+            self.queue.pace(jobs[0].kind.model).add(seconds, sum(job.kind.pixels for job in jobs))
+        if FAILED in errors:
+            self._examine(self.models.predictors[jobs[0].kind.model])
         self.seen(len(jobs), seconds)
 
     def _answers(self, jobs: list[Job]) -> list[Outcome]:
@@ -82,21 +88,13 @@ class Worker(threading.Thread):
             return predict_jobs(predictor, jobs)
         except Exception as error:
             if len(jobs) == 1:
-                return [self._failure(predictor, error)]
+                return [_failure(error)]
         return [outcome for job in jobs for outcome in self._answers([job])]
-
-    def _failure(self, predictor: Predictor, error: Exception) -> RequestError:
-        """The answer after an unexpected exception. Sets `broken` if the model fails with any picture."""
-        if out_of_memory(error):
-            return RequestError(413, "not enough memory for the picture and its answer; scale the picture down")
-        log.error("a prediction failed", exc_info=error)
-        self._examine(predictor)
-        return RequestError(500, f"the prediction failed ({type(error).__name__}); the server's log has the cause")
 
     def _examine(self, predictor: Predictor) -> None:
         """Set `broken` if the model cannot predict any longer, for example after an error of the GPU."""
         try:
-            predictor(np.zeros((PROBE, PROBE, 3), dtype=np.uint8))
+            predictor(np.zeros((PROBE, PROBE, 3), dtype=np.uint8), size=PROBE)
         except Exception as error:
             self.broken = f"the model cannot predict any longer ({type(error).__name__})"
 
@@ -107,7 +105,7 @@ class Worker(threading.Thread):
         while jobs:
             for job in jobs:
                 if not job.answer.done() and (job.answer.running() or _begin(job)):
-                    _finish(job.answer, RequestError(500, self.broken))
+                    _finish(job.answer, RequestError(FAILED, self.broken))
             self.queue.done()
             jobs = self.queue.take(self.batch, self.pixels)
 
@@ -124,6 +122,15 @@ def predict_jobs(predictor: Predictor, jobs: list[Job]) -> list[Outcome]:
     for result in results:
         found.append(result)
     return [_outcome(job, one) for job, one in zip(jobs, found, strict=True)]
+
+
+def _failure(error: Exception) -> RequestError:
+    """The answer after an unexpected exception."""
+    if out_of_memory(error):
+        return RequestError(413, "not enough memory for the picture and its answer; scale the picture down")
+    log.error("a prediction failed", exc_info=error)
+    name = type(error).__name__
+    return RequestError(FAILED, f"the prediction failed ({name}); the server's log has the cause")
 
 
 def _outcome(job: Job, found: Result | CondinstError) -> Outcome:

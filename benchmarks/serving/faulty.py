@@ -1,4 +1,4 @@
-"""`condinst` with a predictor that fails: at conf=0.9 once, and from conf=0.1 on for good."""
+"""`condinst` with a predictor that fails in each request with conf=0.9, and for good after one with conf=0.1."""
 
 from __future__ import annotations
 
