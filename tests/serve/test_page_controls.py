@@ -193,6 +193,28 @@ def test_outlines_equal_those_of_condinst(tab: Tab, open_stub: Any, picture: Pat
     same_document(json.loads(tab.download("labelme", "picture.json")), wanted)
 
 
+def test_enlarged_masks_keep_their_pixels(tab: Tab, open_stub: Any, tmp_path: Path) -> None:
+    """The middle of each pixel has the colour of its object, with smooth outlines and with visible pixels."""
+    width, height = 60, 40
+    bitmap = np.random.default_rng(1).random((height, width)) < 0.5
+    open_stub(document((width, height), ["cell"], [(0, 0.9, Region(bitmap, 0, 0))]), "cell")
+    tab.add(draw(tmp_path / "small.png", (width, height)))
+    for scale in (8, 10):
+        left, top, now = map(float, tab.find("#stage").get_attribute("data-view").split())
+        assert now == pytest.approx(scale)
+        rows = (top + (np.arange(height) + 0.5) * now).astype(int).tolist()
+        columns = (left + (np.arange(width) + 0.5) * now).astype(int).tolist()
+        alpha = tab.run(
+            "const canvas = document.querySelector('#masks'), [rows, columns] = arguments;"
+            "const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);"
+            "return rows.map((row) => columns.map((column) => data[4 * (row * canvas.width + column) + 3]))",
+            rows,
+            columns,
+        )
+        assert ((np.array(alpha) > 0) == bitmap).all()
+        tab.keys("#stage", "+")
+
+
 def test_many_masks_stay_fluid(tab: Tab, open_stub: Any, tmp_path: Path) -> None:
     width, height, count, chance = 1250, 800, 500, np.random.default_rng(0)
     centres = zip(chance.uniform(30, width - 31, count), chance.uniform(30, height - 31, count), strict=True)
@@ -305,7 +327,9 @@ def test_sizes_that_differ(tab: Tab, open_stub: Any, tmp_path: Path) -> None:
 def test_phone(tab: Tab, open_stub: Any, picture: Path) -> None:
     size = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
     tab.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    open_stub(document((WIDTH, HEIGHT), CLASSES, FOUND), *CLASSES)
+    stub = open_stub(document((WIDTH, HEIGHT), CLASSES, FOUND), *CLASSES)
+    stub.models.append({**model("cell"), "name": "a model with a rather long name, as folders have", "default": False})
+    tab.open(stub.address)
     overflow = "return document.documentElement.scrollWidth - 390"
     assert tab.run(overflow) == 0
     tab.add(picture)
