@@ -271,7 +271,7 @@ def test_busy_server(tab: Tab, open_stub: Any, picture: Path) -> None:
 def test_errors_are_one_line_and_can_be_tried_again(tab: Tab, open_stub: Any, picture: Path) -> None:
     stub = open_stub({}, *CLASSES)
     good = always(document((WIDTH, HEIGHT), CLASSES, FOUND))
-    stub.predict = lambda *_: (413, {}, b'{"error": "the body is over the limit; send a smaller picture"}')
+    stub.predict = lambda *_: (413, {}, b'{"error": "the body is over the limit", "hint": "send a smaller picture"}')
     tab.add(picture)
     assert tab.text("notice-text") == "the body is over the limit; send a smaller picture"
     stub.predict = lambda *_: (200, {}, b"<html>")
