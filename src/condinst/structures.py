@@ -60,7 +60,8 @@ class HeadOutput(NamedTuple):
     class_logits: (N, C, h, w).
     distances_in_strides: (N, 4, h, w), the distances ≥ 0 from a location to the left, top, right and bottom of its box.
     centerness_logits: (N, 1, h, w).
-    filters: (N, count, h, w), the output of the controller: the weights and biases of the dynamic mask head.
+    filters: (N, count, h, w), the output of the controller: the weights and biases of the dynamic mask head. With a
+        `NetworkOutput.controller`, the maps (N, channels, h, w) that the controller reads.
     """
 
     class_logits: tuple[Tensor, ...]
@@ -69,17 +70,30 @@ class HeadOutput(NamedTuple):
     filters: tuple[Tensor, ...]
 
 
+class Controller(NamedTuple):
+    """The controller, a 3×3 convolution, to be computed where instances are found.
+
+    weight: (9·channels, count), the kernel's elements row by row. bias: (count,).
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+
 class NetworkOutput(NamedTuple):
     """The result of one forward pass.
 
     head: the output of the FCOS head.
     mask_features: (N, F, H/8, W/8).
     semantic_logits: (N, C, H/8, W/8), or None if the model has no semantic head or is in evaluation mode.
+    controller: None if the network computed the filters of all locations, as in training. Prediction needs the filters
+        of the detected instances only, so there the network leaves them to `detect`.
     """
 
     head: HeadOutput
     mask_features: Tensor
     semantic_logits: Tensor | None
+    controller: Controller | None = None
 
 
 class Targets(NamedTuple):

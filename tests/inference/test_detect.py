@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from condinst.inference.detect import NONE, candidates, detect, detect_fixed, each_image
+from condinst.inference.detect import NONE, candidates, detect, detect_fixed, each_image, with_filters
 from condinst.inference.select import KeepBoxes, keep_boxes, keep_boxes_by_products
 from condinst.model.condinst import filter_layout
 from condinst.settings.model import MaskBranchConfig, ModelConfig
@@ -60,7 +60,9 @@ def test_candidates_by_a_naive_loop(root: bool) -> None:
                     if rank > 0.2:
                         rows.append((rank, score, label, px, py, level, px - left, py - top, px + right, py + bottom))
             expected += sorted(rows, reverse=True)[:7]
-        found = each_image(candidates(head, config))[image]
+        found = with_filters(
+            NetworkOutput(head, head.filters[0], None), image, each_image(candidates(head, config))[image]
+        )
         assert len(found.scores) == len(expected) > 14
         assert found.labels.tolist() == [row[2] for row in expected]
         assert found.levels.tolist() == [row[5] for row in expected]

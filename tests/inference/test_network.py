@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from condinst.config import Config
@@ -12,6 +13,7 @@ from condinst.errors import UsageError
 from condinst.inference.network import COMPILED_DIVISOR, half_type, make_network
 from condinst.model.condinst import CondInst
 from condinst.predictor import Predictor
+from condinst.structures import NetworkOutput
 
 NEEDS_BF16 = pytest.mark.skipif(
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN has no bfloat16 on this processor"
@@ -38,10 +40,20 @@ def test_exact_mode_equals_the_model(model: CondInst) -> None:
     with torch.inference_mode():
         mine, plain, expected = network(images), model(images), copy.deepcopy(model).double()(images.double())
     assert network.dtype == torch.float32
+    mine = everywhere(mine)
     for field in ("class_logits", "distances_in_strides", "centerness_logits", "filters"):
         for outputs in zip(*(getattr(one.head, field) for one in (mine, plain, expected)), strict=True):
             assert_as_exact(*outputs)
     assert_as_exact(mine.mask_features, plain.mask_features, expected.mask_features)
+
+
+def everywhere(output: NetworkOutput) -> NetworkOutput:
+    """The output with the filters of all locations, as in training."""
+    assert output.controller is not None
+    weight, bias = output.controller
+    kernel = weight.reshape(3, 3, -1, weight.shape[1]).permute(3, 2, 0, 1)
+    filters = tuple(F.conv2d(level, kernel, bias, padding=1) for level in output.head.filters)
+    return output._replace(head=output.head._replace(filters=filters), controller=None)
 
 
 def assert_as_exact(mine: Tensor, plain: Tensor, expected: Tensor) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from pycocotools import mask as oracle
 from torch import Tensor
@@ -86,10 +87,11 @@ def network(adelaidet_state: Callable[[str], dict[str, Tensor]]) -> Callable[[st
 def run(request: pytest.FixtureRequest, reference: Path, network: Callable[[str], tuple[CondInst, Config]]) -> Run:
     name = request.param.removeprefix(EXACT)
     model, config = network(name.split("__")[0])
+    controller = None
     if name != request.param:
-        prepared = make_network(model, "exact", torch.device("cpu"), 32).module
-        assert isinstance(prepared, CondInst)
-        model = prepared
+        prepared = make_network(model, "exact", torch.device("cpu"), 32)
+        assert isinstance(prepared.module, CondInst)
+        model, controller = prepared.module, prepared.controller
     if "alllevels" in name:
         config = config.with_overrides(["detect.candidates_per_level=30", "detect.score_threshold=0.02"])
     recorded = json.loads((reference / "inference" / f"{name}.json").read_text())
@@ -99,11 +101,21 @@ def run(request: pytest.FixtureRequest, reference: Path, network: Callable[[str]
         images = prepare(pictures, config, 800 if "s800" in name else 256)
         features = model.backbone(images.tensor.contiguous(memory_format=torch.channels_last))
         pyramid = model.fpn(features)
-        output = NetworkOutput(model.head(pyramid), model.mask_branch(pyramid), None)
+        output = NetworkOutput(model.head(pyramid), model.mask_branch(pyramid), None, controller)
         found = detect(output, config.model, config.detect)
         results = assemble(output, found, images, config.model, config.detect)
     arrays = np.load(reference / "inference" / f"{name}.npz")
-    return Run(arrays, recorded, images, config, pyramid, features, output, found, results)
+    return Run(arrays, recorded, images, config, pyramid, features, everywhere(output), found, results)
+
+
+def everywhere(output: NetworkOutput) -> NetworkOutput:
+    """The output with the filters of all locations, which prediction leaves out."""
+    if output.controller is None:
+        return output
+    weight, bias = output.controller
+    kernel = weight.reshape(3, 3, -1, weight.shape[1]).permute(3, 2, 0, 1)
+    filters = tuple(F.conv2d(level, kernel, bias, padding=1) for level in output.head.filters)
+    return output._replace(head=output.head._replace(filters=filters), controller=None)
 
 
 def prepare(pictures: list[NDArray[np.uint8]], config: Config, shorter: int) -> Images:

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from condinst.allocator import keep_freed_memory
+from condinst.cli.benchmark import benchmark
 from condinst.cli.convert import convert
 from condinst.cli.data import data
 from condinst.cli.export import export
@@ -89,7 +90,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (predict, val, train, models, info, convert, export, serve):
+for verb in (predict, val, train, models, info, convert, export, benchmark, serve):
     app.command(cls=Verb)(verb)
 app.add_typer(data)
 

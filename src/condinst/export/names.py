@@ -20,6 +20,8 @@ OUTPUTS = ("boxes", "scores", "labels", "count", "mask_logits")
 NETWORK_TENSORS = (
     *(f"{field}_p{level}" for field in HeadOutput._fields for level in range(3, 3 + len(STRIDES))),
     "mask_features",
+    "controller_weight",
+    "controller_bias",
 )
 VERSION = "1"  # of these names and notes
 

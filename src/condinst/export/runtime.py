@@ -14,7 +14,7 @@ from condinst.config import Config
 from condinst.errors import ModelError, UsageError, first_line
 from condinst.export.names import INPUT, NETWORK_TENSORS, Notes, check_notes
 from condinst.inference.network import Network
-from condinst.structures import STRIDES, HeadOutput, NetworkOutput
+from condinst.structures import STRIDES, Controller, HeadOutput, NetworkOutput
 
 Array = NDArray[Any]
 Run = Callable[[Array], Sequence[Array]]
@@ -48,10 +48,10 @@ def run_whole(path: Path, images: Tensor) -> list[Array]:
 
 def _as_output(tensors: Sequence[Tensor]) -> NetworkOutput:
     """The output of a network from its tensors in the order of `NETWORK_TENSORS`."""
-    *levels, mask_features = tensors
+    *levels, mask_features, weight, bias = tensors
     count = len(STRIDES)
     fields = (tuple(levels[first : first + count]) for first in range(0, len(levels), count))
-    return NetworkOutput(HeadOutput(*fields), mask_features, None)
+    return NetworkOutput(HeadOutput(*fields), mask_features, None, Controller(weight, bias))
 
 
 def _onnx(path: Path, config: Config) -> Run:

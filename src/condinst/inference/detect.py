@@ -6,7 +6,7 @@ share a tensor, an image with fewer candidates has rows with the score −1, whi
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor
 from condinst.inference.logits import mask_logits
 from condinst.inference.select import KeepBoxes, best, box_nms, mask_nms, matrix_nms
 from condinst.ops.boxes import boxes_from_distances
+from condinst.ops.convolve_at import convolve_at, read_at
 from condinst.ops.locations import flatten_level, level_locations
 from condinst.ops.masks import aligned_bilinear, being_traced
 from condinst.settings.model import ModelConfig
@@ -22,6 +23,23 @@ from condinst.settings.prediction import DetectConfig
 from condinst.structures import MASK_FEATURE_STRIDE, STRIDES, Detections, HeadOutput, NetworkOutput
 
 NONE = -1.0  # the score of a row that holds no candidate
+
+
+class Candidates(NamedTuple):
+    """Pairs of a location and a class: `Detections` with the places of the filters instead of the filters.
+
+    cells: (…, K) int64, the index of the location in its level, row by row. The rest as in `Detections`.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    locations: Tensor
+    levels: Tensor
+    cells: Tensor
+
+
+Found = TypeVar("Found", Candidates, Detections)
 
 
 class Scores(NamedTuple):
@@ -40,10 +58,8 @@ def detect(output: NetworkOutput, model: ModelConfig, config: DetectConfig) -> l
     """
     chosen = each_image(candidates(output.head, config))
     if config.nms == "box":
-        return [_by_boxes(found, config) for found in chosen]
-    return [
-        _by_masks(features, found, model, config) for features, found in zip(output.mask_features, chosen, strict=True)
-    ]
+        return [with_filters(output, image, _by_boxes(found, config)) for image, found in enumerate(chosen)]
+    return [_by_masks(output, image, found, model, config) for image, found in enumerate(chosen)]
 
 
 def detect_fixed(output: NetworkOutput, config: DetectConfig, keep_boxes: KeepBoxes) -> Detections:
@@ -60,46 +76,61 @@ def detect_fixed(output: NetworkOutput, config: DetectConfig, keep_boxes: KeepBo
     found = _with_rows(found, config.max_detections)
     scores, rows = found.scores.topk(config.max_detections)
     found = take_each(found, rows)
+    filters = read_filters(output, torch.arange(rows.shape[0], device=rows.device)[:, None], found.levels, found.cells)
     real = scores > NONE
     boxes, locations, filters = (
-        torch.where(real[..., None], field, 0) for field in (found.boxes, found.locations, found.filters)
+        torch.where(real[..., None], field, 0) for field in (found.boxes, found.locations, filters)
     )
     return Detections(boxes, scores, torch.where(real, found.labels, -1), locations, found.levels * real, filters)
 
 
-def candidates(head: HeadOutput, config: DetectConfig) -> Detections:
+def candidates(head: HeadOutput, config: DetectConfig) -> Candidates:
     """The candidates above the threshold, at most `candidates_per_level` for each level, P3 first.
 
     The fields of the result have the shape (N, K, …).
     """
     levels = [_level_candidates(head, level, config) for level in range(len(STRIDES))]
-    return Detections(*(torch.cat(parts, dim=1) for parts in zip(*levels, strict=True)))
+    return Candidates(*(torch.cat(parts, dim=1) for parts in zip(*levels, strict=True)))
 
 
-def each_image(found: Detections) -> list[Detections]:
-    """Split detections (N, K, …) into those of each image, without the rows that hold none."""
-    return [take(Detections(*fields), fields[1] > NONE) for fields in zip(*found, strict=True)]
+def each_image(found: Candidates) -> list[Candidates]:
+    """Split candidates (N, K, …) into those of each image, without the rows that hold none."""
+    return [take(Candidates(*fields), fields[1] > NONE) for fields in zip(*found, strict=True)]
 
 
-def _with_rows(found: Detections, rows: int) -> Detections:
-    """The detections (N, K, …) with at least `rows` rows. The new rows hold none."""
+def _with_rows(found: Candidates, rows: int) -> Candidates:
+    """The candidates (N, K, …) with at least `rows` rows. The new rows hold none."""
     missing = max(0, rows - found.scores.shape[1])
     if not missing:
         return found
     more = (field.new_zeros(field.shape[0], missing, *field.shape[2:]) for field in found)
-    longer = Detections(*(torch.cat(both, dim=1) for both in zip(found, more, strict=True)))
+    longer = Candidates(*(torch.cat(both, dim=1) for both in zip(found, more, strict=True)))
     return longer._replace(scores=F.pad(found.scores, (0, missing), value=NONE))
 
 
-def take_each(found: Detections, rows: Tensor) -> Detections:
-    """The detections (N, K, …) in the given rows of each image. rows: (N, k) int64."""
+def take_each(found: Candidates, rows: Tensor) -> Candidates:
+    """The candidates (N, K, …) in the given rows of each image. rows: (N, k) int64."""
     images = torch.arange(rows.shape[0], device=rows.device)[:, None]
-    return Detections(*(field[images, rows] for field in found))
+    return Candidates(*(field[images, rows] for field in found))
 
 
-def take(found: Detections, rows: Tensor) -> Detections:
-    """The detections in the given rows, an int64 or bool tensor."""
-    return Detections(*(field[rows] for field in found))
+def take(found: Found, rows: Tensor) -> Found:
+    """The detections or candidates in the given rows, an int64 or bool tensor."""
+    return type(found)(*(field[rows] for field in found))
+
+
+def with_filters(output: NetworkOutput, image: int, found: Candidates) -> Detections:
+    """The candidates (K, …) of one image with their filters."""
+    filters = read_filters(output, torch.full_like(found.cells, image), found.levels, found.cells)
+    return Detections(found.boxes, found.scores, found.labels, found.locations, found.levels, filters)
+
+
+def read_filters(output: NetworkOutput, images: Tensor, levels: Tensor, cells: Tensor) -> Tensor:
+    """The filters (…, count) at locations. images, levels, cells: (…,) int64; see `Candidates`."""
+    maps = output.head.filters
+    if output.controller is None:
+        return read_at(maps, images, levels, cells)
+    return convolve_at(maps, *output.controller, images, levels, cells)
 
 
 def _level_scores(class_logits: Tensor, centerness_logits: Tensor, root: bool) -> Scores:
@@ -109,8 +140,8 @@ def _level_scores(class_logits: Tensor, centerness_logits: Tensor, root: bool) -
     return Scores(product, product.sqrt()) if root else Scores(of_class, product)
 
 
-def _level_candidates(head: HeadOutput, level: int, config: DetectConfig) -> Detections:
-    class_logits, distances_in_strides, centerness_logits, filters = (field[level] for field in head)
+def _level_candidates(head: HeadOutput, level: int, config: DetectConfig) -> Candidates:
+    class_logits, distances_in_strides, centerness_logits, _ = (field[level] for field in head)
     classes, height, width = class_logits.shape[1:]
     scores = _level_scores(class_logits, centerness_logits, config.score_root)
     pairs, passing = _best_pairs(scores.ranking.flatten(1), config.score_threshold, config.candidates_per_level)
@@ -118,13 +149,13 @@ def _level_candidates(head: HeadOutput, level: int, config: DetectConfig) -> Det
     images = torch.arange(pairs.shape[0], device=pairs.device)[:, None]
     locations = level_locations(height, width, STRIDES[level], class_logits.device)[cells]
     distances = flatten_level(distances_in_strides)[images, cells].float() * STRIDES[level]
-    return Detections(
+    return Candidates(
         boxes_from_distances(locations, distances),
         torch.where(passing, scores.score.flatten(1)[images, pairs], NONE),
         pairs % classes,
         locations,
         torch.full_like(cells, level),
-        flatten_level(filters)[images, cells],
+        cells,
     )
 
 
@@ -152,17 +183,20 @@ def _passing(ranking: Tensor, threshold: float, limit: int) -> Tensor:
     return passing[ranking[passing].argsort(descending=True, stable=True)[:limit]]
 
 
-def _by_boxes(found: Detections, config: DetectConfig) -> Detections:
+def _by_boxes(found: Candidates, config: DetectConfig) -> Candidates:
     kept = take(found, box_nms(found.boxes, found.scores, found.labels, config.nms_threshold))
     return take(kept, best(kept.scores, config.max_detections))
 
 
-def _by_masks(mask_features: Tensor, found: Detections, model: ModelConfig, config: DetectConfig) -> Detections:
-    found = take(found, best(found.scores, config.candidates_per_level)[: config.candidates_per_level])
+def _by_masks(
+    output: NetworkOutput, image: int, candidates_: Candidates, model: ModelConfig, config: DetectConfig
+) -> Detections:
+    rows = best(candidates_.scores, config.candidates_per_level)[: config.candidates_per_level]
+    found = with_filters(output, image, take(candidates_, rows))
     factor = MASK_FEATURE_STRIDE // model.mask_head.mask_out_stride
     masks = [
         aligned_bilinear(logits[:, None], factor)[:, 0].sigmoid() > config.mask_threshold
-        for logits in mask_logits(mask_features, found, model)
+        for logits in mask_logits(output.mask_features[image], found, model)
     ]
     if not masks:
         return found

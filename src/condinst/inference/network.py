@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from condinst.errors import UsageError
 from condinst.inference.forks import expect_forks
+from condinst.model.controller import take_controller
 from condinst.model.cpu_layers import OneDnnConv, WideConv, arrange_for_cpu
 from condinst.model.deformable import DeformableConv
 from condinst.model.fold import fold_norms
-from condinst.structures import NetworkOutput
+from condinst.structures import Controller, NetworkOutput
 
 TorchMode = Literal["exact", "fast", "compiled"]
 Mode = Literal["exact", "fast", "compiled", "openvino", "int8"]  # the last two run an exported program
@@ -26,13 +27,14 @@ COMPILED_DIVISOR = 128  # each input size is compiled separately, so padding to 
 class Network(NamedTuple):
     """A model that is ready to predict. divisor: the sides of its input are multiples of this number of pixels.
 
-    module: the network in PyTorch, or None for an exported program.
+    module: the network in PyTorch, or None for an exported program. controller: what the module leaves to `detect`.
     """
 
     module: nn.Module | None
     forward: Callable[[Tensor], NetworkOutput]
     dtype: torch.dtype
     divisor: int
+    controller: Controller | None = None
 
     def __call__(self, images: Tensor) -> NetworkOutput:
         """Run the network on images (N, 3, H, W) float32, normalised and padded, on the device of the module.
@@ -42,10 +44,11 @@ class Network(NamedTuple):
         ready = images.to(dtype=self.dtype, memory_format=torch.channels_last)
         with _full_precision(images.device):
             try:
-                return self.forward(ready)
+                output = self.forward(ready)
             except torch._dynamo.exc.TorchDynamoException as error:
                 reason = str(error).strip().splitlines()[0]
                 raise UsageError(f"mode 'compiled' does not work here ({reason:.150}); use mode 'fast'") from None
+        return output if self.controller is None else output._replace(controller=self.controller)
 
 
 def make_network(model: nn.Module, mode: str, device: torch.device, divisor: int) -> Network:
@@ -61,17 +64,18 @@ def make_network(model: nn.Module, mode: str, device: torch.device, divisor: int
     expect_forks()
     dtype = torch.float32 if mode == "exact" else half_type(device)
     module = fold_norms(model).requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    controller = take_controller(module)
     if mode != "compiled" and device.type == "cpu":
         module = arrange_for_cpu(module)
     if dtype != torch.float32:
         _narrow(module, dtype)
     if mode != "compiled":
-        return Network(module, module, dtype, divisor)
+        return Network(module, module, dtype, divisor, controller)
     options: dict[str, str | int | bool | Callable[..., object]] = {}
     if device.type == "cpu":
         options["freezing"] = True  # turns weights into constants in the best layout for the hardware
     forward = torch.compile(module, dynamic=False, options=options)
-    return Network(module, forward, dtype, max(divisor, COMPILED_DIVISOR))
+    return Network(module, forward, dtype, max(divisor, COMPILED_DIVISOR), controller)
 
 
 class Wide(nn.Module):

@@ -37,7 +37,7 @@ class FCOSHead(nn.Module):
         self.class_logits = nn.Conv2d(top, classes, 3, padding=1)
         self.distances = nn.Conv2d(top, 4, 3, padding=1)
         self.centerness = nn.Conv2d(top, 1, 3, padding=1)
-        self.controller = nn.Conv2d(top, filters, 3, padding=1)
+        self.controller: nn.Module = nn.Conv2d(top, filters, 3, padding=1)
         self.recompute = False  # whether the backward pass computes the towers' maps again
         self.scales = nn.Parameter(torch.ones(len(STRIDES)))
         for name, module in self.named_modules():

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from condinst.config import Config
 from condinst.errors import CondinstError, UsageError, first_line
-from condinst.export.formats.program import Program, exportable
+from condinst.export.formats.program import Program
 from condinst.export.names import INPUT, NETWORK_TENSORS, OUTPUTS, notes_of
 from condinst.inference.select import keep_boxes
 from condinst.model.condinst import CondInst
-from condinst.structures import STRIDES, NetworkOutput
+from condinst.structures import STRIDES
 
 if TYPE_CHECKING:
     import onnx
@@ -36,9 +36,10 @@ class Named(nn.Module):
         self.program = program
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        output: NetworkOutput = self.program.network(images)
+        output = self.program.run_network(images)
+        assert output.controller is not None
         between = (*(level for field in output.head for level in field), output.mask_features)
-        return (*self.program.after(output), *between)
+        return (*self.program.after(output), *between, *output.controller)
 
 
 def to_onnx(model: CondInst, config: Config, fixed: Size | None = None) -> onnx.ModelProto:
@@ -56,7 +57,7 @@ def to_onnx(model: CondInst, config: Config, fixed: Size | None = None) -> onnx.
     except ImportError as error:
         raise UsageError(f"export to ONNX needs the package {error.name}; install it: pip install '{EXTRA}'") from None
 
-    program = Program(exportable(model), config, keep_boxes).eval()
+    program = Program(model, config, keep_boxes).eval()
     images, shapes = example_input(config, fixed)
     try:
         with quiet(), torch.no_grad():
@@ -72,7 +73,7 @@ def to_onnx(model: CondInst, config: Config, fixed: Size | None = None) -> onnx.
                 verbose=False,
             )
     except (RuntimeError, torch.onnx.OnnxExporterError, torch._dynamo.exc.UserError) as error:
-        raise CondinstError(f"the model cannot be exported to ONNX ({first_line(error):.200})") from error
+        raise CondinstError(f"the model cannot be exported to ONNX ({_reason(error):.200})") from error
     assert made is not None
     proto: onnx.ModelProto = made.model_proto
     between = proto.graph.output[len(OUTPUTS) :]
@@ -110,6 +111,13 @@ def _name_shapes(graph: Any) -> None:
             dims[2].dim_param, dims[3].dim_param = "height", "width"
         elif value.name == "mask_logits":
             dims[2].dim_param, dims[3].dim_param = "height / 8", "width / 8"
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of the error that caused all others."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)
 
 
 @contextlib.contextmanager

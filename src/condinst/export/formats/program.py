@@ -13,10 +13,11 @@ from condinst.errors import UsageError
 from condinst.inference.detect import NONE, detect_fixed
 from condinst.inference.select import KeepBoxes
 from condinst.model.condinst import CondInst, filter_layout
+from condinst.model.controller import take_controller
 from condinst.model.fold import fold_norms
 from condinst.model.same_padding import plain_same_conv
 from condinst.ops.dynamic_mask_head import dynamic_mask_head_of_each
-from condinst.structures import NetworkOutput
+from condinst.structures import Controller, NetworkOutput
 
 
 class ProgramOutput(NamedTuple):
@@ -40,23 +41,33 @@ class ProgramOutput(NamedTuple):
 class Program(nn.Module):
     """A model with the detection and the dynamic mask head behind it, for exporters.
 
-    Input: (N, 3, H, W) float32, normalised and padded as for the model. network: the model, prepared by
-    `exportable`. keep_boxes: the suppression of duplicates. Raises UsageError for an NMS that cannot be exported.
+    Input: (N, 3, H, W) float32, normalised and padded as for the model. The program holds a copy of `model` with
+    batch norms folded and convolutions with "same" padding made plain. keep_boxes: the suppression of duplicates.
+    Raises UsageError for settings that cannot be exported.
     """
 
-    def __init__(self, network: nn.Module, config: Config, keep_boxes: KeepBoxes) -> None:
+    def __init__(self, model: CondInst, config: Config, keep_boxes: KeepBoxes) -> None:
         super().__init__()
         self.scales: Tensor
         if config.detect.nms != "box":
             raise UsageError(
                 f"detect.nms={config.detect.nms} cannot be exported; export with --nms box, or keep the model folder"
             )
-        self.network, self.config, self.keep_boxes = network, config, keep_boxes
+        self.network, self.config, self.keep_boxes = _exportable(model), config, keep_boxes
+        controller = take_controller(self.network)
+        assert controller is not None
+        self.controller_weight = nn.Parameter(controller.weight, requires_grad=False)
+        self.controller_bias = nn.Parameter(controller.bias, requires_grad=False)
         self.layout = filter_layout(config.model)
         self.register_buffer("scales", torch.tensor(config.model.coordinate_scales), persistent=False)
 
     def forward(self, images: Tensor) -> ProgramOutput:
-        return self.after(self.network(images))
+        return self.after(self.run_network(images))
+
+    def run_network(self, images: Tensor) -> NetworkOutput:
+        """The network's output, with the controller that the network leaves to the detection."""
+        output: NetworkOutput = self.network(images)
+        return output._replace(controller=Controller(self.controller_weight, self.controller_bias))
 
     def after(self, output: NetworkOutput) -> ProgramOutput:
         """The program's output from the network's output."""
@@ -73,8 +84,7 @@ class Program(nn.Module):
         return ProgramOutput(found.boxes, found.scores, found.labels, counts, logits)
 
 
-def exportable(model: CondInst) -> nn.Module:
-    """A copy of `model` for exporters: batch norms folded, convolutions with "same" padding made plain."""
+def _exportable(model: CondInst) -> nn.Module:
     copy = fold_norms(model).requires_grad_(False).cpu()
     for name, module in list(copy.named_modules()):
         if isinstance(module, Conv2dSame):

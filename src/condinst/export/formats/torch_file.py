@@ -10,7 +10,7 @@ import torch
 from condinst.config import Config
 from condinst.errors import CondinstError, UsageError, first_line
 from condinst.export.formats.onnx_file import Size, example_input, quiet
-from condinst.export.formats.program import Program, exportable
+from condinst.export.formats.program import Program
 from condinst.export.names import notes_of
 from condinst.inference.select import keep_boxes_by_products
 from condinst.model.condinst import CondInst
@@ -23,7 +23,7 @@ def to_torch(model: CondInst, config: Config, fixed: Size | None) -> torch.expor
     """
     if fixed is None:
         raise UsageError("this format needs the size of the pictures; add --fixed HEIGHTxWIDTH, for example 640x640")
-    program = Program(exportable(model), config, keep_boxes_by_products).eval()
+    program = Program(model, config, keep_boxes_by_products).eval()
     images, _ = example_input(config, fixed)
     try:
         with quiet(), torch.no_grad():
