@@ -100,8 +100,11 @@ def test_an_answer_tells_how_long_it_took(client: httpx.Client) -> None:
 def test_a_remark_on_the_picture_is_in_the_answer(client: httpx.Client) -> None:
     file = io.BytesIO()
     Image.new("RGB", (4000, 100)).save(file, "PNG")
-    notes = client.post("/v1/predict", content=file.getvalue()).json()["info"]["notes"]
-    assert "4000×100 pixels are reduced" in notes[0]
+    answer = client.post("/v1/predict", content=file.getvalue())
+    assert "4000×100 pixels are reduced" in answer.json()["info"]["notes"][0]
+    assert json.loads(answer.headers["x-condinst-notes"]) == answer.json()["info"]["notes"]
+    assert "x-condinst-notes" in client.post("/v1/predict?format=csv", content=file.getvalue()).headers
+    assert "x-condinst-notes" not in post(client).headers
 
 
 def test_models(client: httpx.Client) -> None:

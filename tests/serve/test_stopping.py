@@ -68,6 +68,31 @@ def test_a_server_whose_model_died_answers_and_ends(serve: Serve) -> None:
     assert server.lines[-1] == "error: the server stopped: the model cannot predict any longer (RuntimeError)\n"
 
 
+@pytest.mark.slow
+def test_a_second_signal_ends_the_server_at_once(serve: Serve) -> None:
+    server = serve("--deadline", "300")
+    content = NUCLEI.read_bytes()
+
+    def ask(_: int) -> int:
+        try:
+            return server.client().post("/v1/predict?size=1280,1280", content=content).status_code
+        except httpx.HTTPError:
+            return 0
+
+    with ThreadPoolExecutor(20) as pool:
+        asked = [pool.submit(ask, number) for number in range(20)]
+        while not any(one.done() for one in asked):
+            time.sleep(0.01)
+        server.process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        server.process.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        assert server.process.wait(20) == 130
+        assert time.monotonic() - start < 5  # all pictures take longer
+        assert 0 in {one.result() for one in asked}
+    assert server.lines[-1] == "interrupted\n"
+
+
 def check_token(server: Running) -> None:
     with server.client() as client:
         for path in ("/", "/healthz", "/readyz", "/docs", "/openapi.json"):
@@ -101,6 +126,7 @@ def test_a_port_in_use_is_one_line() -> None:
         (["--port", "0", "--model", "no/such/model"], 4, "no/such/model"),
         (["--port", "0", "--model", "nuclei", "--model", "nuclei"], 2, "two models are named 'nuclei'"),
         (["--port", "0", "--model", "nuclei", "--device", "abacus"], 2, "device 'abacus' cannot be used"),
+        (["--pictures-from", "example.org"], 2, "--pictures-from: expected the address of a server"),
     ],
 )
 def test_an_error_before_serving_is_one_line(words: list[str], code: int, line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ from condinst.serve.service import Service, parse_size
 from condinst.serve.work.jobs import Settings
 
 ABOUT = "Instance segmentation with CondInst. An error is one line of JSON with the key error."
+NOTES = "X-Condinst-Notes"  # a header with a JSON list of remarks on how the picture was read
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"schema": {"type": "object", "properties": {FIELDS[0]: _BINARY["schema"]}, "required": [FIELDS[0]]}}
 BODY = {"requestBody": {"required": True, "content": {"image/*": _BINARY, MULTIPART: _FORM}}}
@@ -108,4 +110,5 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         answer = await service.predict(request, wanted, format)
         total = 1000 * (time.perf_counter() - start)
         timing = ", ".join(f"{name};dur={value:.1f}" for name, value in {**answer.stages, "total": total}.items())
-        return Response(answer.content, media_type=answer.media_type, headers={"Server-Timing": timing})
+        headers = {"Server-Timing": timing} | ({NOTES: json.dumps(answer.notes)} if answer.notes else {})
+        return Response(answer.content, media_type=answer.media_type, headers=headers)

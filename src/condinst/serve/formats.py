@@ -28,17 +28,21 @@ class Format(StrEnum):
 
 
 class Answer(NamedTuple):
-    """The body of an answer. stages: milliseconds of each stage of the prediction."""
+    """The body of an answer.
+
+    stages: milliseconds of each stage of the prediction. notes: remarks on how the picture was read.
+    """
 
     content: bytes
     media_type: str
     stages: dict[str, float]
+    notes: tuple[str, ...] = ()
 
 
 def render(result: Result, format: Format, model: str, file_name: str) -> Answer:
     """Write a result in a format. model, file_name: names that the answer contains."""
     content, media_type = _content(result, format, model, file_name)
-    return Answer(content, media_type, result.speed)
+    return Answer(content, media_type, result.speed, result.notes)
 
 
 def _content(result: Result, format: Format, model: str, file_name: str) -> tuple[bytes, str]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import socket
+import sys
+import threading
 import warnings
 import webbrowser
 from collections.abc import Callable, Sequence
@@ -28,6 +31,7 @@ from condinst.serve.work.jobs import Queue
 from condinst.serve.work.worker import Worker
 from condinst.settings.prediction import SHOWN_SCORE
 
+INTERRUPTED = 130  # the exit code
 KEEP_ALIVE = 30  # seconds that an idle connection stays open
 
 
@@ -62,7 +66,7 @@ def serve(options: Options, tell: Callable[[str], None]) -> None:
     """Serve until SIGTERM or Ctrl-C. tell: prints a line.
 
     Raises CondinstError for an address in use and for a worker that had to end, ModelError for a model that cannot be
-    loaded.
+    loaded. A second signal ends the process.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PictureWarning)  # the answer has the notes
@@ -71,14 +75,13 @@ def serve(options: Options, tell: Callable[[str], None]) -> None:
             service = make_service(options)
             app = make_app(service, pictures, options.token)
             config = _uvicorn_config(app, options)
-            host = f"[{options.host}]" if ":" in options.host else options.host
-            address = f"http://{host}:{place.getsockname()[1]}"
+            address = _address(options.host, place.getsockname()[1])
             names = ", ".join(service.models.predictors)
 
             def started() -> None:
                 tell(f"serving {names} on {address} (Ctrl-C stops the server)")
-                if options.open:
-                    webbrowser.open(address)
+                if options.open:  # in a thread, as a browser of the terminal returns when it is closed
+                    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
             service.worker.start()
             Server(config, service, started).run([place])
@@ -107,9 +110,9 @@ def _uvicorn_config(app: FastAPI, options: Options) -> uvicorn.Config:
 
 
 def _pictures(options: Options) -> Pictures:
-    origins = frozenset(server_of(text) for text in options.pictures_from)
+    origins = frozenset(server_of(text, "--pictures-from") for text in options.pictures_from)
     if options.label_studio:
-        server_of(options.label_studio)
+        server_of(options.label_studio, "LABEL_STUDIO_URL")
     return Pictures(options.label_studio, options.label_studio_key, origins, int(options.max_body * MIB))
 
 
@@ -133,6 +136,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service, started: Callable[[], None]) -> None:
         super().__init__(config)
         self.service, self.tell_started = service, started
+        self.stopping = False
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
         await super().startup(list(sockets or []))
@@ -144,22 +148,32 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Close the queue at the first signal; end at once at the second one."""
-        if self.service.queue.closed:
-            self.should_exit = self.force_exit = True
+        """Close the queue at the first signal. End the process at the second one, even within a prediction."""
+        if self.stopping:
+            os.write(sys.stderr.fileno(), b"interrupted\n")
+            os._exit(INTERRUPTED)
+        self.stopping = True
         self.service.queue.close("the server is shutting down")
 
 
 def _bind(host: str, port: int) -> socket.socket:
+    """A socket that listens. Clients wait until the models are loaded. Raises CondinstError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sends small packets at once only over a socket that names its protocol; else an answer takes 40 ms longer
     place = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if os.name == "posix":  # on Windows, the option lets two servers share a port
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         place.bind((host, port))
+        place.listen()
     except OSError as error:
         place.close()
-        raise CondinstError(
-            f"{host}:{port}: cannot serve there ({error.strerror or error}); try another --port"
-        ) from None
+        reason = error.strerror or error
+        raise CondinstError(f"{host}:{port}: cannot serve there ({reason}); try another --port") from None
     return place
+
+
+def _address(host: str, port: int) -> str:
+    """The address that a browser on this computer opens."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{here}:{port}"

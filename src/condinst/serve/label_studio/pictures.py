@@ -52,14 +52,15 @@ class Pictures:
         return read_address(address, self.most, SECONDS, headers, allowed)
 
 
-def server_of(text: str) -> Origin:
-    """The server of a text such as https://pictures.example.org. Raises UsageError."""
+def server_of(text: str, option: str) -> Origin:
+    """The server of a text such as https://pictures.example.org. Raises UsageError that names the option."""
     try:
         origin = origin_of(text)
     except ValueError:
         origin = Origin("", "", 0)
     if origin.scheme not in WEB or not origin.host:
-        raise UsageError(f"'{text:.200}': expected the address of a server, such as https://pictures.example.org")
+        example = "https://pictures.example.org"
+        raise UsageError(f"{option}: expected the address of a server, such as {example}, got '{text:.200}'")
     return origin
 
 
