@@ -30,6 +30,7 @@ from condinst.settings.prediction import SHOWN_SCORE
 from condinst.sources.expand import Fetch, Source, expand, is_single
 from condinst.sources.read import Picture, read_source
 from condinst.weights.folder import load_model
+from condinst.weights.names import local_file
 
 SHOWN_CLASSES = 5  # classes named in the repr of a predictor
 
@@ -47,7 +48,8 @@ class Predictor:
     predictor in each process.
 
     config: the model's settings with the changes of the constructor. device, mode, conf and max_pixels: the arguments
-    of the constructor.
+    of the constructor. file: path of the weights or of the exported program; None for a published name, a repository
+    and a model in memory.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Predictor:
             module, config = load_model(model)
         else:
             config = choice.read_config()
+        self.file = choice.path or local_file(model)
         self.config = with_settings(config, conf, shorter, longer, max_detections, nms, range, iou)
         self.device = _device(device if choice.path is None else "cpu")
         self.mode, self.model = choice.mode, str(model)
@@ -104,7 +107,7 @@ class Predictor:
         """Create a predictor from a copy of a model in memory. Later changes of `model` do not affect the predictor."""
         predictor = cls.__new__(cls)
         predictor.config, predictor.mode, predictor.model = config, mode, "a model in memory"
-        predictor.device = _device(device)
+        predictor.device, predictor.file = _device(device), None
         predictor.network = make_network(model, mode, predictor.device, config.model.size_divisor)
         predictor.conf, predictor.max_pixels = None, MAX_PIXELS
         return predictor

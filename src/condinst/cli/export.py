@@ -66,6 +66,7 @@ def export(
     Example: condinst export --model nuclei --format onnx --out nuclei_onnx
     """
     size = _size(fixed)
+    from condinst.engine.stop import terminable
     from condinst.export.folder import Wish, export_model
 
     wish = Wish(
@@ -78,7 +79,9 @@ def export(
         max_detections,
         None if nms is None else nms.value,
     )
-    _print(export_model(wish, lambda text: say(one_line(text), err=True)), out)
+    with terminable():
+        checked = export_model(wish, lambda text: say(one_line(text), err=True))
+    _print(checked, out)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -78,7 +78,7 @@ def serve(
             host=host,
             port=port,
             device=device,
-            mode=mode.value if mode else "exact",
+            mode=mode.value if mode else None,
             max_body=max_body,
             max_pixels=max_pixels,
             deadline=deadline,

@@ -83,7 +83,7 @@ class Trained:
 
     def predictor(self, device: str | None = None) -> Predictor:
         """Make a predictor from the trained model."""
-        return Predictor(self.folder, device)
+        return Predictor(self.folder, device, mode="exact")
 
     def __repr__(self) -> str:
         scores = self.scores

@@ -7,6 +7,17 @@ from collections.abc import Sequence
 from condinst.config import Config
 from condinst.export.check import Measured
 from condinst.export.compare import Difference
+from condinst.export.formats.example import mask_limit
+
+HEADING = "## Exported program: "
+
+
+def with_section(card: str, section: str) -> str:
+    """The card with the section of a program, in place of an older section about the same file."""
+    heading = section.partition("\n")[0] + "\n"
+    before, _, older = card.partition(heading)
+    rest = older[older.index("\n## ") + 1 :] if "\n## " in older else ""
+    return "\n\n".join(part.strip("\n") for part in (before, section, rest) if part) + "\n"
 
 
 def program_section(
@@ -31,7 +42,7 @@ def program_section(
         (
             "mask_logits",
             f"({images}, {most}, {', '.join(low)}) float32",
-            "above 0 inside the mask; each for 8×8 pixels",
+            f"above {mask_limit(config):.6g} inside the mask; each for 8×8 pixels",
         ),
     )
     compared = (
@@ -40,7 +51,7 @@ def program_section(
         for one in differences
     )
     lines = [
-        f"## Exported program: {file}",
+        f"{HEADING}{file}",
         "",
         f"Input `images`: float32 ({images}, 3, {height}, {width}), {order}, (value − mean) / deviation with {colours} "
         f"for values from 0 to 255; then zeros at the right and below. {sides}".rstrip(),

@@ -12,7 +12,7 @@ from condinst.export.names import INT8_FILE, ONNX_FILE, OPENVINO_FILE, PROGRAM_S
 from condinst.inference.network import MODES, Mode
 from condinst.weights.folder import read_config
 from condinst.weights.licence import announce_licence
-from condinst.weights.names import CONFIG_FILE, WEIGHTS_FILE
+from condinst.weights.names import CONFIG_FILE, WEIGHTS_FILE, is_name
 
 
 class Choice(NamedTuple):
@@ -38,6 +38,10 @@ def choose(source: str | Path, mode: str | None, device: str | None) -> Choice:
     """
     if mode is not None and mode not in MODES:
         raise UsageError(f"mode '{mode}': expected one of {', '.join(MODES)}")
+    if is_name(source):
+        if mode in {"openvino", "int8"}:
+            raise UsageError(_export_first(str(source), mode, "my_model"))
+        return Choice(None, _torch_mode(mode))
     path = Path(source)
     if path.suffix in PROGRAM_SUFFIXES:
         return _named(path, mode, device)

@@ -22,13 +22,13 @@ from condinst.sources.read import Picture
 from condinst.structures import Images
 
 SAME_BOX = 0.5  # IoU of two boxes that may show the same instance
+ROUNDING = 1e-4  # of the mean absolute logit of a mask; a cell this close to 0 may round to either side
 
 
 class Limits(NamedTuple):
     """The largest differences that an export accepts.
 
-    box: pixels of the input. score: of an instance. mask_iou: the lowest IoU of two masks, at the stride of the mask
-    features.
+    box: pixels of the input. score: of an instance. mask_iou: the lowest IoU of two masks, see `Difference`.
     """
 
     box: float = 1e-2
@@ -50,8 +50,8 @@ class Difference(NamedTuple):
 
     counts: instances of model and program. lost: instances that only one of them has, except those with the lowest
     scores, where rounding decides. box: largest difference of a corner in pixels of the input. score: largest
-    difference of a score. mask_iou: the lowest IoU of two masks. cells, of: the differing cells and all cells of the
-    mask maps.
+    difference of a score. mask_iou: the lowest IoU of two masks at the stride of the mask features, without the cells
+    where rounding decides. cells, of: the differing cells and all cells of the mask maps.
     """
 
     picture: str
@@ -123,9 +123,11 @@ def compare(picture: str, model: Found, program: Found) -> Difference:
     rows, columns = linear_sum_assignment((distance - 2 * iou).numpy())  # of equal boxes, those of equal scores
     same = iou[rows, columns] > SAME_BOX
     mine, theirs = torch.as_tensor(rows)[same], torch.as_tensor(columns)[same]
-    a, b = model.logits[mine] > 0, program.logits[theirs] > 0
-    union = (a | b).flatten(1).sum(1)
-    masks = torch.where(union > 0, (a & b).flatten(1).sum(1) / union.clamp(min=1), 1.0)
+    logits = model.logits[mine]
+    a, b = logits > 0, program.logits[theirs] > 0
+    certain = logits.abs() > ROUNDING * logits.abs().mean(dim=(1, 2), keepdim=True)
+    union = ((a | b) & certain).flatten(1).sum(1)
+    masks = torch.where(union > 0, (a & b & certain).flatten(1).sum(1) / union.clamp(min=1), 1.0)
     alone = _alone(model, mine) + _alone(program, theirs)
     return Difference(
         picture,

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from condinst.config import Config
 from condinst.data.open import open_data
-from condinst.errors import CondinstError, UsageError
-from condinst.export.card import program_section
+from condinst.errors import UsageError
+from condinst.export.card import program_section, with_section
 from condinst.export.check import (
     FLOAT_LOSS,
     NARROW_LOSS,
@@ -28,32 +23,18 @@ from condinst.export.check import (
 )
 from condinst.export.compare import Difference
 from condinst.export.formats.example import make_example
-from condinst.export.formats.int8 import to_int8
-from condinst.export.formats.onnx_file import Size, to_onnx
+from condinst.export.formats.int8 import import_nncf, to_int8
+from condinst.export.formats.onnx_file import Size, check_size, to_onnx
 from condinst.export.formats.openvino_file import import_openvino, save_openvino, to_openvino
+from condinst.export.formats.program import check_nms
 from condinst.export.formats.torch_file import save_executorch, save_torch, to_torch
-from condinst.export.names import (
-    EXAMPLE_FILE,
-    EXECUTORCH_FILE,
-    INT8_FILE,
-    ONNX_FILE,
-    OPENVINO_FILE,
-    TORCH_FILE,
-    Format,
-    fingerprint,
-)
+from condinst.export.names import EXAMPLE_FILE, FILES, INT8_FILE, OPENVINO_FILE, Format, Notes, notes_of
+from condinst.export.target import check_out, move, workshop
 from condinst.inference.settings import with_settings
 from condinst.model.condinst import CondInst
-from condinst.weights.card import is_own_card, make_card
-from condinst.weights.folder import load_model, read_config
+from condinst.weights.card import make_card
+from condinst.weights.folder import fill_model, read_model
 from condinst.weights.names import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
-
-FILES: dict[Format, str] = {
-    "onnx": ONNX_FILE,
-    "openvino": OPENVINO_FILE,
-    "torch": TORCH_FILE,
-    "executorch": EXECUTORCH_FILE,
-}
 
 
 class Wish(NamedTuple):
@@ -92,31 +73,67 @@ def export_model(wish: Wish, say: Say = lambda text: None) -> Checked:
         raise UsageError(f"--int8 goes with --format openvino, not {wish.format}")
     if wish.int8 is not None and wish.fixed is not None:
         raise UsageError("--int8 makes a program for any size; leave --fixed out")
-    model, config = load_model(wish.model)
-    config = with_settings(config, max_detections=wish.max_detections, nms=wish.nms)
-    check_out(wish.out, config)
+    stored = read_model(wish.model)
+    config = with_settings(stored.config, max_detections=wish.max_detections, nms=wish.nms)
+    notes = notes_of(config, stored.path)
+    _check(wish, config)
+    check_out(wish.out, notes, _files(wish))
     data, pictures = find_check_data(wish.check, say)
     calibration = None if wish.int8 is None else open_data(wish.int8, "train")
-    with _workshop(wish.out) as shop:
+    model = CondInst(config.model)
+    fill_model(model, stored)
+    with workshop(wish.out) as shop:
         (shop / CONFIG_FILE).write_text(config.to_yaml(), encoding="utf-8")
         say(f"making {FILES[wish.format]}")
-        _make(wish, config, model, shop)
+        _make(wish, config, notes, model, shop)
         say(f"comparing with the model on {len(pictures)} pictures")
         differences = differences_on(wish.format, shop / FILES[wish.format], model, config, pictures, wish.fixed)
         refuse_differences(differences)
         if calibration is not None:
             say(f"making {INT8_FILE} with the values of {wish.int8}")
             program = import_openvino().Core().read_model(shop / OPENVINO_FILE)
-            save_openvino(to_int8(program, config, calibration), shop / INT8_FILE)
+            save_openvino(to_int8(program, config, notes, calibration), shop / INT8_FILE)
         measured = [] if data is None else measure_all(_contestants(wish, shop), config, data, say)
         refuse_loss(measured)
         section = program_section(FILES[wish.format], config, wish.fixed, differences, measured)
-        (shop / CARD_FILE).write_text(make_card(config) + "\n" + section, encoding="utf-8")
-        if wish.format in {"onnx", "openvino"}:
-            example = make_example(config, wish.format == "openvino", wish.fixed)
-            (shop / EXAMPLE_FILE).write_text(example, encoding="utf-8")
-        _move(shop, wish.out)
+        _write_words(wish, config, section, shop)
+        move(shop, wish.out)
     return Checked(differences, measured)
+
+
+def _files(wish: Wish) -> set[str]:
+    """The names of the programs that the export writes."""
+    return {FILES[wish.format]} | ({INT8_FILE} if wish.int8 is not None else set())
+
+
+def _check(wish: Wish, config: Config) -> None:
+    """Raise UsageError for what does not fit, before the slow work begins."""
+    check_nms(config)
+    if wish.fixed is not None:
+        check_size(wish.fixed, config)
+    elif wish.format in {"torch", "executorch"}:
+        raise UsageError(
+            f"--format {wish.format} needs the size of the pictures; add --fixed HEIGHTxWIDTH, for example 640x640"
+        )
+    if wish.format == "openvino":
+        import_openvino()
+    if wish.int8 is not None:
+        import_nncf()
+    if wish.fixed is not None and wish.format == "openvino" and (wish.out / WEIGHTS_FILE).exists():
+        raise UsageError(
+            f"{wish.out}: holds the model, which would then predict with this program and take one size only; choose "
+            "another folder, or leave --fixed out"
+        )
+
+
+def _write_words(wish: Wish, config: Config, section: str, shop: Path) -> None:
+    """Write the card and the example. A card that is already in the folder keeps its text and its other sections."""
+    card = wish.out / CARD_FILE
+    before = card.read_text(encoding="utf-8") if card.exists() else make_card(config)
+    (shop / CARD_FILE).write_text(with_section(before, section), encoding="utf-8")
+    if wish.format in {"onnx", "openvino"}:
+        example = make_example(config, wish.format == "openvino", wish.fixed)
+        (shop / EXAMPLE_FILE).write_text(example, encoding="utf-8")
 
 
 def _contestants(wish: Wish, shop: Path) -> list[Contestant]:
@@ -131,61 +148,17 @@ def _contestants(wish: Wish, shop: Path) -> list[Contestant]:
     return found
 
 
-def check_out(out: Path, config: Config) -> None:
-    """Raise UsageError unless `out` is new, empty, or a folder of the same model."""
-    try:
-        present = {path.name for path in out.iterdir()} if out.exists() else set()
-        foreign_card = CARD_FILE in present and not is_own_card((out / CARD_FILE).read_bytes())
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be used as a folder ({error.strerror}); choose another one") from None
-    if not present:
-        return
-    if CONFIG_FILE not in present:
-        raise UsageError(f"{out}: the folder has other files; choose a new or empty folder, or the model's own folder")
-    if fingerprint(read_config(out / CONFIG_FILE)) != fingerprint(config):
-        raise UsageError(f"{out}: the folder holds another model; choose a new or empty folder")
-    if foreign_card:
-        raise UsageError(f"{out / CARD_FILE}: condinst did not write this file; move it or choose another folder")
-
-
-def _make(wish: Wish, config: Config, model: CondInst, shop: Path) -> None:
+def _make(wish: Wish, config: Config, notes: Notes, model: CondInst, shop: Path) -> None:
     path = shop / FILES[wish.format]
     if wish.format in {"torch", "executorch"}:
         program = to_torch(model, config, wish.fixed)
         if wish.format == "torch":
-            save_torch(program, config, path)
+            save_torch(program, notes, path)
         else:
             save_executorch(program, path)
         return
-    if wish.format == "openvino":
-        import_openvino()  # say at once that the package is missing
-    proto = to_onnx(model, config, wish.fixed)
+    proto = to_onnx(model, config, notes, wish.fixed)
     if wish.format == "onnx":
         path.write_bytes(proto.SerializeToString())
     else:
-        save_openvino(to_openvino(proto, config), path)
-
-
-@contextmanager
-def _workshop(out: Path) -> Iterator[Path]:
-    """A temporary folder beside `out`, removed at the end. Raises CondinstError if it cannot be made."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shop = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-    except OSError as error:
-        raise CondinstError(f"{out}: cannot be written ({error.strerror or error}); choose another folder") from None
-    try:
-        yield shop
-    except OSError as error:
-        raise CondinstError(f"{out}: cannot be written ({error.strerror or error}); free some space") from error
-    finally:
-        shutil.rmtree(shop, ignore_errors=True)
-
-
-def _move(shop: Path, out: Path) -> None:
-    """Move the finished files to `out`. A model folder keeps its own settings."""
-    out.mkdir(parents=True, exist_ok=True)
-    keep = {CONFIG_FILE} if (out / WEIGHTS_FILE).exists() else set()
-    for path in sorted(shop.iterdir()):
-        if path.name not in keep:
-            os.replace(path, out / path.name)
+        save_openvino(to_openvino(proto, notes), path)

@@ -63,7 +63,7 @@ def _onnx(path: Path, config: Config) -> Run:
     try:
         proto = onnx.load(path)
         notes = {entry.key: entry.value for entry in proto.metadata_props}
-        check_notes(_notes(notes), config, str(path))
+        check_notes(_notes(notes), config, path)
         _refuse_fixed(path, [dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim])
         part = onnx.utils.Extractor(proto).extract_model([INPUT], list(NETWORK_TENSORS))
         session = _session(part.SerializeToString())
@@ -92,7 +92,7 @@ def _openvino(path: Path, config: Config, narrow: bool) -> Run:
     try:
         program = core.read_model(path)
         notes = {name: str(program.get_rt_info([name]).value) for name in Notes._fields if program.has_rt_info([name])}
-        check_notes(_notes(notes), config, str(path))
+        check_notes(_notes(notes), config, path)
         shape = program.inputs[0].partial_shape
         _refuse_fixed(path, [0 if dim.is_dynamic else dim.get_length() for dim in shape])
         compiled = core.compile_model(network_part(program), "CPU", _options(narrow))

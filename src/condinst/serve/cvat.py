@@ -56,7 +56,7 @@ def create(
     shapes: str = "mask",
     conf: float = 0.5,
     device: str | None = None,
-    mode: Mode = "exact",
+    mode: Mode | None = None,
     tolerance: float = TOLERANCE,
 ) -> Function:
     """Create the function for CVAT. An instance without a single pixel is left out.

@@ -14,7 +14,7 @@ from condinst.inference.network import Mode
 from condinst.predictor import Predictor
 from condinst.serve.refusal import RequestError
 from condinst.weights.fetch import digest
-from condinst.weights.names import resolve, shipped_names
+from condinst.weights.names import shipped_names
 
 NAMED = re.compile(r"([\w.-]+)=(.+)", re.DOTALL)
 
@@ -55,7 +55,7 @@ class Models:
         ]
 
 
-def load_models(words: Sequence[str], device: str | None, conf: float, mode: Mode, max_pixels: int) -> Models:
+def load_models(words: Sequence[str], device: str | None, conf: float, mode: Mode | None, max_pixels: int) -> Models:
     """Load the models of `--model`: any value that `Predictor` accepts, or NAME=VALUE to choose the name.
 
     Raises ModelError for a model that cannot be loaded, and UsageError for two models of one name.
@@ -68,13 +68,12 @@ def load_models(words: Sequence[str], device: str | None, conf: float, mode: Mod
         named[name] = model
     load = partial(Predictor, device=device, conf=conf, mode=mode, max_pixels=max_pixels)
     predictors = {name: load(model) for name, model in named.items()}
-    return Models(predictors, {name: version_of(name, model) for name, model in named.items()})
+    return Models(predictors, {name: version_of(name, predictor) for name, predictor in predictors.items()})
 
 
-def version_of(name: str, model: str) -> str:
-    """The name with the first digits of the digest of the weights; the name alone for published weights."""
-    place = resolve(model)
-    return f"{name}-{digest(place)[:8]}" if isinstance(place, Path) else name
+def version_of(name: str, predictor: Predictor) -> str:
+    """The name with the first digits of the digest of the file; the name alone for published weights."""
+    return name if predictor.file is None else f"{name}-{digest(predictor.file)[:8]}"
 
 
 def name_of(word: str) -> tuple[str, str]:

@@ -48,7 +48,7 @@ class Options:
     host: str = "127.0.0.1"
     port: int = 8000
     device: str | None = None
-    mode: Mode = "exact"
+    mode: Mode | None = None
     max_body: float = 64
     max_pixels: int = 50_000_000
     deadline: float = 30

@@ -48,6 +48,17 @@ def shown_name(path: Path, zoo: Path = ZOO) -> str:
     return path.parent.name if path.parent.parent == zoo else str(path)
 
 
+def is_name(source: str | Path, zoo: Path = ZOO) -> bool:
+    """Return whether `source` is the name of a shipped or published model, and not a path."""
+    return str(source) in shipped_names(zoo) or find_checkpoint(str(source)) is not None
+
+
+def local_file(source: str | Path) -> Path | None:
+    """Return the file of the weights of a model on this machine; None for a published name and a repository."""
+    place = resolve(source)
+    return place if isinstance(place, Path) else None
+
+
 def resolve(source: str | Path, zoo: Path = ZOO) -> Place:
     """Resolve `source`: a shipped name, a published name, a local folder or file, or a repository, in this order.
 

@@ -194,13 +194,13 @@ def _header(predictor: Predictor, model: str, classes: list[int] | None, batch: 
     from condinst.cli.results.folder import DESCRIPTION
     from condinst.errors import hide_secrets
     from condinst.weights.fetch import digest
-    from condinst.weights.names import resolve
 
-    place, config = resolve(model), predictor.config
+    config = predictor.config
     return {
         "description": f"{DESCRIPTION} '{hide_secrets(model)}'",
         "model": hide_secrets(model),
-        "weights": digest(place)[:16] if isinstance(place, Path) else "",
+        "weights": digest(predictor.file)[:16] if predictor.file else "",
+        "mode": predictor.mode,
         "size": f"{config.input.shorter}, {config.input.longer}",
         "conf": predictor.conf,
         "nms": f"{config.detect.nms}, {config.detect.nms_threshold}",

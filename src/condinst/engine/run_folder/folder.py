@@ -66,7 +66,7 @@ def finish_folder(
     """
     measured = None
     if val is not None:
-        predictor = Predictor(folder, conf=None)
+        predictor = Predictor(folder, conf=None, mode="exact")
         measured = measure(val, predictor, config.detect.max_detections, progress)
         if not config.train.validate_every:  # else it was recorded when it was found the best
             forget_scores(folder, config.train.iterations - 1)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from condinst.config import Config
 from condinst.export.names import ONNX_FILE, OPENVINO_FILE
 
+FIRST_WORDS = '"""Run: python example.py photo.jpg. Needs '
 ONNX_LINES = (
     "import onnxruntime",
     f'run = onnxruntime.InferenceSession("{ONNX_FILE}").run',
@@ -15,6 +18,12 @@ OPENVINO_LINES = (
     f'compiled = openvino.compile_model("{OPENVINO_FILE}", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})',
     "boxes, scores, labels, count, logits = (compiled(images)[output] for output in compiled.outputs)",
 )
+
+
+def mask_limit(config: Config) -> float:
+    """The logit above which a pixel belongs to the mask."""
+    threshold = config.detect.mask_threshold
+    return math.log(threshold / (1 - threshold))
 
 
 def make_example(config: Config, openvino: bool, fixed: tuple[int, int] | None) -> str:
@@ -29,7 +38,7 @@ def make_example(config: Config, openvino: bool, fixed: tuple[int, int] | None) 
     else:
         scale = f"min({fixed[1]} / picture.width, {fixed[0]} / picture.height)"
         pad = f"[{fixed[0]} - pixels.shape[0], {fixed[1]} - pixels.shape[1]]"
-    return f'''"""Run: python example.py photo.jpg. Needs {package}, numpy and pillow, and no condinst."""
+    return f'''{FIRST_WORDS}{package}, numpy and pillow, and no condinst."""
 
 import sys
 
@@ -52,6 +61,6 @@ for k in range(int(count[0])):
         continue
     mask = Image.fromarray(logits[0, k]).resize((images.shape[3], images.shape[2]), Image.Resampling.BILINEAR)
     mask = mask.crop((0, 0, *small.size)).resize(picture.size, Image.Resampling.BILINEAR)
-    Image.fromarray(np.asarray(mask) > 0).save(f"mask_{{k}}.png")
+    Image.fromarray(np.asarray(mask) > {mask_limit(config):.6g}).save(f"mask_{{k}}.png")
     print(f"mask_{{k}}.png", names[labels[0, k]], scores[0, k].round(3), (boxes[0, k] / scale).round(1))
 '''

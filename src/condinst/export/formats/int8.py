@@ -17,6 +17,7 @@ from condinst.errors import CondinstError, UsageError, first_line
 from condinst.export.compare import prepare
 from condinst.export.formats.onnx_file import quiet
 from condinst.export.formats.openvino_file import EXTRA, with_notes
+from condinst.export.names import Notes
 from condinst.export.runtime import network_part
 from condinst.sources.read import read_source
 
@@ -24,17 +25,13 @@ MOST_PICTURES = 128  # for the ranges of the values; more take longer and change
 BETWEEN = {"Add", "Relu", "Multiply", "Convert"}  # operations between the last convolutions and the outputs
 
 
-def to_int8(program: Any, config: Config, data: AnnotatedData) -> Any:
+def to_int8(program: Any, config: Config, notes: Notes, data: AnnotatedData) -> Any:
     """The network part of an OpenVINO program in 8 bit. The pictures of `data` give the ranges of the values.
 
     Depthwise convolutions and the last convolutions stay in float: they take little time, and rounding in them costs
     accuracy. Raises UsageError for a missing package, CondinstError if NNCF fails.
     """
-    os.environ.setdefault("NNCF_CI", "1")  # otherwise NNCF reports its use over the network
-    try:
-        import nncf
-    except ImportError:
-        raise UsageError(f"--int8 needs the package nncf; install it: pip install '{EXTRA}'") from None
+    nncf = import_nncf()
     part = network_part(program)
     pictures = chosen(data)
     try:
@@ -47,7 +44,17 @@ def to_int8(program: Any, config: Config, data: AnnotatedData) -> Any:
             )
     except (RuntimeError, ValueError, nncf.InternalError) as error:
         raise CondinstError(f"the network cannot be converted to 8 bit ({first_line(error):.200})") from error
-    return with_notes(narrow, config)
+    return with_notes(narrow, notes)
+
+
+def import_nncf() -> Any:
+    """The package nncf. Raises UsageError if it is missing."""
+    os.environ.setdefault("NNCF_CI", "1")  # otherwise NNCF reports its use over the network
+    try:
+        import nncf
+    except ImportError:
+        raise UsageError(f"--int8 needs the package nncf; install it: pip install '{EXTRA}'") from None
+    return nncf
 
 
 def chosen(data: AnnotatedData) -> list[Any]:

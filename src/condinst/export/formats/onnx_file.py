@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from condinst.config import Config
 from condinst.errors import CondinstError, UsageError, first_line
 from condinst.export.formats.program import Program
-from condinst.export.names import INPUT, NETWORK_TENSORS, OUTPUTS, notes_of
+from condinst.export.names import INPUT, NETWORK_TENSORS, OUTPUTS, Notes
 from condinst.inference.select import keep_boxes
 from condinst.model.condinst import CondInst
 from condinst.structures import STRIDES
@@ -42,12 +42,12 @@ class Named(nn.Module):
         return (*self.program.after(output), *between, *output.controller)
 
 
-def to_onnx(model: CondInst, config: Config, fixed: Size | None = None) -> onnx.ModelProto:
+def to_onnx(model: CondInst, config: Config, notes: Notes, fixed: Size | None = None) -> onnx.ModelProto:
     """The program of `model`: input (N, 3, H, W) float32, output `ProgramOutput`.
 
-    N, H and W are free; H and W are multiples of `config.model.size_divisor`. fixed: (H, W) of a program for one size
-    and one image. Raises UsageError for a missing package, a size that does not fit, and settings that cannot be
-    exported, CondinstError if the exporter fails.
+    N, H and W are free; H and W are multiples of `config.model.size_divisor`. notes: written into the program. fixed:
+    (H, W) of a program for one size and one image. Raises UsageError for a missing package, a size that does not fit,
+    and settings that cannot be exported, CondinstError if the exporter fails.
     """
     try:
         import onnx
@@ -81,7 +81,7 @@ def to_onnx(model: CondInst, config: Config, fixed: Size | None = None) -> onnx.
     if fixed is None:
         _name_shapes(proto.graph)
     proto.graph.value_info.extend(between)  # what a reader needs to cut the program there
-    onnx.helper.set_model_props(proto, notes_of(config)._asdict())
+    onnx.helper.set_model_props(proto, notes._asdict())
     return proto
 
 
@@ -94,9 +94,17 @@ def example_input(config: Config, fixed: Size | None) -> tuple[Tensor, tuple[Any
         # the exporter fixes a side whose map on P7 has one cell in the example, so each has at least two
         example = (-(-side // divisor) * divisor for side in (2 * STRIDES[-1], 3 * STRIDES[-1]))
         return torch.zeros(2, 3, *example), ({0: batch, 2: height, 3: width},)
-    if any(side < divisor or side % divisor for side in fixed):
-        raise UsageError(f"--fixed {fixed[0]}x{fixed[1]}: both sides must be multiples of {divisor}")
+    check_size(fixed, config)
     return torch.zeros(1, 3, *fixed), None
+
+
+def check_size(fixed: Size, config: Config) -> None:
+    """Raise UsageError for a size that the model does not take."""
+    divisor = config.model.size_divisor
+    if any(side % divisor or not divisor <= side <= MOST_CELLS * divisor for side in fixed):
+        raise UsageError(
+            f"--fixed {fixed[0]}x{fixed[1]}: both sides must be multiples of {divisor}, up to {MOST_CELLS * divisor}"
+        )
 
 
 def _name_shapes(graph: Any) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from condinst.config import Config
 from condinst.errors import CondinstError, UsageError, first_line
-from condinst.export.names import notes_of
+from condinst.export.names import Notes
 
 if TYPE_CHECKING:
     import onnx
@@ -15,19 +14,19 @@ if TYPE_CHECKING:
 EXTRA = "condinst[openvino]"
 
 
-def to_openvino(proto: onnx.ModelProto, config: Config) -> Any:
-    """The OpenVINO model of an ONNX program of `to_onnx`. Raises UsageError for a missing package."""
+def to_openvino(proto: onnx.ModelProto, notes: Notes) -> Any:
+    """The OpenVINO model of an ONNX program of `to_onnx`, with these notes. Raises UsageError for a missing package."""
     ov = import_openvino()
     try:
         program = ov.Core().read_model(proto.SerializeToString(), b"")
     except RuntimeError as error:
         raise CondinstError(f"the model cannot be converted to OpenVINO ({first_line(error):.200})") from error
-    return with_notes(program, config)
+    return with_notes(program, notes)
 
 
-def with_notes(program: Any, config: Config) -> Any:
-    """Write the notes of `config` into an OpenVINO model and return the model."""
-    for name, value in notes_of(config)._asdict().items():
+def with_notes(program: Any, notes: Notes) -> Any:
+    """Write the notes into an OpenVINO model and return the model."""
+    for name, value in notes._asdict().items():
         program.set_rt_info(value, [name])
     return program
 

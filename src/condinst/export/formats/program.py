@@ -49,10 +49,7 @@ class Program(nn.Module):
     def __init__(self, model: CondInst, config: Config, keep_boxes: KeepBoxes) -> None:
         super().__init__()
         self.scales: Tensor
-        if config.detect.nms != "box":
-            raise UsageError(
-                f"detect.nms={config.detect.nms} cannot be exported; export with --nms box, or keep the model folder"
-            )
+        check_nms(config)
         self.network, self.config, self.keep_boxes = _exportable(model), config, keep_boxes
         controller = take_controller(self.network)
         assert controller is not None
@@ -82,6 +79,14 @@ class Program(nn.Module):
         )
         counts = (found.scores > NONE).sum(dim=1)
         return ProgramOutput(found.boxes, found.scores, found.labels, counts, logits)
+
+
+def check_nms(config: Config) -> None:
+    """Raise UsageError for an NMS that cannot be exported."""
+    if config.detect.nms != "box":
+        raise UsageError(
+            f"detect.nms={config.detect.nms} cannot be exported; export with --nms box, or keep the model folder"
+        )
 
 
 def _exportable(model: CondInst) -> nn.Module:

@@ -11,7 +11,7 @@ from condinst.config import Config
 from condinst.errors import CondinstError, UsageError, first_line
 from condinst.export.formats.onnx_file import Size, example_input, quiet
 from condinst.export.formats.program import Program
-from condinst.export.names import notes_of
+from condinst.export.names import Notes
 from condinst.inference.select import keep_boxes_by_products
 from condinst.model.condinst import CondInst
 
@@ -32,10 +32,10 @@ def to_torch(model: CondInst, config: Config, fixed: Size | None) -> torch.expor
         raise CondinstError(f"the model cannot be exported ({first_line(error):.200})") from error
 
 
-def save_torch(program: torch.export.ExportedProgram, config: Config, path: Path) -> None:
+def save_torch(program: torch.export.ExportedProgram, notes: Notes, path: Path) -> None:
     """Write the program and its notes."""
     with quiet():
-        torch.export.save(program, path, extra_files=notes_of(config)._asdict())
+        torch.export.save(program, path, extra_files=notes._asdict())
 
 
 def run_torch(path: Path, images: torch.Tensor) -> list[Any]:
