@@ -6,12 +6,15 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import onnx
+import openvino
 import pytest
 import torch
 from torch import Tensor
 
 from condinst.config import Config
-from condinst.export.runtime import run_whole
+from condinst.export.names import NETWORK_TENSORS, OUTPUTS
+from condinst.export.runtime import open_network, run_whole
 from condinst.inference.detect import detect
 from condinst.inference.logits import mask_logits
 from condinst.inference.network import make_network
@@ -56,3 +59,47 @@ def test_the_same_instances(program: Path, model: CondInst, config: Config, size
         assert np.abs(masks[cells]).max(initial=0) < NARROW
         assert cells.mean() < 1e-3
         assert 0.02 < (masks > 0).mean() < 0.98
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_network_cut_out_of_a_program(
+    program: Path, model: CondInst, config: Config, size: tuple[int, int]
+) -> None:
+    """What a predictor runs: the tensors before the detection, all of them."""
+    images = batch_of(2, *size)
+    expected = make_network(model, "exact", torch.device("cpu"), 32)(images)
+    found = open_network(program, config)(images)
+    assert found.controller is not None
+    assert expected.controller is not None
+    for mine, theirs in zip((*found.head, found.controller), (*expected.head, expected.controller), strict=True):
+        for one, other in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.mask_features, expected.mask_features, rtol=1e-4, atol=1e-4)
+
+
+def test_names_and_free_dimensions_of_onnx(onnx_folder: Path) -> None:
+    graph = onnx.load(onnx_folder / "model.onnx").graph
+    shapes = {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output)
+    }
+    assert shapes == {
+        "images": ["batch", 3, "height", "width"],
+        "boxes": ["batch", 20, 4],
+        "scores": ["batch", 20],
+        "labels": ["batch", 20],
+        "count": ["batch"],
+        "mask_logits": ["batch", 20, "height / 8", "width / 8"],
+    }
+    onnx.checker.check_model(str(onnx_folder / "model.onnx"), full_check=True)
+    known = {value.name for value in graph.value_info} | {value.name for value in graph.initializer}
+    assert set(NETWORK_TENSORS) <= known
+
+
+def test_names_and_free_dimensions_of_openvino(openvino_folder: Path) -> None:
+    program = openvino.Core().read_model(openvino_folder / "model.xml")
+    assert [port.get_any_name() for port in program.inputs] == ["images"]
+    assert [port.get_any_name() for port in program.outputs] == list(OUTPUTS)
+    (images,) = program.inputs
+    assert [dim.is_dynamic for dim in images.partial_shape] == [True, False, True, True]
+    assert [dim.is_dynamic for dim in program.output("mask_logits").partial_shape] == [True, False, True, True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,13 +66,25 @@ def _onnx(path: Path, config: Config) -> Run:
         notes = {entry.key: entry.value for entry in proto.metadata_props}
         check_notes(_notes(notes), config, path)
         _refuse_fixed(path, [dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim])
-        part = onnx.utils.Extractor(proto).extract_model([INPUT], list(NETWORK_TENSORS))
+        # a graph cannot return its constants
+        fixed = {
+            part.name: onnx.numpy_helper.to_array(part).copy()
+            for part in proto.graph.initializer
+            if part.name in NETWORK_TENSORS
+        }
+        computed = [name for name in NETWORK_TENSORS if name not in fixed]
+        part = onnx.utils.Extractor(proto).extract_model([INPUT], computed)
         session = _session(part.SerializeToString())
     except ModelError:
         raise
     except Exception as error:  # protobuf, onnx and onnxruntime have no common type of error
         raise _unreadable(path, error) from None
-    return lambda images: session.run(list(NETWORK_TENSORS), {INPUT: images})
+
+    def run(images: Array) -> list[Array]:
+        found = fixed | dict(zip(computed, session.run(computed, {INPUT: images}), strict=True))
+        return [found[name] for name in NETWORK_TENSORS]
+
+    return run
 
 
 def _session(program: str | bytes) -> Any:
@@ -100,11 +113,13 @@ def _openvino(path: Path, config: Config, narrow: bool) -> Run:
         raise
     except Exception as error:  # openvino raises RuntimeError and OpenVINO's own types
         raise _unreadable(path, error) from None
-    request = compiled.create_infer_request()
     ports = [compiled.output(name) for name in NETWORK_TENSORS]
+    own = threading.local()  # a request serves one thread
 
     def run(images: Array) -> list[Array]:
-        answer = request.infer([images], share_inputs=True, share_outputs=False)
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        answer = own.request.infer([images], share_inputs=True, share_outputs=False)
         return [answer[port] for port in ports]
 
     return run
