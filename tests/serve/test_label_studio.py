@@ -159,7 +159,7 @@ def test_long_runs_are_split() -> None:
     assert brush_bitmap(code, 400, 200).sum() == 60_000
 
 
-def test_setup_and_health(client: httpx.Client) -> None:
+def test_setup_and_health(client: httpx.Client, backend: Running) -> None:
     assert client.get("/health").json()["status"] == "UP"
     request = {"project": "1.1", "schema": BRUSH, "hostname": "http://a", "access_token": "x"}
     version = client.post("/setup", json=request).json()["model_version"]
@@ -168,7 +168,9 @@ def test_setup_and_health(client: httpx.Client) -> None:
     assert client.post("/label-studio/fungi/setup", json=request).status_code == 422  # its class is no label
     assert client.get("/label-studio/fungi/health").json()["status"] == "UP"
     assert client.post("/webhook", json={"action": "ANNOTATION_CREATED"}).status_code == 200
+    assert client.post("/webhook", json={"action": "START_TRAINING"}).status_code == 501
     assert client.post("/train", json={}).status_code == 501
+    assert "Label Studio cannot use the model 'fungi': label_config: the labels are Cell, Nucleus" in backend.lines[-1]
 
 
 def test_brush_masks(client: httpx.Client, result: Result, studios: list[ThreadingHTTPServer]) -> None:

@@ -25,6 +25,7 @@ from condinst.strict_json import parse_json
 
 log = logging.getLogger("condinst.serve")
 Document = Mapping[str, Any]
+NO_TRAINING = "the server does not train; export the annotations and run: condinst train"
 
 
 def add_label_studio(app: FastAPI, service: Service, pictures: Pictures) -> None:
@@ -40,11 +41,22 @@ class Backend:
         self.service, self.pictures = service, pictures
 
     async def setup(self, request: Request) -> Document:
-        """Check that the model's classes have labels in the project."""
+        """Check that the model's classes have labels in the project. Label Studio hides the reason of a refusal."""
         name = self.service.models.choose(request.path_params.get("model"))
         document = await self._document(request)
-        self._labels(find_control(_text(document, "schema")), name)
+        try:
+            self._labels(find_control(_text(document, "schema")), name)
+        except RequestError as error:
+            log.warning("Label Studio cannot use the model '%s': %s", name, one_line(error.message))
+            raise
         return {"model_version": self.service.models.versions[name]}
+
+    async def webhook(self, request: Request) -> Document:
+        """Accept an event. Raises RequestError (501) for the one that begins a training."""
+        document = await self._document(request)
+        if document.get("action") == "START_TRAINING":
+            raise RequestError(501, NO_TRAINING)
+        return {"status": "ignored"}
 
     async def predict(self, request: Request) -> Response:
         """Predict the tasks of a request, one after the other.
@@ -124,12 +136,12 @@ def _router(backend: Backend) -> APIRouter:
         return await backend.predict(request)
 
     @router.post("/webhook", summary="Accept an event, and do nothing")
-    def webhook() -> dict[str, str]:
-        return {"status": "ignored"}
+    async def webhook(request: Request) -> Document:
+        return await backend.webhook(request)
 
     @router.post("/train", summary="Refuse to train")
     def train() -> None:
-        raise RequestError(501, "the server does not train; export the annotations and run: condinst train")
+        raise RequestError(501, NO_TRAINING)
 
     return router
 
