@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import socket
 import struct
 import time
@@ -13,6 +14,8 @@ import httpx
 import pytest
 from PIL import Image
 
+from condinst.errors import CondinstError, DataError, ModelError, NoPictureError, TooLargeError, UsageError
+from condinst.serve.refusal import error_line, refusal_of
 from tests.serve.running import NUCLEI, Running
 
 CONTENT = NUCLEI.read_bytes()
@@ -164,3 +167,27 @@ def test_a_large_picture_of_few_bytes_is_refused_by_its_header(client: httpx.Cli
     answer = client.post("/v1/predict", content=file.getvalue())
     assert answer.status_code == 413
     assert "3000×3000" in line_of(answer)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NoPictureError("image bytes: holds a web page"), 415),
+        (TooLargeError("image bytes: not enough memory for 5000×5000 pixels"), 413),
+        (DataError("image bytes: damaged image"), 422),
+        (UsageError("classes: there is no class 'a'"), 422),
+        (ModelError("the model is gone"), 500),
+    ],
+)
+def test_errors_of_the_package(error: CondinstError, status: int) -> None:
+    refused = refusal_of(error)
+    assert (refused.status, refused.message) == (status, str(error).removeprefix("image bytes: "))
+    assert json.loads(refused.content) == {"error": refused.message}
+
+
+def test_an_error_line_is_short_and_hides_secrets() -> None:
+    line = error_line("https://a:b@example.org/\x1b[31m\n" + "x" * 1000)
+    assert line.count(b"\n") == 1
+    assert len(line) < 600
+    assert b"\x1b" not in line
+    assert b"a:b@" not in line

@@ -16,7 +16,7 @@ from condinst.inference.result import Result
 from condinst.serve.formats import Answer
 from condinst.serve.models import Models
 from condinst.serve.refusal import RequestError
-from condinst.serve.work.admission import Pace, excess, retry_after
+from condinst.serve.work.admission import PER_PICTURE, Pace, excess, retry_after
 from condinst.serve.work.jobs import Job, Kind, Queue, Settings
 from condinst.serve.work.worker import CPU_PIXELS, Worker
 
@@ -152,9 +152,9 @@ def test_a_cancelled_job_and_a_late_one_are_not_predicted(served: Served) -> Non
 
 
 def test_admission_by_the_estimated_wait() -> None:
-    """100 pixels take 1 s, and the deadline of 5 s admits 4 s in all."""
+    """A picture takes 1 s, and the deadline of 5 s admits 4 s in all."""
     queue = Queue(50, 5)
-    queue.pace("a").add(1.0, 100)
+    queue.pace("a").add(1.0, [100])
     for _ in range(4):
         queue.put(job_of(b""))
     with pytest.raises(RequestError, match=r"4 pictures wait, about 4\.0 s") as refused:
@@ -166,13 +166,13 @@ def test_admission_by_the_estimated_wait() -> None:
     queue.done()
     queue.check("a", 100)
     with pytest.raises(RequestError) as refused:
-        queue.check("a", 800)
+        queue.check("a", 100 + 7 * (100 + PER_PICTURE))  # 8 s
     assert refused.value.headers == {"Retry-After": "7"}
 
 
 def test_an_idle_server_admits_a_slow_picture() -> None:
     queue = Queue(50, 5)
-    queue.pace("a").add(100.0, 100)
+    queue.pace("a").add(100.0, [100])
     queue.put(job_of(b""))
     with pytest.raises(RequestError):
         queue.put(job_of(b""))
@@ -189,11 +189,12 @@ def test_the_queue_is_bounded() -> None:
 def test_the_pace_follows_the_measurements() -> None:
     pace = Pace()
     assert pace.seconds(100) == 0
-    pace.add(2.0, 200)
+    pace.add(2.0, [100, 100])
     assert pace.seconds(100) == pytest.approx(1)
     for _ in range(60):
-        pace.add(4.0, 200)
+        pace.add(4.0, [100, 100])
     assert pace.seconds(100) == pytest.approx(2, rel=0.01)
+    assert pace.seconds(100 + PER_PICTURE) == pytest.approx(4, rel=0.02)
     assert excess(3, 1, 5) == 0
     assert excess(3.5, 1, 5) == pytest.approx(0.5)
     assert (retry_after(0.2), retry_after(2.1)) == (1, 3)

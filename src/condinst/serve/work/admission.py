@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 WEIGHT = 0.1  # of a new measurement in the mean
+PER_PICTURE = 40_000  # pixels that take as long as the work that does not depend on the size; measured on a CPU
 SHARE = 0.8  # of the deadline that the expected wait may take
 
 
 class Pace:
-    """A moving mean of the seconds for a pixel of the network's input. Small and large pictures share it."""
+    """A moving mean of the time for a pixel of the network's input.
+
+    A picture counts as its pixels and PER_PICTURE more, so small and large pictures agree about the mean.
+    """
 
     def __init__(self) -> None:
         self.seconds_per_pixel = 0.0
 
-    def add(self, seconds: float, pixels: int) -> None:
-        """Include a measurement. The first one counts as the mean."""
-        new = seconds / max(pixels, 1)
+    def add(self, seconds: float, pixels: Sequence[int]) -> None:
+        """Include the seconds for a batch. pixels: of each picture. The first batch counts as the mean."""
+        new = seconds / sum(each + PER_PICTURE for each in pixels)
         old = self.seconds_per_pixel
         self.seconds_per_pixel = old + WEIGHT * (new - old) if old else new
 
     def seconds(self, pixels: int) -> float:
         """The expected seconds for a picture of so many pixels."""
-        return self.seconds_per_pixel * pixels
+        return self.seconds_per_pixel * (pixels + PER_PICTURE)
 
 
 def excess(wait: float, own: float, deadline: float) -> float:

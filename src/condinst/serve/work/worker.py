@@ -46,7 +46,7 @@ class Worker(threading.Thread):
             for _ in range(2):
                 start = time.perf_counter()
                 predictor(np.zeros((side, side, 3), dtype=np.uint8))
-            self.queue.pace(name).add(time.perf_counter() - start, side * side)
+            self.queue.pace(name).add(time.perf_counter() - start, [side * side])
 
     def run(self) -> None:
         """Answer jobs until the queue is closed and empty, or until the worker is broken."""
@@ -76,7 +76,7 @@ class Worker(threading.Thread):
         seconds = time.perf_counter() - start
         errors = [outcome.status for outcome in outcomes if isinstance(outcome, RequestError)]
         if not errors:  # a damaged picture takes less time, and a failed one more
-            self.queue.pace(jobs[0].kind.model).add(seconds, sum(job.kind.pixels for job in jobs))
+            self.queue.pace(jobs[0].kind.model).add(seconds, [job.kind.pixels for job in jobs])
         if FAILED in errors:
             self._examine(self.models.predictors[jobs[0].kind.model])
         self.seen(len(jobs), seconds)
