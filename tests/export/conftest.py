@@ -45,8 +45,9 @@ def make_model(config: Config, seed: int = 0) -> CondInst:
     torch.manual_seed(seed)
     model = CondInst(config.model).eval()
     with torch.no_grad():
-        model.head.class_logits.weight.normal_(std=0.3)
-        model.head.class_logits.bias.fill_(-1.0)
+        model.head.class_logits.weight.normal_(std=0.15)
+        model.head.class_logits.bias.fill_(-2.0)
+        model.head.centerness.weight.normal_(std=0.1)
         model.head.distances.bias.fill_(1.5)
         model.head.controller.weight.normal_(std=0.03)
     return model
