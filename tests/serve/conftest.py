@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -10,6 +12,7 @@ import pytest
 
 from tests.serve.browser import Tab, browser
 from tests.serve.running import Running, start
+from tests.serve.studio import KEY, Studio, address
 
 
 @pytest.fixture
@@ -28,10 +31,27 @@ def serve() -> Iterator[Callable[..., Running]]:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Running]:
+def studios() -> Iterator[list[ThreadingHTTPServer]]:
+    """Label Studio, an allowed server, and one that is not allowed."""
+    servers = []
+    for _ in range(3):
+        handler = type("Bound", (Studio,), {"asked": [], "elsewhere": ""})
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+    servers[0].RequestHandlerClass.elsewhere = address(servers[2])  # type: ignore[attr-defined]
+    yield servers
+    for server in servers:
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def server(studios: list[ThreadingHTTPServer]) -> Iterator[Running]:
     """A server with two models, for all tests that do not stop it."""
-    running = start("--model", "nuclei", "--model", "fungi=mushrooms", "--body-timeout", "2", "--max-body", "2",
-                    "--max-pixels", "2000000")  # fmt: skip
+    running = start(
+        "--model", "nuclei", "--model", "fungi=mushrooms", "--body-timeout", "2", "--max-body", "2",
+        "--max-pixels", "2000000", "--pictures-from", address(studios[1]),
+        LABEL_STUDIO_URL=address(studios[0]), LABEL_STUDIO_API_KEY=KEY,
+    )  # fmt: skip
     assert running.port, running.lines
     yield running
     running.process.kill()

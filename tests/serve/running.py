@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,3 +60,11 @@ def start(*arguments: str, program: Path | None = None, **environment: str) -> R
             break
     threading.Thread(target=lambda: running.lines.extend(process.stdout or ()), daemon=True).start()
     return running
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait until something has happened, and fail after some seconds."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.005)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.serve.running import NUCLEI, PICTURES, Running
+from tests.serve.running import NUCLEI, PICTURES, Running, wait_for
 
 SIZES = [(192, 192), (160, 160), (192, 256)]
 
@@ -76,13 +75,6 @@ def test_a_request_whose_client_left_is_not_predicted(server: Running, client: h
         assert not busy.done()
         assert busy.result().status_code == 200
     assert metric(client, "condinst_batch_pictures_sum") == before + 1
-
-
-def wait_for(happened: object, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not happened():  # type: ignore[operator]
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.005)
 
 
 @pytest.mark.slow

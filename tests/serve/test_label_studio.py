@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import httpx
@@ -18,7 +16,8 @@ from condinst.predictor import Predictor
 from condinst.serve.label_studio.brush import brush_rle
 from condinst.serve.label_studio.config import Shape, find_control, labels_of_classes
 from condinst.serve.refusal import RequestError
-from tests.serve.running import NUCLEI, Running, start
+from tests.serve.running import NUCLEI, Running, wait_for
+from tests.serve.studio import KEY, address
 
 CONTENT = NUCLEI.read_bytes()
 INLINE = f"data:image/png;base64,{base64.b64encode(CONTENT).decode()}"
@@ -35,79 +34,9 @@ def config(kind: str, *labels: str) -> str:
     return f'<View><Image name="i" value="$image"/><{kind} name="t" toName="i">{inner}</{kind}></View>'
 
 
-class Studio(BaseHTTPRequestHandler):
-    """Serves the picture at /data/upload/1/a.png to who has the token, and redirects at other paths."""
-
-    asked: list[tuple[str, str | None]]
-    elsewhere: str
-
-    def do_GET(self) -> None:
-        self.asked.append((self.path, self.headers.get("Authorization")))
-        if (
-            self.path == "/data/upload/1/a.png" and self.headers.get("Authorization") == "Token key-of-the-test"
-        ) or self.path.startswith("/free/"):
-            self.send(200, CONTENT)
-        elif self.path == "/tasks/1/resolve/":
-            self.send(303, b"", "/free/a.png")
-        elif self.path == "/tasks/2/resolve/":
-            self.send(303, b"", f"{self.elsewhere}/free/a.png")
-        elif self.path == "/data/upload/1/large.png":
-            self.send(200, bytes(3_000_000))
-        else:
-            self.send(401, b"no")
-
-    def send(self, status: int, content: bytes, location: str = "") -> None:
-        self.send_response(status)
-        if location:
-            self.send_header("Location", location)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *words: object) -> None:
-        """Quiet."""
-
-
-@pytest.fixture(scope="module")
-def studios() -> Iterator[list[ThreadingHTTPServer]]:
-    """Label Studio, an allowed server, and one that is not allowed."""
-    servers = []
-    for _ in range(3):
-        handler = type("Bound", (Studio,), {"asked": [], "elsewhere": ""})
-        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
-    servers[0].RequestHandlerClass.elsewhere = address(servers[2])  # type: ignore[attr-defined]
-    yield servers
-    for server in servers:
-        server.shutdown()
-
-
-def address(server: ThreadingHTTPServer) -> str:
-    return f"http://127.0.0.1:{server.server_port}"
-
-
-@pytest.fixture(scope="module")
-def backend(studios: list[ThreadingHTTPServer]) -> Iterator[Running]:
-    running = start(
-        "--model", "nuclei", "--model", "fungi=mushrooms", "--conf", "0.4", "--max-body", "2",
-        "--pictures-from", address(studios[1]),
-        LABEL_STUDIO_URL=address(studios[0]), LABEL_STUDIO_API_KEY="key-of-the-test",
-    )  # fmt: skip
-    assert running.port, running.lines
-    yield running
-    running.process.kill()
-    running.process.wait()
-
-
-@pytest.fixture
-def client(backend: Running) -> Iterator[httpx.Client]:
-    with backend.client() as client:
-        yield client
-
-
 @pytest.fixture(scope="module")
 def result() -> Result:
-    return Predictor("nuclei", conf=0.4)(CONTENT)
+    return Predictor("nuclei")(CONTENT)
 
 
 def predict(client: httpx.Client, *places: object, label_config: str = BRUSH, key: str = "picture") -> httpx.Response:
@@ -159,7 +88,7 @@ def test_long_runs_are_split() -> None:
     assert brush_bitmap(code, 400, 200).sum() == 60_000
 
 
-def test_setup_and_health(client: httpx.Client, backend: Running) -> None:
+def test_setup_and_health(client: httpx.Client, server: Running) -> None:
     assert client.get("/health").json()["status"] == "UP"
     request = {"project": "1.1", "schema": BRUSH, "hostname": "http://a", "access_token": "x"}
     version = client.post("/setup", json=request).json()["model_version"]
@@ -170,7 +99,8 @@ def test_setup_and_health(client: httpx.Client, backend: Running) -> None:
     assert client.post("/webhook", json={"action": "ANNOTATION_CREATED"}).status_code == 200
     assert client.post("/webhook", json={"action": "START_TRAINING"}).status_code == 501
     assert client.post("/train", json={}).status_code == 501
-    assert "Label Studio cannot use the model 'fungi': label_config: the labels are Cell, Nucleus" in backend.lines[-1]
+    logged = "Label Studio cannot use the model 'fungi': label_config: the labels are Cell, Nucleus"
+    wait_for(lambda: any(logged in line for line in server.lines))
 
 
 def test_brush_masks(client: httpx.Client, result: Result, studios: list[ThreadingHTTPServer]) -> None:
@@ -189,7 +119,7 @@ def test_brush_masks(client: httpx.Client, result: Result, studios: list[Threadi
         assert region["value"]["brushlabels"] == ["Nucleus"]
         assert region["score"] == pytest.approx(score, abs=1e-4)
         assert np.array_equal(brush_bitmap(region["value"]["rle"], height, width), bitmap)
-    assert ("/data/upload/1/a.png", "Token key-of-the-test") in studios[0].RequestHandlerClass.asked  # type: ignore[attr-defined]
+    assert ("/data/upload/1/a.png", f"Token {KEY}") in studios[0].RequestHandlerClass.asked  # type: ignore[attr-defined]
 
 
 def test_rectangles_in_percent(client: httpx.Client, result: Result) -> None:
@@ -211,16 +141,14 @@ def test_polygons_in_percent(client: httpx.Client, result: Result) -> None:
     assert np.abs(points.max(0) - corners[2:]).max() < 4
 
 
-def test_a_task_without_a_usable_picture_keeps_its_place(client: httpx.Client, backend: Running) -> None:
+def test_a_task_without_a_usable_picture_keeps_its_place(client: httpx.Client, server: Running) -> None:
     answer = predict(client, "/data/upload/1/gone.png", INLINE, {"no": "text"}, "data:image/png;base64,AAAA")
     assert answer.status_code == 200
     counts = [len(prediction["result"]) for prediction in answer.json()["results"]]
     assert counts[1] > 10
     assert counts == [0, counts[1], 0, 0]
-    logged = [line for line in backend.lines if line.startswith("left out: task ")]
-    assert len(logged) >= 3
-    assert "task 1: " in logged[0]
-    assert "HTTP 401" in logged[0]
+    wait_for(lambda: sum(line.startswith("left out: task ") for line in server.lines) >= 3)
+    assert any("task 1: " in line and "HTTP 401" in line for line in server.lines)
 
 
 def test_no_task_is_fine(client: httpx.Client) -> None:
