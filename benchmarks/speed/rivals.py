@@ -145,9 +145,20 @@ def _yolo(who: str, device: str) -> Work:
     network = load_yolo(name)
     tensor = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] / 255
     settle_norms(network.model, tensor)
+    options = {"conf": 0.0, "nms": False} if own_head else {"conf": yolo_threshold(network, tensor)}
+    return yolo_work(network, who, options, device)
+
+
+def yolo_threshold(network: Any, tensor: Tensor) -> float:
+    """The score that CANDIDATES of a network's candidates exceed."""
     with torch.inference_mode():
         scores = network.model.eval()(tensor)[0][0][0, 4 : 4 + YOLO_CLASSES].amax(dim=0)
-    options = {"conf": 0.0, "nms": False} if own_head else {"conf": threshold_for(scores)}
+    return threshold_for(scores)
+
+
+def yolo_work(network: Any, who: str, options: Mapping[str, Any], device: str = "cpu") -> Work:
+    """A contestant with DETECTIONS masks. network: a model of ultralytics, in PyTorch or exported."""
+    picture = nuclei_picture()
     predict = partial(network.predict, picture[:, :, ::-1], imgsz=SIDE, device=device, verbose=False, **options)
     # it drops masks without a pixel, which random weights make now and then
     for most in range(DETECTIONS, 2 * DETECTIONS):

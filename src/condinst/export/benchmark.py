@@ -17,10 +17,12 @@ from condinst.evaluation.evaluate import evaluate
 from condinst.export.check import Say
 from condinst.export.compare import own_pictures
 from condinst.export.folder import Wish, export_model
-from condinst.export.names import INT8_FILE, ONNX_FILE, OPENVINO_FILE
-from condinst.inference.network import Mode
-from condinst.inference.settings import sides
+from condinst.export.names import INT8_FILE, ONNX_FILE, OPENVINO_FILE, PROGRAM_SUFFIXES
+from condinst.inference.network import TORCH_MODES, Mode
+from condinst.inference.settings import with_settings
 from condinst.predictor import Predictor
+from condinst.settings.prediction import SHOWN_SCORE
+from condinst.weights.folder import load_model
 from condinst.weights.names import WEIGHTS_FILE, resolve
 
 STAGES = ("preprocess", "inference", "postprocess")
@@ -69,9 +71,9 @@ def benchmark(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="condinst-")))
         ways = list(_ways(model, folder, calibration, say))
-        predictors = {way: Predictor(way.source, "cpu", mode=way.mode) for way in ways}
+        predictors = {way: _predictor(way) for way in ways}
         timed = _time(predictors, list(pictures) or own_pictures(), size, rounds)
-        return [_row(way, *timed[way], _scores(way, data, size, say)) for way in ways]
+        return [_row(way, *timed[way], _scores(way, predictors[way], data, size, say)) for way in ways]
 
 
 def _ways(model: str, folder: Path, calibration: Path | None, say: Say) -> list[Way]:
@@ -102,6 +104,13 @@ def _ways(model: str, folder: Path, calibration: Path | None, say: Say) -> list[
     return ways
 
 
+def _predictor(way: Way) -> Predictor:
+    """A predictor that runs the model in this way and in no other, with all scores."""
+    if way.mode in TORCH_MODES and not str(way.source).endswith(PROGRAM_SUFFIXES):
+        return Predictor.from_model(*load_model(way.source), "cpu", way.mode)  # type: ignore[arg-type]
+    return Predictor(way.source, "cpu", None, mode=way.mode)
+
+
 def _time(
     predictors: dict[Way, Predictor], pictures: list[Path], size: int | None, rounds: int
 ) -> dict[Way, tuple[tuple[float, ...], float, int]]:
@@ -111,7 +120,7 @@ def _time(
     for round_ in range(rounds + 1):
         for way, predictor in predictors.items():
             start = time.perf_counter()
-            results = [predictor(picture, size=size) for picture in pictures]
+            results = [predictor(picture, size=size, conf=SHOWN_SCORE) for picture in pictures]
             total = 1000 * (time.perf_counter() - start) / len(pictures)
             stages = (statistics.fmean(result.speed[stage] for result in results) for stage in STAGES)
             if round_:  # the first round warms up
@@ -121,12 +130,13 @@ def _time(
     return {way: (middle[way][:3], middle[way][3], found[way]) for way in predictors}
 
 
-def _scores(way: Way, data: AnnotatedData | None, size: int | None, say: Say) -> tuple[float | None, float | None]:
+def _scores(
+    way: Way, predictor: Predictor, data: AnnotatedData | None, size: int | None, say: Say
+) -> tuple[float | None, float | None]:
     if data is None:
         return None, None
     say(f"measuring {way.name} on {len(data.samples)} pictures")
-    shorter, longer = sides(size)
-    predictor = Predictor(way.source, "cpu", None, shorter, longer, mode=way.mode)
+    predictor.config = with_settings(predictor.config, shorter=size)
     scores = evaluate(data, predictor, predictor.config.detect.max_detections)
     return scores.bbox.AP, scores.segm.AP
 

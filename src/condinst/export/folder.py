@@ -23,7 +23,7 @@ from condinst.export.check import (
 )
 from condinst.export.compare import Difference
 from condinst.export.formats.example import make_example
-from condinst.export.formats.int8 import import_nncf, to_int8
+from condinst.export.formats.int8 import import_nncf, spread, to_int8
 from condinst.export.formats.onnx_file import Size, check_size, to_onnx
 from condinst.export.formats.openvino_file import import_openvino, save_openvino, to_openvino
 from condinst.export.formats.program import check_nms
@@ -92,7 +92,7 @@ def export_model(wish: Wish, say: Say = lambda text: None) -> Checked:
         if calibration is not None:
             say(f"making {INT8_FILE} with the values of {wish.int8}")
             program = import_openvino().Core().read_model(shop / OPENVINO_FILE)
-            save_openvino(to_int8(program, config, notes, calibration), shop / INT8_FILE)
+            save_openvino(to_int8(program, config, notes, spread(calibration)), shop / INT8_FILE)
         measured = [] if data is None else measure_all(_contestants(wish, shop), config, data, say)
         refuse_loss(measured)
         section = program_section(FILES[wish.format], config, wish.fixed, differences, measured)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -30,7 +31,9 @@ def open_network(path: Path, config: Config, narrow: bool = False) -> Network:
     run = _openvino(path, config, narrow) if path.suffix == ".xml" else _onnx(path, config)
 
     def forward(images: Tensor) -> NetworkOutput:
-        return _as_output([torch.from_numpy(array) for array in run(images.contiguous().numpy())])
+        return _as_output(
+            [torch.from_numpy(np.require(array, requirements="W")) for array in run(images.contiguous().numpy())]
+        )
 
     return Network(None, forward, torch.float32, config.model.size_divisor)
 
@@ -108,6 +111,7 @@ def _openvino(path: Path, config: Config, narrow: bool) -> Run:
         check_notes(_notes(notes), config, path)
         shape = program.inputs[0].partial_shape
         _refuse_fixed(path, [0 if dim.is_dynamic else dim.get_length() for dim in shape])
+        narrow = (narrow or path.name == INT8_FILE) and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         compiled = core.compile_model(network_part(program), "CPU", _options(narrow))
     except ModelError:
         raise

@@ -6,6 +6,8 @@ A whole program in 8 bit loses its masks: the coordinates of the dynamic mask he
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,30 +21,33 @@ from condinst.export.formats.onnx_file import quiet
 from condinst.export.formats.openvino_file import EXTRA, with_notes
 from condinst.export.names import Notes
 from condinst.export.runtime import network_part
+from condinst.sources.expand import Source
 from condinst.sources.read import read_source
 
-MOST_PICTURES = 128  # for the ranges of the values; more take longer and change little
+# For the ranges of the values. The nuclei model loses 0.5 points of mask AP with 128 pictures, and 0.1 with 300.
+MOST_PICTURES = 300
 BETWEEN = {"Add", "Relu", "Multiply", "Convert"}  # operations between the last convolutions and the outputs
 
 
-def to_int8(program: Any, config: Config, notes: Notes, data: AnnotatedData) -> Any:
-    """The network part of an OpenVINO program in 8 bit. The pictures of `data` give the ranges of the values.
+def to_int8(program: Any, config: Config, notes: Notes, pictures: Sequence[Source]) -> Any:
+    """The network part of an OpenVINO program in 8 bit. The pictures give the ranges of the values.
 
     Depthwise convolutions and the last convolutions stay in float: they take little time, and rounding in them costs
     accuracy. Raises UsageError for a missing package, CondinstError if NNCF fails.
     """
     nncf = import_nncf()
     part = network_part(program)
-    pictures = chosen(data)
     try:
         with quiet():
             narrow = nncf.quantize(
                 part,
-                nncf.Dataset(pictures, lambda path: _images(path, config)),
+                nncf.Dataset(list(pictures), lambda picture: _images(picture, config)),
                 subset_size=len(pictures),
-                ignored_scope=nncf.IgnoredScope(names=last_convolutions(part), types=["GroupConvolution"]),
+                ignored_scope=nncf.IgnoredScope(
+                    names=last_convolutions(part), types=["GroupConvolution"], validate=False
+                ),
             )
-    except (RuntimeError, ValueError, nncf.InternalError) as error:
+    except (RuntimeError, ValueError, nncf.InternalError, nncf.ValidationError) as error:
         raise CondinstError(f"the network cannot be converted to 8 bit ({first_line(error):.200})") from error
     return with_notes(narrow, notes)
 
@@ -57,7 +62,7 @@ def import_nncf() -> Any:
     return nncf
 
 
-def chosen(data: AnnotatedData) -> list[Any]:
+def spread(data: AnnotatedData) -> list[Path]:
     """The paths of at most MOST_PICTURES pictures, evenly spread over the data."""
     paths = [sample.path for sample in data.samples]
     if len(paths) <= MOST_PICTURES:
@@ -72,7 +77,8 @@ def last_convolutions(part: Any) -> list[str]:
         node = result.input_value(0).get_node()
         while node.get_type_name() in BETWEEN:
             node = max((value.get_node() for value in node.input_values()), key=_is_computed)
-        names.append(node.get_friendly_name())
+        if node.get_type_name() == "Convolution":
+            names.append(node.get_friendly_name())
     return sorted(set(names))
 
 
@@ -80,6 +86,6 @@ def _is_computed(node: Any) -> bool:
     return bool(node.get_type_name() != "Constant")
 
 
-def _images(path: Any, config: Config) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = prepare([read_source(path, range=config.input.range)], config).tensor.numpy()
+def _images(picture: Source, config: Config) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = prepare([read_source(picture, range=config.input.range)], config).tensor.numpy()
     return array

@@ -1,0 +1,1 @@
+"""Exported programs: their speed beside other programs, and how they differ from the models."""
