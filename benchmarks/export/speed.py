@@ -3,9 +3,8 @@
     python -m benchmarks.export.speed
 
 At 640×640: the shipped nuclei model, and YOLO11n-seg and YOLO26n-seg with random weights, in PyTorch and as their own
-OpenVINO export, each through its own prediction call. At 800×1333: the R50-FPN model beside the reference, the published
-way in plain PyTorch. Programs in 8 bit are calibrated on the pictures that are timed, as only time
-counts.
+OpenVINO export, each through its own prediction call. At 800×1333: the R50-FPN model beside the reference, the
+published way in plain PyTorch. Programs in 8 bit are calibrated on the timed pictures, because only time counts here.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ def main(rounds: Rounds = 9, threads: Threads = 0, keep_pages: KeepPages = False
             measurements += race_apart(ME, "contestant", what, given, rounds, "cpu")
     settings = {
         "instances": str(stages.DETECTIONS),
-        NUCLEI: "the shipped nuclei model, RLE masks; YOLO with random weights, its own predict, masks as it returns them",
+        NUCLEI: "the shipped nuclei model, RLE masks; YOLO with random weights, its own predict",
         R50: stages.MODEL,
     }
     save("exported", "cpu", settings, measurements, out, keep_pages)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from condinst.config import Config
 from condinst.errors import ModelError, UsageError, first_line
-from condinst.export.names import INPUT, NETWORK_TENSORS, Notes, check_notes
+from condinst.export.names import INPUT, INT8_FILE, NETWORK_TENSORS, Notes, check_notes
 from condinst.inference.network import Network
 from condinst.structures import STRIDES, Controller, HeadOutput, NetworkOutput
 
