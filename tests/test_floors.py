@@ -140,7 +140,10 @@ def test_offences_are_seen(home: str, source: str) -> None:
 @pytest.mark.parametrize("module", ["condinst", "condinst.cli.main"])
 def test_light_imports(module: str) -> None:
     """`import condinst` and `condinst --help` must not import torch, which takes seconds."""
-    heavy = "{'torch', 'torchvision', 'timm', 'accelerate', 'pandas', 'supervision', 'matplotlib'}"
+    heavy = (
+        "{'torch', 'torchvision', 'timm', 'accelerate', 'pandas', 'supervision', 'matplotlib', "
+        "'fastapi', 'starlette', 'uvicorn', 'prometheus_client', 'onnxruntime', 'openvino'}"
+    )
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -136,11 +136,12 @@ def test_an_error_before_serving_is_one_line(words: list[str], code: int, line: 
     assert line in printed
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("package", ["uvicorn", "fastapi", "python_multipart", "prometheus_client"])
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     for name in [each for each in sys.modules if each.startswith("condinst.serve")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    assert run() == (2, "error: condinst serve needs uvicorn: pip install 'condinst[serve]'\n")
+    monkeypatch.setitem(sys.modules, package, None)
+    assert run() == (2, f"error: condinst serve needs {package}: pip install 'condinst[serve]'\n")
 
 
 def test_a_model_has_the_name_of_its_folder_or_a_chosen_one(tmp_path: Path) -> None:

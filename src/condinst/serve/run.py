@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+import python_multipart
 import uvicorn
 from fastapi import FastAPI
 
@@ -91,7 +92,7 @@ def serve(options: Options, tell: Callable[[str], None]) -> None:
 
 
 def _uvicorn_config(app: FastAPI, options: Options) -> uvicorn.Config:
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it reports bad requests, which get an answer
+    logging.getLogger(python_multipart.__name__).setLevel(logging.ERROR)  # it reports bad requests, which get an answer
 
     class Patient(Connection):
         seconds = options.body_timeout
