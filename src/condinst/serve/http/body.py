@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import NamedTuple, TypeVar
 
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -108,6 +109,8 @@ async def _of_form(request: Request) -> Upload:
             return await _only_picture(form)
     except HTTPException as error:
         raise RequestError(400, f"the multipart body cannot be read ({error.detail})") from None
+    except FormParserError:  # newer versions of starlette raise an HTTPException
+        raise RequestError(400, "the multipart body cannot be read (invalid multipart data)") from None
 
 
 async def _only_picture(form: FormData) -> Upload:
