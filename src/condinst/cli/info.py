@@ -17,12 +17,14 @@ ROWS = ("backbone", "pyramid", "head", "mask_branch", "mask_head", "filters", "i
 class Known(NamedTuple):
     """A model's settings and weights.
 
-    file: path of the weights, or the address to download the weights from. size: bytes, None before the download.
+    file: path of the weights or of the program, or the address to download the weights from. size: bytes, None before
+    the download. programs: names of the exported programs in the model's folder.
     """
 
     config: Config
     file: str
     size: int | None
+    programs: tuple[str, ...] = ()
 
 
 def info(
@@ -33,7 +35,8 @@ def info(
 
     Example: condinst info nuclei
 
-    The command describes a published model without downloading it. It reads and checks every other model.
+    The command describes a published model without downloading it. It reads and checks every other model, and a
+    program of `condinst export`.
     """
     from json import dumps
 
@@ -47,6 +50,7 @@ def info(
         "classes": list(known.config.model.classes),
         "file": known.file,
         "bytes": known.size,
+        "programs": list(known.programs),
     }
     if json:
         typer.echo(dumps(document))
@@ -65,6 +69,7 @@ def _use_and_measure(model: str, config: Config) -> dict[str, str]:
 
 
 def _find(model: str) -> Known:
+    from condinst.export.names import programs_in
     from condinst.model.condinst import CondInst
     from condinst.weights.catalogue import Checkpoint
     from condinst.weights.folder import fill_model, read_model
@@ -72,6 +77,8 @@ def _find(model: str) -> Known:
     from condinst.weights.obtain import find_cached
     from condinst.weights.outline import expected_config
 
+    if (program := _find_program(model)) is not None:
+        return program
     place = resolve(model)
     if isinstance(place, Checkpoint):
         cached = find_cached(place)
@@ -79,7 +86,25 @@ def _find(model: str) -> Known:
         return Known(config, str(cached or place.address), cached.stat().st_size if cached else None)
     stored = read_model(model)
     fill_model(CondInst(stored.config.model), stored)  # checks that the description is true of the file
-    return Known(stored.config, str(stored.path), stored.path.stat().st_size)
+    return Known(stored.config, str(stored.path), stored.path.stat().st_size, programs_in(stored.path.parent))
+
+
+def _find_program(model: str) -> Known | None:
+    """A program, or a folder with programs and without weights; None for any other model."""
+    from pathlib import Path
+
+    from condinst.export.choose import choose
+    from condinst.export.names import program_size, programs_in
+    from condinst.export.runtime import open_network
+    from condinst.weights.names import WEIGHTS_FILE
+
+    choice = choose(model, None, "cpu")
+    path = choice.path
+    if path is None or (Path(model).suffix != path.suffix and (path.parent / WEIGHTS_FILE).is_file()):
+        return None
+    config = choice.read_config()
+    open_network(path, config)  # checks that the description is true of the file
+    return Known(config, str(path), program_size(path), programs_in(path.parent))
 
 
 def _print(document: dict[str, Any]) -> None:
@@ -97,4 +122,6 @@ def _print(document: dict[str, Any]) -> None:
         "file": document["file"] if size else f"not downloaded; the first use downloads it from {document['file']}",
         "size": f"{size / 1e6:.1f} MB" if size else "–",
     }
+    if document["programs"]:
+        rows["exported programs"] = ", ".join(document["programs"])
     print_table(("", document["model"]), list(rows.items()), numbers_from=2)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from condinst.config import Config
 from condinst.export.check import Measured
 from condinst.export.compare import Difference
-from condinst.export.formats.example import mask_limit
 
 HEADING = "## Exported program: "
 
@@ -29,6 +29,7 @@ def program_section(
 ) -> str:
     """Markdown: inputs and outputs of the program, and how it differs from the model."""
     model, most = config.model, config.detect.max_detections
+    limit = math.log(config.detect.mask_threshold / (1 - config.detect.mask_threshold))
     height, width = ("H", "W") if fixed is None else map(str, fixed)
     images = "N" if fixed is None else "1"
     low = ("H / 8", "W / 8") if fixed is None else (str(fixed[0] // 8), str(fixed[1] // 8))
@@ -42,7 +43,7 @@ def program_section(
         (
             "mask_logits",
             f"({images}, {most}, {', '.join(low)}) float32",
-            f"above {mask_limit(config):.6g} inside the mask; each for 8×8 pixels",
+            f"above {limit:.6g} inside the mask; each for 8×8 pixels; enlarge them as example.py does",
         ),
     )
     compared = (

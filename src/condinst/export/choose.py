@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 from condinst.config import Config
 from condinst.errors import ModelError, UsageError
-from condinst.export.names import INT8_FILE, ONNX_FILE, OPENVINO_FILE, PROGRAM_SUFFIXES
+from condinst.export.names import (
+    EXECUTORCH_FILE,
+    INT8_FILE,
+    ONNX_FILE,
+    OPENVINO_FILE,
+    PROGRAM_SUFFIXES,
+    TORCH_FILE,
+)
 from condinst.inference.network import MODES, Mode
 from condinst.weights.folder import read_config
 from condinst.weights.licence import announce_licence
@@ -82,7 +89,14 @@ def _only_program(folder: Path, mode: str | None, device: str | None) -> Choice:
     """The choice in a folder without weights for PyTorch."""
     if mode == "int8" or not ((folder / OPENVINO_FILE).is_file() or (folder / ONNX_FILE).is_file()):
         program = folder / INT8_FILE
-        return _named(program, mode, device) if program.is_file() else Choice(None, _torch_mode(mode))
+        if program.is_file():
+            return _named(program, mode, device)
+        for name in (TORCH_FILE, EXECUTORCH_FILE):
+            if (folder / name).is_file():
+                raise UsageError(
+                    f"{folder / name}: condinst does not run this kind of program; export the model to onnx or openvino"
+                )
+        return Choice(None, _torch_mode(mode))
     openvino = (folder / OPENVINO_FILE).is_file() and (find_spec("openvino") or not (folder / ONNX_FILE).is_file())
     return _named(folder / (OPENVINO_FILE if openvino else ONNX_FILE), mode, device)
 

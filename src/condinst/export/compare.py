@@ -78,13 +78,13 @@ class Difference(NamedTuple):
 
 
 def prepare(pictures: Sequence[Picture], config: Config, fixed: tuple[int, int] | None = None) -> Images:
-    """One batch of pictures for the model. fixed: (H, W), to which the pictures are shrunk and padded."""
+    """One batch of pictures for the model. fixed: (H, W), into which each picture is fitted and padded."""
     model, size = config.model, config.input
     originals = [(picture.array.shape[0], picture.array.shape[1]) for picture in pictures]
-    shapes = [resize_shape(*original, size.shorter, size.longer) for original in originals]
-    if fixed is not None:
-        shapes = [resize_shape(*original, min(fixed), max(fixed)) for original in originals]
-        shapes = [(min(height, fixed[0]), min(width, fixed[1])) for height, width in shapes]
+    if fixed is None:
+        shapes = [resize_shape(*original, size.shorter, size.longer) for original in originals]
+    else:
+        shapes = [_fitted(*original, *fixed) for original in originals]
     arrays = [resize_image(picture.array, *shape) for picture, shape in zip(pictures, shapes, strict=True)]
     look = (model.pixel_mean, model.pixel_std, model.channel_order, model.size_divisor)
     images = make_images(arrays, originals, *look)
@@ -93,6 +93,12 @@ def prepare(pictures: Sequence[Picture], config: Config, fixed: tuple[int, int] 
     tensor = torch.zeros(len(pictures), 3, *fixed)
     tensor[:, :, : images.tensor.shape[2], : images.tensor.shape[3]] = images.tensor
     return images._replace(tensor=tensor)
+
+
+def _fitted(height: int, width: int, most_height: int, most_width: int) -> tuple[int, int]:
+    """The largest shape with the same proportions."""
+    scale = min(most_height / height, most_width / width)
+    return max(1, round(scale * height)), max(1, round(scale * width))
 
 
 @torch.inference_mode()

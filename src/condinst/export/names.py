@@ -21,6 +21,7 @@ FILES: dict[Format, str] = {
     "torch": TORCH_FILE,
     "executorch": EXECUTORCH_FILE,
 }
+PROGRAMS = (*FILES.values(), INT8_FILE)
 PROGRAM_SUFFIXES = (".onnx", ".xml")  # programs that a Predictor can run
 EXAMPLE_FILE = "example.py"
 INPUT = "images"
@@ -33,6 +34,18 @@ NETWORK_TENSORS = (
     "controller_bias",
 )
 VERSION = "1"  # of these names and notes
+
+
+def programs_in(folder: Path) -> tuple[str, ...]:
+    """The names of the exported programs in a folder."""
+    return tuple(name for name in PROGRAMS if (folder / name).is_file())
+
+
+def program_size(path: Path) -> int:
+    """The bytes of a program, with the weights that OpenVINO keeps in a file of their own."""
+    weights = path.with_suffix(".bin")
+    parts = (path, weights) if path.suffix == ".xml" and weights.is_file() else (path,)
+    return sum(part.stat().st_size for part in parts)
 
 
 class Notes(NamedTuple):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from condinst.config import Config
 from condinst.export.names import ONNX_FILE, OPENVINO_FILE
+from condinst.structures import MASK_FEATURE_STRIDE
 
 FIRST_WORDS = '"""Run: python example.py photo.jpg. Needs '
 ONNX_LINES = (
@@ -20,15 +19,10 @@ OPENVINO_LINES = (
 )
 
 
-def mask_limit(config: Config) -> float:
-    """The logit above which a pixel belongs to the mask."""
-    threshold = config.detect.mask_threshold
-    return math.log(threshold / (1 - threshold))
-
-
 def make_example(config: Config, openvino: bool, fixed: tuple[int, int] | None) -> str:
     """The text of example.py: read a picture, run the program, write a picture for each mask."""
     model, size = config.model, config.input
+    stride = model.mask_head.mask_out_stride
     package = "openvino" if openvino else "onnxruntime"
     library, start, run = OPENVINO_LINES if openvino else ONNX_LINES
     order = "" if model.channel_order == "RGB" else "[:, :, ::-1]"
@@ -46,6 +40,16 @@ import numpy as np
 {library}
 from PIL import Image
 
+
+def weights(cells, factor):  # of a bilinear enlargement: row factor * i + factor // 2 shows cell i
+    places = ((np.arange(cells * factor) - factor // 2) / factor).clip(0, cells - 1)
+    return np.maximum(0, 1 - abs(places[:, None] - np.arange(cells))).astype(np.float32)
+
+
+def enlarge(mask, factor):
+    return weights(mask.shape[0], factor) @ mask @ weights(mask.shape[1], factor).T
+
+
 names = {list(model.classes)!r}
 picture = Image.open(sys.argv[1]).convert("RGB")
 scale = {scale}
@@ -59,8 +63,9 @@ images = np.ascontiguousarray(np.pad(pixels, ((0, below), (0, right), (0, 0))).t
 for k in range(int(count[0])):
     if scores[0, k] < 0.5:
         continue
-    mask = Image.fromarray(logits[0, k]).resize((images.shape[3], images.shape[2]), Image.Resampling.BILINEAR)
-    mask = mask.crop((0, 0, *small.size)).resize(picture.size, Image.Resampling.BILINEAR)
-    Image.fromarray(np.asarray(mask) > {mask_limit(config):.6g}).save(f"mask_{{k}}.png")
+    probability = 1 / (1 + np.exp(-enlarge(logits[0, k], {MASK_FEATURE_STRIDE // stride}).clip(-50, 50)))
+    mask = Image.fromarray(enlarge(probability, {stride})[: small.height, : small.width])
+    mask = np.asarray(mask.resize(picture.size, Image.Resampling.BILINEAR)) > {config.detect.mask_threshold}
+    Image.fromarray(mask).save(f"mask_{{k}}.png")
     print(f"mask_{{k}}.png", names[labels[0, k]], scores[0, k].round(3), (boxes[0, k] / scale).round(1))
 '''
