@@ -203,6 +203,11 @@ def _ratio(one: Measurement | None, other: Measurement | None) -> str:
     return f"{one.median / other.median:.2f}" if one and other else "–"
 
 
+def ratio_of(record: Record, what: str, who: str, rival: str) -> str:
+    """The time of `who` over that of `rival`."""
+    return _ratio(find(record, what, who), find(record, what, rival))
+
+
 def startup(records: Records) -> str:
     """Cold processes."""
     record = records.get("startup-cpu")

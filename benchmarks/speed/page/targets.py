@@ -51,6 +51,15 @@ TARGETS = (
         for rival in ("YOLO26n-seg", "YOLO11n-seg")
         for who in MODES
     ),
+    *(
+        Target(f"Exported nuclei model at 640×640, {who}, of {rival}", "exported-cpu", "640×640", who, limit, rival)
+        for rival in ("YOLO26n-seg, its OpenVINO export", "YOLO11n-seg, its OpenVINO export")
+        for who, limit in (("OpenVINO, 16 bit", 0.45), ("OpenVINO, 8 bit", 0.35))
+    ),
+    *(
+        Target(f"R50 at 800×1333, {who}, of the reference", "exported-cpu", "800×1333", who, limit, REFERENCE)
+        for who, limit in ((EXACT, 0.40), ("OpenVINO, 16 bit", 0.22), ("OpenVINO, 8 bit", 0.13))
+    ),
     Target("`condinst --help`", "startup-cpu", "start-up", "condinst --help", 300),
     Target("`condinst --version`", "startup-cpu", "start-up", "condinst --version", 300),
     Target("`import condinst`", "startup-cpu", "start-up", "import condinst", 500),

@@ -15,13 +15,14 @@ import typer
 
 from benchmarks.facts import ROOT, run_command
 from benchmarks.speed.measure import Record, file_name, load
+from benchmarks.speed.page.exported import exported
 from benchmarks.speed.page.plots import plots
 from benchmarks.speed.page.tables import first, gpu, machine, memory, rivals, scaling, stages, startup, training
 from benchmarks.speed.page.targets import targets
 from condinst.errors import DataError
 from condinst.files import replace_file
 
-BENCHMARKS = ("stages", "scaling", "training_step", "rivals", "startup")
+BENCHMARKS = ("stages", "scaling", "training_step", "rivals", "exported", "startup")
 DEVICES = ("cpu", "cuda")
 SECTIONS: dict[str, Callable[[Mapping[str, Record]], str]] = {
     "first": first,
@@ -31,6 +32,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Record]], str]] = {
     "memory": memory,
     "training": training,
     "rivals": rivals,
+    "exported": exported,
     "startup": startup,
     "gpu": gpu,
     "machine": machine,
