@@ -34,19 +34,16 @@ def convolve_at(
     each. bias: (out,).
     """
     patches = None
+    down, right = torch.tensor(STEPS, device=cells.device).unbind(dim=1)
     for level, map_ in enumerate(maps):
         here = levels == level
         height, width = map_.shape[2:]
-        inside_level = cells * here
-        row = inside_level // width
-        column = inside_level - row * width  # ONNX's exporter has no remainder by a size that is not fixed
-        parts = []
-        for down, right in STEPS:
-            y, x = row + down, column + right
-            inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-            values = flatten_level(map_)[images, (y * width + x) * inside]
-            parts.append(torch.where(inside[..., None], values, 0))
-        found = torch.cat(parts, dim=-1)
+        row = cells * here // width
+        column = cells * here - row * width  # ONNX's exporter has no remainder by a size that is not fixed
+        y, x = row[..., None] + down, column[..., None] + right  # (…, 9)
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        values = flatten_level(map_)[images[..., None], (y * width + x) * inside]  # (…, 9, C)
+        found = torch.where(inside[..., None], values, 0).flatten(-2)
         patches = found if patches is None else torch.where(here[..., None], found, patches)
     assert patches is not None
     return patches.to(weight.dtype) @ weight + bias
