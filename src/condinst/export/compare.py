@@ -67,7 +67,7 @@ class Difference(NamedTuple):
         """What is above the limits, in words; empty if nothing is."""
         faults = []
         if self.lost:
-            faults.append(f"{self.lost} instances that only one of them has")
+            faults.append(f"{self.lost} instance{'s' * (self.lost > 1)} that only one of them has")
         if self.box > limits.box:
             faults.append(f"a box that differs by {self.box:.3g} px (limit {limits.box:g})")
         if self.score > limits.score:

@@ -24,11 +24,12 @@ from condinst.export.check import (
 from condinst.export.compare import Difference
 from condinst.export.formats.example import make_example
 from condinst.export.formats.int8 import import_nncf, spread, to_int8
-from condinst.export.formats.onnx_file import Size, check_size, to_onnx
+from condinst.export.formats.onnx_file import Size, check_size, import_onnx, to_onnx
 from condinst.export.formats.openvino_file import import_openvino, save_openvino, to_openvino
 from condinst.export.formats.program import check_nms
 from condinst.export.formats.torch_file import save_executorch, save_torch, to_torch
 from condinst.export.names import EXAMPLE_FILE, FILES, INT8_FILE, OPENVINO_FILE, Format, Notes, notes_of
+from condinst.export.runtime import import_onnxruntime
 from condinst.export.target import check_out, move, workshop
 from condinst.inference.settings import with_settings
 from condinst.model.condinst import CondInst
@@ -115,6 +116,10 @@ def _check(wish: Wish, config: Config) -> None:
         raise UsageError(
             f"--format {wish.format} needs the size of the pictures; add --fixed HEIGHTxWIDTH, for example 640x640"
         )
+    if wish.format in {"onnx", "openvino"}:
+        import_onnx()
+    if wish.format == "onnx":
+        import_onnxruntime(wish.out)  # for the comparison
     if wish.format == "openvino":
         import_openvino()
     if wish.int8 is not None:

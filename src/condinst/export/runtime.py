@@ -59,11 +59,11 @@ def _as_output(tensors: Sequence[Tensor]) -> NetworkOutput:
 
 
 def _onnx(path: Path, config: Config) -> Run:
+    import_onnxruntime(path)
     try:
         import onnx
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise missing(path, error.name or "onnxruntime", "export") from None
+    except ImportError:
+        raise missing(path, "onnx", "export") from None
     try:
         proto = onnx.load(path)
         notes = {entry.key: entry.value for entry in proto.metadata_props}
@@ -88,6 +88,15 @@ def _onnx(path: Path, config: Config) -> Run:
         return [found[name] for name in NETWORK_TENSORS]
 
     return run
+
+
+def import_onnxruntime(path: Path) -> Any:
+    """The package onnxruntime. Raises UsageError if it is missing."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise missing(path, "onnxruntime", "export") from None
+    return onnxruntime
 
 
 def _session(program: str | bytes) -> Any:

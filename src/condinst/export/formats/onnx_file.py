@@ -49,13 +49,8 @@ def to_onnx(model: CondInst, config: Config, notes: Notes, fixed: Size | None = 
     (H, W) of a program for one size and one image. Raises UsageError for a missing package, a size that does not fit,
     and settings that cannot be exported, CondinstError if the exporter fails.
     """
-    try:
-        import onnx
-        import onnxscript  # noqa: F401
-
-        from condinst.export.formats.onnx_ops import OPSET, translations
-    except ImportError as error:
-        raise UsageError(f"export to ONNX needs the package {error.name}; install it: pip install '{EXTRA}'") from None
+    package = import_onnx()
+    from condinst.export.formats.onnx_ops import OPSET, translations  # needs onnxscript
 
     program = Program(model, config, keep_boxes).eval()
     images, shapes = example_input(config, fixed)
@@ -81,8 +76,18 @@ def to_onnx(model: CondInst, config: Config, notes: Notes, fixed: Size | None = 
     if fixed is None:
         _name_shapes(proto.graph)
     proto.graph.value_info.extend(between)  # what a reader needs to cut the program there
-    onnx.helper.set_model_props(proto, notes._asdict())
+    package.helper.set_model_props(proto, notes._asdict())
     return proto
+
+
+def import_onnx() -> Any:
+    """The package onnx. Raises UsageError if it, or another package that the export needs, is missing."""
+    try:
+        import onnx
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UsageError(f"export to ONNX needs the package {error.name}; install it: pip install '{EXTRA}'") from None
+    return onnx
 
 
 def example_input(config: Config, fixed: Size | None) -> tuple[Tensor, tuple[Any, ...] | None]:

@@ -32,8 +32,11 @@ def with_notes(program: Any, notes: Notes) -> Any:
 
 
 def save_openvino(program: Any, path: Path) -> None:
-    """Write `path` and the file of the weights beside it, in float32."""
-    import_openvino().save_model(program, str(path), compress_to_fp16=False)
+    """Write `path` and the file of the weights beside it, in float32. Raises OSError if that fails."""
+    try:
+        import_openvino().save_model(program, str(path), compress_to_fp16=False)
+    except RuntimeError as error:  # the type for a full disk, too
+        raise OSError(first_line(error)) from error
 
 
 def import_openvino() -> Any:
