@@ -63,6 +63,7 @@ def main(rounds: Rounds = 9, threads: Threads = 0, keep_pages: KeepPages = False
     set_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder))
+        set_threads(threads)  # ultralytics changes the number
         measurements: list[Measurement] = []
         for what, names in (
             (NUCLEI, [*EAGER, *PROGRAMS, *YOLOS, *(name + EXPORTED for name in YOLOS)]),

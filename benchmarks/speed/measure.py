@@ -283,7 +283,8 @@ def check_device(device: str) -> None:
 def command_line() -> str:
     """What was typed, from the repository's root; `--out` says nothing about the numbers."""
     words = [word for word, before in zip(sys.argv[1:], sys.argv, strict=False) if "--out" not in (word, before)]
-    return " ".join(["python -m", f"benchmarks.speed.{Path(sys.argv[0]).stem}", *words])
+    module = Path(sys.argv[0]).relative_to(ROOT).with_suffix("").parts
+    return " ".join(["python -m", ".".join(module), *words])
 
 
 def describe_machine(device: str) -> Machine:
