@@ -40,7 +40,7 @@ def refused(run: Run, code: int, model: object, out: object, *more: object) -> s
     assert done.exception is None or isinstance(done.exception, SystemExit)
     *steps, line = done.stderr.splitlines()
     assert line.startswith("error: ")
-    assert all(step.startswith(("making ", "comparing ", "note: ", "measuring ")) for step in steps)
+    assert all(step.startswith(("making ", "comparing ", "note: ", "measuring ", "writing ")) for step in steps)
     assert done.stdout == ""
     return line
 

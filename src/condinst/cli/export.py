@@ -66,7 +66,7 @@ def export(
     Example: condinst export --model nuclei --format onnx --out nuclei_onnx
     """
     size = _size(fixed)
-    from condinst.engine.stop import terminable
+    from condinst.cli.terminal.interrupts import interruptible
     from condinst.export.folder import Wish, export_model
 
     wish = Wish(
@@ -79,8 +79,13 @@ def export(
         max_detections,
         None if nms is None else nms.value,
     )
-    with terminable():
-        checked = export_model(wish, lambda text: say(one_line(text), err=True))
+    with interruptible() as check_interrupts:
+
+        def tell(text: str) -> None:
+            check_interrupts()
+            say(one_line(text), err=True)
+
+        checked = export_model(wish, tell)
     _print(checked, out)
 
 

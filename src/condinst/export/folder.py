@@ -98,6 +98,7 @@ def export_model(wish: Wish, say: Say = lambda text: None) -> Checked:
         refuse_loss(measured)
         section = program_section(FILES[wish.format], config, wish.fixed, differences, measured)
         _write_words(wish, config, section, shop)
+        say(f"writing {wish.out}")
         move(shop, wish.out)
     return Checked(differences, measured)
 

@@ -162,12 +162,17 @@ def _level_candidates(head: HeadOutput, level: int, config: DetectConfig) -> Can
 def _best_pairs(ranking: Tensor, threshold: float, limit: int) -> tuple[Tensor, Tensor]:
     """The best pairs of each image, best first: indices (N, K) int64 into `ranking`, and (N, K) bool, False for none.
 
-    ranking: (N, h·w·C). Of equal scores, the pair with the lower index comes first. Exported programs have K = limit
-    and leave the order of equal scores to the runtime. ONNX's TopK has the same order.
+    ranking: (N, h·w·C). Of equal scores, the pair with the lower index comes first. Exported programs have K = limit,
+    or all pairs if a fixed input has fewer. They leave the order of equal scores to the runtime; ONNX's TopK has the
+    same order.
     """
     if being_traced():
-        padded = F.pad(torch.where(ranking > threshold, ranking, NONE), (0, limit), value=NONE)
-        best_scores, pairs = padded.topk(limit)
+        scores = torch.where(ranking > threshold, ranking, NONE)
+        if isinstance(scores.shape[1], int):  # the size of the input is fixed
+            limit = min(limit, scores.shape[1])
+        else:
+            scores = F.pad(scores, (0, limit), value=NONE)
+        best_scores, pairs = scores.topk(limit)
         passing = best_scores > NONE
         return pairs * passing, passing
     chosen = [_passing(one, threshold, limit) for one in ranking]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from condinst.config import Config
 from condinst.errors import CondinstError, UsageError, first_line
@@ -16,6 +17,17 @@ from condinst.inference.select import keep_boxes_by_products
 from condinst.model.condinst import CondInst
 
 
+class Plain(nn.Module):
+    """The program with a plain tuple as its output, which loads without condinst."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__()
+        self.program = program
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.program(images))
+
+
 def to_torch(model: CondInst, config: Config, fixed: Size | None) -> torch.export.ExportedProgram:
     """The program of `model` as recorded by torch.export, for one picture of the size `fixed`, (H, W).
 
@@ -23,7 +35,7 @@ def to_torch(model: CondInst, config: Config, fixed: Size | None) -> torch.expor
     """
     if fixed is None:
         raise UsageError("this format needs the size of the pictures; add --fixed HEIGHTxWIDTH, for example 640x640")
-    program = Program(model, config, keep_boxes_by_products).eval()
+    program = Plain(Program(model, config, keep_boxes_by_products)).eval()
     images, _ = example_input(config, fixed)
     try:
         with quiet(), torch.no_grad():
@@ -38,7 +50,7 @@ def save_torch(program: torch.export.ExportedProgram, notes: Notes, path: Path) 
         torch.export.save(program, path, extra_files=notes._asdict())
 
 
-def run_torch(path: Path, images: torch.Tensor) -> list[Any]:
+def run_torch(path: Path, images: Tensor) -> list[Any]:
     """The five outputs of the program in the file."""
     with quiet(), torch.no_grad():
         return list(torch.export.load(path).module()(images))
@@ -62,7 +74,7 @@ def save_executorch(program: torch.export.ExportedProgram, path: Path) -> None:
         raise CondinstError(f"the model cannot be exported to ExecuTorch ({first_line(error):.200})") from error
 
 
-def run_executorch(path: Path, images: torch.Tensor) -> list[Any]:
+def run_executorch(path: Path, images: Tensor) -> list[Any]:
     """The five outputs of the program in the file, computed by ExecuTorch's own runtime."""
     from executorch.runtime import Runtime
 
