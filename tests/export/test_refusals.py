@@ -167,6 +167,13 @@ def test_missing_packages(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_missing_executorch(run: Run, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "executorch", None)
+    line = refused(run, 2, model_folder, tmp_path / "out", "--format", "executorch", "--fixed", "64x96")
+    assert line.endswith("export to ExecuTorch needs the package executorch; install it: pip install executorch")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_program_that_differs(
     run: Run, model_folder: Path, tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ from condinst.export.formats.int8 import import_nncf, spread, to_int8
 from condinst.export.formats.onnx_file import Size, check_size, import_onnx, to_onnx
 from condinst.export.formats.openvino_file import import_openvino, save_openvino, to_openvino
 from condinst.export.formats.program import check_nms
-from condinst.export.formats.torch_file import save_executorch, save_torch, to_torch
+from condinst.export.formats.torch_file import import_executorch, save_executorch, save_torch, to_torch
 from condinst.export.names import EXAMPLE_FILE, FILES, INT8_FILE, OPENVINO_FILE, Format, Notes, notes_of
 from condinst.export.runtime import import_onnxruntime
 from condinst.export.target import check_out, move, workshop
@@ -123,6 +123,8 @@ def _check(wish: Wish, config: Config) -> None:
         import_onnxruntime(wish.out)  # for the comparison
     if wish.format == "openvino":
         import_openvino()
+    if wish.format == "executorch":
+        import_executorch()
     if wish.int8 is not None:
         import_nncf()
     if wish.fixed is not None and wish.format == "openvino" and (wish.out / WEIGHTS_FILE).exists():

@@ -58,20 +58,29 @@ def run_torch(path: Path, images: Tensor) -> list[Any]:
 
 def save_executorch(program: torch.export.ExportedProgram, path: Path) -> None:
     """Write the program for ExecuTorch with the XNNPACK backend. Raises UsageError for a missing package."""
-    try:
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-        from executorch.exir import to_edge_transform_and_lower
-    except ImportError as error:
-        raise UsageError(
-            f"export to ExecuTorch needs the package {(error.name or 'executorch').partition('.')[0]}; install it: "
-            "pip install executorch"
-        ) from None
+    import_executorch()
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
     try:
         with quiet():
             edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
             path.write_bytes(edge.to_executorch().buffer)
     except (RuntimeError, AssertionError) as error:
         raise CondinstError(f"the model cannot be exported to ExecuTorch ({first_line(error):.200})") from error
+
+
+def import_executorch() -> None:
+    """Import the parts of the package executorch. Raises UsageError if it, or a package that it needs, is missing."""
+    try:
+        import executorch.backends.xnnpack.partition.xnnpack_partitioner
+        import executorch.exir
+        import executorch.runtime  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"export to ExecuTorch needs the package {(error.name or 'executorch').partition('.')[0]}; install it: "
+            "pip install executorch"
+        ) from None
 
 
 def run_executorch(path: Path, images: Tensor) -> list[Any]:
