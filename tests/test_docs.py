@@ -219,7 +219,7 @@ def test_settings_named_in_the_pages_exist() -> None:
         (page, key)
         for page in PAGES
         for key in re.findall(
-            r"`((?:train|model|input|detect|targets|loss|augment)\.(?!safetensors|json)[a-z_0-9.]+)",
+            r"`((?:train|model|input|detect|targets|loss|augment)\.(?!safetensors|json|onnx|xml|bin|pt2|pte)[a-z_0-9.]+)",
             page.read_text("utf-8"),
         )
     }
