@@ -16,6 +16,7 @@ import pytest
 from condinst.config import Config
 from condinst.export import check, folder
 from condinst.export.compare import Difference
+from condinst.model.condinst import CondInst
 from condinst.weights.folder import save_model
 from tests.export.conftest import Run, export, make_model
 
@@ -164,6 +165,18 @@ def test_missing_packages(
     more = ["--int8", Path(__file__).parents[1] / "data" / "nuclei"] if package == "nncf" else []
     line = refused(run, 2, model_folder, tmp_path / "out", "--format", format, *more)
     assert f"needs the package {package}; install it: pip install '{extra}'" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["openvino", "executorch"])
+def test_deformable_convolutions(
+    run: Run, config: Config, tmp_path: Path, format: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    changed = config.with_overrides(["model.backbone={name: resnet50, deformable_interval: 3}"])
+    model = tmp_path_factory.mktemp("deformable") / "model"
+    save_model(CondInst(changed.model), changed, model)
+    line = refused(run, 2, model, tmp_path / "out", "--format", format, "--fixed", "64x96")
+    assert "the runtime has no deformable convolutions; export this model to onnx" in line
     assert list(tmp_path.iterdir()) == []
 
 

@@ -51,7 +51,8 @@ class Difference(NamedTuple):
     counts: instances of model and program. lost: instances that only one of them has, except those with the lowest
     scores, where rounding decides. box: largest difference of a corner in pixels of the input. score: largest
     difference of a score. mask_iou: the lowest IoU of two masks at the stride of the mask features, without the cells
-    where rounding decides. cells, of: the differing cells and all cells of the mask maps.
+    where rounding decides. cells, of: the differing cells and all cells of the mask maps. close: the largest absolute
+    logit of the model in a differing cell; 0 without one.
     """
 
     picture: str
@@ -62,6 +63,7 @@ class Difference(NamedTuple):
     mask_iou: float
     cells: int
     of: int
+    close: float = 0.0
 
     def beyond(self, limits: Limits) -> str:
         """What is above the limits, in words; empty if nothing is."""
@@ -144,6 +146,7 @@ def compare(picture: str, model: Found, program: Found) -> Difference:
         float(masks.min()) if len(masks) else 1.0,
         int((a != b).sum()),
         a.numel(),
+        _largest(logits.abs()[a != b]),
     )
 
 

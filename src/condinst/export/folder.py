@@ -117,6 +117,11 @@ def _check(wish: Wish, config: Config) -> None:
         raise UsageError(
             f"--format {wish.format} needs the size of the pictures; add --fixed HEIGHTxWIDTH, for example 640x640"
         )
+    if config.model.backbone.deformable_interval and wish.format in {"openvino", "executorch"}:
+        raise UsageError(
+            f"--format {wish.format}: the runtime has no deformable convolutions; export this model to onnx, or keep "
+            "the model folder"
+        )
     if wish.format in {"onnx", "openvino"}:
         import_onnx()
     if wish.format == "onnx":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,7 @@ SECONDS = 120
 HEIGHT, WIDTH = 64, 96
 ALONE = """
 import sys
+import zipfile
 sys.modules |= dict.fromkeys(("condinst", "torchvision", "timm"))  # an import of these fails
 import numpy, torch
 program = torch.export.load(sys.argv[1]).module()
@@ -81,6 +83,13 @@ def test_the_notes_are_in_the_file(program: Path) -> None:
     assert notes["condinst_program"] == "1"
     assert len(notes["model"]) == 16
     assert len(notes["weights"]) == 32
+
+
+def test_the_file_does_not_tell_where_the_code_lies(program: Path) -> None:
+    with zipfile.ZipFile(program) as archive:
+        for name in archive.namelist():
+            assert str(Path(__file__).parents[3]).encode() not in archive.read(name), name
+            assert b"site-packages" not in archive.read(name), name
 
 
 def test_it_fits_the_size_only(program: Path, run: Callable[..., object]) -> None:

@@ -75,6 +75,7 @@ def to_onnx(model: CondInst, config: Config, notes: Notes, fixed: Size | None = 
     del proto.graph.output[len(OUTPUTS) :]
     if fixed is None:
         _name_shapes(proto.graph)
+    _remove_traces(proto.graph)
     proto.graph.value_info.extend(between)  # what a reader needs to cut the program there
     package.helper.set_model_props(proto, notes._asdict())
     return proto
@@ -131,6 +132,12 @@ def _reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return first_line(error)
+
+
+def _remove_traces(graph: Any) -> None:
+    """Remove the exporter's notes on where the code lies on this machine."""
+    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer, graph):
+        del part.metadata_props[:]
 
 
 @contextlib.contextmanager

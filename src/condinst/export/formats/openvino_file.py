@@ -20,8 +20,14 @@ def to_openvino(proto: onnx.ModelProto, notes: Notes) -> Any:
     try:
         program = ov.Core().read_model(proto.SerializeToString(), b"")
     except RuntimeError as error:
-        raise CondinstError(f"the model cannot be converted to OpenVINO ({first_line(error):.200})") from error
+        raise CondinstError(f"the model cannot be converted to OpenVINO ({_reason(error):.200})") from error
     return with_notes(program, notes)
+
+
+def _reason(error: RuntimeError) -> str:
+    """The line of OpenVINO's message that names what is missing; the first lines name files of its own code."""
+    lines = [line.strip(" -") for line in str(error).splitlines()]
+    return next((line for line in lines if line.startswith("No conversion rule")), first_line(error))
 
 
 def with_notes(program: Any, notes: Notes) -> Any:

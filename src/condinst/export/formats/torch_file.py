@@ -39,9 +39,12 @@ def to_torch(model: CondInst, config: Config, fixed: Size | None) -> torch.expor
     images, _ = example_input(config, fixed)
     try:
         with quiet(), torch.no_grad():
-            return torch.export.export(program, (images,), strict=False)
+            made = torch.export.export(program, (images,), strict=False)
     except (RuntimeError, torch._dynamo.exc.UserError) as error:
         raise CondinstError(f"the model cannot be exported ({first_line(error):.200})") from error
+    for node in made.graph.nodes:
+        node.meta.pop("stack_trace", None)  # says where the code lies on this machine
+    return made
 
 
 def save_torch(program: torch.export.ExportedProgram, notes: Notes, path: Path) -> None:
