@@ -56,8 +56,16 @@ def test_a_folder(make: Make, names: tuple[str, ...], mode: str | None, chosen: 
     place = make(*names)
     choice = choose(place, mode, "cpu")
     assert (choice.path, choice.mode) == (None if chosen is None else place / chosen, found)
-    if WEIGHTS in names:
-        assert choose(place / WEIGHTS, mode, "cpu") == choice
+
+
+@pytest.mark.parametrize("mode", [None, "exact", "fast", "compiled"])
+def test_weights_run_in_pytorch(make: Make, mode: str | None) -> None:
+    """The file of the weights is the way past a program in the folder."""
+    place = make(WEIGHTS, OPENVINO, INT8)
+    assert choose(place / WEIGHTS, mode, "cpu") == (None, mode or "exact")
+    for other in ("openvino", "int8"):
+        with pytest.raises(UsageError, match=f"mode '{other}' needs the model's folder, not its weights; give "):
+            choose(place / WEIGHTS, other, "cpu")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import torch
 
 from condinst import predict
 from condinst.config import Config
+from condinst.engine.run import Trained
 from condinst.errors import ModelError
 from condinst.inference.result import Result
 from condinst.model.condinst import CondInst
@@ -169,6 +170,8 @@ def test_folders(onnx_folder: Path, openvino_folder: Path, both: Path, eager: Pr
         assert (predictor.mode, predictor.network.module) == (mode, None)
         check(predictor(pictures[0]), eager(pictures[0]))
     assert Predictor(both, mode="exact").network.module is not None
+    assert Predictor(both / "model.safetensors").network.module is not None
+    assert Trained(both, eager.config, None).predictor("cpu").mode == "exact"  # what was trained, not what was exported
 
 
 def test_retrained_weights(both: Path, model: CondInst, config: Config) -> None:

@@ -79,7 +79,8 @@ def benchmark(
 def _ways(model: str, folder: Path, calibration: Path | None, say: Say) -> list[Way]:
     place = resolve(model)
     own = place if isinstance(place, Path) else None
-    ways = [Way("PyTorch, exact", model, "exact", own), Way("PyTorch, fast", model, "fast", own)]
+    named = own or model  # a folder would run a program in it
+    ways = [Way("PyTorch, exact", named, "exact", own), Way("PyTorch, fast", named, "fast", own)]
     has_onnx = bool(find_spec("onnx") and find_spec("onnxscript"))
     if has_onnx and find_spec("onnxruntime"):
         export_model(Wish(model, "onnx", folder / "onnx"), say)

@@ -39,9 +39,10 @@ class Choice(NamedTuple):
 def choose(source: str | Path, mode: str | None, device: str | None) -> Choice:
     """Choose the program for a predictor.
 
-    source: as in `Predictor`. mode: None takes OpenVINO if the folder has such a program, and "exact" otherwise. "fast"
-    takes OpenVINO, too, if the folder has such a program. "openvino" and "int8" need a program in the folder. An
-    exported program is only chosen for the CPU. Raises UsageError for a mode that does not fit.
+    source: as in `Predictor`. The file of the weights runs in PyTorch. In a folder, mode None takes OpenVINO if the
+    folder has such a program, and "exact" otherwise. "fast" takes OpenVINO, too, if the folder has such a program.
+    "openvino" and "int8" need a program in the folder. An exported program is only chosen for the CPU. Raises
+    UsageError for a mode that does not fit.
     """
     if mode is not None and mode not in MODES:
         raise UsageError(f"mode '{mode}': expected one of {', '.join(MODES)}")
@@ -52,17 +53,23 @@ def choose(source: str | Path, mode: str | None, device: str | None) -> Choice:
     path = Path(source)
     if path.suffix in PROGRAM_SUFFIXES:
         return _named(path, mode, device)
-    folder = path.parent if path.name == WEIGHTS_FILE else path
-    if not _is_folder(folder):
+    if not _is_folder(path):
         if mode in {"openvino", "int8"}:
+            if path.name == WEIGHTS_FILE:
+                raise UsageError(f"mode '{mode}' needs the model's folder, not its weights; give {path.parent}")
             raise UsageError(_export_first(str(source), mode, "my_model"))
         return Choice(None, _torch_mode(mode))
+    return _in_folder(path, mode, device)
+
+
+def _in_folder(folder: Path, mode: str | None, device: str | None) -> Choice:
+    """The choice in a folder."""
     if not (folder / WEIGHTS_FILE).is_file():
         return _only_program(folder, mode, device)
     if mode in {"openvino", "int8"}:
         program = folder / (INT8_FILE if mode == "int8" else OPENVINO_FILE)
         if not program.is_file():
-            raise UsageError(_export_first(str(source), mode, str(folder)))
+            raise UsageError(_export_first(str(folder), mode, str(folder)))
         return _named(program, mode, device)
     ready = (folder / OPENVINO_FILE).is_file() and find_spec("openvino") and device in {None, "cpu"}
     if ready and mode in {None, "fast"} and (device == "cpu" or not _has_cuda()):
