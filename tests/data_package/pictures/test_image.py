@@ -168,6 +168,16 @@ def test_damaged_bytes_end_in_an_array_or_a_data_error(data: st.DataObject) -> N
     assert "\n" not in line
 
 
+def test_a_tiff_without_a_single_width() -> None:
+    """Pillow gives a tuple as the width; its product with a large height would take gigabytes."""
+    damaged = bytearray(encoded(Image.new("RGB", (8, 8)), "TIFF"))
+    entry = damaged.index(b"\x00\x01\x04\x00\x01\x00\x00\x00")  # the tag of the width: 256, long, one value
+    damaged[entry + 4] = 0
+    with pytest.raises(DataError, match="no single width and height") as caught:
+        read_image(bytes(damaged))
+    assert "\n" not in str(caught.value)
+
+
 def test_list_images(tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", "notes.txt", "odd.dat"):
         (tmp_path / name).write_bytes(b"x")

@@ -18,7 +18,6 @@ EXAMPLES = {  # command: its arguments in the example that condinst shows if an 
     "info": "nuclei",
     "convert": "model.pth my_model",
     "export": "--model nuclei --out nuclei_onnx",
-    "benchmark": "--model nuclei --size 640",
     "data check": "my_data",
     "data convert": "my_data my_yolo --format yolo",
     "data split": "my_data my_split --val 0.2",

@@ -168,6 +168,8 @@ def check_size(image: Image.Image, name: str, max_pixels: int, bytes_each: int =
     CMYK pixels take more bytes than 8-bit colour.
     """
     width, height = image.size
+    if not (isinstance(width, int) and isinstance(height, int)):  # Pillow gives a tuple for a damaged tag of a TIFF
+        raise DataError(f"{name}: cannot be read as an image (its header has no single width and height)")
     if not width * height:
         raise DataError(f"{name}: {width}×{height} pixels, so the picture is empty")
     remedy = "scale the picture down, cut it into tiles or raise max_pixels (--max-pixels)"
