@@ -1,6 +1,7 @@
 """Detection: hand-made logits, and a simple loop over all pairs of location and class."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from condinst.structures import STRIDES, Detections, HeadOutput, NetworkOutput
 SIDES = ((8, 12), (4, 6), (2, 3), (1, 2), (1, 1))  # P3–P7 of a 64×96 input
 MODEL = ModelConfig(classes=("a", "b", "c"), mask_branch=MaskBranchConfig(features=4))
 FILTERS = filter_layout(MODEL).count
+KEEP = partial(keep_boxes, classes=len(MODEL.classes))
 
 
 def network_output(images: int = 1, seed: int = 0, class_shift: float = -2.0) -> NetworkOutput:
@@ -166,7 +168,7 @@ def check_fixed(fixed: Detections, expected: list[Detections], most: int, ordere
         assert not any(field[count:].any() for field in (rows.boxes, rows.locations, rows.levels, rows.filters))
 
 
-@pytest.mark.parametrize("keep", [keep_boxes, keep_boxes_by_products])
+@pytest.mark.parametrize("keep", [KEEP, keep_boxes_by_products])
 @pytest.mark.parametrize(
     "config",
     [
@@ -185,7 +187,7 @@ def test_fixed_shapes_hold_the_same_instances(config: DetectConfig, keep: KeepBo
     assert {len(found.scores) > 3 for found in expected} == {config.score_threshold < 1}
 
 
-@pytest.mark.parametrize("keep", [keep_boxes, keep_boxes_by_products])
+@pytest.mark.parametrize("keep", [KEEP, keep_boxes_by_products])
 def test_a_recorded_program_holds_the_same_instances(keep: KeepBoxes) -> None:
     """For images that find much, little and nothing, in one batch. The example had other images."""
     config = DetectConfig(score_threshold=0.1, candidates_per_level=30, max_detections=25)
@@ -198,7 +200,7 @@ def test_a_recorded_program_holds_the_same_instances(keep: KeepBoxes) -> None:
     check_fixed(recorded(output, config, keep), expected, 25)
 
 
-@pytest.mark.parametrize("keep", [keep_boxes, keep_boxes_by_products])
+@pytest.mark.parametrize("keep", [KEEP, keep_boxes_by_products])
 def test_fixed_shapes_with_equal_scores(keep: KeepBoxes) -> None:
     """All scores are equal. `detect` keeps all ties with the last instance, the fixed form as many as it has rows."""
     output = network_output()

@@ -1,6 +1,7 @@
 """Suppression of duplicates against brute force in float64, written from the definitions."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from condinst.inference.select import (
     mask_nms,
     matrix_nms,
 )
+
+KEEP = partial(keep_boxes, classes=4)
 
 
 def iou(a: Tensor, b: Tensor) -> float:
@@ -121,7 +124,7 @@ def greedy(boxes: list[list[float]], scores: list[float], labels: list[int], thr
     return [row in kept for row in range(len(scores))]
 
 
-@pytest.mark.parametrize("keep", [keep_boxes, keep_boxes_by_products])
+@pytest.mark.parametrize("keep", [KEEP, keep_boxes_by_products])
 @pytest.mark.parametrize(("classes", "threshold"), [(1, 0.5), (4, 0.3), (4, 0.6), (2, 0.0), (2, 1.0)])
 def test_keep_boxes_is_greedy_in_each_image(keep: KeepBoxes, classes: int, threshold: float) -> None:
     boxes, scores, labels = crowd(3, 90, classes, seed=classes)
@@ -131,7 +134,7 @@ def test_keep_boxes_is_greedy_in_each_image(keep: KeepBoxes, classes: int, thres
     assert all(0 < sum(row) <= 60 for row in expected)
 
 
-@pytest.mark.parametrize("keep", [keep_boxes, keep_boxes_by_products])
+@pytest.mark.parametrize("keep", [KEEP, keep_boxes_by_products])
 def test_keep_boxes_without_boxes(keep: KeepBoxes) -> None:
     boxes, scores, labels = crowd(2, 6, 2, seed=0)
     assert keep(boxes[:, :0], scores[:, :0], labels[:, :0], 0.5).shape == (2, 0)
@@ -141,7 +144,7 @@ def test_keep_boxes_without_boxes(keep: KeepBoxes) -> None:
     assert not found[1].any()
 
 
-@pytest.mark.parametrize("keep", [keep_boxes, keep_boxes_by_products])
+@pytest.mark.parametrize("keep", [KEEP, keep_boxes_by_products])
 def test_a_box_without_area_suppresses_nothing(keep: KeepBoxes) -> None:
     boxes = torch.tensor([[[4.0, 4, 4, 9], [4, 4, 4, 9], [0, 0, 9, 9]]])
     assert keep(boxes, torch.tensor([[0.9, 0.8, 0.7]]), torch.zeros(1, 3, dtype=torch.long), 0.0).all()
@@ -155,13 +158,13 @@ def test_keep_boxes_by_products_follows_chains() -> None:
     labels = torch.zeros_like(scores, dtype=torch.long)
     expected = [row % 2 == 0 for row in range(PRODUCT_ROUNDS)]
     assert keep_boxes_by_products(boxes, scores, labels, 0.4)[0].tolist() == expected
-    assert keep_boxes(boxes, scores, labels, 0.4)[0].tolist() == expected
+    assert keep_boxes(boxes, scores, labels, 0.4, 1)[0].tolist() == expected
 
 
 def test_keep_boxes_is_a_proper_operation() -> None:
     """The form without values, which exporters use, agrees with the operation, also for free sizes."""
-    torch.library.opcheck(keep_boxes, (*crowd(2, 12, 2, seed=1), 0.5))
-    torch.library.opcheck(keep_boxes, (*crowd(1, 0, 2, seed=1), 0.5))
+    torch.library.opcheck(keep_boxes, (*crowd(2, 12, 2, seed=1), 0.5, 2))
+    torch.library.opcheck(keep_boxes, (*crowd(1, 0, 2, seed=1), 0.5, 2))
 
 
 def test_small_boxes_of_a_late_class_keep_their_precision() -> None:

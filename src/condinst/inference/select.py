@@ -35,11 +35,11 @@ def box_nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> 
 
 
 @torch.library.custom_op("condinst::keep_boxes", mutates_args=())
-def keep_boxes(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
+def keep_boxes(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float, classes: int) -> Tensor:
     """`box_nms` in each of N images, as one operation that an exporter can translate.
 
-    boxes: (N, K, 4). scores: (N, K), below 0 where there is no box. labels: (N, K) int64. Returns the kept boxes,
-    (N, K) bool.
+    boxes: (N, K, 4). scores: (N, K), below 0 where there is no box. labels: (N, K) int64, below `classes`, which gives
+    the translation a fixed shape. Returns the kept boxes, (N, K) bool.
     """
     kept = torch.zeros_like(scores, dtype=torch.bool)
     for row, boxes_, scores_, labels_ in zip(kept, boxes, scores, labels, strict=True):
@@ -49,7 +49,7 @@ def keep_boxes(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) 
 
 
 @keep_boxes.register_fake
-def _(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
+def _(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float, classes: int) -> Tensor:
     return torch.empty_like(scores, dtype=torch.bool)
 
 

@@ -7,6 +7,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -52,7 +53,8 @@ def to_onnx(model: CondInst, config: Config, notes: Notes, fixed: Size | None = 
     package = import_onnx()
     from condinst.export.formats.onnx_ops import OPSET, translations  # needs onnxscript
 
-    program = Program(model, config, keep_boxes).eval()
+    keep = partial(keep_boxes, classes=len(config.model.classes))
+    program = Program(model, config, keep).eval()
     images, shapes = example_input(config, fixed)
     try:
         with quiet(), torch.no_grad():

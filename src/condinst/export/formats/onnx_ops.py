@@ -15,14 +15,13 @@ op: Any = opset19  # untyped, because its types refuse the Python numbers that i
 OPSET = 19  # the first with DeformConv
 
 
-def keep_boxes(boxes: Any, scores: Any, labels: Any, threshold: float) -> Any:
+def keep_boxes(boxes: Any, scores: Any, labels: Any, threshold: float, classes: int) -> Any:
     """`condinst.inference.select.keep_boxes` with NonMaxSuppression.
 
     The operation treats classes separately, so the boxes need no shift. It compares IoUs in float32.
     """
-    last = op.ReduceMax(labels, keepdims=0)
-    classes = op.Range(op.Constant(value_int=0), op.Add(last, op.Constant(value_int=1)), op.Constant(value_int=1))
-    own = op.Equal(op.Unsqueeze(labels, [1]), op.Unsqueeze(classes, [0, 2]))
+    every = op.Constant(value_ints=list(range(classes)))
+    own = op.Equal(op.Unsqueeze(labels, [1]), op.Unsqueeze(every, [0, 2]))
     scores_of_classes = op.Where(own, op.Unsqueeze(scores, [1]), op.Constant(value_float=-1.0))  # (N, C, K)
     most = op.Gather(op.Shape(scores), [1])
     chosen = op.NonMaxSuppression(
