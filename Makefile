@@ -22,7 +22,7 @@ TORCH_FIRST = @:
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check quality lint kill format docs bench fuzz constraints clean
+.PHONY: help demo test check quality lint kill format docs bench recipes fuzz constraints clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ bench: $(RIVALS)  ## time and memory beside the published way and other programs
 	$(BIN)/python -m benchmarks.export.speed
 	$(BIN)/python -m benchmarks.export.speed --keep-pages
 	$(BIN)/python -m benchmarks.speed.page.write
+
+recipes: $(DEVELOPER)  ## export the model of every recipe, with random weights, and run the programs (10 minutes)
+	$(BIN)/python -m benchmarks.export.recipes
 
 fuzz: $(DEVELOPER)  ## try 10,000 damaged files, each within 10 s and 1 GB; those at fault go to fuzz-faults/
 	$(BIN)/python -m benchmarks.fuzz --count 10000

@@ -2,8 +2,8 @@
 
     python -m benchmarks.export.recipes
 
-Recipes that differ in the training alone share a program. An error that `condinst export` would print counts as a
-result, too. Writes benchmarks/results/export-recipes.json.
+Recipes that differ in the training alone share a program. An error of the export or of a runtime counts as a result,
+too. Writes benchmarks/results/export-recipes.json.
 """
 
 from __future__ import annotations
@@ -30,10 +30,14 @@ BUSY = ["model.classes=[a,b,c]", "model.head.prior=0.4", "model.head.distance_pr
 
 
 class Row(Facts):
-    """What became of the program of these recipes. error: in the export or a runtime; empty if there was none."""
+    """What became of the program of these recipes.
+
+    error: in the export or a runtime; empty if there was none. refused: formats that `condinst export` refuses.
+    """
 
     recipes: tuple[str, ...]
     error: str = ""
+    refused: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
 
 
@@ -70,12 +74,15 @@ def try_export(recipes: tuple[str, ...]) -> Row:
     torch.manual_seed(0)
     model = CondInst(config.model).eval()
     runtimes: tuple[Runtime, ...] = ("ONNX Runtime", "OpenVINO")
+    refused: tuple[str, ...] = ()
+    if config.model.backbone.deformable_interval:
+        runtimes, refused = ("ONNX Runtime",), ("openvino",)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            found = compare_all(recipes[0], model, config, Path(folder), runtimes, [SIZE], [IMAGES])
+            found = tuple(compare_all(recipes[0], model, config, Path(folder), runtimes, [SIZE], [IMAGES]))
     except CondinstError as error:
-        return Row(recipes=recipes, error=str(error))
-    return Row(recipes=recipes, differences=tuple(found))
+        return Row(recipes=recipes, error=str(error), refused=refused)
+    return Row(recipes=recipes, differences=found, refused=refused)
 
 
 if __name__ == "__main__":
