@@ -101,7 +101,7 @@ def test_overrides() -> None:
         ("model.mask_head.depth=0", "depth"),
         ("detect.score_threshold=1.1", "score_threshold"),
         ("augment.jitter=[2, 1]", "jitter must be 0 < low ≤ high"),
-        ("model.coordinate_scales=[1, 2]", "five entries"),
+        ("model.coordinate_scales=[1, 2]", "5 size_ranges and 5 coordinate_scales, got 5 and 2"),
         ("model.classes=[a, a]", "classes holds a name twice"),
         ("train=1", "train: "),
         ("train.lr=", "train.lr: .*got None"),

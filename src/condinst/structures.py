@@ -9,13 +9,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:  # `condinst data check` reads STRIDES without loading torch
     from torch import Tensor
 
 STRIDES = (8, 16, 32, 64, 128)  # P3–P7
 MASK_FEATURE_STRIDE = 8
+
+
+class Geometry(NamedTuple):
+    """Where the locations of a method lie, and how its masks grow to the size of the picture.
+
+    strides: pixels of the padded input for each cell of a pyramid level, one number for each level, P3 first.
+    offset: where a location lies in its cell, as a part of the stride: 0.5 is the centre, 0 the top left corner. The
+        pixels of the mask features have the same offset in theirs.
+    centerness: whether the head has a centerness output, which is then a factor of the score.
+    enlarging: "aligned" enlarges logits to mask_out_stride and probabilities from there to the picture, so that pixel
+        f·i + f//2 equals cell i. "bilinear" enlarges logits to the picture, so that the areas of both agree.
+    clips: what limits the boxes: the "picture", or the "canvas", which is the padded input. On the canvas, boxes
+        without an area are no candidates.
+    """
+
+    strides: tuple[int, ...]
+    offset: float
+    centerness: bool
+    enlarging: Literal["aligned", "bilinear"]
+    clips: Literal["picture", "canvas"]
+
+
+CONDINST = Geometry(STRIDES, 0.5, True, "aligned", "picture")
+RTMDET_INS = Geometry((8, 16, 32), 0.0, False, "bilinear", "canvas")
 
 
 class Images(NamedTuple):
@@ -55,11 +79,11 @@ class Truth(NamedTuple):
 
 
 class HeadOutput(NamedTuple):
-    """The output of the FCOS head: one map for each level P3…P7 (paper §3.2). No sigmoid has been applied.
+    """The output of the head: one map for each pyramid level, P3 first (paper §3.2). No sigmoid has been applied.
 
     class_logits: (N, C, h, w).
     distances_in_strides: (N, 4, h, w), the distances ≥ 0 from a location to the left, top, right and bottom of its box.
-    centerness_logits: (N, 1, h, w).
+    centerness_logits: (N, 1, h, w), or no maps if the head has no centerness; see `Geometry`.
     filters: (N, count, h, w), the output of the controller: the weights and biases of the dynamic mask head. With a
         `NetworkOutput.controller`, the maps (N, channels, h, w) that the controller reads.
     """

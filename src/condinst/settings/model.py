@@ -7,12 +7,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from condinst.settings.kinds import AboveZero, Channels, ClassName, Convs, Extent, Section
+from condinst.structures import CONDINST, RTMDET_INS, Geometry
 
 
 class BackboneConfig(Section):
-    """The backbone: a timm model that makes the feature maps C3, C4 and C5 from the image."""
+    """The backbone: a timm model or a CSPNeXt that makes the feature maps C3, C4 and C5 from the image."""
 
-    # Name of the timm model, such as resnet50 or mobilenetv2_100.
+    # Name of the timm model, such as resnet50 or mobilenetv2_100. Or cspnext_tiny, cspnext_s, cspnext_m, cspnext_l or
+    # cspnext_x.
     name: Annotated[str, Field(min_length=1, max_length=200)] = "resnet50"
     # Pad as TensorFlow's "SAME" does. Set it for weights that were trained with this padding.
     same_padding: bool = False
@@ -76,13 +78,17 @@ class ModelConfig(Section):
 
     # Class names, in the order of the labels. Training takes them from the data set.
     classes: Annotated[tuple[ClassName, ...], Field(max_length=20_000)] = ()
+    # The method: CondInst, or RTMDet-Ins (arXiv 2212.07784), which has the same dynamic mask head on another detector.
+    method: Literal["condinst", "rtmdet-ins"] = "condinst"
     backbone: BackboneConfig = BackboneConfig()
-    # The feature pyramid that makes P3–P7.
-    pyramid: Literal["fpn", "bifpn"] = "fpn"
-    # Channels of each pyramid level, for FPN and BiFPN.
+    # The feature pyramid. fpn and bifpn make P3–P7, for condinst. pafpn makes P3–P5, for rtmdet-ins.
+    pyramid: Literal["fpn", "bifpn", "pafpn"] = "fpn"
+    # Channels of each pyramid level.
     fpn_channels: Channels = 256
-    # Number of BiFPN repeats. FPN ignores it.
+    # Number of BiFPN repeats. The other pyramids ignore it.
     bifpn_repeats: Annotated[int, Field(ge=1, le=64)] = 6
+    # Number of blocks in each stage of PAFPN. The other pyramids ignore it.
+    pafpn_blocks: Annotated[int, Field(ge=1, le=64)] = 1
     head: HeadConfig = HeadConfig()
     mask_branch: MaskBranchConfig = MaskBranchConfig()
     mask_head: MaskHeadConfig = MaskHeadConfig()
@@ -96,16 +102,29 @@ class ModelConfig(Section):
     pixel_std: tuple[AboveZero, AboveZero, AboveZero] = (58.395, 57.12, 57.375)
     # The input is padded to a multiple of this number of pixels on each side.
     size_divisor: Annotated[int, Field(ge=32, le=512, multiple_of=32)] = 32
-    # For each of P3–P7, the smallest and the largest distance in pixels from a positive location to the farthest side
-    # of its box. Both ends are included.
+    # For each pyramid level, the smallest and the largest distance in pixels from a positive location to the farthest
+    # side of its box. Both ends are included. rtmdet-ins has none.
     size_ranges: tuple[tuple[Extent, Extent], ...] = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, float("inf")))
-    # For each of P3–P7, the number of pixels that relative coordinates are divided by.
+    # For each pyramid level, the number of pixels that relative coordinates are divided by.
     coordinate_scales: tuple[AboveZero, ...] = (64, 128, 256, 512, 1024)
+
+    @property
+    def geometry(self) -> Geometry:
+        """Where the locations lie and how masks grow."""
+        return CONDINST if self.method == "condinst" else RTMDET_INS
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
-        if not len(self.size_ranges) == len(self.coordinate_scales) == 5:
-            raise ValueError("size_ranges and coordinate_scales need five entries, one for each of P3–P7")
+        if (self.method == "rtmdet-ins") != (self.pyramid == "pafpn"):
+            fitting = "pafpn" if self.method == "rtmdet-ins" else "fpn or bifpn"
+            raise ValueError(f"method {self.method} needs pyramid {fitting}, got {self.pyramid}")
+        levels = len(self.geometry.strides)
+        ranges = levels if self.method == "condinst" else 0
+        if (len(self.size_ranges), len(self.coordinate_scales)) != (ranges, levels):
+            raise ValueError(
+                f"method {self.method} needs {ranges} size_ranges and {levels} coordinate_scales, got "
+                f"{len(self.size_ranges)} and {len(self.coordinate_scales)}"
+            )
         if not all(low < high for low, high in self.size_ranges):  # NaN fails here, too
             raise ValueError(f"size_ranges must be pairs of low < high, got {self.size_ranges}")
         if len(set(self.classes)) != len(self.classes):
