@@ -1,4 +1,4 @@
-"""The backbone: any timm model whose last three feature maps have strides 8, 16 and 32."""
+"""The backbone: CSPNeXt, or any timm model whose last three feature maps have strides 8, 16 and 32."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from condinst.errors import ModelError, UsageError, first_line
+from condinst.model.cspnext import SIZES, CSPNeXt
 from condinst.model.deformable import DeformableConv
 from condinst.model.frozen_norm import FrozenNorm
 from condinst.settings.model import BackboneConfig
@@ -22,7 +23,7 @@ class Backbone(nn.Module):
     """Images (N, 3, H, W) → feature maps C3, C4, C5 at strides 8, 16 and 32.
 
     channels: number of channels of C3, C4 and C5. licence: the licence of the weights as timm states it. Raises
-    ModelError if timm has no such model or the model does not fit `config`.
+    ModelError if there is no such model or the model does not fit `config`.
     """
 
     def __init__(self, config: BackboneConfig, pretrained: bool = False) -> None:
@@ -82,8 +83,10 @@ class Backbone(nn.Module):
 
 
 def _build(config: BackboneConfig, pretrained: bool) -> Any:
+    if config.name in SIZES:
+        return _build_cspnext(config, pretrained)
     if not timm.is_model(config.name):
-        near = difflib.get_close_matches(config.name, timm.list_models(), 3)
+        near = difflib.get_close_matches(config.name, [*SIZES, *timm.list_models()], 3)
         raise ModelError(f"backbone '{config.name}': timm has no such model; similar: {', '.join(near) or 'none'}")
     options: dict[str, Any] = {"pad_type": "same"} if config.same_padding else {}
     try:
@@ -92,6 +95,14 @@ def _build(config: BackboneConfig, pretrained: bool) -> Any:
         )
     except (RuntimeError, TypeError, AttributeError, OSError) as error:
         raise ModelError(f"backbone '{config.name}': {first_line(error)}") from error
+
+
+def _build_cspnext(config: BackboneConfig, pretrained: bool) -> CSPNeXt:
+    if config.same_padding:
+        raise ModelError(f"backbone '{config.name}': same_padding is for timm's models; set it to false")
+    if pretrained:
+        raise ModelError(f"backbone '{config.name}': timm has no weights of it; set train.init to a file or to none")
+    return CSPNeXt(SIZES[config.name])
 
 
 def _move_strides(body: nn.Module, name: str) -> None:

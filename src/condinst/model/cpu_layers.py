@@ -40,7 +40,7 @@ def arrange_for_cpu(model: nn.Module) -> nn.Module:
     """
     if not _has_onednn():
         return model
-    pairs, expected = find_pairs(model, nn.Conv2d, (nn.ReLU, nn.ReLU6))
+    pairs, expected = find_pairs(model, nn.Conv2d, (nn.ReLU, nn.ReLU6, nn.SiLU))
     for endings in (dict(pairs), {}):
         before = _replace_convolutions(model, endings)
         if agree(run_probe(model), expected):
@@ -127,6 +127,8 @@ def _faster(module: nn.Module, activation: nn.Module | None) -> OneDnnConv | Non
 
 
 def _ending(activation: nn.Module) -> Ending:
+    if isinstance(activation, nn.SiLU):
+        return Ending("swish", ())
     return Ending("hardtanh", (0.0, 6.0)) if isinstance(activation, nn.ReLU6) else Ending("relu", ())
 
 

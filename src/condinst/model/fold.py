@@ -7,16 +7,21 @@ from copy import deepcopy
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from condinst.model.level_towers import SharedTower
 from condinst.model.probe import agree, find_pairs, run_probe
 
 
 def fold_norms(model: nn.Module) -> nn.Module:
     """A copy of `model` in evaluation mode, without the batch norms that directly follow a convolution.
 
-    A forward pass with a small random picture shows which batch norms do. If the outputs of copy and `model` differ for
-    this picture, for example because a backbone uses a convolution twice, the function returns an unchanged copy.
+    A forward pass with a small random picture shows which batch norms do. A tower that pyramid levels share, each with
+    its own norms, becomes a tower for each level. If the outputs of copy and `model` differ for this picture, for
+    example because a backbone uses a convolution twice, the function returns an unchanged copy.
     """
     copy = deepcopy(model).eval()
+    for name, module in list(copy.named_modules()):
+        if isinstance(module, SharedTower):
+            copy.set_submodule(name, module.unshared())
     pairs, expected = find_pairs(copy, nn.Conv2d, (nn.BatchNorm2d,))
     for conv, norm in pairs:
         _fold(copy, conv, norm)

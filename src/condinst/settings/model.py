@@ -42,6 +42,8 @@ class HeadConfig(Section):
     # Distance from a location to each side of its box before training, in strides. The published value is 0. At 0, the
     # ReLU after the prediction stops about half of the locations from learning at first.
     distance_prior: Annotated[float, Field(ge=0, le=64)] = 0.0
+    # Give rtmdet-ins a box tower of its own. In the published models, the class tower is also the box tower.
+    separate_box_tower: bool = False
     # Standard deviation of the towers' initial weights. A norm follows each layer, so only the ratio of this value to
     # the optimizer's step size matters.
     tower_std: Annotated[float, Field(gt=0, le=1)] = 0.01
