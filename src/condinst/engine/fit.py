@@ -13,8 +13,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from condinst.engine.averaging import moving_average
 from condinst.engine.checkpoint import advice, load_checkpoint, remove_checkpoints, save_checkpoint
 from condinst.engine.optimizer import lr_factor, make_optimizer
 from condinst.engine.run_folder.log import Tell, TrainingLog
@@ -68,7 +68,7 @@ def fit(
     """
     optimizer = make_optimizer(model, config)
     base_rates = [group["lr"] for group in optimizer.param_groups]
-    average = _moving_average(model, config.ema_decay) if config.ema_decay else None
+    average = moving_average(model, config) if config.ema_decay else None
     weights: dict[str, nn.Module] = {"model": model} | ({"average": average} if average is not None else {})
     state = _restore(folder, weights, optimizer) if resume else {}
     start, standing = state.get("iteration", 0), Standing(**state.get("standing", {}))
@@ -138,11 +138,6 @@ def _take_measure(
         with log.paused():
             standing.take(measure(kept, done, standing.best))
     standing.stale = _agree(standing.stale, accelerator)
-
-
-def _moving_average(model: nn.Module, decay: float) -> AveragedModel:
-    mix = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    return AveragedModel(model, multi_avg_fn=mix, use_buffers=True)
 
 
 def _generator(seed: int, iteration: int, process: int) -> torch.Generator:

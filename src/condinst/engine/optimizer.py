@@ -36,9 +36,14 @@ def _is_norm(module: nn.Module) -> bool:
 def lr_factor(iteration: int, config: TrainConfig) -> float:
     """Return the factor of the base learning rate at `iteration` (from 0): linear warm-up, then steps or a cosine."""
     if iteration < config.warmup_iterations:
-        share = iteration / config.warmup_iterations
+        # flat_cosine follows mmengine: the last iteration of the warm-up has the full rate already
+        steps = max(config.warmup_iterations - 1, 1) if config.schedule == "flat_cosine" else config.warmup_iterations
+        share = iteration / steps
         return config.warmup_factor * (1 - share) + share
     if config.schedule == "step":
         return 0.1 ** sum(iteration >= milestone * config.iterations for milestone in config.milestones)
-    progress = (iteration - config.warmup_iterations) / max(config.iterations - config.warmup_iterations, 1)
-    return 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
+    flat = config.schedule == "flat_cosine"
+    start = config.flat_part * config.iterations if flat else config.warmup_iterations
+    lowest = config.final_factor if flat else 0.0
+    progress = (iteration - start) / max(config.iterations - start, 1)
+    return lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * min(max(progress, 0), 1)))

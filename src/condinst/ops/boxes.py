@@ -19,6 +19,18 @@ def distances_to_boxes(locations: Tensor, boxes: Tensor) -> Tensor:
     return torch.cat((locations - boxes[..., :2], boxes[..., 2:] - locations), dim=-1)
 
 
+def intersection_and_union(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """The areas (…,) of intersection and union of boxes (…, 4). The inputs are broadcast."""
+    low, high = torch.maximum(one[..., :2], other[..., :2]), torch.minimum(one[..., 2:], other[..., 2:])
+    intersection = _product((high - low).clamp(min=0))
+    areas = _product(one[..., 2:] - one[..., :2]) + _product(other[..., 2:] - other[..., :2])
+    return intersection, areas - intersection
+
+
+def _product(sides: Tensor) -> Tensor:
+    return sides[..., 0] * sides[..., 1]
+
+
 def centerness(distances: Tensor) -> Tensor:
     """Centerness (…,) in [0, 1] of distances (…, 4) > 0: √(min(l,r)/max(l,r) · min(t,b)/max(t,b)).
 

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
+from condinst.ops.boxes import intersection_and_union
+
 
 def focal(logits: Tensor, targets: Tensor) -> Tensor:
     """Elementwise sigmoid focal loss with α = 0.25 and γ = 2. targets: 0 or 1, in the shape of `logits`."""
@@ -17,6 +19,14 @@ def focal(logits: Tensor, targets: Tensor) -> Tensor:
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Elementwise binary cross-entropy. targets: values in [0, 1], in the shape of `logits`."""
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+
+def quality_focal(logits: Tensor, targets: Tensor) -> Tensor:
+    """Elementwise quality focal loss: binary cross-entropy · |target − probability|². See arXiv 2006.04388, eq. 3.
+
+    targets: in the shape of `logits`, the quality in [0, 1] for the class of a positive, and 0 elsewhere.
+    """
+    return cross_entropy(logits, targets) * (targets - logits.sigmoid()).square()
 
 
 def box_overlap(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,6 +57,19 @@ def plain_giou_loss(predicted: Tensor, target: Tensor) -> Tensor:
     corners = [torch.cat((-distances[:, :2], distances[:, 2:]), dim=1) for distances in (predicted, target)]
     loss: Tensor = generalized_box_iou_loss(*corners)
     return loss
+
+
+def clamped_giou_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """1 − GIoU (P,) of boxes given as distances (P, 4), with areas of union and hull of at least 1e-6.
+
+    Distances may be negative, because the common location may lie outside a box. The formula is the one of RTMDet
+    (arXiv 2212.07784).
+    """
+    corners = [torch.cat((-distances[..., :2], distances[..., 2:]), dim=-1) for distances in (predicted, target)]
+    intersection, union = intersection_and_union(*corners)
+    union = union.clamp(min=1e-6)
+    hull = _area(torch.maximum(predicted, target)).clamp(min=1e-6)
+    return 1 - intersection / union + (hull - union) / hull
 
 
 def iou_loss(predicted: Tensor, target: Tensor) -> Tensor:

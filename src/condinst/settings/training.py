@@ -25,8 +25,16 @@ class TargetConfig(Section):
 
     # The annotation that masks learn from. With boxes, annotated masks are ignored, as in the training of BoxInst.
     supervision: Literal["masks", "boxes"] = "masks"
-    # Half the side of the square around a mask's centroid in which locations are positive, in strides.
+    # How positive locations are chosen. fcos: by the annotation, as in the paper. dynamic: by annotation and predictions,
+    # as in RTMDet (arXiv 2212.07784). The quality of a positive is then the IoU of its predicted box.
+    assigner: Literal["fcos", "dynamic"] = "fcos"
+    # Only for fcos. Half the side of the square around a mask's centroid in which locations are positive, in strides.
     center_radius: AboveZero = 1.5
+    # Only for dynamic. Distance from a mask's centroid, in strides, up to which the distance costs little. The cost is
+    # ten times as high for each stride more.
+    dynamic_radius: AboveZero = 3.0
+    # Only for dynamic. Number of locations with the largest IoU whose sum is the number of positives of an instance.
+    dynamic_candidates: Annotated[int, Field(ge=1, le=1000)] = 13
     # How the positives that draw a mask are chosen. random: among all pictures of a process. random_per_image: among
     # those of each picture. best_per_image: the best of each picture by score × centerness, shared evenly over the
     # instances.
@@ -157,13 +165,21 @@ class TrainConfig(Section):
     # Learning rate of the first iteration, as a part of lr.
     warmup_factor: Fraction = 0.001
     # How the learning rate falls. step: to a tenth at each milestone. cosine: along half a cosine, to 0 at the end.
-    schedule: Literal["step", "cosine"] = "step"
+    # flat_cosine: constant at first, then along half a cosine.
+    schedule: Literal["step", "cosine", "flat_cosine"] = "step"
     # Milestones of the step schedule, as parts of all iterations.
     milestones: Milestones = (2 / 3, 8 / 9)
+    # Part of all iterations after which the rate of flat_cosine begins to fall.
+    flat_part: Fraction = 0.5
+    # Last learning rate of flat_cosine, as a part of lr.
+    final_factor: Fraction = 0.05
     # Largest norm of the gradient. A longer gradient is scaled down to it. 0 turns clipping off.
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
     # Decay of the moving average of the weights. 0 turns averaging off.
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    # Time constant in steps: the weight of the newest model in the average falls exponentially from 1 to 1 − ema_decay.
+    # With 0 it is 1 − ema_decay from the start.
+    ema_warmup: Natural = 0
     # Mixed precision: bf16 or fp16. no computes in float32.
     precision: Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(_no)] = "no"
     # Save the weights of the finished model in float16.

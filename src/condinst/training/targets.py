@@ -62,25 +62,47 @@ def assign(
     """
     grid = make_grid(level_sizes, size_ranges, truths[0].boxes.device)
     chosen = [assign_image(grid, truth.boxes, truth.centroids, center_radius) for truth in truths]
+    size = (level_sizes[0][0] * STRIDES[0], level_sizes[0][1] * STRIDES[0])
+    return collect(truths, chosen, grid.points, grid.strides, classes, size)
+
+
+def collect(
+    truths: tuple[Truth, ...],
+    chosen: list[Tensor],
+    points: Tensor,
+    strides: Tensor,
+    classes: int,
+    size: tuple[int, int],
+    quality: Tensor | None = None,
+) -> Targets:
+    """The training targets of a batch with known positives.
+
+    truths: the annotation of each image. chosen: for each image, the instance of each location (L,) int64, −1 for
+    background. points: (L, 2) and strides: (L,), in pixels of the padded input. classes: C. size: (height, width) that
+    the levels cover, in pixels. quality: (N, L), 0 for background, or None for the centerness.
+    """
     labels, distances, indices = [], [], []
     first = 0
     for truth, index in zip(truths, chosen, strict=True):
         positive = index >= 0
         labels.append(torch.where(positive, _pick(truth.labels, index), classes))
-        sides = distances_to_boxes(grid.points, _pick(truth.boxes, index)) / grid.strides[:, None]
+        sides = distances_to_boxes(points, _pick(truth.boxes, index)) / strides[:, None]
         distances.append(torch.where(positive[:, None], sides, 0))
         indices.append(torch.where(positive, index + first, -1))
         first += len(truth.labels)
     distances_in_strides = torch.stack(distances)
     instance_index = torch.stack(indices)
+    if quality is None:
+        quality = torch.where(instance_index >= 0, centerness(distances_in_strides.clamp(min=1e-6)), 0)
+    semantic_size = (size[0] // MASK_FEATURE_STRIDE, size[1] // MASK_FEATURE_STRIDE)
     return Targets(
         labels=torch.stack(labels),
         distances_in_strides=distances_in_strides,
-        centerness=torch.where(instance_index >= 0, centerness(distances_in_strides.clamp(min=1e-6)), 0),
+        centerness=quality,
         instance_index=instance_index,
         mask_pixels=torch.cat([truth.mask_pixels for truth in truths]),
         mask_places=torch.cat([truth.mask_places for truth in truths]),
-        semantic=torch.stack([_pad(truth.semantic, _semantic_size(level_sizes), -1) for truth in truths]),
+        semantic=torch.stack([_pad(truth.semantic, semantic_size, -1) for truth in truths]),
         has_mask=torch.cat([truth.has_mask for truth in truths]),
     )
 
@@ -162,8 +184,3 @@ def _pick(values: Tensor, index: Tensor) -> Tensor:
 def _pad(maps: Tensor, size: tuple[int, int], value: int) -> Tensor:
     height, width = maps.shape[-2:]
     return F.pad(maps, (0, size[1] - width, 0, size[0] - height), value=value)
-
-
-def _semantic_size(level_sizes: list[tuple[int, int]]) -> tuple[int, int]:
-    factor = STRIDES[0] // MASK_FEATURE_STRIDE
-    return level_sizes[0][0] * factor, level_sizes[0][1] * factor
