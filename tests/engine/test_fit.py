@@ -82,7 +82,12 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"optimizer": "adamw", "ema_decay": 0.9, "schedule": "cosine", "clip_norm": 0.1}]
+    "settings",
+    [
+        {},
+        {"optimizer": "adamw", "ema_decay": 0.9, "schedule": "cosine", "clip_norm": 0.1},
+        {"optimizer": "adamw", "ema_decay": 0.9, "ema_warmup": 3, "schedule": "flat_cosine"},
+    ],
 )
 @pytest.mark.parametrize("stop", [4, 6])
 def test_resumed_equals_uninterrupted(tmp_path: Path, settings: dict[str, Any], stop: int) -> None:

@@ -81,6 +81,37 @@ def test_cosine_by_hand() -> None:
     assert {at: lr_factor(at, config) for at in expected} == pytest.approx(expected)
 
 
+def test_other_schedules_are_unchanged() -> None:
+    """Bit for bit the formulas that earlier versions used, so that a run resumes as it began."""
+    for warmup in (0, 7, 10):
+        cosine = make_config(schedule="cosine", iterations=100, warmup_iterations=warmup, flat_part=0.9)
+        step = make_config(schedule="step", iterations=100, warmup_iterations=warmup, final_factor=0.5)
+        for at in range(101):
+            share = at / warmup if at < warmup else 1
+            rising = 0.001 * (1 - share) + share
+            falling = 0.5 * (1 + math.cos(math.pi * min((at - warmup) / max(100 - warmup, 1), 1)))
+            assert lr_factor(at, cosine) == (rising if at < warmup else falling)
+            assert lr_factor(at, step) == (
+                rising if at < warmup else 0.1 ** ((at >= 2 / 3 * 100) + (at >= 8 / 9 * 100))
+            )
+
+
+def test_flat_cosine_by_hand() -> None:
+    """The last iteration of the warm-up has the full rate."""
+    config = make_config(
+        schedule="flat_cosine",
+        iterations=100,
+        warmup_iterations=11,
+        warmup_factor=0.5,
+        flat_part=0.6,
+        final_factor=0.2,
+    )
+    expected = {0: 0.5, 5: 0.75, 10: 1, 11: 1, 60: 1, 80: 0.6, 70: 0.2 + 0.8 * (1 + math.sqrt(0.5)) / 2, 100: 0.2}
+    assert {at: lr_factor(at, config) for at in expected} == pytest.approx(expected)
+    assert lr_factor(99, config.model_copy(update={"flat_part": 1.0})) == 1
+    assert lr_factor(0, config.model_copy(update={"warmup_iterations": 1})) == 0.5
+
+
 @pytest.mark.parametrize("schedule", ["step", "cosine"])
 def test_short_runs(schedule: str) -> None:
     """No warm-up, one iteration, or a run that ends inside its warm-up."""

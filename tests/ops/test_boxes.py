@@ -5,7 +5,7 @@ import math
 import torch
 from torch.autograd import gradcheck
 
-from condinst.ops.boxes import boxes_from_distances, centerness, distances_to_boxes, scale_boxes
+from condinst.ops.boxes import boxes_from_distances, centerness, distances_to_boxes, intersection_and_union, scale_boxes
 
 
 def test_distances_by_hand() -> None:
@@ -19,6 +19,16 @@ def test_distances_lead_back_to_the_boxes() -> None:
     locations, corners = torch.rand(7, 2) * 100, torch.rand(5, 4) * 100
     back = boxes_from_distances(locations[:, None], distances_to_boxes(locations[:, None], corners))
     assert torch.allclose(back, corners.expand(7, 5, 4), atol=1e-4)
+
+
+def test_intersection_and_union_by_hand() -> None:
+    """Two that overlap, the same, one apart in both directions, one without an area."""
+    one = torch.tensor([[0.0, 0, 4, 2], [8.0, 8, 9, 9]])
+    other = torch.tensor([[1.0, 1, 5, 5], [0.0, 0, 4, 2], [6.0, 4, 7, 5], [3.0, 1, 3, 9]])
+    intersection, union = intersection_and_union(one[:, None], other)
+    assert intersection.tolist() == [[3, 8, 0, 0], [0, 0, 0, 0]]
+    assert union.tolist() == [[21, 8, 9, 8], [17, 9, 2, 1]]
+    assert intersection_and_union(one[:0, None], other)[0].shape == (0, 4)
 
 
 def test_centerness_by_hand() -> None:

@@ -14,7 +14,13 @@ from torchvision.ops import generalized_box_iou, generalized_box_iou_loss
 from condinst.ops import losses
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-BOX_LOSSES = [losses.giou_loss, losses.plain_giou_loss, losses.iou_loss, losses.smooth_l1_loss]
+BOX_LOSSES = [
+    losses.giou_loss,
+    losses.plain_giou_loss,
+    losses.clamped_giou_loss,
+    losses.iou_loss,
+    losses.smooth_l1_loss,
+]
 MASK_LOSSES = [losses.dice_loss, losses.mask_cross_entropy, losses.projection_loss]
 
 
@@ -52,6 +58,12 @@ def test_overlap_by_hand() -> None:
         assert loss(target, target).item() == pytest.approx(0, abs=1e-7)
 
 
+def test_quality_focal_gradients() -> None:
+    targets = torch.tensor([[0.7, 0.0, 0.0], [0.0, 0.2, 0.0]], dtype=torch.float64)
+    logits = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda x: losses.quality_focal(x, targets), logits)
+
+
 def test_smooth_l1_by_hand() -> None:
     predicted, target = torch.tensor([[0.5, 3.0, 1.0, 0.0]]), torch.tensor([[1.0, 1.0, 1.0, 1.0]])
     assert losses.smooth_l1_loss(predicted, target).tolist() == [0.125 + 1.5 + 0 + 0.5]
@@ -74,6 +86,36 @@ def test_giou_differs_from_torchvision_by_the_added_ones() -> None:
     torch.testing.assert_close(giou, generalized_box_iou(*boxes).diagonal() + one)
     torch.testing.assert_close(iou, intersection / union + one)
     torch.testing.assert_close(losses.giou_loss(predicted, target), generalized_box_iou_loss(*boxes, eps=0) - one)
+
+
+def test_clamped_giou_by_hand() -> None:
+    """Two boxes with a gap of a quarter of the hull, two of no size in one place, one of no size inside another."""
+    predicted = torch.tensor([[-1.0, 1, 2, 0], [0.0, 0, 0, 0], [1.0, 1, 1, 1]])
+    target = torch.tensor([[2.0, 1, 0, 0], [0.0, 0, 0, 0], [0.0, 0, 0, 0]])
+    found = losses.clamped_giou_loss(predicted, target)
+    assert found.tolist() == pytest.approx([1 + 1 / 4, 1, 1])
+
+
+def test_clamped_giou_is_torchvisions_where_boxes_have_a_size() -> None:
+    predicted, target = distances(50)
+    predicted, target = predicted - 1, target - 1.5
+    predicted[:, 2:] += 3
+    target[:, 2:] += 3
+    corners = [torch.cat((-d[:, :2], d[:, 2:]), dim=1) for d in (predicted, target)]
+    expected = generalized_box_iou_loss(*corners, eps=0)
+    torch.testing.assert_close(losses.clamped_giou_loss(predicted, target), expected)
+    assert (predicted < 0).any()
+    assert (expected > 1).any()
+    assert gradcheck(lambda p: losses.clamped_giou_loss(p, target), predicted.requires_grad_())
+
+
+def test_quality_focal_is_its_formula() -> None:
+    logits = np.random.default_rng(0).normal(size=(5, 7)) * 3
+    targets = np.where(np.arange(35) % 4 == 0, np.random.default_rng(1).uniform(size=35), 0).reshape(5, 7)
+    p = 1 / (1 + np.exp(-logits))
+    expected = -(targets * np.log(p) + (1 - targets) * np.log(1 - p)) * (targets - p) ** 2
+    found = losses.quality_focal(torch.from_numpy(logits), torch.from_numpy(targets))
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_dice_by_hand() -> None:
@@ -157,7 +199,7 @@ def test_mask_gradients(loss: Loss) -> None:
     assert gradcheck(lambda m: loss(m, truth), torch.randn(3, 2, 3, dtype=torch.float64, requires_grad=True))
 
 
-@pytest.mark.parametrize("loss", [losses.focal, losses.cross_entropy])
+@pytest.mark.parametrize("loss", [losses.focal, losses.cross_entropy, losses.quality_focal])
 def test_classification_gradients(loss: Loss) -> None:
     targets = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
     assert gradcheck(lambda x: loss(x, targets), torch.randn(2, 3, dtype=torch.float64, requires_grad=True))

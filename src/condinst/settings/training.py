@@ -25,8 +25,8 @@ class TargetConfig(Section):
 
     # The annotation that masks learn from. With boxes, annotated masks are ignored, as in the training of BoxInst.
     supervision: Literal["masks", "boxes"] = "masks"
-    # How positive locations are chosen. fcos: by the annotation, as in the paper. dynamic: by annotation and predictions,
-    # as in RTMDet (arXiv 2212.07784). The quality of a positive is then the IoU of its predicted box.
+    # How positive locations are chosen. fcos: by the annotation, as in the paper. dynamic: by annotation and
+    # prediction, as in RTMDet (arXiv 2212.07784). The quality of a positive is then the IoU of its predicted box.
     assigner: Literal["fcos", "dynamic"] = "fcos"
     # Only for fcos. Half the side of the square around a mask's centroid in which locations are positive, in strides.
     center_radius: AboveZero = 1.5

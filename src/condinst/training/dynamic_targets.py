@@ -146,7 +146,7 @@ def _blocks(
         cost = background - quality_focal(own, torch.zeros_like(own)) + quality_focal(own, overlap)
         cost -= overlap_weight * (overlap + 1e-7).log()
         apart = (points - truth.centroids[part, None]).square().sum(dim=-1).sqrt() / strides
-        yield cost + 10 ** (apart - radius), overlap  # a large distance gives inf, which is never the least cost
+        yield cost + 10 ** (apart - radius), overlap  # a large distance gives inf
 
 
 def _inside_any(points: Tensor, boxes: Tensor) -> Tensor:
