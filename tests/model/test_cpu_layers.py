@@ -42,7 +42,9 @@ def endings(model: nn.Module) -> list[str]:
     return [module.ending.name for module in model.modules() if isinstance(module, OneDnnConv)]
 
 
-@pytest.mark.parametrize(("after", "ending"), [(nn.ReLU, "relu"), (nn.ReLU6, "hardtanh"), (nn.Identity, "none")])
+@pytest.mark.parametrize(
+    ("after", "ending"), [(nn.ReLU, "relu"), (nn.ReLU6, "hardtanh"), (nn.SiLU, "swish"), (nn.Identity, "none")]
+)
 @pytest.mark.parametrize(
     "conv",
     [

@@ -217,3 +217,32 @@ def test_every_recorded_stage(folder: Path, name: str, record_property: Note) ->
         assert found <= limit, key
     for group, largest in groups.items():
         record_property(group, largest)
+
+
+def read_step(folder: Path, mode: str) -> tuple[Any, Tensor]:
+    """The recorded arrays of a training step and its two images, normalised."""
+    arrays = np.load(folder / f"train_tiny_two_{mode}.npz")
+    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    return arrays, (torch.from_numpy(arrays["images_u8"]) - mean) / std
+
+
+@pytest.mark.parametrize("mode", ["frozenbn", "trainbn"])
+def test_a_training_step(folder: Path, mode: str, record_property: Note) -> None:
+    """The outputs with statistics of the batch and with fixed ones, and the statistics after the step."""
+    arrays, images = read_step(folder, mode)
+    model = build("tiny")
+    model.load_state_dict(state(SETS["tiny_t"]))
+    stages = run_stages(model.train(mode == "trainbn"), images)
+    recorded = [key for key in arrays if key.startswith(("head.", "mask.feat"))]
+    assert len(recorded) == 9 + 3 + 3 + 2
+    for key in recorded:
+        stage = key.split("__")[0]
+        found = apart(stages[stage], arrays, key)
+        record_property(key, found)
+        assert found <= limit_of(stage)[0], key
+    buffers = {source_names(own)[0]: value for own, value in model.named_buffers()}
+    moved = [key for key in arrays if key.startswith("after.") and "running" in key]
+    assert len(moved) == (12 if mode == "trainbn" else 0)
+    for key in moved:
+        mine, theirs = buffers[key.removeprefix("after.")].numpy(), arrays[key]
+        assert np.abs(mine - theirs).max() <= 1e-4 * np.abs(theirs).max(), key
