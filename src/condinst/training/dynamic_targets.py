@@ -93,7 +93,7 @@ def match(
     overlap = points.new_zeros(len(points))
     inside = _inside_any(points, truth.boxes).nonzero()[:, 0]
     if len(inside):
-        blocks = _blocks(Predictions(*(values[inside] for values in predictions)), truth, radius, overlap_weight)
+        blocks = compare(Predictions(*(values[inside] for values in predictions)), truth, radius, overlap_weight)
         instance_index[inside] = settle(blocks, len(inside), candidates, points.device)
         positive = (instance_index >= 0).nonzero()[:, 0]
         overlap[positive] = _iou(truth.boxes[instance_index[positive]], boxes[positive])
@@ -130,7 +130,7 @@ def _take(cost: Tensor, overlap: Tensor, candidates: int) -> Tensor:
     return below | (equal & (equal.cumsum(dim=1, dtype=torch.int32) <= room))
 
 
-def _blocks(
+def compare(
     predictions: Predictions, truth: Truth, radius: float, overlap_weight: float
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The costs and the IoUs (m, P) of all instances with P candidates, some instances at once."""
