@@ -11,10 +11,10 @@ import torch
 from condinst.config import Config
 from condinst.data.formats.coco.read import read_coco
 from condinst.engine.batches import make_steps
-from condinst.engine.losses import condinst_losses, prepare
+from condinst.engine.losses import prepare, step_losses
 from condinst.engine.processes import make_accelerator
 from condinst.inference import assemble
-from condinst.inference.assemble import Placement
+from condinst.inference.full_size import Placement
 from condinst.inference.pipeline import Pipeline
 from condinst.model.condinst import CondInst, filter_layout
 from condinst.predictor import Predictor
@@ -115,7 +115,7 @@ def losses_with() -> Callable[..., dict[str, float]]:
         accelerator = make_accelerator(config)
         (part,) = prepare(next(make_steps(0, config, data, accelerator)), config, accelerator)
         generator = torch.Generator().manual_seed(0)
-        losses = condinst_losses(model.train(), part, generator, 0, config)
+        losses = step_losses(model.train(), part, generator, 0, config, accelerator)
         total = torch.stack(list(losses.values())).sum()
         total.backward()  # type: ignore[no-untyped-call]
         assert predicted_numbers(model) == 169

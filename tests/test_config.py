@@ -96,7 +96,7 @@ def test_overrides() -> None:
         ("train.lr=fast", "train.lr: .*got 'fast'"),
         ("train.iterations=1.5", "train.iterations: .*got 1.5"),
         ("train.milestones=0.5", "train.milestones"),
-        ("loss.box=diou", "loss.box: .*'giou', 'plain_giou', 'iou' or 'smooth_l1'.*got 'diou'"),
+        ("loss.box=diou", "loss.box: .*'giou', 'plain_giou', 'clamped_giou', 'iou' or 'smooth_l1'.*got 'diou'"),
         ("model.mask_head.mask_out_stride=3", "mask_out_stride"),
         ("model.mask_head.depth=0", "depth"),
         ("detect.score_threshold=1.1", "score_threshold"),

@@ -27,7 +27,7 @@ from condinst.inference.instances.masks import Masks
 from condinst.inference.result import Result
 from condinst.ops.bitmaps.packed_masks import unpack
 from condinst.ops.bitmaps.rle import Region, Rle, encode
-from condinst.ops.boxes import scale_boxes
+from condinst.ops.boxes import clip_boxes, scale_boxes
 from condinst.structures import Truth
 
 BOX_FEATURES = 256
@@ -129,7 +129,7 @@ class RivalPredictor:
         )
         with torch.inference_mode():
             found = self.model(Batch(images, ()))[0]
-        boxes = scale_boxes(found["boxes"], images.sizes[0], original)
+        boxes = clip_boxes(scale_boxes(found["boxes"], images.sizes[0], original), original)
         rles: list[Rle] = []
         for mask, box in zip(found["masks"], boxes, strict=True):
             pasted = paste_masks_in_image(mask[None], box[None], original)[0, 0] > 0.5

@@ -46,10 +46,12 @@ from benchmarks.speed.measure import (
 )
 from condinst.config import Config
 from condinst.errors import CondinstError
-from condinst.inference.assemble import Placement, assemble, place
+from condinst.inference.assemble import assemble
 from condinst.inference.detect import detect
+from condinst.inference.full_size import Placement
 from condinst.inference.logits import mask_logits
 from condinst.inference.network import TorchMode
+from condinst.inference.regions import place
 from condinst.model.condinst import CondInst
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
 from condinst.predictor import Predictor
@@ -233,12 +235,12 @@ def assembly(case: Case, size: tuple[int, int], rounds: int) -> list[Measurement
     logits = torch.cat(list(mask_logits(case.output.mask_features[0], case.found, settings)))
     probabilities = reference.aligned_bilinear(logits[:, None], MASK_FEATURE_STRIDE // stride)[:, 0].sigmoid()
     assembling = {
-        REFERENCE: quiet(lambda: reference.encode(reference.paste(probabilities, *placement))),
+        REFERENCE: quiet(lambda: reference.encode(reference.paste(probabilities, *placement[:4]))),
         EXACT: quiet(lambda: place(logits.cpu(), placement)),
     }
     everything = {
         REFERENCE: quiet(lambda: reference.draw(case.output, case.found, target, case.config)),
-        EXACT: quiet(lambda: assemble(case.output, [case.found], target, settings, config)),
+        EXACT: quiet(lambda: assemble(case.output, [case.found], target, mask_logits, case.config)),
     }
     return [
         *race(assembling, f"assembly and RLE, {title(size)}", rounds, case.device),

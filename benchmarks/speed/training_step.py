@@ -49,7 +49,7 @@ from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import Array8, Instance, Polygons, Sample
 from condinst.data.truth import draw_truth
 from condinst.engine.batches import make_steps
-from condinst.engine.losses import condinst_losses, prepare
+from condinst.engine.losses import prepare, step_losses
 from condinst.engine.optimizer import make_optimizer
 from condinst.engine.processes import make_accelerator
 from condinst.structures import STRIDES, Truth
@@ -138,7 +138,7 @@ def step(
     clock.note("truth and batch")
     with published_mask_head() if published else nullcontext():
         (part,) = prepare([batch], config, accelerator)
-        losses = condinst_losses(model, part, torch.Generator().manual_seed(0), 0, config)
+        losses = step_losses(model, part, torch.Generator().manual_seed(0), 0, config, accelerator)
     total = torch.stack(list(losses.values())).sum()
     clock.note("forward")
     optimizer.zero_grad()

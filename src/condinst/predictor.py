@@ -24,7 +24,8 @@ from condinst.inference.result import Result
 from condinst.inference.settings import CallSettings, Classes, Size, check_names, sides, with_settings
 from condinst.inference.shrinking import note_shrinking
 from condinst.inference.stream import OnError, Stream, all_together, check_stream, tell_remarks
-from condinst.model.condinst import CondInst
+from condinst.methods.choose import method_of
+from condinst.model.build import InstanceNetwork
 from condinst.settings.kinds import Range
 from condinst.settings.prediction import SHOWN_SCORE
 from condinst.sources.expand import Fetch, Source, expand, is_single
@@ -103,7 +104,9 @@ class Predictor:
         self.max_pixels = max_pixels
 
     @classmethod
-    def from_model(cls, model: CondInst, config: Config, device: str | None = None, mode: TorchMode = "exact") -> Self:
+    def from_model(
+        cls, model: InstanceNetwork, config: Config, device: str | None = None, mode: TorchMode = "exact"
+    ) -> Self:
         """Create a predictor from a copy of a model in memory. Later changes of `model` do not affect the predictor."""
         predictor = cls.__new__(cls)
         predictor.config, predictor.mode, predictor.model = config, mode, "a model in memory"
@@ -218,7 +221,9 @@ class Predictor:
         check_process(self.device)
         config = with_settings(self.config, conf, *sides(size), max_detections, None, range, iou)
         labels = None if classes is None else choose_labels(classes, self.names)
-        return Pipeline(self.network, self.device, config, self.conf if conf is None else conf, labels)
+        return Pipeline(
+            self.network, self.device, config, method_of(config.model), self.conf if conf is None else conf, labels
+        )
 
     def _together(self, sources: Sequence[Any], pipeline: Pipeline) -> list[Result]:
         start = time.perf_counter()

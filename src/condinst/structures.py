@@ -124,8 +124,9 @@ class Targets(NamedTuple):
     """The training targets of a batch. The locations of all levels lie on one axis, P3 first.
 
     labels: (N, L) int64 in [0, C], where C is background.
-    distances_in_strides: (N, L, 4), 0 for background.
-    centerness: (N, L) in [0, 1], 0 for background.
+    distances_in_strides: (N, L, 4), 0 for background. Negative where a location lies outside its instance's box.
+    quality: (N, L) in [0, 1], 0 for background: the centerness of the location or, from the dynamic assigner, the IoU
+        of its predicted box.
     instance_index: (N, L) int64, an index into the masks of all images, or −1 for background.
     mask_pixels, mask_places: (P,) bool and (M of all images, 4) int64, the packed masks of all images.
     semantic: (N, H/8, W/8) int64, a label, or −1 for background.
@@ -134,7 +135,7 @@ class Targets(NamedTuple):
 
     labels: Tensor
     distances_in_strides: Tensor
-    centerness: Tensor
+    quality: Tensor
     instance_index: Tensor
     mask_pixels: Tensor
     mask_places: Tensor
@@ -184,11 +185,11 @@ class Norms(NamedTuple):
     """The numbers that the losses are divided by: scalars of any float dtype, averaged over all processes.
 
     positives: the number of positive locations.
-    centerness: the sum of the centerness targets.
+    quality: the sum of the targets' quality.
     """
 
     positives: Tensor
-    centerness: Tensor
+    quality: Tensor
 
 
 class Losses(NamedTuple):

@@ -28,6 +28,7 @@ from condinst.data.truth import draw_truth
 from condinst.errors import CondinstError, DataError
 from condinst.inference.assemble import assemble
 from condinst.inference.detect import detect
+from condinst.inference.logits import mask_logits
 from condinst.model.condinst import CondInst
 from condinst.ops.bitmaps.packed_masks import unpack
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
@@ -85,7 +86,7 @@ def test_reference_draws_as_ours(busy: tuple[CondInst, Config], seen: tuple[Any,
     found = detect(output, config.model, config.detect)
     with torch.inference_mode():
         theirs = reference.finish(output, found[0], images, config)
-        (ours,) = assemble(output, found, images, config.model, config.detect)
+        (ours,) = assemble(output, found, images, mask_logits, config)
     torch.testing.assert_close(ours.boxes.xyxy, theirs.boxes)
     areas = oracle.area(theirs.rles)
     assert (areas > 0).sum() > DETECTIONS // 2
@@ -121,13 +122,13 @@ def test_both_training_steps_have_the_same_losses(monkeypatch: pytest.MonkeyPatc
     losses: list[Any] = []
     monkeypatch.setattr(step, "SIZE", (128, 160))
     monkeypatch.setattr(step, "SIDES", (40, 60))
-    computed = step.condinst_losses
+    computed = step.step_losses
 
     def keep(*inputs: Any) -> Any:
         losses.append(computed(*inputs))
         return losses[-1]
 
-    monkeypatch.setattr(step, "condinst_losses", keep)
+    monkeypatch.setattr(step, "step_losses", keep)
     for who in (step.REFERENCE, step.OURS):
         parts = step.contestant(who, "cpu")()
         assert list(parts) == ["truth and batch", "forward", "backward", "optimizer"]

@@ -133,8 +133,10 @@ def test_how_many_will_draw_a_mask_is_known_before(data: AnnotatedData, sampling
     (part,) = prepare(next(make_steps(0, config, data, accelerator)), config, accelerator)
     torch.manual_seed(0)
     output = CondInst(config.model)(part.batch.images.tensor)
-    chosen = choose_positives(output.head, part.targets, sampling, most, torch.Generator())
-    assert count_positives(part.targets, sampling, most) == len(chosen.image_index) > 0
+    assert part.goal is not None
+    targets = part.goal.targets
+    chosen = choose_positives(output.head, targets, sampling, most, torch.Generator())
+    assert count_positives(targets, sampling, most) == len(chosen.image_index) > 0
 
 
 def test_the_rule_is_documented_by_its_settings(tmp_path: Path, data: AnnotatedData) -> None:

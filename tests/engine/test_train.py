@@ -74,14 +74,14 @@ def make_config(*overrides: str) -> Config:
 
 def stop_at(iteration: int, patch: pytest.MonkeyPatch) -> None:
     """The run is stopped in the middle of the step after `iteration` steps."""
-    computed = engine.condinst_losses
+    computed = engine.step_losses
 
-    def losses(model: Any, part: Any, generator: Any, done: int, config: Config) -> Any:
+    def losses(model: Any, part: Any, generator: Any, done: int, **rest: Any) -> Any:
         if done == iteration:
             raise StoppedError
-        return computed(model, part, generator, done, config)
+        return computed(model, part, generator, done, **rest)
 
-    patch.setattr(engine, "condinst_losses", losses)
+    patch.setattr(engine, "step_losses", losses)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -250,14 +250,14 @@ def test_a_step_that_is_not_finite_is_kept(
 ) -> None:
     """Of four batches the one at fault: its pictures as the network saw them, where they are from, its losses."""
     seen: list[Part] = []
-    computed = engine.condinst_losses
+    computed = engine.step_losses
 
-    def losses(model: Any, part: Part, generator: Any, done: int, config: Config) -> Any:
+    def losses(model: Any, part: Part, generator: Any, done: int, **rest: Any) -> Any:
         seen.append(part)
-        found = computed(model, part, generator, done, config)
+        found = computed(model, part, generator, done, **rest)
         return found | {"box": found["box"] * (torch.nan if len(seen) == 7 else 1)}
 
-    monkeypatch.setattr(engine, "condinst_losses", losses)
+    monkeypatch.setattr(engine, "step_losses", losses)
     config = make_config("train.accumulate=4", "train.seed=5", f"model.channel_order={order}")
     with pytest.raises(CondinstError) as caught:
         train(config, data, tmp_path)
@@ -298,7 +298,7 @@ def test_too_little_memory_is_one_line(
     def losses(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(engine, "condinst_losses", losses)
+    monkeypatch.setattr(engine, "step_losses", losses)
     with pytest.raises(CondinstError if told else RuntimeError) as caught:
         train(make_config("train.batch_size=4", "train.accumulate=2"), data, tmp_path)
     if told:

@@ -20,7 +20,7 @@ from condinst.config import Config
 from condinst.export.card import with_section
 from condinst.export.compare import own_pictures, prepare
 from condinst.export.formats.example import make_example
-from condinst.inference.assemble import Placement, place_full
+from condinst.inference.full_size import Placement, place_full
 from condinst.predictor import Predictor
 from condinst.sources.read import read_source
 from condinst.weights.card import is_own_card

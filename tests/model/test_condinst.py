@@ -102,7 +102,7 @@ def lose(model: CondInst, truths: tuple[Truth, ...]) -> Tensor:
     targets = targets_for(model, output, truths)
     chosen = choose_positives(output.head, targets, "random", 500)
     config = model.config
-    masks = draw_masks(output, targets, chosen, model.layout, config.mask_head, config.coordinate_scales)
+    masks = draw_masks(output, targets, chosen, model.layout, config)
     terms = objective(output, targets, measure_norms(targets), masks, None, LossConfig())
     assert all(term.isfinite() for term in terms)
     total = torch.stack(list(terms)).sum()

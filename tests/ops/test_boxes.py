@@ -5,7 +5,14 @@ import math
 import torch
 from torch.autograd import gradcheck
 
-from condinst.ops.boxes import boxes_from_distances, centerness, distances_to_boxes, intersection_and_union, scale_boxes
+from condinst.ops.boxes import (
+    boxes_from_distances,
+    centerness,
+    clip_boxes,
+    distances_to_boxes,
+    intersection_and_union,
+    scale_boxes,
+)
 
 
 def test_distances_by_hand() -> None:
@@ -46,6 +53,7 @@ def test_centerness_gradient() -> None:
 def test_scale_boxes_by_hand() -> None:
     """From 50 rows and 100 columns to 100 and 300: x three times, y twice, then clipped."""
     boxes = torch.tensor([[10.0, 10, 20, 20], [-5, -5, 120, 60], [99, 49, 100, 50]])
-    expected = [[30, 20, 60, 40], [0, 0, 300, 100], [297, 98, 300, 100]]
-    assert scale_boxes(boxes, (50, 100), (100, 300)).tolist() == expected
+    scaled = scale_boxes(boxes, (50, 100), (100, 300))
+    assert scaled.tolist() == [[30, 20, 60, 40], [-15, -10, 360, 120], [297, 98, 300, 100]]
+    assert clip_boxes(scaled, (100, 300)).tolist() == [[30, 20, 60, 40], [0, 0, 300, 100], [297, 98, 300, 100]]
     assert scale_boxes(boxes[:0], (50, 100), (100, 300)).shape == (0, 4)

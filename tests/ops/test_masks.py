@@ -53,6 +53,7 @@ def test_fast_enlarging_equals_the_definition(
 ) -> None:
     """The computation of eager CPU tensors against that of compilers and other devices, a few maps at a time."""
     monkeypatch.setattr("condinst.ops.masks.NUMBERS_AT_ONCE", 3 * 5 * 4 * factor)
+    torch.manual_seed(0)
     maps, weight = torch.randn(shape), torch.randn(shape[0], shape[1], shape[2] * factor, shape[3] * factor)
     results = []
     for traced in (False, True):

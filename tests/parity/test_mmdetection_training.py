@@ -21,7 +21,7 @@ from condinst.config import Config
 from condinst.data.batch import Batch, make_images
 from condinst.data.sample import Instance, RunLengths, Sample
 from condinst.data.truth import draw_truth
-from condinst.engine.losses import condinst_losses, prepare
+from condinst.engine.losses import prepare, step_losses
 from condinst.engine.processes import make_accelerator
 from condinst.model.condinst import CondInst
 from condinst.structures import STRIDES
@@ -92,8 +92,9 @@ def step(
         assert model.mask_branch is not None
         model.mask_branch.eval()
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    (part,) = prepare([batch], config, make_accelerator(config))
-    losses = condinst_losses(model, part, torch.Generator(), 0, config)
+    accelerator = make_accelerator(config)
+    (part,) = prepare([batch], config, accelerator)
+    losses = step_losses(model, part, torch.Generator(), 0, config, accelerator)
     torch.stack(list(losses.values())).sum().backward()
     gradients: dict[str, Tensor] = {}
     for name, weight in model.named_parameters():

@@ -86,7 +86,7 @@ def test_positives(case_of: Callable[[str], Case], name: str, record_property: N
         deviation = np.abs(targets[2][image][positive].numpy() - recorded[f"assign{image}.pos_iou"])
         worst = max(worst, deviation.max(initial=0))
         first += len(truth.labels)
-    record_property("IoU", worst)
+    record_property("IoU", float(worst))
     assert worst < 1e-5
 
 
@@ -103,11 +103,11 @@ def test_costs(case_of: Callable[[str], Case], name: str, record_property: Note)
         expected = recorded[f"assign{image}.cost"].T
         low = expected < 1e3
         difference = np.abs(cost.numpy() - expected)[low].max()
-        record_property(f"image {image}, cost", difference)
+        record_property(f"image {image}, cost", float(difference))
         assert (low == (cost.numpy() < 1e3)).all()
         assert difference < 1e-3
         difference = np.abs(overlap.numpy() - recorded[f"assign{image}.iou"].T).max()
-        record_property(f"image {image}, IoU", difference)
+        record_property(f"image {image}, IoU", float(difference))
         assert difference < 1e-5
 
 
@@ -132,7 +132,7 @@ def test_losses(case_of: Callable[[str], Case], name: str, record_property: Note
     found = torch.tensor(list(level_losses(case))).T.double().numpy()
     expected: NDArray[Any] = np.stack((case.recorded["loss_cls"], case.recorded["loss_bbox"]))
     deviation = np.abs(found - expected) / expected.clip(min=1e-3)
-    record_property("relative", deviation.max())
+    record_property("relative", float(deviation.max()))
     assert deviation.max() < (1e-4 if name.endswith("trainbn") else 1e-5)
 
 

@@ -216,7 +216,7 @@ def test_every_recorded_stage(folder: Path, name: str, record_property: Note) ->
         groups[group] = max(groups.get(group, 0.0), found)
         assert found <= limit, key
     for group, largest in groups.items():
-        record_property(group, largest)
+        record_property(group, float(largest))
 
 
 def read_step(folder: Path, mode: str) -> tuple[Any, Tensor]:
@@ -238,7 +238,7 @@ def test_a_training_step(folder: Path, mode: str, record_property: Note) -> None
     for key in recorded:
         stage = key.split("__")[0]
         found = apart(stages[stage], arrays, key)
-        record_property(key, found)
+        record_property(key, float(found))
         assert found <= limit_of(stage)[0], key
     buffers = {source_names(own)[0]: value for own, value in model.named_buffers()}
     moved = [key for key in arrays if key.startswith("after.") and "running" in key]

@@ -110,7 +110,7 @@ def test_learning_rate(reference: Path, size: str, rate: float, record_property:
     config = TrainConfig(schedule="flat_cosine", iterations=24 * 300, warmup_iterations=1000, warmup_factor=1e-5)
     found = np.array([rate * lr_factor(int(at), config) for at in recorded[f"lr.{size}.iters"]])
     deviation = np.abs(found / recorded[f"lr.{size}.values"] - 1).max()
-    record_property("relative", deviation)
+    record_property("relative", float(deviation))
     assert deviation < 1e-9
 
 
@@ -142,5 +142,5 @@ def test_moving_average(reference: Path, record_property: Note) -> None:
     average.n_averaged.fill_(20_000)
     expected = np.array([*recorded["ema.ratio_to_start"], recorded["ema.ratio_after_step20000"]])
     deviation = np.abs(np.array([*steps, update(4)]) / expected - 1).max()
-    record_property("relative", deviation)
+    record_property("relative", float(deviation))
     assert deviation < 1e-6

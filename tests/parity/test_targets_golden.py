@@ -87,7 +87,7 @@ def test_positives(case: str, count: int) -> None:
     assert targets.instance_index[at].tolist() == recorded["pos.gt_inds"].tolist()
     assert targets.labels[at].tolist() == recorded["pos.labels"].tolist()
     assert torch.allclose(targets.distances_in_strides[at], torch.from_numpy(recorded["pos.reg_targets"]), atol=1e-6)
-    assert torch.allclose(targets.centerness[at], torch.from_numpy(recorded["pos.gt_ctrs"]), atol=1e-6)
+    assert torch.allclose(targets.quality[at], torch.from_numpy(recorded["pos.gt_ctrs"]), atol=1e-6)
 
 
 @pytest.mark.parametrize(("case", "count"), CASES)

@@ -20,7 +20,7 @@ from condinst.config import Config
 from condinst.data.batch import Batch, make_images
 from condinst.data.sample import Instance, Polygons, Sample
 from condinst.data.truth import draw_truth
-from condinst.engine.losses import condinst_losses, prepare
+from condinst.engine.losses import prepare, step_losses
 from condinst.engine.processes import make_accelerator
 from condinst.model.condinst import CondInst
 from condinst.weights.published.convert import find_layout, read_published
@@ -99,8 +99,9 @@ def step(request: pytest.FixtureRequest, reference: Path, adelaidet_state: Calla
     model.load_state_dict(published.tensors)
     batch = read_batch(np.load(folder / "train_batch.npz"), records["_batch"], config)
     iteration = recorded["mask_head_iter_before"]
-    (part,) = prepare([batch], config, make_accelerator(config))
-    losses = condinst_losses(model, part, torch.Generator(), iteration, config)
+    accelerator = make_accelerator(config)
+    (part,) = prepare([batch], config, accelerator)
+    losses = step_losses(model, part, torch.Generator(), iteration, config, accelerator)
     torch.stack(list(losses.values())).sum().backward()
     layout = find_layout(state)
     return Step(

@@ -31,7 +31,6 @@ from condinst.training.targets import assign, measure_norms
 SIDE = 128
 LEVELS = [(16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]
 LAYOUT = FilterLayout(features=2, width=3)
-SCALES = ModelConfig().coordinate_scales
 
 
 def make_output(
@@ -91,7 +90,8 @@ def run(
     pairs: ColourPairs | None = None,
 ) -> Losses:
     chosen = choose_positives(output.head, targets, "random", most, torch.Generator().manual_seed(seed))
-    masks = draw_masks(output, targets, chosen, layout, mask_head or MaskHeadConfig(width=3), SCALES)
+    model = ModelConfig(mask_head=mask_head or MaskHeadConfig(width=3))
+    masks = draw_masks(output, targets, chosen, layout, model)
     return objective(output, targets, norms or measure_norms(targets), masks, pairs, config)
 
 
@@ -157,7 +157,7 @@ def all_places() -> list[tuple[int, int, float]]:
     """Pixel (x, y) and coordinate scale of every location."""
     grids = [
         [(x * s + s // 2, y * s + s // 2, scale) for y in range(h) for x in range(w)]
-        for (h, w), s, scale in zip(LEVELS, STRIDES, SCALES, strict=True)
+        for (h, w), s, scale in zip(LEVELS, STRIDES, ModelConfig().coordinate_scales, strict=True)
     ]
     return list(itertools.chain.from_iterable(grids))
 
@@ -180,7 +180,7 @@ def plain(output: NetworkOutput, targets: Targets, config: LossConfig) -> dict[s
         loss, iou = plain_box(
             config.box, distances[image, at], targets.distances_in_strides[image, at].double().numpy()
         )
-        center = targets.centerness[image, at].item()
+        center = targets.quality[image, at].item()
         weight, wanted = (center, center) if config.quality == "centerness" else (1.0, iou)
         box, weights = box + weight * loss, weights + weight
         quality_loss += entropy(quality[image, at, 0], wanted)
@@ -310,12 +310,12 @@ def test_losses_are_divided_by_the_given_norms() -> None:
     output, targets = make_output(), make_targets()
     own = measure_norms(targets)
     once = run(output, targets, LossConfig(), own)
-    halved = run(output, targets, LossConfig(), Norms(own.positives * 2, own.centerness * 4))
+    halved = run(output, targets, LossConfig(), Norms(own.positives * 2, own.quality * 4))
     factors = {"classification": 2, "box": 4, "quality": 2, "mask": 1}
     for name, factor in factors.items():
         assert getattr(once, name).item() == pytest.approx(factor * getattr(halved, name).item(), rel=1e-5)
     iou = LossConfig(quality="iou")
-    ratio = run(output, targets, iou, own).box / run(output, targets, iou, Norms(own.positives * 2, own.centerness)).box
+    ratio = run(output, targets, iou, own).box / run(output, targets, iou, Norms(own.positives * 2, own.quality)).box
     assert ratio.item() == pytest.approx(2)
 
 

@@ -57,16 +57,16 @@ def test_one_box_by_hand() -> None:
     distances = [[1.5, 1.5, 2.5, 3], [2.5, 1.5, 1.5, 3], [1.5, 2.5, 2.5, 2], [2.5, 2.5, 1.5, 2]]
     assert targets.distances_in_strides[0, at].tolist() == distances
     by_hand = [math.sqrt(0.6 * 0.5), math.sqrt(0.6 * 0.5), math.sqrt(0.6 * 0.8), math.sqrt(0.6 * 0.8)]
-    assert targets.centerness[0, at].tolist() == pytest.approx(by_hand)
+    assert targets.quality[0, at].tolist() == pytest.approx(by_hand)
     assert targets.labels[0, at].tolist() == [2] * 4
     others = torch.ones(86, dtype=torch.bool)
     others[at] = False
     assert set(targets.labels[0, others].tolist()) == {3}
     assert not targets.distances_in_strides[0, others].any()
-    assert not targets.centerness[0, others].any()
+    assert not targets.quality[0, others].any()
     norms = measure_norms(targets)
     assert norms.positives.item() == 4
-    assert norms.centerness.item() == pytest.approx(sum(by_hand))
+    assert norms.quality.item() == pytest.approx(sum(by_hand))
 
 
 def test_the_square_is_around_the_centroid_and_clipped_to_the_box() -> None:

@@ -70,7 +70,7 @@ def _use_and_measure(model: str, config: Config) -> dict[str, str]:
 
 def _find(model: str) -> Known:
     from condinst.export.names import programs_in
-    from condinst.model.condinst import CondInst
+    from condinst.methods.choose import build_network
     from condinst.weights.catalogue import Checkpoint
     from condinst.weights.folder import fill_model, read_model
     from condinst.weights.names import resolve
@@ -85,7 +85,7 @@ def _find(model: str) -> Known:
         config = expected_config(place)
         return Known(config, str(cached or place.address), cached.stat().st_size if cached else None)
     stored = read_model(model)
-    fill_model(CondInst(stored.config.model), stored)  # checks that the description is true of the file
+    fill_model(build_network(stored.config.model), stored)  # checks that the description is true of the file
     return Known(stored.config, str(stored.path), stored.path.stat().st_size, programs_in(stored.path.parent))
 
 

@@ -48,12 +48,17 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Collate:
-    """Examples → Batch, for a DataLoader. Means and deviations are on the 0–255 scale, in channel order."""
+    """Examples → Batch, for a DataLoader. Means and deviations are on the 0–255 scale, in channel order.
+
+    pad_value, square: see `make_images`.
+    """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     channel_order: str
     divisor: int
+    pad_value: float | None = None
+    square: int = 0
 
     def __call__(self, examples: list[Example]) -> Batch:
         """Normalise and pad the pictures to one size."""
@@ -64,6 +69,8 @@ class Collate:
             self.std,
             self.channel_order,
             self.divisor,
+            self.pad_value,
+            self.square,
         )
         truths, paths, keys = zip(*((example.truth, example.paths, example.key) for example in examples), strict=True)
         return Batch(images, truths, paths, keys)
@@ -76,14 +83,18 @@ def make_images(
     std: tuple[float, float, float],
     channel_order: str,
     divisor: int,
+    pad_value: float | None = None,
+    square: int = 0,
 ) -> Images:
-    """N pictures (h, w, 3) uint8 RGB → (N, 3, H, W) float32, normalised, then zero-padded right and bottom.
+    """N pictures (h, w, 3) uint8 RGB → (N, 3, H, W) float32, normalised, padded right and bottom.
 
-    H and W are the largest h and w, rounded up to multiples of `divisor`. `channel_order` is "RGB" or "BGR".
+    H and W are the largest h and w, at least `square`, rounded up to multiples of `divisor`. `channel_order` is "RGB"
+    or "BGR". pad_value: from 0 to 255; None pads with zeros after the normalisation.
     """
     sizes = tuple((array.shape[0], array.shape[1]) for array in arrays)
-    height, width = (-(-max(side) // divisor) * divisor for side in zip(*sizes, strict=True))
-    tensor = torch.zeros((len(arrays), 3, height, width))
+    height, width = (-(-max(*side, square) // divisor) * divisor for side in zip(*sizes, strict=True))
+    padding = torch.zeros(3, 1, 1) if pad_value is None else (pad_value - _column(mean)) / _column(std)
+    tensor = padding.repeat(len(arrays), 1, height, width)
     for target, array in zip(tensor, arrays, strict=True):
         channels = _channels(array, channel_order)
         target[:, : array.shape[0], : array.shape[1]] = (channels - _column(mean)) / _column(std)

@@ -11,7 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from condinst.data.opencv_resize import resize_like_opencv
 from condinst.data.sample import Array8, Matrix
+from condinst.settings.prediction import Resampling
 from condinst.settings.training import AugmentConfig
 
 
@@ -33,8 +35,10 @@ def resize_shape(height: int, width: int, shorter: float, longer: float) -> tupl
     return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
 
 
-def resize_image(array: Array8, height: int, width: int) -> Array8:
-    """(H, W, 3) uint8 → (height, width, 3) uint8, Pillow's bilinear filter."""
+def resize_image(array: Array8, height: int, width: int, resampling: Resampling = "pillow") -> Array8:
+    """(H, W, 3) uint8 → (height, width, 3) uint8, with the bilinear filter of Pillow or of OpenCV."""
+    if resampling == "opencv":
+        return resize_like_opencv(array, height, width)
     return np.asarray(Image.fromarray(array).resize((width, height), Image.Resampling.BILINEAR))
 
 

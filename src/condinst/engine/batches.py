@@ -75,7 +75,9 @@ def make_steps(start: int, config: Config, data: AnnotatedData, accelerator: Acc
         accelerator.num_processes,
         run.accumulate,
     )
-    collate = Collate(model.pixel_mean, model.pixel_std, model.channel_order, model.size_divisor)
+    square = config.augment.crop if config.input.letterbox else 0
+    look = model.pixel_mean, model.pixel_std, model.channel_order, model.size_divisor, model.pad_value
+    collate = Collate(*look, square)
     loader = DataLoader(
         dataset, batch_sampler=keys, num_workers=run.workers, collate_fn=collate, worker_init_fn=_prepare_worker
     )

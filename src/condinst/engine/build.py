@@ -16,7 +16,8 @@ from timm.layers.norm_act import convert_sync_batchnorm
 from condinst.config import Config
 from condinst.engine.shared_norm import share_norms
 from condinst.errors import ModelError, UsageError, first_line
-from condinst.model.condinst import CondInst
+from condinst.methods.choose import build_network
+from condinst.model.build import InstanceNetwork
 from condinst.weights.backbone import IMAGENET, differences, load_first_weights
 from condinst.weights.folder import Stored
 from condinst.weights.transfer import fill_from
@@ -27,7 +28,9 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # timm's file names on the
 OFFLINE = "without a network, start from a shipped model: --from nuclei"
 
 
-def build_model(config: Config, accelerator: Accelerator, start: Stored | None = None) -> tuple[CondInst, list[str]]:
+def build_model(
+    config: Config, accelerator: Accelerator, start: Stored | None = None
+) -> tuple[InstanceNetwork, list[str]]:
     """Return the network, the same in every process, and lines about its initial weights.
 
     start: a model to take the initial weights from. Raises ModelError for weights that cannot be loaded or do not fit.
@@ -38,7 +41,7 @@ def build_model(config: Config, accelerator: Accelerator, start: Stored | None =
         load_first_weights(model.backbone.body, config.train.init, config.model.backbone.name)
         lines = list(_remarks(model, config))
     else:
-        model = CondInst(config.model)
+        model = build_network(config.model)
         try:
             lines = [f"from {start.path}: {fill_from(model, start.tensors, start.config.model.classes)}"]
         except ModelError as error:
@@ -48,11 +51,11 @@ def build_model(config: Config, accelerator: Accelerator, start: Stored | None =
     return model.to(memory_format=torch.channels_last) if config.train.channels_last else model, lines
 
 
-def _build(config: Config) -> CondInst:
+def _build(config: Config) -> InstanceNetwork:
     if config.train.init != IMAGENET:
-        return CondInst(config.model)
+        return build_network(config.model)
     with torch.device("meta"):  # finds errors in the settings before any download
-        CondInst(config.model)
+        build_network(config.model)
     name = config.model.backbone.name
     reason = _unreachable(name)
     if reason:
@@ -60,7 +63,7 @@ def _build(config: Config) -> CondInst:
     print(f"loading the ImageNet weights of {name}; the first use downloads them", file=sys.stderr)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs each of its ten attempts
     try:
-        return CondInst(config.model, pretrained=True)
+        return build_network(config.model, pretrained=True)
     except Exception as error:  # the errors of the hub's client differ between versions
         reason = first_line(error).partition(". ")[0]
         raise ModelError(f"the ImageNet weights of {name} cannot be fetched ({reason:.150}); {OFFLINE}") from error
@@ -91,7 +94,7 @@ def _unreachable(name: str) -> str:
     return found[0] if found else f"no answer in {SECONDS} seconds"
 
 
-def synchronise_norms(model: CondInst, which: str, accelerator: Accelerator) -> None:
+def synchronise_norms(model: InstanceNetwork, which: str, accelerator: Accelerator) -> None:
     """Make batch norms share their statistics over processes. Raises UsageError for norms that cannot."""
     if which == "none" or accelerator.num_processes == 1:
         return
@@ -107,7 +110,7 @@ def synchronise_norms(model: CondInst, which: str, accelerator: Accelerator) -> 
         )
 
 
-def _remarks(model: CondInst, config: Config) -> Iterator[str]:
+def _remarks(model: InstanceNetwork, config: Config) -> Iterator[str]:
     init, name = config.train.init, config.model.backbone.name
     yield f"backbone {name}, " + (f"licence {model.backbone.licence}" if init == IMAGENET else f"first weights: {init}")
     differing = differences(config.model, init, model.backbone.body)

@@ -1,4 +1,4 @@
-"""The losses of CondInst for one step. The batch may have several parts and be split over processes."""
+"""The losses of one step. The batch may have several parts and be split over processes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from torch import Tensor, nn
 from condinst.config import Config
 from condinst.data.batch import Batch
 from condinst.errors import UsageError
-from condinst.model.condinst import filter_layout
-from condinst.ops.locations import level_sizes
+from condinst.methods.choose import method_of
 from condinst.structures import NetworkOutput, Norms, Targets
-from condinst.training.boxinst import find_pairs
-from condinst.training.objective import draw_masks, objective
-from condinst.training.sampling import choose_positives, count_positives
-from condinst.training.targets import assign, measure_norms
+from condinst.training.sampling import count_positives
+from condinst.training.targets import measure_norms
 
 NORM_OF_ONE = "more than 1 value per channel"  # part of torch's message for a norm that cannot learn its statistics
 
@@ -26,11 +23,20 @@ NORM_OF_ONE = "more than 1 value per channel"  # part of torch's message for a n
 class Part(NamedTuple):
     """A batch ready for the network. Its gradients are part of a step.
 
+    goal: what the part learns. None if the targets depend on the output of the network.
+    """
+
+    batch: Batch
+    goal: Goal | None
+
+
+class Goal(NamedTuple):
+    """What a part learns.
+
     norms: means over all parts and processes. mask_share, semantic_share: weights of the mask losses and the semantic
     loss in the step of all processes; each loss is a mean over this part only. The weights are 1 for a single part.
     """
 
-    batch: Batch
     targets: Targets
     norms: Norms
     mask_share: Tensor
@@ -38,16 +44,32 @@ class Part(NamedTuple):
 
 
 def prepare(batches: Sequence[Batch], config: Config, accelerator: Accelerator) -> list[Part]:
-    """Return the parts of one step. The mean of their losses equals the loss of one batch with all pictures."""
-    targets = [assign_batch(batch, config) for batch in batches]
+    """Return the parts of one step. The mean of their losses equals the loss of one batch with all pictures.
+
+    Where targets depend on the output of the network, each part has divisors of its own.
+    """
+    method = method_of(config.model)
+    if method.needs_output(config):
+        return [Part(batch, None) for batch in batches]
+    targets = [method.assign(None, batch.truths, _size(batch), config) for batch in batches]
+    return [Part(batch, goal) for batch, goal in zip(batches, _goals(targets, config, accelerator), strict=True)]
+
+
+def _size(batch: Batch) -> tuple[int, int]:
+    height, width = batch.images.tensor.shape[-2:]
+    return height, width
+
+
+def _goals(targets: list[Targets], config: Config, accelerator: Accelerator) -> list[Goal]:
+    """Return what each part learns, with the divisors of all parts and processes."""
     norms = torch.stack([torch.stack(measure_norms(one)) for one in targets]).mean(dim=0)
-    positives, centerness = accelerator.reduce(norms, "mean")
+    positives, quality = accelerator.reduce(norms, "mean")
     sampling, most = config.targets.mask_sampling, config.targets.max_mask_positives
     masks = _shares([count_positives(one, sampling, most) for one in targets], accelerator)
     semantic = _shares([(one.semantic >= 0).sum() for one in targets], accelerator)
     return [
-        Part(batch, one, Norms(positives, centerness), mask_share, semantic_share)
-        for batch, one, mask_share, semantic_share in zip(batches, targets, masks, semantic, strict=True)
+        Goal(one, Norms(positives, quality), mask_share, semantic_share)
+        for one, mask_share, semantic_share in zip(targets, masks, semantic, strict=True)
     ]
 
 
@@ -61,19 +83,8 @@ def _shares(counts: list[Tensor], accelerator: Accelerator) -> list[Tensor]:
     return list((stacked.clamp(min=1) / (total.clamp(min=1) / parts)).unbind())
 
 
-def assign_batch(batch: Batch, config: Config) -> Targets:
-    """Return the targets of a batch."""
-    height, width = batch.images.tensor.shape[-2:]
-    return assign(
-        batch.truths,
-        level_sizes(height, width),
-        config.model.size_ranges,
-        max(len(config.model.classes), 1),
-        config.targets.center_radius,
-    )
-
-
-def _forward(model: nn.Module, images: Tensor) -> NetworkOutput:
+def forward(model: nn.Module, images: Tensor) -> NetworkOutput:
+    """Run the network. Raises UsageError for a picture that is too small for its norms."""
     try:
         output: NetworkOutput = model(images)
     except ValueError as error:
@@ -87,22 +98,32 @@ def _forward(model: nn.Module, images: Tensor) -> NetworkOutput:
     return output
 
 
-def condinst_losses(
-    model: nn.Module, part: Part, generator: torch.Generator, iteration: int, config: Config
+def step_losses(
+    model: nn.Module,
+    part: Part,
+    generator: torch.Generator,
+    iteration: int,
+    config: Config,
+    accelerator: Accelerator,
 ) -> Mapping[str, Tensor]:
     """Run one forward pass and return the named losses."""
-    output = _forward(model, part.batch.images.tensor)
-    settings, targets = config.model, part.targets
-    chosen = choose_positives(
-        output.head, targets, config.targets.mask_sampling, config.targets.max_mask_positives, generator
-    )
-    masks = draw_masks(output, targets, chosen, filter_layout(settings), settings.mask_head, settings.coordinate_scales)
-    pairs = None if targets.has_mask.all() else find_pairs(part.batch.images, settings, config.box_supervision)
-    losses = objective(output, targets, part.norms, masks, pairs, config.loss)
-    warm = min((iteration + 1) / max(config.box_supervision.warmup_iterations, 1), 1)
+    output = forward(model, part.batch.images.tensor)
+    goal = part.goal
+    if goal is None:
+        targets = method_of(config.model).assign(output, part.batch.truths, _size(part.batch), config)
+        (goal,) = _goals([targets], config, accelerator)
+    return losses_of(output, goal, part.batch, generator, iteration, config)
+
+
+def losses_of(
+    output: NetworkOutput, goal: Goal, batch: Batch, generator: torch.Generator, iteration: int, config: Config
+) -> Mapping[str, Tensor]:
+    """Return the named losses of a batch with its share in the step."""
+    method = method_of(config.model)
+    losses = method.objective(output, goal.targets, goal.norms, batch.images, config, iteration, generator)
     return losses._replace(
-        mask=part.mask_share * losses.mask,
-        projection=part.mask_share * losses.projection,
-        pairwise=part.mask_share * warm * losses.pairwise,
-        semantic=part.semantic_share * losses.semantic,
+        mask=goal.mask_share * losses.mask,
+        projection=goal.mask_share * losses.projection,
+        pairwise=goal.mask_share * losses.pairwise,
+        semantic=goal.semantic_share * losses.semantic,
     )._asdict()

@@ -18,7 +18,7 @@ from condinst.data.sample import AnnotatedData, skip_empty
 from condinst.engine.batches import make_steps
 from condinst.engine.build import build_model
 from condinst.engine.fit import Measure, Terms, fit
-from condinst.engine.losses import Part, condinst_losses, prepare
+from condinst.engine.losses import Part, prepare, step_losses
 from condinst.engine.planning.changes import compare_settings
 from condinst.engine.planning.settings import count_iterations
 from condinst.engine.processes import make_accelerator
@@ -33,7 +33,7 @@ from condinst.engine.stop import last_iteration
 from condinst.errors import CondinstError, DataError, UsageError, first_line, out_of_memory
 from condinst.evaluation.evaluate import evaluate
 from condinst.lock import locked
-from condinst.model.condinst import CondInst
+from condinst.model.build import InstanceNetwork
 from condinst.predictor import Predictor
 from condinst.weights.folder import Stored, save_model
 
@@ -91,7 +91,7 @@ def train(
 
 
 def _learn(
-    model: CondInst,
+    model: InstanceNetwork,
     config: Config,
     data: AnnotatedData,
     folder: Path,
@@ -104,7 +104,7 @@ def _learn(
         measure = _measure(config, val, folder, tell) if val else None
         kept = fit(
             model,
-            partial(condinst_losses, config=config),
+            partial(step_losses, config=config, accelerator=accelerator),
             partial(_prepared_steps, config=config, data=data, folder=folder, accelerator=accelerator),
             config.train,
             folder,
@@ -115,7 +115,7 @@ def _learn(
             tell,
         )
     if accelerator.is_main_process:
-        assert isinstance(kept, CondInst)
+        assert isinstance(kept, InstanceNetwork)
         save_model(kept, config, folder / LAST if measure else folder, half=config.train.half)
 
 
@@ -181,7 +181,7 @@ def _measure(config: Config, val: AnnotatedData, folder: Path, tell: Tell | None
         earlier = recorded_score(folder, iteration)
         if earlier is not None:  # the run was killed after this measurement
             return earlier
-        assert isinstance(module, CondInst)
+        assert isinstance(module, InstanceNetwork)
         predictor = Predictor.from_model(module, config, str(next(module.parameters()).device))
         scores = evaluate(val, predictor, config.detect.max_detections)
         score = scores.bbox.AP if scores.segm.AP < 0 else scores.segm.AP

@@ -87,14 +87,12 @@ def prepare(pictures: Sequence[Picture], config: Config, fixed: tuple[int, int] 
         shapes = [resize_shape(*original, size.shorter, size.longer) for original in originals]
     else:
         shapes = [_fitted(*original, *fixed) for original in originals]
-    arrays = [resize_image(picture.array, *shape) for picture, shape in zip(pictures, shapes, strict=True)]
-    look = (model.pixel_mean, model.pixel_std, model.channel_order, model.size_divisor)
-    images = make_images(arrays, originals, *look)
+    arrays = [resize_image(one.array, *shape, size.resampling) for one, shape in zip(pictures, shapes, strict=True)]
+    look = model.pixel_mean, model.pixel_std, model.channel_order, model.size_divisor, model.pad_value
     if fixed is None:
-        return images
-    tensor = torch.zeros(len(pictures), 3, *fixed)
-    tensor[:, :, : images.tensor.shape[2], : images.tensor.shape[3]] = images.tensor
-    return images._replace(tensor=tensor)
+        return make_images(arrays, originals, *look, size.longer if size.letterbox else 0)
+    images = make_images(arrays, originals, *look, max(fixed))
+    return images._replace(tensor=images.tensor[:, :, : fixed[0], : fixed[1]].contiguous())
 
 
 def _fitted(height: int, width: int, most_height: int, most_width: int) -> tuple[int, int]:

@@ -32,7 +32,8 @@ from condinst.export.names import EXAMPLE_FILE, FILES, INT8_FILE, OPENVINO_FILE,
 from condinst.export.runtime import import_onnxruntime
 from condinst.export.target import check_out, move, workshop
 from condinst.inference.settings import with_settings
-from condinst.model.condinst import CondInst
+from condinst.methods.choose import build_network
+from condinst.model.build import InstanceNetwork
 from condinst.weights.card import make_card
 from condinst.weights.folder import fill_model, read_model
 from condinst.weights.names import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
@@ -81,7 +82,7 @@ def export_model(wish: Wish, say: Say = lambda text: None) -> Checked:
     check_out(wish.out, notes, _files(wish))
     data, pictures = find_check_data(wish.check, say)
     calibration = None if wish.int8 is None else open_data(wish.int8, "train")
-    model = CondInst(config.model)
+    model = build_network(config.model)
     fill_model(model, stored)
     with workshop(wish.out) as shop:
         (shop / CONFIG_FILE).write_text(config.to_yaml(), encoding="utf-8")
@@ -161,7 +162,7 @@ def _contestants(wish: Wish, shop: Path) -> list[Contestant]:
     return found
 
 
-def _make(wish: Wish, config: Config, notes: Notes, model: CondInst, shop: Path) -> None:
+def _make(wish: Wish, config: Config, notes: Notes, model: InstanceNetwork, shop: Path) -> None:
     path = shop / FILES[wish.format]
     if wish.format in {"torch", "executorch"}:
         program = to_torch(model, config, wish.fixed)

@@ -17,10 +17,10 @@ from condinst.inference.select import KeepBoxes, best, box_nms, mask_nms, matrix
 from condinst.ops.boxes import boxes_from_distances
 from condinst.ops.convolve_at import convolve_at, read_at
 from condinst.ops.locations import flatten_level, level_locations
-from condinst.ops.masks import aligned_bilinear, being_traced
+from condinst.ops.masks import being_traced, enlarge
 from condinst.settings.model import ModelConfig
 from condinst.settings.prediction import DetectConfig
-from condinst.structures import MASK_FEATURE_STRIDE, STRIDES, Detections, HeadOutput, NetworkOutput
+from condinst.structures import CONDINST, MASK_FEATURE_STRIDE, Detections, Geometry, HeadOutput, NetworkOutput
 
 NONE = -1.0  # the score of a row that holds no candidate
 
@@ -50,19 +50,21 @@ class Scores(NamedTuple):
 
 
 def detect(output: NetworkOutput, model: ModelConfig, config: DetectConfig) -> list[Detections]:
-    """The detected instances of each image, best first. Boxes may reach outside the image.
+    """The detected instances of each image, best first. Boxes may reach outside the image, see `Geometry.clips`.
 
     `config.nms` "box" compares boxes. "mask" and "matrix" compare masks at the model's mask_out_stride, for the best
     `candidates_per_level` candidates of all levels together. They drop candidates with an empty mask, because two empty
     masks cannot be compared.
     """
-    chosen = each_image(candidates(output.head, config))
+    chosen = each_image(candidates(output.head, config, model.geometry))
     if config.nms == "box":
         return [with_filters(output, image, _by_boxes(found, config)) for image, found in enumerate(chosen)]
     return [_by_masks(output, image, found, model, config) for image, found in enumerate(chosen)]
 
 
-def detect_fixed(output: NetworkOutput, config: DetectConfig, keep_boxes: KeepBoxes) -> Detections:
+def detect_fixed(
+    output: NetworkOutput, config: DetectConfig, keep_boxes: KeepBoxes, geometry: Geometry = CONDINST
+) -> Detections:
     """The detected instances of all images in tensors of fixed shapes (N, D, …), as exported programs need.
 
     The function finds the instances of `detect` with `config.nms` "box". D is `max_detections`. The instances of an
@@ -70,7 +72,7 @@ def detect_fixed(output: NetworkOutput, config: DetectConfig, keep_boxes: KeepBo
     of duplicates, see `condinst.inference.select`. Of several instances with the score of the last one, `detect` keeps
     all, and this function keeps D in all.
     """
-    found = candidates(output.head, config)
+    found = candidates(output.head, config, geometry)
     kept = keep_boxes(found.boxes, found.scores, found.labels, config.nms_threshold)
     found = found._replace(scores=torch.where(kept, found.scores, NONE))
     found = _with_rows(found, config.max_detections)
@@ -84,13 +86,23 @@ def detect_fixed(output: NetworkOutput, config: DetectConfig, keep_boxes: KeepBo
     return Detections(boxes, scores, torch.where(real, found.labels, -1), locations, found.levels * real, filters)
 
 
-def candidates(head: HeadOutput, config: DetectConfig) -> Candidates:
+def candidates(head: HeadOutput, config: DetectConfig, geometry: Geometry = CONDINST) -> Candidates:
     """The candidates above the threshold, at most `candidates_per_level` for each level, P3 first.
 
     The fields of the result have the shape (N, K, …).
     """
-    levels = [_level_candidates(head, level, config) for level in range(len(STRIDES))]
-    return Candidates(*(torch.cat(parts, dim=1) for parts in zip(*levels, strict=True)))
+    levels = [_level_candidates(head, level, config, geometry) for level in range(len(geometry.strides))]
+    found = Candidates(*(torch.cat(parts, dim=1) for parts in zip(*levels, strict=True)))
+    return found if geometry.clips == "picture" else _on_canvas(found, head, geometry)
+
+
+def _on_canvas(found: Candidates, head: HeadOutput, geometry: Geometry) -> Candidates:
+    """The candidates with their boxes clipped to the padded input. A box without an area is no candidate."""
+    height, width = (cells * geometry.strides[0] for cells in head.class_logits[0].shape[2:])
+    x, y = found.boxes[..., 0::2].clamp(0, width), found.boxes[..., 1::2].clamp(0, height)
+    boxes = torch.stack((x[..., 0], y[..., 0], x[..., 1], y[..., 1]), dim=-1)
+    solid = (x[..., 1] > x[..., 0]) & (y[..., 1] > y[..., 0])
+    return found._replace(boxes=boxes, scores=torch.where(solid, found.scores, NONE))
 
 
 def each_image(found: Candidates) -> list[Candidates]:
@@ -133,22 +145,26 @@ def read_filters(output: NetworkOutput, images: Tensor, levels: Tensor, cells: T
     return convolve_at(maps, *output.controller, images, levels, cells)
 
 
-def _level_scores(class_logits: Tensor, centerness_logits: Tensor, root: bool) -> Scores:
-    """class_logits: (N, C, h, w). centerness_logits: (N, 1, h, w). root: see `DetectConfig.score_root`."""
+def _level_scores(class_logits: Tensor, centerness_logits: Tensor | None, root: bool) -> Scores:
+    """class_logits: (N, C, h, w). centerness_logits: (N, 1, h, w), if any. root: see `DetectConfig.score_root`."""
     of_class = flatten_level(class_logits).float().sigmoid()
+    if centerness_logits is None:
+        return Scores(of_class, of_class)
     product = of_class * flatten_level(centerness_logits).float().sigmoid()
     return Scores(product, product.sqrt()) if root else Scores(of_class, product)
 
 
-def _level_candidates(head: HeadOutput, level: int, config: DetectConfig) -> Candidates:
-    class_logits, distances_in_strides, centerness_logits, _ = (field[level] for field in head)
+def _level_candidates(head: HeadOutput, level: int, config: DetectConfig, geometry: Geometry) -> Candidates:
+    class_logits, distances_in_strides = head.class_logits[level], head.distances_in_strides[level]
+    centerness_logits = head.centerness_logits[level] if geometry.centerness else None
+    stride = geometry.strides[level]
     classes, height, width = class_logits.shape[1:]
     scores = _level_scores(class_logits, centerness_logits, config.score_root)
     pairs, passing = _best_pairs(scores.ranking.flatten(1), config.score_threshold, config.candidates_per_level)
     cells = pairs // classes
     images = torch.arange(pairs.shape[0], device=pairs.device)[:, None]
-    locations = level_locations(height, width, STRIDES[level], class_logits.device)[cells]
-    distances = flatten_level(distances_in_strides)[images, cells].float() * STRIDES[level]
+    locations = level_locations(height, width, stride, class_logits.device, geometry.offset)[cells]
+    distances = flatten_level(distances_in_strides)[images, cells].float() * stride
     return Candidates(
         boxes_from_distances(locations, distances),
         torch.where(passing, scores.score.flatten(1)[images, pairs], NONE),
@@ -200,7 +216,7 @@ def _by_masks(
     found = with_filters(output, image, take(candidates_, rows))
     factor = MASK_FEATURE_STRIDE // model.mask_head.mask_out_stride
     masks = [
-        aligned_bilinear(logits[:, None], factor)[:, 0].sigmoid() > config.mask_threshold
+        enlarge(logits[:, None], factor, model.geometry.enlarging)[:, 0].sigmoid() > config.mask_threshold
         for logits in mask_logits(output.mask_features[image], found, model)
     ]
     if not masks:

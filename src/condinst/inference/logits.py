@@ -35,4 +35,5 @@ def mask_logits(mask_features: Tensor, found: Detections, model: ModelConfig) ->
             layout,
             model.mask_head.coordinates,
             MASK_FEATURE_STRIDE,
+            model.geometry,
         )

@@ -15,10 +15,10 @@ from condinst.config import Config
 from condinst.data.batch import make_images
 from condinst.data.transforms import resize_image, resize_shape
 from condinst.inference.assemble import assemble
-from condinst.inference.detect import detect
 from condinst.inference.network import Network
 from condinst.inference.result import Result
 from condinst.memory import free_memory
+from condinst.method import Method
 from condinst.sources.read import Picture
 from condinst.structures import Detections, Images, NetworkOutput
 
@@ -47,12 +47,14 @@ class Seen(NamedTuple):
 class Pipeline:
     """The network with the settings of one call.
 
-    conf: lowest score of a result, or None for no limit. labels: the classes of a result, or None for all.
+    method: the parts that find and draw the instances. conf: lowest score of a result, or None for no limit. labels:
+    the classes of a result, or None for all.
     """
 
     network: Network
     device: torch.device
     config: Config
+    method: Method
     conf: float | None = None
     labels: tuple[int, ...] | None = None
 
@@ -71,9 +73,12 @@ class Pipeline:
         originals = [(array.shape[0], array.shape[1]) for array, *_ in pictures]
         shapes = [resize_shape(height, width, size.shorter, size.longer) for height, width in originals]
         divisor = self.network.divisor
-        self._check_memory(shapes, divisor)
-        arrays = [resize_image(array, *shape) for (array, *_), shape in zip(pictures, shapes, strict=True)]
-        images = make_images(arrays, originals, model.pixel_mean, model.pixel_std, model.channel_order, divisor)
+        self._check_memory([*shapes, (size.longer, size.longer)] if size.letterbox else shapes, len(shapes), divisor)
+        arrays = [
+            resize_image(array, *shape, size.resampling) for (array, *_), shape in zip(pictures, shapes, strict=True)
+        ]
+        look = model.pixel_mean, model.pixel_std, model.channel_order, divisor, model.pad_value
+        images = make_images(arrays, originals, *look, size.longer if size.letterbox else 0)
         return Prepared(tuple(pictures), images, reading + time.perf_counter() - start)
 
     @torch.inference_mode()
@@ -81,14 +86,14 @@ class Pipeline:
         """Run the network and detect the instances of each picture."""
         start = time.perf_counter()
         output = self.network(prepared.images.tensor.to(self.device))
-        found = detect(self._of_classes(output), self.config.model, self.config.detect)
+        found = self.method.detect(self._of_classes(output), self.config.model, self.config.detect)
         return Seen(output, found, time.perf_counter() - start)
 
     @torch.inference_mode()
     def assemble(self, prepared: Prepared, seen: Seen) -> list[Result]:
         """Compute the masks in pixels of the original pictures."""
         start = time.perf_counter()
-        results = assemble(seen.output, seen.found, prepared.images, self.config.model, self.config.detect)
+        results = assemble(seen.output, seen.found, prepared.images, self.method.draw, self.config)
         stages = {
             "preprocess": prepared.seconds,
             "inference": seen.seconds,
@@ -99,10 +104,10 @@ class Pipeline:
             self._finish(result, picture, speed) for result, picture in zip(results, prepared.pictures, strict=True)
         ]
 
-    def _check_memory(self, shapes: list[tuple[int, int]], divisor: int) -> None:
+    def _check_memory(self, shapes: list[tuple[int, int]], count: int, divisor: int) -> None:
         """Ask before the work begins: Linux ends programs that take more memory than there is."""
         height, width = (math.ceil(max(sides) / divisor) * divisor for sides in zip(*shapes, strict=True))
-        pixels = len(shapes) * height * width
+        pixels = count * height * width
         if self.device.type == "cpu" and pixels > SMALL and pixels * BYTES_PER_PIXEL > free_memory():
             raise MemoryError(f"not enough memory for {width}×{height} pixels")
 

@@ -7,13 +7,14 @@ Shapes: K instances, n logits along the axis, O pixels of the original image, T 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from condinst.ops.masks import aligned_bilinear
+from condinst.ops.masks import aligned_bilinear, enlarge
 from condinst.structures import MASK_FEATURE_STRIDE
 
 COMB = 8  # more than the number of inputs of one output pixel
@@ -30,19 +31,38 @@ class Taps(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """The two steps along one axis.
+    """The steps along one axis.
 
     enlarge: from logits to stride s, before the sigmoid. place: from probabilities at stride s to the original image.
+    Without `place`, `enlarge` leads to the original image.
     """
 
     enlarge: Taps
-    place: Taps
+    place: Taps | None
 
     @classmethod
-    def of(cls, cells: int, content: int, original: int, stride: int) -> Self:
-        """cells: number of logits. content: length of the image in the padded input. original: length in the file."""
+    def aligned(cls, cells: int, content: int, original: int, stride: int) -> Self:
+        """The steps of aligned enlarging.
+
+        cells: number of logits. content: length of the image in the padded input. original: length in the file.
+        """
         factor = MASK_FEATURE_STRIDE // stride
         return cls(_enlarging(cells, factor), make_taps(cells * factor, stride, content, original))
+
+    @classmethod
+    def bilinear(cls, cells: int, source: int, target: int, shown: int) -> Self:
+        """The steps of bilinear enlarging, see `condinst.inference.full_size`.
+
+        cells: number of logits. source, target: length before and after the last resize. shown: the first pixels of
+        the target, which belong to the original image.
+        """
+
+        def steps(maps: Tensor) -> Tensor:
+            large = enlarge(maps.expand(-1, -1, -1, 2), MASK_FEATURE_STRIDE, "bilinear")[:, :, :source, :1]
+            return F.interpolate(large, (target, 1), mode="bilinear", align_corners=False)[:, :, :shown]
+
+        centre = ((torch.arange(shown) + 0.5) * source / target) / MASK_FEATURE_STRIDE - 0.5
+        return cls(_measure(cells, steps, centre), None)
 
     def reached(self, used: Tensor) -> Tensor:
         """The range of original pixels to compute for each instance: first and end, (K, 2) int64.
@@ -51,6 +71,10 @@ class Axis(NamedTuple):
         """
         n = used.shape[1]
         first, last = _ends(used)
+        if self.place is None:
+            start, reach = self.enlarge.start, self.enlarge.weights.shape[1]
+            ends = torch.searchsorted(start + reach, first, right=True), torch.searchsorted(start, last)
+            return torch.stack(ends, dim=1) * used.any(dim=1, keepdim=True)
         factor = len(self.enlarge.start) // n
         # an enlarged value that is high enough lies less than one cell from such a logit
         low, high = (factor * (first - 1)).clamp(min=0), (factor * (last + 1)).clamp(max=factor * n)
@@ -59,7 +83,9 @@ class Axis(NamedTuple):
         return torch.stack(ends, dim=1) * used.any(dim=1, keepdim=True)
 
     def needed(self, outputs: Tensor) -> Tensor:
-        """The range (K, 2) of probabilities that the original pixels in the ranges `outputs` (K, 2) are sums of."""
+        """The range (K, 2) of outputs of `enlarge` that the original pixels in the ranges `outputs` (K, 2) need."""
+        if self.place is None:
+            return outputs
         start, weights = self.place
         return torch.stack((start[outputs[:, 0]], start[outputs[:, 1] - 1] + weights.shape[1]), dim=1)
 
@@ -68,38 +94,48 @@ class Spans(NamedTuple):
     """The inputs and taps of K instances along one axis. All have the length of the longest one.
 
     cells: (K, c) int64, indices of the logits. enlarge: taps into the chosen logits, with start (K, O) and weights
-    (K, O, T). place: taps into the outputs of `enlarge`.
+    (K, O, T). place: taps into the outputs of `enlarge`, if there is such a step.
     """
 
     cells: Tensor
     enlarge: Taps
-    place: Taps
+    place: Taps | None
 
     @classmethod
     def of(cls, axis: Axis, outputs: Tensor, count: int) -> Self:
         """outputs: (K, 2), non-empty ranges of original pixels. count: number of logits along the axis."""
         inner = axis.needed(outputs)
-        grown, made = _span(inner, len(axis.enlarge.start)), _span(outputs, len(axis.place.start))
+        grown = _span(inner, len(axis.enlarge.start))
         first = axis.enlarge.start[inner[:, :1]]
         length = int((axis.enlarge.start[inner[:, 1:] - 1] - first).max()) + axis.enlarge.weights.shape[1]
-        return cls(
-            (first + torch.arange(length)).clamp(max=count - 1),
-            _taps(axis.enlarge, grown, first, length),
-            _taps(axis.place, made, inner[:, :1], grown.shape[1]),
-        )
+        cells = (first + torch.arange(length)).clamp(max=count - 1)
+        enlarging = _taps(axis.enlarge, grown, first, length)
+        if axis.place is None:
+            return cls(cells, enlarging, None)
+        made = _span(outputs, len(axis.place.start))
+        return cls(cells, enlarging, _taps(axis.place, made, inner[:, :1], grown.shape[1]))
 
 
 def make_taps(cells: int, stride: int, content: int, original: int) -> Taps:
-    """The taps from `cells` probabilities to `original` pixels along one axis, measured on the full-size steps.
+    """The taps from `cells` probabilities to `original` pixels along one axis, of aligned enlarging."""
 
-    Only a few neighbouring cells affect an output. So COMB inputs, each with a one in every COMB-th cell, give all
-    weights.
+    def steps(maps: Tensor) -> Tensor:
+        padded = aligned_bilinear(maps, stride)[:, :, :content, :1]
+        return F.interpolate(padded, (original, 1), mode="bilinear", align_corners=False)
+
+    return _measure(cells, steps, ((torch.arange(original) + 0.5) * content / original - 0.5 - stride // 2) / stride)
+
+
+def _measure(cells: int, steps: Callable[[Tensor], Tensor], centre: Tensor) -> Taps:
+    """The taps along one axis, measured on the full-size steps.
+
+    cells: number of inputs. steps: the full-size steps on maps (N, 1, cells, 1). centre: (O,), the place of each output
+    among the inputs. Only a few neighbouring cells affect an output. So COMB inputs, each with a one in every COMB-th
+    cell, give all weights.
     """
     teeth = min(COMB, cells)
     comb = (torch.arange(cells) % teeth == torch.arange(teeth)[:, None]).float()
-    padded = aligned_bilinear(comb[:, None, :, None].expand(-1, -1, -1, 1), stride)[:, :, :content, :1]
-    seen = F.interpolate(padded, (original, 1), mode="bilinear", align_corners=False)[:, 0, :, 0].T  # (O, teeth)
-    centre = ((torch.arange(original) + 0.5) * content / original - 0.5 - stride // 2) / stride
+    seen = steps(comb[:, None, :, None])[:, 0, :, 0].T  # (O, teeth)
     first = (centre.floor().long() - (teeth // 2 - 1)).clamp(0, cells - teeth)
     weights = seen.gather(1, (first[:, None] + torch.arange(teeth)) % teeth)
     skipped, end = _ends(weights != 0)

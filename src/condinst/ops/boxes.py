@@ -42,7 +42,10 @@ def centerness(distances: Tensor) -> Tensor:
 
 
 def scale_boxes(boxes: Tensor, size: tuple[int, int], original_size: tuple[int, int]) -> Tensor:
-    """Scale boxes (K, 4) from an image of `size` (h, w) to one of `original_size` (h, w), and clip them to it."""
-    factors = boxes.new_tensor([original_size[1] / size[1], original_size[0] / size[0]]).repeat(2)
-    limits = boxes.new_tensor([original_size[1], original_size[0]]).repeat(2)
-    return torch.minimum((boxes * factors).clamp(min=0), limits)
+    """Scale boxes (K, 4) from an image of `size` (h, w) to one of `original_size` (h, w)."""
+    return boxes * boxes.new_tensor([original_size[1] / size[1], original_size[0] / size[0]]).repeat(2)
+
+
+def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Clip boxes (K, 4) to an image of `size` (h, w)."""
+    return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([size[1], size[0]]).repeat(2))

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from condinst.ops.masks import aligned_bilinear, being_traced
-from condinst.structures import MASK_FEATURE_STRIDE, FilterLayout
+from condinst.ops.masks import being_traced, enlarge
+from condinst.structures import CONDINST, MASK_FEATURE_STRIDE, FilterLayout, Geometry
 
 Coordinates = Literal["relative", "absolute", "none", "only"]
 
@@ -45,6 +45,14 @@ class Instances(NamedTuple):
     scales: Tensor
 
 
+class Kind(NamedTuple):
+    """What the head reads and how its filters split. offset: see `condinst.structures.Geometry`."""
+
+    layout: FilterLayout
+    coordinates: Coordinates
+    offset: float
+
+
 def split_filters(filters: Tensor, layout: FilterLayout) -> list[Layer]:
     """Split the controller's output (K, count) into layers: all weights come first, each (out, in), then all biases."""
     sizes = layout.sizes
@@ -64,6 +72,7 @@ def dynamic_mask_head(
     layout: FilterLayout,
     coordinates: Coordinates,
     mask_out_stride: int,
+    geometry: Geometry = CONDINST,
 ) -> Tensor:
     """Mask logits of K instances (paper §3.1): (K, 8h/s, 8w/s) with s = mask_out_stride, in the dtype of `filters`.
 
@@ -76,22 +85,34 @@ def dynamic_mask_head(
     coordinates: "relative" gives (location − pixel) / scale, "absolute" gives values from −1 to 1 over the padded
         input, "none" gives no coordinates. "only" is "relative" without mask features, F = 0.
     mask_out_stride: 8, 4 or 2.
+    geometry: where the pixels of the mask features lie, and how the logits are enlarged.
 
     float16 and bfloat16 inputs are computed in float32, with and without autocast: they cannot hold positions of a
     thousand pixels exactly.
     """
-    if _can_be_fused((mask_features, filters, locations, scales), layout):
+    factor = MASK_FEATURE_STRIDE // mask_out_stride
+    aligned = factor == 1 or geometry.enlarging == "aligned"
+    if aligned and _can_be_fused((mask_features, filters, locations, scales), layout):
         from condinst.ops import triton_mask_head  # imported here because Triton is optional
 
         if triton_mask_head.can_build(filters.device):
             return triton_mask_head.fused_mask_head(
-                mask_features, filters, image_index, locations, scales, layout, coordinates, mask_out_stride
+                mask_features,
+                filters,
+                image_index,
+                locations,
+                scales,
+                layout,
+                coordinates,
+                mask_out_stride,
+                geometry.offset,
             )
     precise = torch.promote_types(filters.dtype, torch.float32)
     instances = Instances(filters.to(precise), locations.to(precise), scales.to(precise))
-    logits = _plain_logits(mask_features.to(precise), instances, image_index, layout, coordinates)
+    kind = Kind(layout, coordinates, geometry.offset)
+    logits = _plain_logits(mask_features.to(precise), instances, image_index, kind)
     maps = logits.reshape(-1, 1, *mask_features.shape[2:])
-    return aligned_bilinear(maps, MASK_FEATURE_STRIDE // mask_out_stride)[:, 0].to(filters.dtype)
+    return enlarge(maps, factor, geometry.enlarging)[:, 0].to(filters.dtype)
 
 
 def dynamic_mask_head_of_each(
@@ -101,6 +122,7 @@ def dynamic_mask_head_of_each(
     scales: Tensor,
     layout: FilterLayout,
     coordinates: Coordinates,
+    geometry: Geometry = CONDINST,
 ) -> Tensor:
     """Mask logits of D instances in each of N images, at the stride of the mask features: (N, D, h, w) float32.
 
@@ -110,62 +132,52 @@ def dynamic_mask_head_of_each(
     """
     images, each = filters.shape[:2]
     instances = Instances(filters.flatten(0, 1).float(), locations.flatten(0, 1), scales.flatten())
-    logits = _logits(mask_features.float(), instances, layout, coordinates, _run_layers)
+    kind = Kind(layout, coordinates, geometry.offset)
+    logits = _logits(mask_features.float(), instances, kind, _run_layers)
     return logits.reshape(images, each, *mask_features.shape[2:])
 
 
-def mask_grid(height: int, width: int, like: Tensor) -> Tensor:
-    """The centres (x, y) of the mask-feature pixels: (2, P) in pixels of the padded input, 8u + 4 for column u.
+def mask_grid(height: int, width: int, like: Tensor, offset: float = CONDINST.offset) -> Tensor:
+    """The places (x, y) of the mask-feature pixels: (2, P) in pixels of the padded input, 8·(u + offset) for column u.
 
     The result has the dtype and the device of `like`.
     """
-    half = MASK_FEATURE_STRIDE // 2
-    ys = torch.arange(height, device=like.device, dtype=like.dtype) * MASK_FEATURE_STRIDE + half
-    xs = torch.arange(width, device=like.device, dtype=like.dtype) * MASK_FEATURE_STRIDE + half
+    shift = MASK_FEATURE_STRIDE * offset
+    ys = torch.arange(height, device=like.device, dtype=like.dtype) * MASK_FEATURE_STRIDE + shift
+    xs = torch.arange(width, device=like.device, dtype=like.dtype) * MASK_FEATURE_STRIDE + shift
     # expand instead of repeat_interleave: OpenVINO gives empty tensors for the latter if the width is not fixed
     return torch.stack((xs.expand(height, width), ys[:, None].expand(height, width))).flatten(1)
 
 
-def _plain_logits(
-    features: Tensor, instances: Instances, image_index: Tensor, layout: FilterLayout, coordinates: Coordinates
-) -> Tensor:
+def _plain_logits(features: Tensor, instances: Instances, image_index: Tensor, kind: Kind) -> Tensor:
     """Logits (K, P) of the instances of all images. features: (N, F, h, w)."""
     if len(features) == 1:
-        return _image_logits(features[0], instances, layout, coordinates)
+        return _image_logits(features[0], instances, kind)
     order = image_index.argsort(stable=True)
     counts = torch.bincount(image_index, minlength=len(features)).tolist()
     of_images = zip(*(torch.split(numbers[order], counts) for numbers in instances), strict=True)
-    drawn = [
-        _image_logits(image, Instances(*own), layout, coordinates)
-        for image, own in zip(features, of_images, strict=True)
-    ]
+    drawn = [_image_logits(image, Instances(*own), kind) for image, own in zip(features, of_images, strict=True)]
     return torch.cat(drawn)[order.argsort()]
 
 
-def _image_logits(features: Tensor, instances: Instances, layout: FilterLayout, coordinates: Coordinates) -> Tensor:
+def _image_logits(features: Tensor, instances: Instances, kind: Kind) -> Tensor:
     """Logits (K, P) of the instances of one image. features: (F, h, w)."""
-    return _logits(features, instances, layout, coordinates, _run_layers if being_traced() else _Tiles.apply)
+    return _logits(features, instances, kind, _run_layers if being_traced() else _Tiles.apply)
 
 
-def _logits(
-    features: Tensor,
-    instances: Instances,
-    layout: FilterLayout,
-    coordinates: Coordinates,
-    run: Callable[..., Tensor],
-) -> Tensor:
+def _logits(features: Tensor, instances: Instances, kind: Kind, run: Callable[..., Tensor]) -> Tensor:
     """Logits (K, P) of instances. features: (F, h, w) of one image, or (N, F, h, w) with K / N instances in each image.
 
     The first layer is affine in the coordinates. So the first layers of all instances are one matrix product with a
     shared map of x, y, features and 1, and no instance copies the features. run: `_run_layers` or a faster form of it.
     """
     height, width = features.shape[-2:]
-    first, *rest = split_filters(instances.filters, layout)
+    first, *rest = split_filters(instances.filters, kind.layout)
     weight, bias = first.weight, first.bias
-    grid = mask_grid(height, width, features)
-    if coordinates in {"relative", "only"}:
+    grid = mask_grid(height, width, features, kind.offset)
+    if kind.coordinates in {"relative", "only"}:
         weight, bias = _relative_as_affine(weight, bias, instances.locations, instances.scales)
-    elif coordinates == "absolute":
+    elif kind.coordinates == "absolute":
         grid = grid / (grid.new_tensor([[width], [height]]) * MASK_FEATURE_STRIDE / 2) - 1
     else:
         grid = grid[:0]

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+Enlarging = Literal["aligned", "bilinear"]
 NUMBERS_AT_ONCE = 2**19  # 2 MiB of float32: the values between the two axes stay in the cache
+
+
+def enlarge(maps: Tensor, factor: int, enlarging: Enlarging) -> Tensor:
+    """Enlarge maps (N, C, h, w) to (N, C, factor·h, factor·w). enlarging: see `condinst.structures.Geometry`."""
+    if enlarging == "aligned" or factor == 1:
+        return aligned_bilinear(maps, factor)
+    height, width = maps.shape[-2:]
+    return F.interpolate(maps, (factor * height, factor * width), mode="bilinear", align_corners=False)
 
 
 def aligned_bilinear(maps: Tensor, factor: int) -> Tensor:

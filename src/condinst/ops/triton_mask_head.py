@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from condinst.structures import MASK_FEATURE_STRIDE, FilterLayout
+from condinst.structures import CONDINST, MASK_FEATURE_STRIDE, FilterLayout
 
 # Size of a tile in mask-feature pixels. With more pixels, a thread uses each loaded weight more often, but the values
 # between two layers must fit its registers. So a thread has eight pixels up to width 8, and two above.
@@ -49,6 +49,7 @@ def fused_mask_head(
     layout: FilterLayout,
     coordinates: str,
     mask_out_stride: int,
+    offset: float = CONDINST.offset,
 ) -> Tensor:
     """`dynamic_mask_head` without gradients. Arguments and results are the same, except for rounding.
 
@@ -73,6 +74,7 @@ def fused_mask_head(
             width,
             columns,
             STRIDE=MASK_FEATURE_STRIDE,
+            SHIFT=int(MASK_FEATURE_STRIDE * offset),
             KIND=KINDS[coordinates],
             FEATURES=layout.features,
             WIDTH=layout.width,
@@ -101,6 +103,7 @@ def _draw_tile(
     width,
     tiles_across,
     STRIDE: tl.constexpr,
+    SHIFT: tl.constexpr,
     KIND: tl.constexpr,
     FEATURES: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -123,7 +126,7 @@ def _draw_tile(
     # outside the map the outermost pixels are repeated
     v = tl.minimum(tl.maximum(top + tl.arange(0, ROWS), 0), height - 1)[:, None]
     u = tl.minimum(tl.maximum(left + tl.arange(0, COLUMNS), 0), width - 1)[None, :]
-    values = _coordinates(locations + 2 * instance, scales + instance, u, v, height, width, STRIDE, KIND)
+    values = _coordinates(locations + 2 * instance, scales + instance, u, v, height, width, STRIDE, SHIFT, KIND)
     features += tl.load(image_index + instance) * FEATURES * height * width
     for channel in tl.static_range(FEATURES):
         values = values + (tl.load(features + (channel * height + v) * width + u).to(tl.float32),)  # noqa: RUF005
@@ -140,10 +143,10 @@ def _draw_tile(
 
 
 @triton.jit
-def _coordinates(location, scale, u, v, height, width, STRIDE: tl.constexpr, KIND: tl.constexpr):
+def _coordinates(location, scale, u, v, height, width, STRIDE: tl.constexpr, SHIFT: tl.constexpr, KIND: tl.constexpr):
     """The coordinates of the instance at mask-feature pixel (u, v), as `dynamic_mask_head` defines them."""
-    x = (u * STRIDE + STRIDE // 2).to(tl.float32)
-    y = (v * STRIDE + STRIDE // 2).to(tl.float32)
+    x = (u * STRIDE + SHIFT).to(tl.float32)
+    y = (v * STRIDE + SHIFT).to(tl.float32)
     if KIND == 0:
         return ()
     elif KIND == 1:

@@ -102,6 +102,8 @@ class ModelConfig(Section):
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     # Value that each channel is divided by after that, from 0 to 255, in the order of channel_order.
     pixel_std: tuple[AboveZero, AboveZero, AboveZero] = (58.395, 57.12, 57.375)
+    # Value of the padding at the right and at the bottom, from 0 to 255. null: the mean, so that it becomes 0.
+    pad_value: Annotated[float, Field(ge=0, le=255)] | None = None
     # The input is padded to a multiple of this number of pixels on each side.
     size_divisor: Annotated[int, Field(ge=32, le=512, multiple_of=32)] = 32
     # For each pyramid level, the smallest and the largest distance in pixels from a positive location to the farthest

@@ -32,6 +32,13 @@ class DetectConfig(Section):
     max_detections: Annotated[int, Field(ge=1, le=MOST_DETECTIONS)] = 100
     # Probability above which a pixel belongs to the mask.
     mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    # For rtmdet-ins: exchange the factors of height and width when masks are enlarged to the picture, as mmdetection
+    # does. It shifts masks by a part of a pixel. In pictures that are many times longer than wide, it leaves the end of
+    # the picture without a mask.
+    exchange_scales: bool = False
+
+
+Resampling = Literal["pillow", "opencv"]
 
 
 class InputConfig(Section):
@@ -44,6 +51,10 @@ class InputConfig(Section):
     shorter: Side = 800
     # Largest length of the longer side after resizing, in pixels.
     longer: Side = 1333
+    # Pad every picture to a square with sides of `longer` pixels.
+    letterbox: bool = False
+    # The bilinear filter that resizes pictures. pillow averages where it shrinks; opencv mixes four pixels in any case.
+    resampling: Resampling = "pillow"
     # Pixel values that become black and white in pictures of 16 or 32 bits or of floats. full: 0 and 65535. auto: the
     # 0.1th and the 99.9th percentile of each picture. Or two numbers, such as [0, 4095]. 8-bit pictures do not change.
     range: Range = FULL

@@ -46,10 +46,12 @@ class TargetConfig(Section):
 class LossConfig(Section):
     """The loss: the formula and the weight of each term (paper §3.3)."""
 
-    # Loss of the class logits.
-    classification: Literal["focal", "cross_entropy"] = "focal"
+    # Loss of the class logits. quality_focal learns the quality of a location, which is the IoU of its predicted box
+    # with the dynamic assigner. It divides the losses of classes and boxes by the sum of the qualities.
+    classification: Literal["focal", "cross_entropy", "quality_focal"] = "focal"
     # Loss of the boxes. plain_giou is the formula of mmdetection, without the ones that AdelaiDet adds to the areas.
-    box: Literal["giou", "plain_giou", "iou", "smooth_l1"] = "giou"
+    # clamped_giou is that of RTMDet, for locations that may lie outside their box.
+    box: Literal["giou", "plain_giou", "clamped_giou", "iou", "smooth_l1"] = "giou"
     # What the centerness output learns: the centerness of a location, or the IoU of its predicted box.
     quality: Literal["centerness", "iou"] = "centerness"
     # Loss of the masks: dice, binary cross-entropy, or the sum of both.

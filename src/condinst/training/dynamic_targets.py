@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from condinst.ops.boxes import boxes_from_distances, intersection_and_union
-from condinst.ops.locations import flatten_levels
+from condinst.ops.locations import all_locations, flatten_levels, of_each_location
 from condinst.ops.losses import quality_focal
 from condinst.structures import Geometry, NetworkOutput, Targets, Truth
 from condinst.training.targets import collect
@@ -59,7 +59,8 @@ def assign_dynamic(
     is the IoU of its predicted box. Its distances are negative where it lies outside the box of its instance.
     """
     head = output.head
-    points, strides = _grid(output, geometry)
+    maps = head.class_logits
+    points, strides = all_locations(maps, geometry), of_each_location(maps, geometry.strides)
     logits = flatten_levels(head.class_logits).detach().float()
     distances = flatten_levels(head.distances_in_strides).detach().float() * strides[:, None]
     matches = [
@@ -162,14 +163,3 @@ def _inside_any(points: Tensor, boxes: Tensor) -> Tensor:
 def _iou(one: Tensor, other: Tensor) -> Tensor:
     intersection, union = intersection_and_union(one, other)
     return intersection / union.clamp(min=1e-6)
-
-
-def _grid(output: NetworkOutput, geometry: Geometry) -> tuple[Tensor, Tensor]:
-    """The points (L, 2) and the strides (L,) of the locations of all levels, in pixels."""
-    points, strides = [], []
-    for level, stride in zip(output.head.class_logits, geometry.strides, strict=True):
-        y, x = (torch.arange(side, device=level.device, dtype=torch.float32) for side in level.shape[-2:])
-        cells = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)
-        points.append((cells + geometry.offset) * stride)
-        strides.append(points[-1].new_full((len(cells),), stride))
-    return torch.cat(points), torch.cat(strides)

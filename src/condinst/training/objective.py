@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +13,10 @@ from torch.utils.checkpoint import checkpoint
 from condinst.ops import losses
 from condinst.ops.bitmaps.packed_masks import unpack
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
-from condinst.ops.locations import flatten_levels, level_locations
-from condinst.settings.model import MaskHeadConfig
+from condinst.ops.locations import all_locations, flatten_levels, of_each_location
+from condinst.settings.model import ModelConfig
 from condinst.settings.training import LossConfig
 from condinst.structures import (
-    STRIDES,
     ColourPairs,
     FilterLayout,
     Losses,
@@ -34,14 +34,11 @@ def draw_masks(
     targets: Targets,
     positives: Positives,
     layout: FilterLayout,
-    mask_head: MaskHeadConfig,
-    coordinate_scales: tuple[float, ...],
+    model: ModelConfig,
 ) -> PositiveMasks:
-    """Predict the masks of the given positives with the dynamic mask head.
-
-    coordinate_scales: the divisor of relative coordinates for each of P3…P7, in pixels.
-    """
-    locations, scales = _places(output, coordinate_scales)
+    """Predict the masks of the given positives with the dynamic mask head."""
+    locations = all_locations(output.head.class_logits, model.geometry)
+    scales = of_each_location(output.head.class_logits, model.coordinate_scales)
     logits = dynamic_mask_head(
         output.mask_features.float(),
         flatten_levels(output.head.filters)[positives].float(),
@@ -49,8 +46,9 @@ def draw_masks(
         locations[positives.location_index],
         scales[positives.location_index],
         layout,
-        mask_head.coordinates,
-        mask_head.mask_out_stride,
+        model.mask_head.coordinates,
+        model.mask_head.mask_out_stride,
+        model.geometry,
     )
     return PositiveMasks(logits.float(), positives.image_index, targets.instance_index[positives])
 
@@ -72,15 +70,13 @@ def objective(
     head = output.head
     predicted = flatten_levels(head.distances_in_strides)[positives].float()
     wanted = targets.distances_in_strides[positives]
-    quality, box_weight = _quality_target(config, predicted, wanted, targets.centerness[positives])
-    box_norm = norms.centerness.clamp(min=1e-6) if config.quality == "centerness" else norms.positives.clamp(min=1)
-    positive_norm = norms.positives.clamp(min=1)
-    quality_logits = flatten_levels(head.centerness_logits)[positives].float()[:, 0]
+    quality, box_weight = _quality_target(config, predicted, wanted, targets.quality[positives])
     mask, projection, pairwise = _masks(masks, targets, pairs, config)
+    divisor = _divisors(norms, config)
     return Losses(
-        classification=config.classification_weight * _classification(output, targets, config) / positive_norm,
-        box=config.box_weight * (_box(config, predicted, wanted) * box_weight).sum() / box_norm,
-        quality=config.quality_weight * losses.cross_entropy(quality_logits, quality).sum() / positive_norm,
+        classification=config.classification_weight * _classification(output, targets, config) / divisor.classification,
+        box=config.box_weight * (_box(config, predicted, wanted) * box_weight).sum() / divisor.box,
+        quality=config.quality_weight * _quality(output, positives, quality) / norms.positives.clamp(min=1),
         mask=config.mask_weight * mask,
         projection=config.projection_weight * projection,
         pairwise=config.pairwise_weight * pairwise,
@@ -88,20 +84,51 @@ def objective(
     )
 
 
+class _Divisors(NamedTuple):
+    """What the sums over locations are divided by."""
+
+    classification: Tensor
+    box: Tensor
+
+
+def _divisors(norms: Norms, config: LossConfig) -> _Divisors:
+    positives = norms.positives.clamp(min=1)
+    if config.classification == "quality_focal":  # RTMDet-Ins divides both by the sum of the qualities
+        return _Divisors(norms.quality.clamp(min=1), norms.quality.clamp(min=1))
+    return _Divisors(positives, norms.quality.clamp(min=1e-6) if config.quality == "centerness" else positives)
+
+
 def _classification(output: NetworkOutput, targets: Targets, config: LossConfig) -> Tensor:
-    loss = losses.focal if config.classification == "focal" else losses.cross_entropy
+    loss = {
+        "focal": losses.focal,
+        "cross_entropy": losses.cross_entropy,
+        "quality_focal": losses.quality_focal,
+    }[config.classification]
 
     def summed(logits: Tensor, labels: Tensor) -> Tensor:
-        one_hot = F.one_hot(labels, logits.shape[-1] + 1)[..., :-1].to(logits.dtype)
-        return loss(logits, one_hot).sum()
+        wanted = F.one_hot(labels, logits.shape[-1] + 1)[..., :-1].to(logits.dtype)
+        if config.classification == "quality_focal":
+            wanted = wanted * targets.quality[..., None]
+        return loss(logits, wanted).sum()
 
     return _made_again(summed, flatten_levels(output.head.class_logits).float(), targets.labels)
 
 
-def _quality_target(config: LossConfig, predicted: Tensor, wanted: Tensor, centerness: Tensor) -> tuple[Tensor, Tensor]:
-    """The target of the centerness output (K,), and the weight of each positive's box loss (K,)."""
-    if config.quality == "centerness":
-        return centerness, centerness
+def _quality(output: NetworkOutput, positives: Positives, wanted: Tensor) -> Tensor:
+    """The summed loss of the centerness output, 0 for a head without it. wanted: (K,)."""
+    maps = output.head.centerness_logits
+    if not maps:
+        return wanted.new_zeros(())
+    return losses.cross_entropy(flatten_levels(maps)[positives].float()[:, 0], wanted).sum()
+
+
+def _quality_target(config: LossConfig, predicted: Tensor, wanted: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+    """The target of the centerness output (K,), and the weight of each positive's box loss (K,).
+
+    quality: (K,), the quality of the positives in `Targets`.
+    """
+    if config.quality == "centerness" or config.classification == "quality_focal":
+        return quality, quality
     overlap = losses.box_overlap(predicted.detach(), wanted)[0]
     return overlap, torch.ones_like(overlap)
 
@@ -110,6 +137,7 @@ def _box(config: LossConfig, predicted: Tensor, wanted: Tensor) -> Tensor:
     loss = {
         "giou": losses.giou_loss,
         "plain_giou": losses.plain_giou_loss,
+        "clamped_giou": losses.clamped_giou_loss,
         "iou": losses.iou_loss,
         "smooth_l1": losses.smooth_l1_loss,
     }[config.box]
@@ -157,14 +185,6 @@ def _made_again(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, truth:
     """
     made: Tensor = checkpoint(loss, logits, truth, use_reentrant=False, preserve_rng_state=False)
     return made
-
-
-def _places(output: NetworkOutput, coordinate_scales: tuple[float, ...]) -> tuple[Tensor, Tensor]:
-    """The position (L, 2) and the coordinate scale (L,) of each location, in pixels of the padded input."""
-    maps = output.head.class_logits
-    grids = [level_locations(m.shape[-2], m.shape[-1], s, m.device) for m, s in zip(maps, STRIDES, strict=True)]
-    scales = [grid.new_full((len(grid),), scale) for grid, scale in zip(grids, coordinate_scales, strict=True)]
-    return torch.cat(grids), torch.cat(scales)
 
 
 def _semantic(output: NetworkOutput, targets: Targets) -> Tensor:

@@ -56,11 +56,13 @@ def count_positives(targets: Targets, sampling: Sampling, most: int) -> Tensor:
 
 
 def _scores(head: HeadOutput, positives: Positives) -> Tensor:
-    """The score (K,) of each positive: highest class probability × centerness.
+    """The score (K,) of each positive: highest class probability × centerness, if the head has a centerness output.
 
     As published, the class may differ from the instance's class, and no square root is taken.
     """
     classes = flatten_levels(head.class_logits).detach()[positives].float().sigmoid().amax(dim=1)
+    if not head.centerness_logits:
+        return classes
     return classes * flatten_levels(head.centerness_logits).detach()[positives].float()[:, 0].sigmoid()
 
 

@@ -98,7 +98,7 @@ def collect(
     return Targets(
         labels=torch.stack(labels),
         distances_in_strides=distances_in_strides,
-        centerness=quality,
+        quality=quality,
         instance_index=instance_index,
         mask_pixels=torch.cat([truth.mask_pixels for truth in truths]),
         mask_places=torch.cat([truth.mask_places for truth in truths]),
@@ -171,7 +171,7 @@ def _claims(grid: Grid, location: Tensor, boxes: Tensor, centroids: Tensor, cent
 
 def measure_norms(targets: Targets) -> Norms:
     """The divisors of this process. The engine averages them over all processes before it calls `objective`."""
-    return Norms((targets.instance_index >= 0).sum().float(), targets.centerness.sum())
+    return Norms((targets.instance_index >= 0).sum().float(), targets.quality.sum())
 
 
 def _pick(values: Tensor, index: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Size, Tensor
 from condinst.config import Config
 from condinst.errors import CondinstError, ModelError, UsageError
 from condinst.files import replace_files
-from condinst.model.condinst import CondInst
+from condinst.methods.choose import build_network
+from condinst.model.build import InstanceNetwork
 from condinst.recipes import load_recipe
 from condinst.weights.card import make_card
 from condinst.weights.catalogue import BY_FILE, Checkpoint
@@ -33,7 +34,7 @@ class Stored(NamedTuple):
     path: Path
 
 
-def save_model(model: CondInst, config: Config, folder: Path, half: bool = False, card: bool = False) -> None:
+def save_model(model: InstanceNetwork, config: Config, folder: Path, half: bool = False, card: bool = False) -> None:
     """Write `model` and `config` to `folder`, with `card` also a model card. Replace all files or none.
 
     With `half`, tensors of two or more dimensions are stored as float16. One-dimensional tensors keep their type: they
@@ -56,14 +57,14 @@ def save_model(model: CondInst, config: Config, folder: Path, half: bool = False
         ) from error
 
 
-def load_model(source: str | Path) -> tuple[CondInst, Config]:
+def load_model(source: str | Path) -> tuple[InstanceNetwork, Config]:
     """Load the model `source` (see `resolve`) and its settings. The model is float32, in evaluation mode, on the CPU.
 
     The function downloads a model that is not on this machine. Raises ModelError for an unknown name, an unreadable
     file, or settings or tensors (names, shapes, values) that do not fit.
     """
     stored = read_model(source)
-    model = CondInst(stored.config.model)
+    model = build_network(stored.config.model)
     fill_model(model, stored)
     return model, stored.config
 
@@ -87,7 +88,7 @@ def read_model(source: str | Path, options: HubOptions | None = None) -> Stored:
     return Stored(config, tensors, path)
 
 
-def fill_model(model: CondInst, stored: Stored) -> None:
+def fill_model(model: InstanceNetwork, stored: Stored) -> None:
     """Load the tensors into `model`, a network with the same settings. The result is float32, in evaluation mode."""
     model.load_state_dict(stored.tensors)
     model.float().eval()

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 
 from condinst.config import Config
-from condinst.model.condinst import CondInst, filter_layout
+from condinst.methods.choose import build_network
+from condinst.model.condinst import filter_layout
 from condinst.recipes import load_recipe
 from condinst.settings.model import ModelConfig
 from condinst.structures import MASK_FEATURE_STRIDE, STRIDES
@@ -59,7 +60,7 @@ def outline(config: Config) -> Outline:
 def count_parameters(model: ModelConfig) -> dict[str, int]:
     """Count the parameters of each part, largest first, and their "total". The function allocates no tensors."""
     with torch.device("meta"):
-        network = CondInst(model)
+        network = build_network(model)
     counts = {
         PARTS.get(name, name): sum(parameter.numel() for parameter in part.parameters())
         for name, part in network.named_children()

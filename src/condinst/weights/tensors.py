@@ -8,7 +8,7 @@ import torch
 from torch import Size, Tensor
 
 from condinst.errors import ModelError, first_line, one_line
-from condinst.model.condinst import CondInst
+from condinst.methods.choose import build_network
 from condinst.settings.model import ModelConfig
 
 SHOWN = 10  # names listed in an error message
@@ -26,7 +26,7 @@ def expected_shapes(model: ModelConfig) -> dict[str, Size]:
     """
     try:
         with torch.device("meta"):
-            return {name: tensor.shape for name, tensor in CondInst(model).state_dict().items()}
+            return {name: tensor.shape for name, tensor in build_network(model).state_dict().items()}
     except (RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
         reason = first_line(error)
         raise ModelError(f"no network can be built from its settings ({reason:.{LONGEST}}); correct them") from None

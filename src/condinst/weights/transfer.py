@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from condinst.errors import ModelError, some
-from condinst.model.condinst import CondInst
+from condinst.model.build import InstanceNetwork
 from condinst.settings.model import ModelConfig
 from condinst.weights.tensors import expected_shapes, misfits
 
@@ -16,7 +16,7 @@ from condinst.weights.tensors import expected_shapes, misfits
 PER_CLASS = ("head.class_logits.", "semantic_head.logits.")
 
 
-def fill_from(model: CondInst, tensors: Mapping[str, Tensor], classes: tuple[str, ...]) -> str:
+def fill_from(model: InstanceNetwork, tensors: Mapping[str, Tensor], classes: tuple[str, ...]) -> str:
     """Copy another model's tensors to `model`, and match the rows of classes by name. Return a line about the classes.
 
     classes: class names of the other model, by label. The row of a new class keeps its values in `model`. Raises

@@ -14,15 +14,16 @@ from condinst.data.batch import Batch, Collate, Example
 from condinst.data.dataset import TrainingSet
 from condinst.data.sample import AnnotatedData, Sample
 from condinst.data.transforms import resize_shape
-from condinst.engine.losses import Part, assign_batch, condinst_losses
+from condinst.engine.losses import Goal, forward, losses_of
 from condinst.engine.optimizer import make_optimizer
 from condinst.engine.planning.plan import ROOM, Need
 from condinst.errors import CondinstError
 from condinst.memory import forget_peak, peak_memory, resident_memory
-from condinst.model.condinst import CondInst
+from condinst.methods.choose import build_network, method_of
+from condinst.model.build import InstanceNetwork
 from condinst.predictor import Predictor
 from condinst.settings.training import AugmentConfig
-from condinst.structures import STRIDES
+from condinst.structures import NetworkOutput, Targets
 from condinst.training.targets import measure_norms
 
 FOUND = 2.0  # logit of every class: a trial of measuring finds as many objects as the settings allow
@@ -37,13 +38,15 @@ def measure_need(
     that the process may still take; a step of two pictures that would need more is not tried.
     """
     config = config.model_copy(update={"model": config.model.model_copy(update={"classes": data.classes})})
-    model = CondInst(config.model).to(device).train()
+    model = build_network(config.model).to(device).train()
     model.set_recompute(config.train.recompute)
     if config.train.channels_last:
         model = model.to(memory_format=torch.channels_last)
     trial = _Trial(config, model, device)
     example, canvas = _fullest(config, data), largest_canvas(config, data)
-    fewest = 2 if max(canvas) <= STRIDES[-1] else 1  # batch norms refuse a level of a single pixel
+    fewest = (
+        2 if max(canvas) <= config.model.geometry.strides[-1] else 1
+    )  # batch norms refuse a level of a single pixel
     held = _held(device)
     one = trial.step(example, canvas, fewest)
     more = one - held
@@ -59,7 +62,7 @@ def measure_need(
 class _Trial:
     """A network, its optimizer and its moving average, as in training."""
 
-    def __init__(self, config: Config, model: CondInst, device: torch.device) -> None:
+    def __init__(self, config: Config, model: InstanceNetwork, device: torch.device) -> None:
         self.config, self.model, self.device = config, model, device
         self.average = AveragedModel(model, use_buffers=True) if config.train.ema_decay else None
         self.optimizer = make_optimizer(model, config.train)
@@ -68,23 +71,30 @@ class _Trial:
         """Take a step with copies of one picture, padded to `canvas`; return the peak in bytes."""
         _forget(self.device)
         settings, run = self.config.model, self.config.train
-        collate = Collate(settings.pixel_mean, settings.pixel_std, settings.channel_order, settings.size_divisor)
+        collate = Collate(
+            settings.pixel_mean, settings.pixel_std, settings.channel_order, settings.size_divisor, settings.pad_value
+        )
         batch = _pad(collate([example] * pictures), canvas).to(self.device)
         if run.channels_last:
             tensor = batch.images.tensor.contiguous(memory_format=torch.channels_last)
             batch = batch._replace(images=batch.images._replace(tensor=tensor))
-        targets, share = assign_batch(batch, self.config), torch.ones((), device=self.device)
-        part = Part(batch, targets, measure_norms(targets), share, share)
         narrow = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(run.precision)
         self.optimizer.zero_grad()
         with torch.autocast(self.device.type, narrow or torch.bfloat16, enabled=narrow is not None):
-            losses = condinst_losses(self.model, part, torch.Generator().manual_seed(run.seed), 0, self.config)
+            output = forward(self.model, batch.images.tensor)
+            targets, share = self._assign(output, batch), torch.ones((), device=self.device)
+            goal = Goal(targets, measure_norms(targets), share, share)
+            losses = losses_of(output, goal, batch, torch.Generator().manual_seed(run.seed), 0, self.config)
         torch.autograd.backward(torch.stack(list(losses.values())).sum())
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
         return _peak(self.device)
+
+    def _assign(self, output: NetworkOutput, batch: Batch) -> Targets:
+        height, width = batch.images.tensor.shape[-2:]
+        return method_of(self.config.model).assign(output, batch.truths, (height, width), self.config)
 
     def weights(self) -> int:
         """Bytes of the network and of its average."""
@@ -95,11 +105,11 @@ class _Trial:
         """Predict a picture with as many objects as the settings allow; return the peak in bytes."""
         _forget(self.device)
         kept = self.model if self.average is None else self.average.module
-        assert isinstance(kept, CondInst)
-        bias = kept.head.class_logits.bias
-        assert bias is not None
         with torch.no_grad():
-            bias.fill_(FOUND)
+            for name, parameter in kept.named_parameters():
+                if name.startswith("head.class_logits.") and name.endswith("bias"):
+                    parameter.fill_(FOUND)
+        assert isinstance(kept, InstanceNetwork)
         try:
             predictor = Predictor.from_model(kept, self.config, str(self.device))
             predictor(sample.path).to_coco(1, {label: label + 1 for label in predictor.names})

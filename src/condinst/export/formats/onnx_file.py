@@ -18,7 +18,7 @@ from condinst.errors import CondinstError, UsageError, first_line
 from condinst.export.formats.program import Program
 from condinst.export.names import INPUT, NETWORK_TENSORS, OUTPUTS, Notes
 from condinst.inference.select import keep_boxes
-from condinst.model.condinst import CondInst
+from condinst.model.build import InstanceNetwork
 from condinst.structures import STRIDES
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Named(nn.Module):
         return (*self.program.after(output), *between, *output.controller)
 
 
-def to_onnx(model: CondInst, config: Config, notes: Notes, fixed: Size | None = None) -> onnx.ModelProto:
+def to_onnx(model: InstanceNetwork, config: Config, notes: Notes, fixed: Size | None = None) -> onnx.ModelProto:
     """The program of `model`: input (N, 3, H, W) float32, output `ProgramOutput`.
 
     N, H and W are free; H and W are multiples of `config.model.size_divisor`. notes: written into the program. fixed:

@@ -12,7 +12,8 @@ from condinst.config import Config
 from condinst.errors import UsageError
 from condinst.inference.detect import NONE, detect_fixed
 from condinst.inference.select import KeepBoxes
-from condinst.model.condinst import CondInst, filter_layout
+from condinst.model.build import InstanceNetwork
+from condinst.model.condinst import filter_layout
 from condinst.model.controller import take_controller
 from condinst.model.fold import fold_norms
 from condinst.model.same_padding import plain_same_conv
@@ -46,7 +47,7 @@ class Program(nn.Module):
     Raises UsageError for settings that cannot be exported.
     """
 
-    def __init__(self, model: CondInst, config: Config, keep_boxes: KeepBoxes) -> None:
+    def __init__(self, model: InstanceNetwork, config: Config, keep_boxes: KeepBoxes) -> None:
         super().__init__()
         self.scales: Tensor
         check_nms(config)
@@ -68,7 +69,7 @@ class Program(nn.Module):
 
     def after(self, output: NetworkOutput) -> ProgramOutput:
         """The program's output from the network's output."""
-        found = detect_fixed(output, self.config.detect, self.keep_boxes)
+        found = detect_fixed(output, self.config.detect, self.keep_boxes, self.config.model.geometry)
         logits = dynamic_mask_head_of_each(
             output.mask_features,
             found.filters,
@@ -76,6 +77,7 @@ class Program(nn.Module):
             self.scales[found.levels],
             self.layout,
             self.config.model.mask_head.coordinates,
+            self.config.model.geometry,
         )
         counts = (found.scores > NONE).sum(dim=1)
         return ProgramOutput(found.boxes, found.scores, found.labels, counts, logits)
@@ -89,7 +91,7 @@ def check_nms(config: Config) -> None:
         )
 
 
-def _exportable(model: CondInst) -> nn.Module:
+def _exportable(model: InstanceNetwork) -> nn.Module:
     copy = fold_norms(model).requires_grad_(False).cpu()
     for name, module in list(copy.named_modules()):
         if isinstance(module, Conv2dSame):

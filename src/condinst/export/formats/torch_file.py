@@ -14,7 +14,7 @@ from condinst.export.formats.onnx_file import Size, example_input, quiet
 from condinst.export.formats.program import Program
 from condinst.export.names import Notes
 from condinst.inference.select import keep_boxes_by_products
-from condinst.model.condinst import CondInst
+from condinst.model.build import InstanceNetwork
 
 
 class Plain(nn.Module):
@@ -28,7 +28,7 @@ class Plain(nn.Module):
         return tuple(self.program(images))
 
 
-def to_torch(model: CondInst, config: Config, fixed: Size | None) -> torch.export.ExportedProgram:
+def to_torch(model: InstanceNetwork, config: Config, fixed: Size | None) -> torch.export.ExportedProgram:
     """The program of `model` as recorded by torch.export, for one picture of the size `fixed`, (H, W).
 
     Raises UsageError without a size, CondinstError if the exporter fails.

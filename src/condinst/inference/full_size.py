@@ -1,0 +1,119 @@
+"""Masks in pixels of the original image, by resizing whole images. This is the definition of a mask (paper §3.4).
+
+Shapes: K instances of one image, h×w the logits at the stride of the mask features, s the mask_out_stride.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from condinst.config import Config
+from condinst.ops.masks import enlarge
+from condinst.structures import MASK_FEATURE_STRIDE, Images
+
+Size = tuple[int, int]
+
+
+class Placement(NamedTuple):
+    """How masks are placed in the original image.
+
+    stride: s, the stride of the probabilities. size: (height, width) of the image inside the padded input.
+    original: (height, width) of the image in its file. threshold: in (0, 1); a mask pixel has a higher probability.
+    enlarging: see `condinst.structures.Geometry`. exchanged: with "bilinear", enlarge the whole padded input, and
+    exchange the factors of height and width, see `DetectConfig.exchange_scales`.
+    """
+
+    stride: int
+    size: Size
+    original: Size
+    threshold: float
+    enlarging: Literal["aligned", "bilinear"] = "aligned"
+    exchanged: bool = False
+
+    @classmethod
+    def of(cls, images: Images, index: int, config: Config) -> Placement:
+        """The placement in one of the images."""
+        return cls(
+            config.model.mask_head.mask_out_stride,
+            images.sizes[index],
+            images.original_sizes[index],
+            config.detect.mask_threshold,
+            config.model.geometry.enlarging,
+            config.detect.exchange_scales,
+        )
+
+    def resize(self, cells: Size) -> Resize:
+        """The last resize, for logits of `cells` = (h, w)."""
+        if self.enlarging == "aligned" or not self.exchanged:
+            return Resize(self.size, self.original)
+        height, width = (MASK_FEATURE_STRIDE * side for side in cells)
+        scales = [small / large for small, large in zip(self.size, self.original, strict=True)]
+        return Resize((height, width), (math.ceil(height * (1 / scales[1])), math.ceil(width * (1 / scales[0]))))
+
+
+class Resize(NamedTuple):
+    """The last resize: the part `source` (height, width) of the padded input becomes `target` (height, width).
+
+    The original image is the top left part of `target`. A target that is smaller leaves the rest without a mask.
+    """
+
+    source: Size
+    target: Size
+
+
+def place_full(logits: Tensor, placement: Placement) -> Tensor:
+    """Mask logits (K, h, w) → masks (K, *original) bool.
+
+    The steps of "aligned" enlarging: enlarge logits to stride s, sigmoid, enlarge to stride 1, crop, resize. The steps
+    of "bilinear" enlarging: enlarge logits to stride 1, crop, resize, sigmoid.
+    """
+    height, width = placement.original
+    resize = placement.resize(_cells(logits))
+    values = F.interpolate(_at_stride_1(logits, placement), resize.target, mode="bilinear", align_corners=False)[:, 0]
+    masks = _probability(values[:, :height, :width], placement) > placement.threshold
+    return F.pad(masks, (0, width - masks.shape[2], 0, height - masks.shape[1]))
+
+
+def full_size_values(logits: Tensor, placement: Placement, pixels: Tensor) -> Tensor:
+    """The values (n,) that `place_full` compares with the threshold at some pixels, bit for bit.
+
+    logits: (h, w) of one instance. pixels: (n, 2) int64, the (y, x) in the original image, which has at least
+    SMALL_IMAGE pixels. The last resize mixes two neighbours in each of two rows and then the two results. So the
+    function runs it on the rows of each pixel and then on the column alone.
+    """
+    y, x = pixels.unbind(dim=1)
+    height, width = placement.resize(_cells(logits)).target
+    padded = _at_stride_1(logits[None], placement)[0, 0]
+    above = ((y + 0.5) * len(padded) / height - 0.5).floor().long()
+    # one more row on each side, because the float32 arithmetic of the resize may round across a whole number
+    near = (above[:, None] + torch.arange(-1, 3)).clamp(0, len(padded) - 1)
+    across = F.interpolate(padded[near][:, None], (4, width), mode="bilinear", align_corners=False)
+    there = across[:, 0].gather(2, x[:, None, None].expand(-1, 4, 1))[:, :, 0]
+    columns = padded.new_zeros(len(padded), len(pixels)).scatter_(0, near.T, there.T)
+    down = F.interpolate(columns[None, None], (height, len(pixels)), mode="bilinear", align_corners=False)
+    return _probability(down[0, 0].gather(0, y[None])[0], placement)
+
+
+def _cells(logits: Tensor) -> Size:
+    return logits.shape[-2], logits.shape[-1]
+
+
+def _at_stride_1(logits: Tensor, placement: Placement) -> Tensor:
+    """Logits (K, h, w) → the input of the last resize (K, 1, *source): probabilities, with "bilinear" logits."""
+    maps = logits[:, None]
+    if placement.enlarging == "bilinear":
+        large = enlarge(maps, MASK_FEATURE_STRIDE, "bilinear")
+    else:
+        probabilities = enlarge(maps, MASK_FEATURE_STRIDE // placement.stride, "aligned").sigmoid()
+        large = enlarge(probabilities, placement.stride, "aligned")
+    height, width = placement.resize(_cells(logits)).source
+    return large[:, :, :height, :width]
+
+
+def _probability(values: Tensor, placement: Placement) -> Tensor:
+    return values.sigmoid() if placement.enlarging == "bilinear" else values

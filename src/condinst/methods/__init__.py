@@ -1,0 +1,1 @@
+"""The methods: for each one, the place that binds its parts."""

@@ -1,0 +1,22 @@
+"""The method of a model."""
+
+from __future__ import annotations
+
+from condinst.method import Method
+from condinst.methods.condinst import CONDINST
+from condinst.methods.rtmdet_ins import RTMDET_INS
+from condinst.model.build import InstanceNetwork
+from condinst.settings.model import ModelConfig
+
+
+def method_of(model: ModelConfig) -> Method:
+    """The parts of the method that the settings name."""
+    return {"condinst": CONDINST, "rtmdet-ins": RTMDET_INS}[model.method]
+
+
+def build_network(model: ModelConfig, pretrained: bool = False) -> InstanceNetwork:
+    """The network of a model with random weights. pretrained: let timm download ImageNet weights for the backbone.
+
+    Raises ModelError if the backbone cannot be built.
+    """
+    return method_of(model).network(model, pretrained)
