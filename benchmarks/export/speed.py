@@ -33,6 +33,7 @@ from benchmarks.speed.measure import (
     save,
     set_threads,
 )
+from benchmarks.speed.norms import settle_norms
 from condinst.config import Config
 from condinst.errors import CondinstError
 from condinst.export.formats.int8 import to_int8
@@ -92,7 +93,7 @@ def prepare(folder: Path) -> None:
     try:
         for who in YOLOS:
             network = rivals.load_yolo(rivals.YOLOS[who][0])
-            rivals.settle_norms(network.model, _tensor())
+            settle_norms(network.model, _tensor())
             network.export(format="openvino", imgsz=rivals.SIDE)
     finally:
         os.chdir(home)
@@ -143,7 +144,7 @@ def _yolo(who: str, folder: str) -> Work:
 
     exported = ultralytics.YOLO(f"{folder}/{rivals.YOLOS[name][0]}_openvino_model", task="segment")
     network = rivals.load_yolo(rivals.YOLOS[name][0])
-    rivals.settle_norms(network.model, _tensor())
+    settle_norms(network.model, _tensor())
     return rivals.yolo_work(exported, who, {"conf": rivals.yolo_threshold(network, _tensor())})
 
 

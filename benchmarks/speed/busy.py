@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from condinst.config import Config
+from condinst.model.build import InstanceNetwork
 from condinst.model.condinst import CondInst
 from condinst.settings.model import BackboneConfig, ModelConfig
 from condinst.settings.prediction import DetectConfig
@@ -87,7 +88,7 @@ GAINS = {
 BIASES = {"head.class_logits.bias": -5.0, "head.distances.bias": 4.0}  # boxes as large as the masks, in strides
 
 
-def diamond_filters(model: CondInst) -> Tensor:
+def diamond_filters(model: InstanceNetwork) -> Tensor:
     """The controller's numbers of |dx| + |dy| < RADIUS, with a little of the features: (count,)."""
     sizes = model.layout.sizes
     first, second, third = (torch.zeros(outputs, inputs) for inputs, outputs in pairwise(sizes))

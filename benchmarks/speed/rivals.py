@@ -41,6 +41,7 @@ from benchmarks.speed.measure import (
     save,
     set_threads,
 )
+from benchmarks.speed.norms import settle_norms
 from condinst.errors import CondinstError, UsageError
 from condinst.inference.network import TORCH_MODES, TorchMode
 from condinst.predictor import Predictor
@@ -188,18 +189,6 @@ def load_yolo(name: str) -> Any:
             raise UsageError("ultralytics is not installed: pip install -e '.[bench]'") from None
         torch.manual_seed(0)
         return ultralytics.YOLO(f"{name}.yaml")
-
-
-def settle_norms(model: nn.Module, tensor: Tensor) -> None:
-    """Batch norms take their statistics from one picture, so that random weights make ordinary numbers."""
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean
-    with torch.no_grad():
-        model.train()(tensor)
-    for norm in norms:
-        norm.momentum = 0.1
 
 
 def threshold_for(scores: Tensor) -> float:

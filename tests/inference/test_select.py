@@ -188,3 +188,21 @@ def test_best_keeps_ties_with_the_last() -> None:
     assert best(scores, 4).tolist() == [2, 1, 3, 4]
     assert best(scores, 5).tolist() == [2, 1, 3, 4, 0]
     assert best(scores, 9).tolist() == [2, 1, 3, 4, 0, 5]
+
+
+@pytest.mark.parametrize("most", [1, 3, 10, 1000])
+@pytest.mark.parametrize("levels", [4, 1000])  # how many different scores there are
+def test_box_nms_may_stop_early(most: int, levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives the best of all boxes that are kept, and those that tie with the last one."""
+    monkeypatch.setattr("condinst.inference.select.FIRST_BOXES", 2)
+    draw = torch.Generator().manual_seed(most)
+    corners = torch.rand(600, 2, generator=draw) * 90
+    boxes = torch.cat((corners, corners + 5 + torch.rand(600, 2, generator=draw) * 30), dim=1)
+    scores = (torch.rand(600, generator=draw) * levels).ceil() / levels
+    labels = torch.randint(0, 3, (600,), generator=draw)
+    everything = box_nms(boxes, scores, labels, 0.4)
+    assert 10 < len(everything) < 500
+    some = box_nms(boxes, scores, labels, 0.4, most)
+    assert some.tolist() == everything[: len(some)].tolist()
+    needed = everything[scores[everything] >= scores[everything[min(most, len(everything)) - 1]]]
+    assert some[: len(needed)].tolist() == needed.tolist()

@@ -205,7 +205,8 @@ def _passing(ranking: Tensor, threshold: float, limit: int) -> Tensor:
 
 
 def _by_boxes(found: Candidates, config: DetectConfig) -> Candidates:
-    kept = take(found, box_nms(found.boxes, found.scores, found.labels, config.nms_threshold))
+    most = config.max_detections
+    kept = take(found, box_nms(found.boxes, found.scores, found.labels, config.nms_threshold, most))
     return take(kept, best(kept.scores, config.max_detections))
 
 

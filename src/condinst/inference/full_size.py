@@ -87,14 +87,14 @@ def full_size_values(logits: Tensor, placement: Placement, pixels: Tensor) -> Te
     function runs it on the rows of each pixel and then on the column alone.
     """
     y, x = pixels.unbind(dim=1)
-    height, width = placement.resize(_cells(logits)).target
-    padded = _at_stride_1(logits[None], placement)[0, 0]
-    above = ((y + 0.5) * len(padded) / height - 0.5).floor().long()
+    (rows, _), (height, width) = placement.resize(_cells(logits))
+    above = ((y + 0.5) * rows / height - 0.5).floor().long()
     # one more row on each side, because the float32 arithmetic of the resize may round across a whole number
-    near = (above[:, None] + torch.arange(-1, 3)).clamp(0, len(padded) - 1)
-    across = F.interpolate(padded[near][:, None], (4, width), mode="bilinear", align_corners=False)
+    near = (above[:, None] + torch.arange(-1, 3)).clamp(0, rows - 1)
+    first, padded = _rows_at_stride_1(logits, placement, int(near.min()), int(near.max()))
+    across = F.interpolate(padded[near - first][:, None], (4, width), mode="bilinear", align_corners=False)
     there = across[:, 0].gather(2, x[:, None, None].expand(-1, 4, 1))[:, :, 0]
-    columns = padded.new_zeros(len(padded), len(pixels)).scatter_(0, near.T, there.T)
+    columns = padded.new_zeros(rows, len(pixels)).scatter_(0, near.T, there.T)
     down = F.interpolate(columns[None, None], (height, len(pixels)), mode="bilinear", align_corners=False)
     return _probability(down[0, 0].gather(0, y[None])[0], placement)
 
@@ -113,6 +113,18 @@ def _at_stride_1(logits: Tensor, placement: Placement) -> Tensor:
         large = enlarge(probabilities, placement.stride, "aligned")
     height, width = placement.resize(_cells(logits)).source
     return large[:, :, :height, :width]
+
+
+def _rows_at_stride_1(logits: Tensor, placement: Placement, first: int, last: int) -> tuple[int, Tensor]:
+    """The input of the last resize for logits (h, w): rows that include `first` to `last`, after the first one's index.
+
+    Bilinear enlarging by 8 is exact in its positions, so it gives the same bits for a part of the rows.
+    """
+    if placement.enlarging == "aligned":
+        return 0, _at_stride_1(logits[None], placement)[0, 0]
+    start, end = max(first // MASK_FEATURE_STRIDE - 1, 0), last // MASK_FEATURE_STRIDE + 2
+    large = enlarge(logits[None, None, start:end], MASK_FEATURE_STRIDE, "bilinear")[0, 0]
+    return start * MASK_FEATURE_STRIDE, large[:, : placement.resize(_cells(logits)).source[1]]
 
 
 def _probability(values: Tensor, placement: Placement) -> Tensor:

@@ -40,42 +40,48 @@ def place(logits: Tensor, placement: Placement) -> list[Rle]:
     threshold the order of additions can decide. The full-size steps compute these pixels again, and only these.
     """
     axes = _axes(logits, placement)
-    limits = _limits(logits, placement)
-    above = logits > limits.logit[:, None, None]
+    limits = _limits(placement)
+    above = logits > _lowest(logits, placement, limits)
     windows = torch.stack((axes[0].reached(above.any(dim=2)), axes[1].reached(above.any(dim=1))), dim=1)
     rles: dict[int, Rle] = {}
     for group in _groups(axes, windows):
-        regions = _place_group(logits[group], axes, windows[group], limits.of(group), placement)
+        regions = _place_group(logits[group], axes, windows[group], limits, placement)
         rles |= {one: encode(region, *placement.original) for one, region in zip(group, regions, strict=True)}
     return [rles.get(one) or encode(NOTHING, *placement.original) for one in range(len(logits))]
 
 
 class _Limits(NamedTuple):
-    """What the values are compared with, for K instances.
+    """What the values are compared with.
 
-    logit: (K,), the least logit that may lead to a pixel above the threshold. threshold: of the values, which are
-    probabilities or, with "bilinear" enlarging, logits. margin: (K,), what values differ by from those of `place_full`.
+    threshold: of the values, which are probabilities or, with "bilinear" enlarging, logits. A value differs by at most
+    margin + relative·m from the one of `place_full`, where m is the largest logit of those that it is made of.
     """
 
-    logit: Tensor
     threshold: float
-    margin: Tensor
+    margin: float
+    relative: float
 
-    def of(self, rows: list[int]) -> _Limits:
-        """The limits of some of the instances."""
-        return self._replace(logit=self.logit[rows], margin=self.margin[rows])
+    def margins(self, cells: Tensor) -> Tensor:
+        """The margins (K, 1, 1) of K instances with the logits `cells` (K, h, w)."""
+        return self.margin + self.relative * cells.abs().amax(dim=(1, 2), keepdim=True)
 
 
-def _limits(logits: Tensor, placement: Placement) -> _Limits:
-    margin = logits.new_full((len(logits),), ROUNDING)
+def _limits(placement: Placement) -> _Limits:
     if placement.enlarging == "aligned":
-        lowest = placement.threshold - ROUNDING
-        logit = math.log(lowest / (1 - lowest)) if lowest > 0 else -math.inf
-        return _Limits(torch.full_like(margin, logit), placement.threshold, margin)
-    threshold = math.log(placement.threshold / (1 - placement.threshold))
-    margin /= placement.threshold * (1 - placement.threshold)  # the rounding of the sigmoid, as a logit
-    margin += LOGIT_ROUNDING * logits.abs().flatten(1).amax(dim=1) if logits.numel() else 0
-    return _Limits(threshold - margin, threshold, margin)
+        return _Limits(placement.threshold, ROUNDING, 0)
+    rounding = ROUNDING / (placement.threshold * (1 - placement.threshold))  # of the sigmoid, as a logit
+    return _Limits(_logit(placement.threshold), rounding, LOGIT_ROUNDING)
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability)) if probability > 0 else -math.inf
+
+
+def _lowest(logits: Tensor, placement: Placement, limits: _Limits) -> Tensor:
+    """The least logits that may lead to a pixel above the threshold, to be compared with logits (K, h, w)."""
+    if placement.enlarging == "aligned" or not logits.numel():
+        return logits.new_tensor(_logit(placement.threshold - ROUNDING))
+    return limits.threshold - limits.margins(logits)
 
 
 def _axes(logits: Tensor, placement: Placement) -> list[Axis]:
@@ -169,7 +175,7 @@ def _draw(logits: Tensor, axes: list[Axis], windows: Tensor, limits: _Limits) ->
         values = mix(mix(enlarged.sigmoid_(), columns.place).mT, rows.place)
     masks = (values > limits.threshold).numpy()
     sizes = windows[..., 1] - windows[..., 0]
-    close = (values.sub_(limits.threshold).abs_() < limits.margin[:, None, None]).nonzero()
+    close = (values.sub_(limits.threshold).abs_() < limits.margins(cells)).nonzero()
     close = close[(close[:, 1:] < sizes[close[:, 0]]).all(dim=1)]
     return [
         _Drawn(mask[:height, :width], near[: CLOSE_PIXELS + 1])  # one above the limit: `_settle` computes the whole

@@ -10,28 +10,45 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
+from torchvision.ops import nms
 
 # boxes (N, K, 4), scores (N, K), labels (N, K) and a threshold → the kept boxes, (N, K) bool
 KeepBoxes = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+FIRST_BOXES = 4  # times the wanted number of boxes that are compared at first
 PRODUCT_ROUNDS = 32  # the pictures of the shipped models need at most 6
 PIXELS_AT_ONCE = 8192  # mask pixels converted to floats at a time; bounds the memory of the pairwise overlaps
 
 
-def box_nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
+def box_nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float, most: int | None = None) -> Tensor:
     """Greedy NMS within each class: drop a box if its IoU with a better, kept box is above `threshold`.
 
     boxes: (K, 4) xyxy; they may reach outside the image. scores: (K,). labels: (K,) int64. Returns the indices of the
-    kept boxes, int64, best first.
+    kept boxes, int64, best first. most: the caller needs the best `most` and those that tie with the last of them. So
+    the function stops after a few times as many boxes, because a worse box never affects a better one.
     """
     if not len(boxes):
         return labels
-    # torchvision shifts the boxes of each class by an offset. Boxes with negative coordinates would overlap those of
-    # another class, and float32 would lose the small boxes of later classes. So shift to zero and use float64.
     device = torch.device("cpu") if boxes.device.type == "mps" else boxes.device
-    exact = boxes.to(device).double()
-    kept: Tensor = batched_nms(exact - exact.min(), scores.to(device).double(), labels.to(device), threshold)
-    return kept.to(boxes.device)
+    order = scores.to(device).argsort(descending=True, stable=True)
+    apart, scores_there = _apart(boxes.to(device).double(), labels.to(device)), scores.to(device)
+    count = len(boxes) if most is None else FIRST_BOXES * most
+    while True:
+        rows = order[:count]
+        kept: Tensor = rows[nms(apart[rows], scores_there[rows].double(), threshold)]
+        enough = most is not None and len(kept) >= most and scores_there[kept[most - 1]] > scores_there[rows[-1]]
+        if enough or count >= len(boxes):
+            return kept.to(boxes.device)
+        count *= FIRST_BOXES
+
+
+def _apart(boxes: Tensor, labels: Tensor) -> Tensor:
+    """Boxes (K, 4) float64, moved so that those of different classes do not overlap.
+
+    The steps are powers of two, so no coordinate that was a float32 is rounded.
+    """
+    low, high = boxes.min(), boxes.max()
+    step = 2.0 ** (high - low + 1).log2().ceil()
+    return boxes + (labels.double() * step - low)[:, None]
 
 
 @torch.library.custom_op("condinst::keep_boxes", mutates_args=())
