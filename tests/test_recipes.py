@@ -16,25 +16,29 @@ from torch import Tensor
 from condinst.config import Config
 from condinst.engine.optimizer import lr_factor
 from condinst.errors import UsageError
-from condinst.model.condinst import CondInst
+from condinst.methods.choose import build_network
+from condinst.model.build import InstanceNetwork
 from condinst.recipes import FOLDER, MOST_BASES, load_recipe, recipe_names
 from condinst.settings.model import ModelConfig
 from condinst.weights.catalogue import ADELAIDET, PROGRAMS, PUBLISHED, Checkpoint
+from condinst.weights.outline import count_parameters
 from condinst.weights.published import mmdetection
 from condinst.weights.published.convert import read_published
 
 KEYS = Path(__file__).parents[2] / "shared" / "reference" / "keys"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "how-to" / "published.md"
 OTHER_KEYS = KEYS.parent / "mmdetection" / "keys.txt"
-CHECKPOINTS = {checkpoint.recipe: checkpoint for checkpoint in PUBLISHED}
+MODELS = {checkpoint.recipe: checkpoint for checkpoint in PUBLISHED}
+CHECKPOINTS = {name: checkpoint for name, checkpoint in MODELS.items() if not name.startswith("rtmdet-ins")}
+RTMDET = {name: checkpoint for name, checkpoint in MODELS.items() if name not in CHECKPOINTS}
 AUTHORS = {name: checkpoint for name, checkpoint in CHECKPOINTS.items() if checkpoint.program == ADELAIDET}
 OTHERS = sorted(CHECKPOINTS.keys() - AUTHORS.keys())
 
 
-def on_meta(config: ModelConfig) -> CondInst:
+def on_meta(config: ModelConfig) -> InstanceNetwork:
     """A network that takes no memory."""
     with torch.device("meta"):
-        return CondInst(config).eval()
+        return build_network(config).eval()
 
 
 def test_names() -> None:
@@ -52,8 +56,9 @@ def test_builds(name: str) -> None:
     inputs = settings.mask_branch.features + (0 if settings.mask_head.coordinates == "none" else 2)
     widths = [inputs, *[settings.mask_head.width] * (settings.mask_head.depth - 1), 1]
     count = sum(a * b + b for a, b in pairwise(widths))
-    assert [level.shape[1] for level in output.head.filters] == [count] * 5
-    assert [level.shape[1] for level in output.head.class_logits] == [3] * 5
+    levels = 3 if name in RTMDET else 5
+    assert [level.shape[1] for level in output.head.filters] == [count] * levels
+    assert [level.shape[1] for level in output.head.class_logits] == [3] * levels
     assert output.mask_features.shape == (1, settings.mask_branch.features, 8, 8)
 
 
@@ -66,7 +71,7 @@ def test_says_what_it_is(name: str) -> None:
     written = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     below = load_recipe(written.pop("base")) if "base" in written else Config()
     assert config.about == written.pop("about")
-    if name in CHECKPOINTS:
+    if name in MODELS:
         said = {
             key: value for key, value in leaves(written) if dict(leaves(below.model_dump(mode="json")))[key] == value
         }
@@ -85,11 +90,12 @@ def leaves(values: dict[str, object], place: str = "") -> list[tuple[str, object
 
 
 def test_each_published_model_has_its_recipe() -> None:
-    assert (len(AUTHORS), len(OTHERS)) == (16, 3)
+    assert (len(AUTHORS), len(OTHERS), len(RTMDET)) == (16, 3, 5)
     assert set(CHECKPOINTS) == {name for name in recipe_names() if re.search("[13]x", name)}
+    assert set(RTMDET) == {name for name in recipe_names() if name.startswith("rtmdet-ins")}
 
 
-@pytest.mark.parametrize(("name", "checkpoint"), CHECKPOINTS.items())
+@pytest.mark.parametrize(("name", "checkpoint"), MODELS.items())
 def test_what_is_expected_is_what_was_reported(name: str, checkpoint: Checkpoint) -> None:
     about = load_recipe(name).about
     assert float(about["expected box AP"]) == pytest.approx(checkpoint.box_ap / 100)
@@ -189,6 +195,45 @@ def test_published_numbers_learn(name: str) -> None:
     published = sum(torch.Size(shape).numel() for _, shape, _, learns in key_list(recorded(name)) if learns)
     settings = load_recipe(name).model.model_copy(update={"classes": tuple(map(str, range(80)))})
     assert sum(p.numel() for p in on_meta(settings).parameters() if p.requires_grad) == published
+
+
+@pytest.mark.parametrize("name", RTMDET)
+def test_published_schedule_of_rtmdet_ins(name: str) -> None:
+    """With 24 iterations in an epoch: the warm-up, the last constant iteration, the middle of the cosine, the end."""
+    train = load_recipe(name).train.model_copy(update={"iterations": 300 * 24})
+    assert (train.epochs, train.batch_size, train.warmup_iterations) == (300, 256, 1000)
+    factors = [lr_factor(iteration, train) for iteration in (0, 999, 1000, 150 * 24, 225 * 24)]
+    assert factors == pytest.approx([1e-5, 1, 1, 1, 0.05 + 0.95 / 2], rel=2e-3)
+    assert lr_factor(300 * 24 - 1, train) == pytest.approx(0.05, rel=1e-3)
+    assert (train.optimizer, train.lr, train.weight_decay) == ("adamw", 0.002 if name.endswith("x") else 0.004, 0.05)
+    assert (train.ema_decay, train.ema_warmup, train.clip_norm) == (0.9998, 2000, 0)
+    assert (train.init, train.skip_empty, train.sync_norms) == ("none", True, "all")
+
+
+@pytest.mark.parametrize("name", RTMDET)
+def test_published_settings_of_rtmdet_ins(name: str) -> None:
+    config = load_recipe(name)
+    assert (config.input.shorter, config.input.longer, config.input.letterbox) == (640, 640, True)
+    assert (config.model.pad_value, config.model.channel_order, config.model.backbone.norm) == (114, "BGR", "batch")
+    assert (config.model.head.prior, config.model.head.distance_prior) == (0.01, 1)
+    detect = config.detect
+    assert (detect.score_threshold, detect.nms_threshold, detect.max_detections) == (0.05, 0.6, 100)
+    assert (detect.candidates_per_level, detect.exchange_scales, detect.score_root) == (1000, True, False)
+    loss = config.loss
+    assert (loss.classification_weight, loss.box_weight, loss.mask_weight) == (1, 2, 2)
+    locations = sum((640 // stride) ** 2 for stride in config.model.geometry.strides)
+    assert config.targets.max_mask_positives >= config.train.batch_size * locations
+
+
+def test_the_table_of_rtmdet_ins_in_the_documentation() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(rtmdet-ins-\w+)` \| (\S+) \| (\S+) \| ([\d.]+) million \| `(\S+)` \|", text, re.MULTILINE)
+    expected = []
+    for name, checkpoint in RTMDET.items():
+        settings = load_recipe(name).model.model_copy(update={"classes": tuple(map(str, range(80)))})
+        scores = f"{checkpoint.box_ap / 100:.3f}", f"{checkpoint.mask_ap / 100:.3f}"
+        expected.append((name, *scores, f"{count_parameters(settings)['total'] / 1e6:.1f}", checkpoint.file))
+    assert rows == expected
 
 
 def test_the_table_of_the_documentation() -> None:

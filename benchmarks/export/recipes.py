@@ -20,7 +20,7 @@ from benchmarks.facts import RESULTS, Facts, run_command
 from condinst.config import Config
 from condinst.errors import CondinstError
 from condinst.files import replace_file
-from condinst.model.condinst import CondInst
+from condinst.methods.choose import build_network
 from condinst.recipes import load_recipe, recipe_names
 
 COMMAND = "python -m benchmarks.export.recipes"
@@ -72,7 +72,7 @@ def try_export(recipes: tuple[str, ...]) -> Row:
     """Export the program of these recipes and compare it with the model."""
     config = program_config(recipes[0])
     torch.manual_seed(0)
-    model = CondInst(config.model).eval()
+    model = build_network(config.model).eval()
     runtimes: tuple[Runtime, ...] = ("ONNX Runtime", "OpenVINO")
     refused: tuple[str, ...] = ()
     if config.model.backbone.deformable_interval:

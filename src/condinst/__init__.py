@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from condinst.data.pictures.image import Page, read_image
     from condinst.errors import CondinstError, DataError, ModelError, PictureWarning, UsageError
     from condinst.evaluation.evaluate import Scores
-    from condinst.hub import CondInst
+    from condinst.hub import CondInst, RTMDetIns
     from condinst.inference.instances.boxes import Boxes
     from condinst.inference.instances.masks import Masks
     from condinst.inference.result import Result
@@ -30,6 +30,7 @@ __all__ = [
     "Page",
     "PictureWarning",
     "Predictor",
+    "RTMDetIns",
     "Result",
     "Scores",
     "UsageError",
@@ -51,6 +52,7 @@ _HOMES = {
     "Page": "condinst.data.pictures.image",
     "PictureWarning": "condinst.errors",
     "Predictor": "condinst.predictor",
+    "RTMDetIns": "condinst.hub",
     "Result": "condinst.inference.result",
     "Scores": "condinst.evaluation.evaluate",
     "UsageError": "condinst.errors",

@@ -1,4 +1,4 @@
-"""The network with its settings. It can be loaded by name, saved to a folder and pushed to the Hugging Face hub."""
+"""The networks with their settings: loaded by name, saved to a folder and pushed to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -8,23 +8,31 @@ from typing import Any, Self
 from huggingface_hub import ModelCard, ModelHubMixin
 
 from condinst.config import Config
-from condinst.errors import CondinstError
-from condinst.model.condinst import CondInst as Network
+from condinst.errors import CondinstError, ModelError
+from condinst.model.condinst import CondInst as CondInstNetwork
+from condinst.model.rtmdet_ins import RTMDetIns as RTMDetInsNetwork
 from condinst.weights.card import make_card
 from condinst.weights.folder import fill_model, read_model, save_model
 from condinst.weights.obtain import HubOptions
+from condinst.weights.tensors import METHODS
+
+CLASSES = {"condinst": "CondInst", "rtmdet-ins": "RTMDetIns"}  # method → name of its class in this package
 
 
-class CondInst(Network, ModelHubMixin):
-    """CondInst network for float32 images (N, 3, H, W), normalised and padded. The output is a NetworkOutput.
+class HubModel(ModelHubMixin):
+    """What the networks of all methods have in common. method: the value of model.method that the class takes."""
 
-    settings: the whole configuration. `Predictor.from_model(model, model.settings)` makes a predictor from the network.
-    Raises ModelError if the backbone cannot be built.
-    """
+    method: str
+    settings: Config
 
-    def __init__(self, settings: Config) -> None:
-        super().__init__(settings.model)
-        self.settings = settings
+    @classmethod
+    def _check_method(cls, settings: Config, source: object = "settings") -> None:
+        held = settings.model.method
+        if held != cls.method:
+            raise ModelError(
+                f"{source}: {METHODS[held]}, not {METHODS[cls.method]}; use condinst.{CLASSES[held]}, or "
+                "condinst.Predictor for any model"
+            )
 
     @classmethod
     def from_pretrained(  # type: ignore[override] # further keywords would have no meaning
@@ -41,13 +49,14 @@ class CondInst(Network, ModelHubMixin):
 
         pretrained_model_name_or_path: a shipped or published name, a folder, a file, or owner/name on the hub. The
         keywords are those of huggingface_hub and apply to models on the hub. Raises ModelError for a model that cannot
-        be found, downloaded or loaded.
+        be found, downloaded or loaded, and for a model of another method than the class.
         """
         # replaces the mixin's method, which asks the hub for a config.json even for local models
         options = HubOptions(revision, token, cache_dir, force_download, local_files_only)
         stored = read_model(pretrained_model_name_or_path, options)
+        cls._check_method(stored.config, pretrained_model_name_or_path)
         model = cls(stored.config)
-        fill_model(model, stored)
+        fill_model(model, stored)  # type: ignore[arg-type] # each subclass is a network
         return model
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
@@ -64,8 +73,40 @@ class CondInst(Network, ModelHubMixin):
         return super().save_pretrained(save_directory, **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        save_model(self, self.settings, save_directory)
+        save_model(self, self.settings, save_directory)  # type: ignore[arg-type] # each subclass is a network
 
     def generate_model_card(self, *args: object, **kwargs: object) -> ModelCard:
         """Make the card that `save_pretrained` writes into a folder without a card."""
         return ModelCard(make_card(self.settings))
+
+
+class CondInst(CondInstNetwork, HubModel):
+    """CondInst network for float32 images (N, 3, H, W), normalised and padded. The output is a NetworkOutput.
+
+    settings: the whole configuration. `Predictor.from_model(model, model.settings)` makes a predictor from the network.
+    Raises ModelError if the backbone cannot be built, or if model.method is another one.
+    """
+
+    method = "condinst"
+
+    def __init__(self, settings: Config) -> None:
+        self._check_method(settings)
+        super().__init__(settings.model)
+        self.settings = settings
+
+
+class RTMDetIns(RTMDetInsNetwork, HubModel):
+    """RTMDet-Ins network for float32 images (N, 3, H, W), normalised and padded. The output is a NetworkOutput.
+
+        model = condinst.RTMDetIns.from_pretrained("rtmdet-ins-s")
+
+    settings: the whole configuration. `Predictor.from_model(model, model.settings)` makes a predictor from the network.
+    Raises ModelError if the network cannot be built, or if model.method is another one.
+    """
+
+    method = "rtmdet-ins"
+
+    def __init__(self, settings: Config) -> None:
+        self._check_method(settings)
+        super().__init__(settings.model)
+        self.settings = settings

@@ -18,9 +18,16 @@ from condinst.weights.catalogue import BY_FILE, CATALOGUE, PUBLISHED, Checkpoint
 from condinst.weights.names import ZOO, Repository, resolve, shown_name
 from condinst.weights.outline import count_parameters, expected_config
 from condinst.weights.published.convert import read_published
+from tests.parity.rtmdet_formula import read_keys
 
 SHARED = Path(__file__).parents[3] / "shared"
-KEYS, SPEC = SHARED / "reference" / "keys", SHARED / "spec" / "condinst.md"
+KEYS, SPEC, RTMDET_SPEC = (
+    SHARED / "reference" / "keys",
+    SHARED / "spec" / "condinst.md",
+    SHARED / "spec" / "rtmdet_ins.md",
+)
+RTMDET_KEYS = SHARED / "reference" / "rtmdet_ins"
+SHORT = {f"rtmdet-ins-{size}": size for size in ("tiny", "s", "m", "l", "x")}
 # bytes of the files on the hub, as its listing gives them
 SIZES = {
     "CondInst_MS_R_50_1x": 136956635,
@@ -40,14 +47,16 @@ EXTRA = (150, 250)  # bytes of a file for each tensor beside its numbers: its re
 
 def test_every_published_name_is_there() -> None:
     programs = [checkpoint.program for checkpoint in PUBLISHED]
-    assert (programs.count("adelaidet"), programs.count("mmdetection")) == (16, 3)
-    assert len(CATALOGUE) == len(BY_FILE) == 19
+    assert (programs.count("adelaidet"), programs.count("mmdetection")) == (16, 8)
+    assert len(CATALOGUE) == len(BY_FILE) == 24
 
 
 @pytest.mark.skipif(not SPEC.is_file(), reason=f"the specification is not at {SPEC}")
 def test_reported_accuracy_is_the_specifications() -> None:
     text = SPEC.read_text().split("## 5.")[1].split("## 6.")[0]
     for checkpoint in PUBLISHED:
+        if checkpoint.mirrors:
+            continue  # RTMDet-Ins
         if checkpoint.program == "mmdetection":
             assert f"`{checkpoint.file}` {checkpoint.box_ap}/{checkpoint.mask_ap}" in text
             assert checkpoint.file.endswith(f"-{checkpoint.sha256}.pth")
@@ -57,10 +66,54 @@ def test_reported_accuracy_is_the_specifications() -> None:
         assert re.search(rf"[ _]{short}( \([^)]*\))? {checkpoint.box_ap}/{checkpoint.mask_ap}", family), short
 
 
+@pytest.mark.skipif(not RTMDET_SPEC.is_file(), reason=f"the specification is not at {RTMDET_SPEC}")
+@pytest.mark.parametrize(("name", "size"), SHORT.items())
+def test_rtmdet_ins_is_the_specifications(name: str, size: str) -> None:
+    text = RTMDET_SPEC.read_text().split("## 12.")[1].split("## 13.")[0]
+    (row,) = re.findall(rf"^\| {size} \| (\S+) \| (\S+) \| (\S+) \|", text, re.MULTILINE)
+    checkpoint = find_checkpoint(name)
+    assert checkpoint is not None
+    assert row == (checkpoint.file[len(checkpoint.title) + 1 : -4], str(checkpoint.box_ap), str(checkpoint.mask_ap))
+    assert checkpoint.file.endswith(f"-{checkpoint.sha256}.pth")
+    assert f"{checkpoint.title.replace(f'_{size}_', '_' + ('x' if size == 'x' else '{tiny,s,m,l}') + '_')}`" in text
+
+
+@pytest.mark.parametrize(("name", "size"), SHORT.items())
+def test_names_and_places_of_rtmdet_ins(name: str, size: str) -> None:
+    checkpoint = find_checkpoint(name)
+    batch = "8xb16" if size == "x" else "8xb32"
+    assert checkpoint == CATALOGUE[f"mmdetection/rtmdet-ins_{size}_{batch}-300e_coco"]
+    assert (checkpoint.short, checkpoint.recipe, checkpoint.about["licence"]) == (name, name, "Apache-2.0")
+    first, mirror = checkpoint.copies
+    assert first == checkpoint
+    assert mirror.address == "https://huggingface.co/LibreYOLO/{0}/resolve/main/{0}.pt".format(
+        f"LibreRTMDet{size[0]}-seg"
+    )
+    assert (mirror.on_hub, mirror.sha256, mirror.copies) == (True, "", (mirror,))
+    assert checkpoint.copy_of(mirror.file) == mirror
+    assert checkpoint.copy_of("another.pth") == checkpoint
+    assert checkpoint.about["mirror"] == mirror.address
+    assert mirror.about == {key: value for key, value in checkpoint.about.items() if key != "mirror"} | {
+        "source": mirror.address
+    }
+
+
+@pytest.mark.skipif(not RTMDET_KEYS.is_dir(), reason=f"key lists of the published models not at {RTMDET_KEYS}")
+@pytest.mark.parametrize(("name", "size"), SHORT.items())
+def test_the_expected_settings_of_rtmdet_ins_are_those_read_off_the_file(name: str, size: str) -> None:
+    checkpoint = find_checkpoint(name)
+    assert checkpoint is not None
+    expected = expected_config(checkpoint)
+    state = {key.name: torch.zeros(()).expand(key.shape) for key in read_keys(RTMDET_KEYS)[size]}
+    found = read_published(state, name).config
+    assert expected.model_copy(update={"about": found.about}) == found
+    assert set(found.about) <= set(expected.about)
+
+
 def test_checksums_are_hexadecimal_and_differ() -> None:
     known = [checkpoint.sha256 for checkpoint in PUBLISHED if checkpoint.sha256]
     assert all(re.fullmatch("[0-9a-f]{64}|[0-9a-f]{8}", sha256) for sha256 in known)
-    assert len(set(known)) == len(known) == 15
+    assert len(set(known)) == len(known) == 20
 
 
 def test_addresses() -> None:
@@ -109,7 +162,9 @@ def test_the_expected_settings_are_those_read_off_the_file(title: str) -> None:
 
 
 def test_mmdetections_expected_settings() -> None:
-    condinst, small, large = (expected_config(checkpoint) for checkpoint in PUBLISHED if not checkpoint.on_hub)
+    condinst, small, large = (
+        expected_config(checkpoint) for checkpoint in PUBLISHED if not checkpoint.on_hub and not checkpoint.mirrors
+    )
     assert [config.model.backbone.name for config in (condinst, small, large)] == ["resnet50", "resnet50", "resnet101"]
     assert [config.model.mask_head.width for config in (condinst, small, large)] == [8, 16, 16]
     assert not condinst.detect.score_root
@@ -133,6 +188,7 @@ def test_the_one_whose_file_is_called_otherwise() -> None:
         ("adelaidet/CondInst_MS_R_50_3", "adelaidet/CondInst_MS_R_50_3x"),
         ("CondInst_MS_R_101_3x_sem", "adelaidet/CondInst_MS_R_101_3x_sem"),
         ("mmdetection/boxinst_r50_fpn_ms-90k", "mmdetection/boxinst_r50_fpn_ms-90k_coco"),
+        ("rtmdet-ins_s", "rtmdet-ins-s"),
     ],
 )
 def test_a_typo_is_answered_by_the_nearest_name(typo: str, meant: str) -> None:

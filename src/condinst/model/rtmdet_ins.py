@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from torch import Tensor, nn
 
 from condinst.errors import ModelError
@@ -37,6 +39,26 @@ class RTMDetIns(nn.Module):
             if self.layout.features
             else None
         )
+
+    @property
+    def ema_updates(self) -> dict[str, int]:
+        """Parameters and buffers that the published moving average updates several times in a step, and how often.
+
+        It goes through the names of the published state dict. These name a convolution of the class tower once for each
+        level, and all tensors of a common tower for classes and boxes twice.
+        """
+        towers = {"class_tower": self.head.class_tower, "box_tower": self.head.box_tower}
+        names = 2 if self.head.box_tower is None else 1
+        updates = {}
+        for tower, layers in towers.items():
+            if layers is None:
+                continue
+            own = chain(layers.named_parameters(f"head.{tower}"), layers.named_buffers(f"head.{tower}"))
+            for name, tensor in own:
+                levels = len(layers.norms) if ".convs." in name else 1
+                if tensor.is_floating_point() and names * levels > 1:
+                    updates[name] = names * levels
+        return updates
 
     def set_recompute(self, wanted: bool) -> None:
         """Set whether the backward pass computes the maps of the backbone again.

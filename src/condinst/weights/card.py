@@ -16,6 +16,7 @@ LICENCES = {
 TAGS = ("condinst", "instance-segmentation", "pytorch")
 DATASETS = {"COCO": "coco"}  # beginning of `about.data` → the hub's identifier
 SHOWN_CLASSES = 100
+METHODS = {"condinst": "CondInst, arXiv 2003.05664", "rtmdet-ins": "RTMDet-Ins, arXiv 2212.07784"}
 
 
 def make_card(config: Config) -> str:
@@ -69,8 +70,9 @@ def _what(config: Config) -> str:
     }
     table = "\n".join(f"| {name} | {text} |" for name, text in rows.items())
     return (
-        "Instance segmentation by conditional convolutions (CondInst, arXiv 2003.05664): a box, a score and a mask for "
-        f"every object.\n\n| part | |\n| --- | --- |\n{table}\n\nClasses ({len(classes)}): {names or 'not named'}."
+        f"Instance segmentation by conditional convolutions ({METHODS[config.model.method]}): a box, a score and a "
+        f"mask for every object.\n\n| part | |\n| --- | --- |\n{table}\n\n"
+        f"Classes ({len(classes)}): {names or 'not named'}."
     )
 
 

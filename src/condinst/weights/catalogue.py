@@ -1,4 +1,4 @@
-"""The published CondInst and BoxInst models: address, licence and reported accuracy. The import is quick."""
+"""The published CondInst, BoxInst and RTMDet-Ins models: address, licence, reported accuracy. The import is quick."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ LICENCES = {ADELAIDET: "non-commercial use only", MMDETECTION: "Apache-2.0"}
 FREE = ("Apache-2.0", "MIT", "BSD", "CC0", "CC BY 4.0")  # licences that allow commercial use
 HUB = "https://huggingface.co"
 CONDINST_HUB, BOXINST_HUB = "tianzhi/AdelaiDet-CondInst", "tianzhi/AdelaiDet-BoxInst"
+MIRRORS = "LibreYOLO"  # owner of the copies of RTMDet-Ins on the Hugging Face hub
 OPENMMLAB = "https://download.openmmlab.com/mmdetection/v3.0"
+RTMDET_INS = "rtmdet-ins"
 
 
 def commercial_use(licence: str) -> str:
@@ -21,12 +23,20 @@ def commercial_use(licence: str) -> str:
     return "yes" if licence.startswith(FREE) else "unknown"
 
 
+class Mirror(NamedTuple):
+    """A copy of a published model in another file. place, file: see `Checkpoint`."""
+
+    place: str
+    file: str
+
+
 class Checkpoint(NamedTuple):
     """One published file.
 
     name: the name that users give, program/title. place: a repository on the Hugging Face hub, or the https address of
     a folder. file: the file name in `place`. sha256: the digest, or its beginning; empty if unknown. box_ap, mask_ap:
-    percent on COCO val2017, as the publisher reports them.
+    percent on COCO val2017, as the publisher reports them. mirrors: copies of the model, for times when `place` does
+    not answer; their digests are unknown.
     """
 
     name: str
@@ -35,6 +45,7 @@ class Checkpoint(NamedTuple):
     sha256: str
     box_ap: float
     mask_ap: float
+    mirrors: tuple[Mirror, ...] = ()
 
     @property
     def program(self) -> str:
@@ -57,8 +68,25 @@ class Checkpoint(NamedTuple):
         return f"{HUB}/{self.place}/resolve/main/{self.file}" if self.on_hub else f"{self.place}/{self.file}"
 
     @property
+    def copies(self) -> tuple[Checkpoint, ...]:
+        """The same model at each of its places, in the order in which they are asked."""
+        mirrors = (self._replace(place=place, file=file, sha256="", mirrors=()) for place, file in self.mirrors)
+        return (self, *mirrors)
+
+    def copy_of(self, file: str) -> Checkpoint:
+        """The place that has a file of this name; the first place if none has."""
+        return next((copy for copy in self.copies if copy.file == file), self)
+
+    @property
+    def short(self) -> str:
+        """The shortest name of the model."""
+        return self.recipe if self.title.startswith(RTMDET_INS) else self.name
+
+    @property
     def recipe(self) -> str:
         """Name of the recipe for this model."""
+        if self.title.startswith(RTMDET_INS):
+            return "-".join(self.title.split("_")[:2])
         if self.program == MMDETECTION:
             family, backbone = self.title.split("_")[:2]
             return f"mmdet-{family}-{backbone}-1x"
@@ -72,6 +100,7 @@ class Checkpoint(NamedTuple):
             "name": self.name,
             "origin": PROGRAMS[self.program],
             "source": self.address,
+            **({"mirror": " ".join(copy.address for copy in self.copies[1:])} if self.mirrors else {}),
             "data": "COCO 2017",
             "licence": LICENCES[self.program],
             "box AP": f"{self.box_ap / 100:.3f} {place}",
@@ -109,7 +138,24 @@ AT_OPENMMLAB = (
     ("boxinst", "boxinst_r50_fpn_ms-90k_coco", "20221228_163052-6add751a", 39.6, 31.1),
     ("boxinst", "boxinst_r101_fpn_ms-90k_coco", "20221229_145106-facf375b", 41.8, 32.7),
 )
+# size, part of the title, rest of the file name, size in the mirror's file name, box AP, mask AP
+RTMDET_INS_AT_OPENMMLAB = (
+    ("tiny", "8xb32", "20221130_151727-ec670f7e", "t", 40.5, 35.4),
+    ("s", "8xb32", "20221121_212604-fdc5d7ec", "s", 44.0, 38.7),
+    ("m", "8xb32", "20221123_001039-6eba602e", "m", 48.8, 42.1),
+    ("l", "8xb32", "20221124_103237-78d1d652", "l", 51.2, 43.7),
+    ("x", "8xb16", "20221124_111313-33d4595b", "x", 52.4, 44.6),
+)
 # fmt: on
+
+
+def _rtmdet_ins(size: str, batch: str, stamp: str, letter: str, box_ap: float, mask_ap: float) -> Checkpoint:
+    title, copy = f"{RTMDET_INS}_{size}_{batch}-300e_coco", f"LibreRTMDet{letter}-seg"
+    place, file = f"{OPENMMLAB}/rtmdet/{title}", f"{title}_{stamp}.pth"
+    mirror = Mirror(f"{MIRRORS}/{copy}", f"{copy}.pt")
+    return Checkpoint(f"{MMDETECTION}/{title}", place, file, stamp[-8:], box_ap, mask_ap, (mirror,))
+
+
 PUBLISHED = (
     *(
         Checkpoint(f"{ADELAIDET}/{title}", hub, f"{title}.pth", sha256, box_ap, mask_ap)
@@ -127,10 +173,11 @@ PUBLISHED = (
         )
         for folder, title, stamp, box_ap, mask_ap in AT_OPENMMLAB
     ),
+    *(_rtmdet_ins(*row) for row in RTMDET_INS_AT_OPENMMLAB),
 )
 CATALOGUE = {checkpoint.name: checkpoint for checkpoint in PUBLISHED}
 BY_FILE = {checkpoint.file: checkpoint for checkpoint in PUBLISHED}
-_BY_LOWER = {name.lower(): checkpoint for name, checkpoint in CATALOGUE.items()}
+_BY_LOWER = {name.lower(): checkpoint for checkpoint in PUBLISHED for name in (checkpoint.name, checkpoint.short)}
 # the authors' table has MS_ in the name, the file does not
 _BY_LOWER["adelaidet/condinst_ms_r_101_bifpn_3x_sem"] = CATALOGUE["adelaidet/CondInst_R_101_BiFPN_3x_sem"]
 
@@ -142,5 +189,6 @@ def find_checkpoint(name: str) -> Checkpoint | None:
 
 def nearest(name: str, others: tuple[str, ...] = ()) -> str:
     """Return the published name, or the name in `others`, most similar to `name`; empty without a similar name."""
-    known = {other.lower(): other for other in (*others, *CATALOGUE)}
+    shorts = (checkpoint.short for checkpoint in PUBLISHED)
+    known = {other.lower(): other for other in (*others, *CATALOGUE, *shorts)}
     return next((known[near] for near in difflib.get_close_matches(name.lower(), known, 1)), "")

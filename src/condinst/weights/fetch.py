@@ -31,6 +31,10 @@ PARTIAL, RANGE_REFUSED = 206, 416
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
+class DigestError(ModelError):
+    """A fetched file is not the published one."""
+
+
 def fetch_url(url: str, sha256: str = "", folder: Path | None = None, schemes: tuple[str, ...] = ("https",)) -> Path:
     """Return the path of the file at `url` in `folder`, by default torch's cache. Download the file if it is missing.
 
@@ -71,11 +75,11 @@ def offline() -> str:
 
 
 def verify(path: Path, sha256: str, source: str) -> None:
-    """Remove `path` and raise ModelError unless its digest begins with `sha256`."""
+    """Remove `path` and raise DigestError unless its digest begins with `sha256`."""
     found = digest(path) if sha256 else ""
     if not found.startswith(sha256):
         path.unlink()
-        raise ModelError(
+        raise DigestError(
             f"{source}: checksum mismatch, expected SHA-256 {sha256[:16]}, got {found[:16]}; removed: fetch it again, "
             "or, if you trust the publisher's new file, download it and give its path as --model"
         )

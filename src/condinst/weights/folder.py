@@ -23,7 +23,7 @@ from condinst.weights.names import CARD_FILE, CONFIG_FILE, FOREIGN_SUFFIXES, WEI
 from condinst.weights.obtain import HubOptions, obtain
 from condinst.weights.published.pth import read_foreign
 from condinst.weights.safetensors_file import pack_safetensors, read_safetensors
-from condinst.weights.tensors import expected_shapes, misshapen, not_finite, not_plain
+from condinst.weights.tensors import METHODS, expected_shapes, misshapen, not_finite, not_plain, other_method
 
 
 class Stored(NamedTuple):
@@ -80,10 +80,13 @@ def read_model(source: str | Path, options: HubOptions | None = None) -> Stored:
     path = obtain(place, options)
     foreign = path.suffix in FOREIGN_SUFFIXES
     config, tensors = read_foreign(path) if foreign else _read_folder(path)
-    checkpoint = place if isinstance(place, Checkpoint) else _recognise(path)
+    checkpoint = place.copy_of(path.name) if isinstance(place, Checkpoint) else _recognise(path)
     if checkpoint:
-        about = config.about | checkpoint.about
-        config = load_recipe(checkpoint.recipe).model_copy(update={"model": config.model, "about": about})
+        recipe, about = load_recipe(checkpoint.recipe), config.about | checkpoint.about
+        if recipe.model.method != config.model.method:
+            held, wanted = METHODS[config.model.method], METHODS[recipe.model.method]
+            raise ModelError(f"{path}: the file holds {held}, {checkpoint.short} is {wanted}; fetch it again")
+        config = recipe.model_copy(update={"model": config.model, "about": about})
     announce_licence(config, str(path))
     return Stored(config, tensors, path)
 
@@ -114,7 +117,7 @@ def _read_folder(path: Path) -> tuple[Config, dict[str, Tensor]]:
         raise ModelError(f"{path}: {error}") from None
 
     def check(shapes: Mapping[str, Size]) -> None:
-        if text := misshapen(shapes, expected):
+        if text := other_method(shapes, config.model.method) or misshapen(shapes, expected):
             message = f"does not fit its {CONFIG_FILE}: {text}"
             raise ModelError(f"{path}: {message}; keep the two files of one model together")
 

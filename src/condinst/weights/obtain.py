@@ -17,7 +17,7 @@ from huggingface_hub.utils.tqdm import tqdm
 
 from condinst.errors import ModelError, first_line
 from condinst.weights.catalogue import Checkpoint, nearest
-from condinst.weights.fetch import NO_ROOM, fetch_url, offline, torch_cache, verify
+from condinst.weights.fetch import NO_ROOM, DigestError, fetch_url, offline, torch_cache, verify
 from condinst.weights.names import CONFIG_FILE, WEIGHTS_FILE, Place, Repository
 
 
@@ -41,20 +41,48 @@ class TerminalBar(tqdm):
 def obtain(place: Place, options: HubOptions | None = None) -> Path:
     """Return the weights file of `place`.
 
-    A published file in the cache needs no network. For a repository, the function downloads the newest files if the hub
-    is reachable. Raises ModelError, in one line, for every failure.
+    A published file in the cache needs no network. A model with mirrors comes from the first place that has its file.
+    For a repository, the function downloads the newest files if the hub is reachable. Raises ModelError, in one line,
+    for every failure.
     """
     if isinstance(place, Path):
         return place
     if isinstance(place, Repository):
         return _from_repository(place.id, options or HubOptions())
-    if place.on_hub:
-        return _from_hub(place, options or HubOptions())
-    return fetch_url(place.address, place.sha256)
+    return _from_places(place, options or HubOptions()) if place.mirrors else _fetch(place, options or HubOptions())
+
+
+def _from_places(checkpoint: Checkpoint, options: HubOptions) -> Path:
+    cached = None if options.force_download else find_cached(checkpoint, options)
+    if cached:
+        return cached
+    failures = []
+    for copy in checkpoint.copies:
+        try:
+            return _fetch(copy, options)
+        except DigestError:
+            raise  # the place answered with another file
+        except ModelError as error:
+            reason = str(error).removeprefix(f"{copy.address}: ").split(";")[0]
+            failures.append(f"{copy.address} ({reason})")
+    raise ModelError(
+        f"{checkpoint.short}: no file from {' or '.join(failures)}; download one of the files by hand and save it as "
+        f"{torch_cache() / checkpoint.file}, or give its path in place of the name"
+    )
+
+
+def _fetch(checkpoint: Checkpoint, options: HubOptions) -> Path:
+    if checkpoint.on_hub:
+        return _from_hub(checkpoint, options)
+    return fetch_url(checkpoint.address, checkpoint.sha256)
 
 
 def find_cached(checkpoint: Checkpoint, options: HubOptions | None = None) -> Path | None:
     """Return the path of a published file in the cache; None if it was not downloaded."""
+    return next((path for copy in checkpoint.copies if (path := _find(copy, options)) is not None), None)
+
+
+def _find(checkpoint: Checkpoint, options: HubOptions | None) -> Path | None:
     if not checkpoint.on_hub:
         path = torch_cache() / checkpoint.file
         return path if path.is_file() else None

@@ -11,7 +11,7 @@ from condinst.methods.choose import build_network
 from condinst.model.condinst import filter_layout
 from condinst.recipes import load_recipe
 from condinst.settings.model import ModelConfig
-from condinst.structures import MASK_FEATURE_STRIDE, STRIDES
+from condinst.structures import MASK_FEATURE_STRIDE
 from condinst.weights.catalogue import Checkpoint
 from condinst.weights.classes import COCO_CLASSES
 
@@ -43,16 +43,13 @@ def outline(config: Config) -> Outline:
     return Outline(
         backbone=_backbone(model),
         pyramid=_pyramid(model),
-        head=f"FCOS, two towers of {model.head.convs} convolutions, {model.head.channels} channels",
+        head=_head(model),
         mask_branch=_mask_branch(model),
         mask_head=_mask_head(model),
         filters=filter_layout(model).count,
-        strides=STRIDES,
-        input=(
-            f"{model.channel_order}, shorter side {config.input.shorter}, longer at most {config.input.longer} px, "
-            f"padded to a multiple of {model.size_divisor}"
-        ),
-        score="√(class · centerness)" if config.detect.score_root else "class · centerness",
+        strides=model.geometry.strides,
+        input=_input(config),
+        score=_score(config),
         parameters=count_parameters(model),
     )
 
@@ -85,9 +82,37 @@ def _backbone(model: ModelConfig) -> str:
 
 
 def _pyramid(model: ModelConfig) -> str:
+    if model.pyramid == "pafpn":
+        blocks = f"{model.pafpn_blocks} block{'s' * (model.pafpn_blocks != 1)} in each stage"
+        return f"PAFPN, {blocks}, {model.fpn_channels} channels"
     if model.pyramid == "fpn":
         return f"FPN, {model.fpn_channels} channels"
     return f"BiFPN, {model.bifpn_repeats} repeats, {model.fpn_channels} channels"
+
+
+def _head(model: ModelConfig) -> str:
+    layers = f"of {model.head.convs} convolutions, {model.head.channels} channels"
+    if model.method == "condinst":
+        return f"FCOS, two towers {layers}"
+    if model.head.separate_box_tower:
+        return f"RTMDet, towers for classes, boxes and filters {layers}"
+    return f"RTMDet, a tower for classes and boxes and one for filters {layers}"
+
+
+def _input(config: Config) -> str:
+    size = config.input
+    padded = (
+        f"padded to {size.longer}×{size.longer}"
+        if size.letterbox
+        else f"padded to a multiple of {config.model.size_divisor}"
+    )
+    return f"{config.model.channel_order}, shorter side {size.shorter}, longer at most {size.longer} px, {padded}"
+
+
+def _score(config: Config) -> str:
+    if not config.model.geometry.centerness:
+        return "class"
+    return "√(class · centerness)" if config.detect.score_root else "class · centerness"
 
 
 def _mask_branch(model: ModelConfig) -> str:

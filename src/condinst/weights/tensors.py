@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Size, Tensor
@@ -13,6 +13,8 @@ from condinst.settings.model import ModelConfig
 
 SHOWN = 10  # names listed in an error message
 LONGEST = 200  # characters of a listed name
+METHODS = {"condinst": "a CondInst", "rtmdet-ins": "an RTMDet-Ins"}
+SIGNS = {"condinst": "head.centerness.", "rtmdet-ins": "head.controller_tower."}  # tensors of one method alone
 KINDS = {
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
     *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
@@ -20,7 +22,7 @@ KINDS = {
 
 
 def expected_shapes(model: ModelConfig) -> dict[str, Size]:
-    """Return the shape of every tensor of a CondInst with these settings, by name. The function allocates no tensors.
+    """Return the shape of every tensor of a model with these settings, by name. The function allocates no tensors.
 
     Raises ModelError if the model cannot be built.
     """
@@ -48,6 +50,13 @@ def misshapen(found: Mapping[str, Size], expected: Mapping[str, Size]) -> str:
     ]
     problems = [("missing tensors", missing), ("unknown tensors", extra), ("tensors of another shape", shapes)]
     return "; ".join(f"{what} ({len(names)}): {some(names)}" for what, names in problems if names)
+
+
+def other_method(names: Iterable[str], method: str) -> str:
+    """Return what is wrong if the names are those of a model of another method than `method`; empty otherwise."""
+    names = tuple(names)
+    held = next((kind for kind, sign in SIGNS.items() if any(name.startswith(sign) for name in names)), method)
+    return "" if held == method else f"the tensors are those of {METHODS[held]}, the settings are for {METHODS[method]}"
 
 
 def not_plain(tensors: Mapping[str, Tensor]) -> str:

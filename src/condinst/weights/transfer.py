@@ -10,7 +10,7 @@ from torch import Tensor
 from condinst.errors import ModelError, some
 from condinst.model.build import InstanceNetwork
 from condinst.settings.model import ModelConfig
-from condinst.weights.tensors import expected_shapes, misfits
+from condinst.weights.tensors import expected_shapes, misfits, other_method
 
 # tensors with one row for each class, also in the semantic head
 PER_CLASS = ("head.class_logits.", "semantic_head.logits.")
@@ -23,6 +23,8 @@ def fill_from(model: InstanceNetwork, tensors: Mapping[str, Tensor], classes: tu
     ModelError if the two networks differ in anything but classes.
     """
     settings = model.config
+    if strange := other_method(tensors, settings.method):
+        raise ModelError(f"{strange}; start from a model of the same method, or set model.method")
     problem = misfits(tensors, expected_shapes(settings.model_copy(update={"classes": classes})))
     if problem:
         raise ModelError(f"its tensors do not fit these settings: {problem}; leave out settings of the model")

@@ -1,4 +1,4 @@
-"""Convert a state dict of another program's CondInst to condinst's settings and tensors."""
+"""Convert a state dict of another program's CondInst or RTMDet-Ins to condinst's settings and tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from condinst.config import Config
 from condinst.errors import ModelError, UsageError
 from condinst.weights.classes import COCO_CLASSES
-from condinst.weights.published import adelaidet, mmdetection
+from condinst.weights.published import adelaidet, mmdetection, rtmdet_file
 from condinst.weights.published.layout import Architecture, Layout
 from condinst.weights.tensors import expected_shapes, misfits, not_finite, not_plain, some
 
@@ -21,14 +21,14 @@ COUNTER = ".num_batches_tracked"  # tensor of a batch norm; frozen norms have no
 
 
 class Published(NamedTuple):
-    """A converted model. tensors: complete state dict of CondInst(config.model), float32."""
+    """A converted model. tensors: complete state dict of build_network(config.model), float32."""
 
     config: Config
     tensors: dict[str, Tensor]
 
 
 def read_published(state: Mapping[str, Tensor], source: str, classes: tuple[str, ...] = ()) -> Published:
-    """Convert a ResNet CondInst of AdelaiDet or mmdetection to settings and tensors.
+    """Convert a ResNet CondInst of AdelaiDet or mmdetection, or mmdetection's RTMDet-Ins, to settings and tensors.
 
     state: tensors by their published names, also in half precision or with the prefix of DistributedDataParallel.
     source: origin of the tensors, for messages. classes: names by label; by default COCO's names for 80 classes, else
@@ -37,7 +37,7 @@ def read_published(state: Mapping[str, Tensor], source: str, classes: tuple[str,
     """
     try:
         found = _without_prefix(state)
-        layout = find_layout(found)
+        layout, found = rtmdet_file.read_file(found) if rtmdet_file.recognises(found) else (find_layout(found), found)
         config = _configure(layout, layout.read_architecture(found), classes)
         return Published(config, _gather(found, layout, config))
     except (ModelError, UsageError) as error:  # the settings come from the file: the file is at fault, not the command
@@ -50,7 +50,9 @@ def find_layout(state: Mapping[str, Tensor]) -> Layout:
         if layout.recognises(state):
             return layout
     programs = " or ".join(sorted({layout.program for layout in LAYOUTS}))
-    raise ModelError(f"not a CondInst of {programs}: no tensor has a name of theirs; give another file")
+    raise ModelError(
+        f"not a CondInst of {programs}, and not an RTMDet-Ins: no tensor has a name of theirs; give another file"
+    )
 
 
 def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

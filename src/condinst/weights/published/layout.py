@@ -1,4 +1,4 @@
-"""Description of another program's file format for CondInst."""
+"""Description of another program's file format for CondInst and RTMDet-Ins."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WIDEST, MOST_FEATURES, MOST_CLASSES = 64, 64, 20_000
 class Architecture(NamedTuple):
     """Architecture of a model, inferred from the tensors in its file."""
 
-    backbone: str  # timm's name
+    backbone: str  # timm's name, or that of a CSPNeXt
     deformable_interval: int  # the setting of this name
     classes: int
     features: int
@@ -67,7 +67,7 @@ def read_counts(state: Mapping[str, Tensor], classes: str, features: str, filter
     missing = [name for name in names if name not in state]
     if missing:
         raise ModelError(
-            f"missing tensors ({len(missing)}): {some(missing)}: not a complete CondInst; fetch the file again"
+            f"missing tensors ({len(missing)}): {some(missing)}: not a complete model; fetch the file again"
         )
     scalar = next((name for name in names if not state[name].ndim), None)
     if scalar:

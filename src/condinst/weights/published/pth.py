@@ -17,7 +17,8 @@ from condinst.weights.published.convert import Published, read_published
 from condinst.weights.published.pickles import Refused, check_torch_file
 from condinst.weights.tensors import some
 
-ENTRIES = ("model", "state_dict")  # where AdelaiDet and mmdetection keep the state dict
+# where AdelaiDet, mmdetection and its moving average keep the state dict
+ENTRIES = ("model", "state_dict", "ema_state_dict")
 # Classes in the logs of mmdetection's checkpoints. `Note` replaces them; nothing is imported.
 NOTES = (
     "mmengine.logging.history_buffer.HistoryBuffer",
@@ -36,10 +37,10 @@ class Note:
 
 
 def read_foreign(path: Path) -> Published:
-    """Read settings and tensors of a published CondInst in a .pth file. Ignore other content such as an optimizer.
+    """Read settings and tensors of a published model in a .pth or .pt file. Ignore other content such as an optimizer.
 
     The file is a pickle. The reader accepts only tensors, numbers, strings and plain containers, and ignores NOTES.
-    Raises ModelError for any other content, a damaged file, or a model that is not a published CondInst.
+    Raises ModelError for any other content, a damaged file, or a model of another kind.
     """
     content = unpickle(path)
     if not isinstance(content, Mapping):
@@ -82,7 +83,10 @@ def unpickle(path: Path) -> Any:
 
 
 def _classes(content: Mapping[Any, Any], path: Path) -> tuple[str, ...]:
-    """Return the class names in an mmdetection file; an empty tuple for other files."""
+    """Return the class names in a file of mmdetection or of a mirror; an empty tuple for other files."""
+    by_label = content.get("names")
+    if isinstance(by_label, Mapping) and set(by_label) == set(range(len(by_label))):
+        content = {"meta": {"classes": [by_label[label] for label in range(len(by_label))]}}
     notes = content.get("meta")
     notes = notes.get("dataset_meta", notes) if isinstance(notes, Mapping) else {}
     if not isinstance(notes, Mapping):
