@@ -18,6 +18,7 @@ from condinst.data.pictures.image import read_image
 from condinst.data.sample import AnnotatedData, Instance, Polygons, RunLengths, Sample
 from condinst.data.transforms import augment
 from condinst.data.truth import draw_truth
+from condinst.engine.batches import BatchKeys
 from condinst.errors import UsageError
 from condinst.ops.bitmaps.packed_masks import unpack
 from condinst.settings.model import ModelConfig
@@ -219,3 +220,68 @@ def test_whatever_the_pictures_are(
         assert masks.flatten(1).any(1).all()
     assert ((truth.semantic >= -1) & (truth.semantic < 3)).all()
     assert set(truth.semantic.unique().tolist()) - {-1} <= set(truth.labels[truth.has_mask].tolist())
+
+
+def test_the_last_epochs_are_plain() -> None:
+    """From there on as if nothing were joined; before it, the same as without the limit."""
+    config = MIXED.model_copy(update={"mosaic": 1.0, "mixup": 0.5})
+    joined, limited = TrainingSet(nuclei(), config, 4, 1), TrainingSet(nuclei(), config, 4, 1, plain_from=3)
+    for epoch in range(3):
+        assert same(limited[(epoch, 0)], joined[(epoch, 0)])
+    plain = TrainingSet(nuclei(), config.model_copy(update={"mosaic": 0, "mixup": 0, "copy_paste": 0}), 4, 1)
+    for epoch in (3, 4):
+        assert same(limited[(epoch, 0)], plain[(epoch, 0)])
+        assert len(limited[(epoch, 0)].paths) == 1
+
+
+def many(count: int) -> AnnotatedData:
+    """The pictures again and again, each with a path of its own name."""
+    data = nuclei()
+    samples = (replace(data.samples[number % 2], image_id=number) for number in range(count))
+    return replace(data, samples=tuple(samples))
+
+
+def test_kept_pictures_change_nothing_and_save_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the process has read before, the partners are the same, and among the pictures just before."""
+    config = PLAIN.model_copy(update={"mosaic": 1.0, "cache": 5})
+    data = many(40)
+    order = [index for batch in BatchKeys(40, 4, 0, 10, seed=2) for _, index in batch]
+    reads: list[int] = []
+    monkeypatch.setattr(
+        TrainingSet, "_read", lambda self, index: reads.append(index) or read_image(self.data.samples[index].path)
+    )
+    pictures = TrainingSet(data, config, 4, 2)
+    examples = [pictures[(0, index)] for index in order]
+    assert len(pictures.read.kept) == 5
+    assert len(reads) < 2.2 * len(order)  # of 4 for each example
+    for place in (7, 20, 39):
+        reads.clear()
+        fresh = TrainingSet(data, config, 4, 2)
+        assert same(fresh[(0, order[place])], examples[place])
+        assert set(reads) <= set(order[place - 5 : place + 1])
+        assert order[place] in reads
+
+
+def test_small_objects_are_left_out() -> None:
+    config = PLAIN.model_copy(update={"shorter": (96,)})
+    for index in (0, 1):
+        every = TrainingSet(nuclei(), config, 4, 0)[(0, index)].truth
+        large = TrainingSet(nuclei(), config.model_copy(update={"min_side": 6.0}), 4, 0)[(0, index)].truth
+        sides = (every.boxes[:, 2:] - every.boxes[:, :2]).min(dim=1).values
+        assert 0 < (sides > 6).sum() < len(sides)
+        assert torch.equal(large.boxes, every.boxes[sides > 6])
+
+
+def test_another_picture_replaces_one_whose_objects_are_all_too_small() -> None:
+    data = nuclei()
+    tiny = Instance(0, (5.0, 5.0, 6.0, 6.0), None, False, 1)
+    both = replace(data, samples=(replace(data.samples[0], instances=(tiny,)), data.samples[1]))
+    config = PLAIN.model_copy(update={"min_side": 3.0, "crop": 0})
+    assert TrainingSet(both, config, 4, 0)[(0, 0)].paths == (data.samples[1].path,)
+    bare = replace(data, samples=(replace(data.samples[0], instances=()), data.samples[1]))
+    assert TrainingSet(bare, config, 4, 0)[(0, 0)].paths == (data.samples[0].path,)
+
+
+def test_a_canvas_needs_a_crop() -> None:
+    with pytest.raises(UsageError, match="crop"):
+        Config.from_dict({"augment": {"mosaic": 0.5, "mosaic_kind": "canvas"}})

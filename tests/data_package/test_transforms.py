@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from condinst.data.transforms import augment, resize_image, resize_shape
+from condinst.data.hsv import draw_shifts, shift_hsv
+from condinst.data.transforms import augment, draw_factor, resize_image, resize_part, resize_shape
 from condinst.settings.training import AugmentConfig
 
 PLAIN = {"flip_horizontal": 0.0, "longer": 10_000}
@@ -98,3 +99,41 @@ def test_colour_changes_leave_the_geometry_alone() -> None:
 def test_one_pixel() -> None:
     changed = augment(picture(1, 1), AugmentConfig(shorter=(8,), crop=8), np.random.default_rng(0))
     assert changed.image.shape == (8, 8, 3)
+
+
+def test_factors_are_drawn_on_either_scale() -> None:
+    """Uniformly between 0.5 and 2: half of the factors are above 1.25, or above 1 on a logarithmic scale."""
+    for scale, middle in (("linear", 1.25), ("log", 1.0)):
+        config = AugmentConfig(jitter=(0.5, 2.0), jitter_scale=scale)
+        rng = np.random.default_rng(0)
+        factors = np.array([draw_factor(config, rng) for _ in range(2000)])
+        assert factors.min() >= 0.5
+        assert factors.max() <= 2
+        assert abs((factors > middle).mean() - 0.5) < 0.03
+
+
+def test_resized_parts_of_either_filter_are_those_of_whole_pictures() -> None:
+    image = np.random.default_rng(3).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    for resampling in ("pillow", "opencv"):
+        for height, width in ((90, 120), (30, 40), (45, 100)):
+            whole = resize_image(image, height, width, resampling)
+            again = np.asarray(resize_part(image, (0, 0, 80, 60), height, width, resampling))
+            assert np.abs(again.astype(int) - whole).max() <= 1
+            box = (10 * 80 / width, 5 * 60 / height, 30 * 80 / width, 25 * 60 / height)
+            part = np.asarray(resize_part(image, box, 20, 20, resampling))
+            # the first and last pixels lack the neighbours of the whole picture
+            assert np.abs(part.astype(int) - whole[5:25, 10:30])[3:-3, 3:-3].max() <= 1
+
+
+def test_hsv_shifts_colours_alone() -> None:
+    image = picture(30, 40)
+    config = AugmentConfig(shorter=(30,), hsv=(5, 30, 30), **PLAIN)
+    changed = augment(image, config, np.random.default_rng(1))
+    assert changed.matrix.tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert np.array_equal(changed.image, shift_hsv(image, draw_shifts((5, 30, 30), _after_resizing(1))))
+
+
+def _after_resizing(seed: int) -> np.random.Generator:
+    rng = np.random.default_rng(seed)
+    rng.uniform(), rng.integers(1), rng.integers(1), rng.integers(1)
+    return rng

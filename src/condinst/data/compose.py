@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condinst.data.sample import Array8, Box
-from condinst.data.shown import Shown, centroid_of, show_box, shown_box, tight_box
+from condinst.data.shown import Shown, centroid_of, move_shown, show_box, shown_box, tight_box
 from condinst.ops.bitmaps.rle import Region, tighten
 
-BACKGROUND = (124, 116, 104)  # RGB, about the mean of photographs; batches are padded with about the same colour
+Colour = tuple[int, int, int]  # RGB
+BACKGROUND: Colour = (124, 116, 104)  # about the mean of photographs; batches are padded with about the same colour
 LEAST_MASK = 0.1  # share of a mask: an object is dropped if a cut leaves less
 LEAST_PIXELS = 4  # pixels: an object is dropped if a cut leaves fewer
 LEAST_BOX = 0.5  # share of a box without a mask: an object is dropped if pasted objects leave less
@@ -27,14 +28,16 @@ class Scene(NamedTuple):
     paths: tuple[Path, ...]
 
 
-def make_mosaic(scenes: Sequence[Scene], height: int, width: int, rng: np.random.Generator) -> Scene:
-    """Put four scenes around a random point near the middle of a canvas of (height, width) pixels.
+def make_mosaic(
+    scenes: Sequence[Scene], height: int, width: int, rng: np.random.Generator, fill: Colour = BACKGROUND
+) -> Scene:
+    """Put four scenes around a random point near the middle of a canvas of (height, width) pixels and colour `fill`.
 
     Each scene keeps its scale. A scene larger than its quarter is cut at random. A smaller scene touches the point.
     Objects are dropped if less than LEAST_MASK of their mask is left.
     """
     centre_y, centre_x = (int(rng.integers(side // 4, side - side // 4 + 1)) for side in (height, width))
-    canvas = np.full((height, width, 3), BACKGROUND, dtype=np.uint8)
+    canvas = np.full((height, width, 3), fill, dtype=np.uint8)
     things: list[Shown] = []
     for number, scene in enumerate(scenes):
         lower, right = divmod(number, 2)
@@ -42,8 +45,8 @@ def make_mosaic(scenes: Sequence[Scene], height: int, width: int, rng: np.random
         columns, left = _share(scene.image.shape[1], width - centre_x if right else centre_x, rng)
         y, x = centre_y if lower else centre_y - rows, centre_x if right else centre_x - columns
         canvas[y : y + rows, x : x + columns] = scene.image[top : top + rows, left : left + columns]
-        seen = (_cut(_shift(thing, -left, -top), rows, columns) for thing in scene.things)
-        things += [_shift(thing, x, y) for thing in seen if thing is not None]
+        seen = (_cut(move_shown(thing, -left, -top), rows, columns) for thing in scene.things)
+        things += [move_shown(thing, x, y) for thing in seen if thing is not None]
     return Scene(canvas, tuple(things), tuple(path for scene in scenes for path in scene.paths))
 
 
@@ -58,7 +61,7 @@ def paste_objects(scene: Scene, other: Scene, rng: np.random.Generator) -> Scene
         int(rng.integers(min(mine - its, 0), max(mine - its, 0) + 1))
         for mine, its in ((width, other.image.shape[1]), (height, other.image.shape[0]))
     )
-    moved = (_cut(_shift(thing, x, y), height, width) for thing in other.things if thing.has_mask)
+    moved = (_cut(move_shown(thing, x, y), height, width) for thing in other.things if thing.has_mask)
     seen = [thing for thing in moved if thing is not None]
     if not seen:
         return scene
@@ -78,15 +81,6 @@ def paste_objects(scene: Scene, other: Scene, rng: np.random.Generator) -> Scene
 def _share(side: int, room: int, rng: np.random.Generator) -> tuple[int, int]:
     """Return how many pixels of a side fit, and the first of these pixels."""
     return min(side, room), int(rng.integers(max(side - room, 0) + 1))
-
-
-def _shift(thing: Shown, x: int, y: int) -> Shown:
-    x0, y0, x1, y1 = thing.box
-    return thing._replace(
-        box=(x0 + x, y0 + y, x1 + x, y1 + y),
-        region=Region(thing.region.bitmap, thing.region.x + x, thing.region.y + y),
-        centroid=(thing.centroid[0] + x, thing.centroid[1] + y),
-    )
 
 
 def _cut(thing: Shown, height: int, width: int) -> Shown | None:

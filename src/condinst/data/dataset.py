@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from torch.utils.data import Dataset
 
 from condinst.data.batch import Example
-from condinst.data.compose import Scene, make_mosaic, paste_objects
+from condinst.data.compose import BACKGROUND, Colour
+from condinst.data.drawing import Drawing
+from condinst.data.kept_pictures import KeptPictures
+from condinst.data.order import order_of_epoch
 from condinst.data.pictures.image import read_image
-from condinst.data.sample import AnnotatedData
-from condinst.data.shown import show
-from condinst.data.transforms import augment
+from condinst.data.sample import AnnotatedData, Array8
 from condinst.data.truth import make_truth
-from condinst.errors import DataError
 from condinst.settings.kinds import FULL, Range
+from condinst.settings.prediction import Resampling
 from condinst.settings.training import AugmentConfig
+
+PLAIN = {"mosaic": 0.0, "copy_paste": 0.0, "mixup": 0.0}  # what the last part of the training does without
 
 
 class TrainingSet(Dataset[Example]):
     """Augmented examples.
 
-    The same seed, epoch and index give the same example in any process, so a resumed run continues exactly.
+    The same seed, epoch and index give the same example in any process, so a resumed run continues exactly. fill: RGB
+    of the pixels that no picture covers. plain_from: the first epoch without mosaic, copy_paste and mixup; None: all
+    epochs are alike.
     """
 
     def __init__(
-        self, data: AnnotatedData, augment: AugmentConfig, mask_out_stride: int, seed: int, range: Range = FULL
+        self,
+        data: AnnotatedData,
+        augment: AugmentConfig,
+        mask_out_stride: int,
+        seed: int,
+        range: Range = FULL,
+        *,
+        fill: Colour = BACKGROUND,
+        resampling: Resampling = "pillow",
+        plain_from: int | None = None,
     ) -> None:
         self.data = data
         self.augment = augment
         self.mask_out_stride = mask_out_stride
         self.seed = seed
         self.range = range
+        self.fill, self.resampling, self.plain_from = fill, resampling, plain_from
+        self.read = KeptPictures(augment.cache, self._read)
+        self.order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))  # the last epoch asked for, its order
 
     def __len__(self) -> int:
         return len(self.data.samples)
@@ -39,31 +58,25 @@ class TrainingSet(Dataset[Example]):
         """Read, augment and draw sample `index` of `epoch`. Raises DataError for a damaged file."""
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
-        scene, original_size = self._scene(index, rng)
-        if rng.random() < self.augment.mosaic:
-            scene = self._mosaic(scene, rng)
-            original_size = scene.image.shape[0], scene.image.shape[1]
-        if rng.random() < self.augment.copy_paste:
-            scene = paste_objects(scene, self._any_scene(rng), rng)
+        plain = self.plain_from is not None and epoch >= self.plain_from
+        config = self.augment.model_copy(update=PLAIN) if plain else self.augment
+        partner = self._partner(epoch, index, rng)
+        drawing = Drawing(self.data, config, rng, self.read, partner, self.fill, self.resampling)
+        scene, original_size = drawing.draw(index)
         height, width = scene.image.shape[:2]
         truth = make_truth(scene.things, height, width, self.mask_out_stride)
         return Example(scene.image, original_size, truth, paths=scene.paths, key=key)
 
-    def _scene(self, index: int, rng: np.random.Generator) -> tuple[Scene, tuple[int, int]]:
-        """Return an augmented picture and the (height, width) of its file."""
-        sample = self.data.samples[index]
-        image = read_image(sample.path, range=self.range)
-        original_size = image.shape[0], image.shape[1]
-        if original_size != (sample.height, sample.width):
-            raise DataError(f"{sample.path}: the file has changed size since its annotation was read; start again")
-        changed = augment(image, self.augment, rng)
-        things = show(sample, changed.matrix, *changed.image.shape[:2])
-        return Scene(changed.image, tuple(things), (sample.path,)), original_size
+    def _read(self, index: int) -> Array8:
+        return read_image(self.data.samples[index].path, range=self.range)
 
-    def _any_scene(self, rng: np.random.Generator) -> Scene:
-        return self._scene(int(rng.integers(len(self))), rng)[0]
-
-    def _mosaic(self, first: Scene, rng: np.random.Generator) -> Scene:
-        """Return the size of the crop, or the size of the first picture if there is no crop."""
-        height, width = (self.augment.crop or side for side in first.image.shape[:2])
-        return make_mosaic([first, *(self._any_scene(rng) for _ in range(3))], height, width, rng)
+    def _partner(self, epoch: int, index: int, rng: np.random.Generator) -> Callable[[], int]:
+        """Return the function that draws other pictures: any, or those read before it if the last ones are kept."""
+        count = len(self)
+        if not self.augment.cache:
+            return lambda: int(rng.integers(count))
+        if self.order[0] != epoch:
+            self.order = epoch, order_of_epoch(count, self.seed, epoch)
+        order = self.order[1]
+        place, reach = int(np.flatnonzero(order == index)[0]), min(self.augment.cache, count)
+        return lambda: int(order[(place - 1 - rng.integers(reach)) % count])

@@ -48,6 +48,16 @@ def show_instance(instance: Instance, matrix: Matrix, height: int, width: int) -
     return Shown(instance.label, shown_box(box, region, height, width), region, centroid_of(region), True)
 
 
+def move_shown(thing: Shown, x: int, y: int) -> Shown:
+    """Return the object moved right by `x` and down by `y` pixels."""
+    x0, y0, x1, y1 = thing.box
+    return thing._replace(
+        box=(x0 + x, y0 + y, x1 + x, y1 + y),
+        region=Region(thing.region.bitmap, thing.region.x + x, thing.region.y + y),
+        centroid=(thing.centroid[0] + x, thing.centroid[1] + y),
+    )
+
+
 def show_box(label: int, box: Box, height: int, width: int) -> Shown | None:
     """Return the visible part of an instance without a mask; None if nothing is visible.
 

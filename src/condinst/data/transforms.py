@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from condinst.data.hsv import draw_shifts, shift_hsv
 from condinst.data.opencv_resize import resize_like_opencv
-from condinst.data.sample import Array8, Matrix
+from condinst.data.sample import Array8, Box, Matrix
 from condinst.settings.prediction import Resampling
 from condinst.settings.training import AugmentConfig
 
@@ -42,35 +43,65 @@ def resize_image(array: Array8, height: int, width: int, resampling: Resampling 
     return np.asarray(Image.fromarray(array).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def augment(image: Array8, config: AugmentConfig, rng: np.random.Generator) -> Augmented:
+def augment(
+    image: Array8, config: AugmentConfig, rng: np.random.Generator, resampling: Resampling = "pillow"
+) -> Augmented:
     """Resize, jitter the scale, crop, flip, turn and recolour (H, W, 3) uint8 RGB, as `config` says and `rng` draws."""
-    picture, matrix = _resize_and_crop(image, config, rng)
+    return finish(*_resize_and_crop(image, config, rng, resampling), config, rng)
+
+
+def finish(picture: Image.Image, matrix: Matrix, config: AugmentConfig, rng: np.random.Generator) -> Augmented:
+    """Recolour, flip and turn a picture that has its size. `matrix` is the one so far."""
     recoloured = np.asarray(_recolour(picture, config, rng))
+    if any(config.hsv):
+        recoloured = shift_hsv(recoloured, draw_shifts(config.hsv, rng))
     height, width = recoloured.shape[:2]
     if rng.random() < config.flip_horizontal:
-        recoloured, matrix = recoloured[:, ::-1], _then([[-1, 0, width], [0, 1, 0]], matrix)
+        recoloured, matrix = recoloured[:, ::-1], then([[-1, 0, width], [0, 1, 0]], matrix)
     if rng.random() < config.flip_vertical:
-        recoloured, matrix = recoloured[::-1], _then([[1, 0, 0], [0, -1, height]], matrix)
+        recoloured, matrix = recoloured[::-1], then([[1, 0, 0], [0, -1, height]], matrix)
     for _ in range(rng.integers(4) if config.turns else 0):
         # counter-clockwise: the right edge becomes the top
-        matrix = _then([[0, 1, 0], [-1, 0, recoloured.shape[1]]], matrix)
+        matrix = then([[0, 1, 0], [-1, 0, recoloured.shape[1]]], matrix)
         recoloured = np.rot90(recoloured)
     return Augmented(np.ascontiguousarray(recoloured), matrix)
 
 
-def _resize_and_crop(image: Array8, config: AugmentConfig, rng: np.random.Generator) -> tuple[Image.Image, Matrix]:
-    old_height, old_width = image.shape[:2]
+def draw_factor(config: AugmentConfig, rng: np.random.Generator) -> float:
+    """Draw the factor of the size from `config.jitter`."""
     low, high = config.jitter
-    factor = math.exp(rng.uniform(math.log(low), math.log(high)))
+    if config.jitter_scale == "linear":
+        return float(rng.uniform(low, high))
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
+
+
+def resize_part(image: Array8, box: Box, height: int, width: int, resampling: Resampling) -> Image.Image:
+    """Resize the part `box` of (H, W, 3) uint8 to (height, width) pixels.
+
+    Only this part is resized, which saves time.
+    """
+    rows, columns = image.shape[:2]
+    box = (box[0], box[1], min(box[2], columns), min(box[3], rows))
+    picture = Image.fromarray(image)
+    if resampling == "pillow":
+        return picture.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    step_x, step_y = (box[2] - box[0]) / width, (box[3] - box[1]) / height
+    terms = (step_x, 0, box[0], 0, step_y, box[1])
+    return picture.transform((width, height), Image.Transform.AFFINE, terms, Image.Resampling.BILINEAR)
+
+
+def _resize_and_crop(
+    image: Array8, config: AugmentConfig, rng: np.random.Generator, resampling: Resampling
+) -> tuple[Image.Image, Matrix]:
+    old_height, old_width = image.shape[:2]
+    factor = draw_factor(config, rng)
     shorter = config.shorter[rng.integers(len(config.shorter))]
     height, width = resize_shape(old_height, old_width, shorter * factor, config.longer * factor)
     scale_x, scale_y = width / old_width, height / old_height
     crop_width, crop_height = (min(side, config.crop or side) for side in (width, height))
     left, top = int(rng.integers(width - crop_width + 1)), int(rng.integers(height - crop_height + 1))
-    # Pillow resizes only the cropped part, which saves time
     box = (left / scale_x, top / scale_y, (left + crop_width) / scale_x, (top + crop_height) / scale_y)
-    box = (box[0], box[1], min(box[2], old_width), min(box[3], old_height))
-    picture = Image.fromarray(image).resize((crop_width, crop_height), Image.Resampling.BILINEAR, box=box)
+    picture = resize_part(image, box, crop_height, crop_width, resampling)
     return picture, np.array([[scale_x, 0, -left], [0, scale_y, -top]], dtype=np.float64)
 
 
@@ -94,9 +125,9 @@ def _recolour(picture: Image.Image, config: AugmentConfig, rng: np.random.Genera
     return picture
 
 
-def _then(step: list[list[int]], matrix: Matrix) -> Matrix:
+def then(step: list[list[int]] | Matrix, matrix: Matrix) -> Matrix:
     """Return the matrix that applies `matrix` first and `step` second."""
-    second = np.array(step, dtype=np.float64)
+    second = np.asarray(step, dtype=np.float64)
     product: Matrix = second[:, :2] @ matrix
     product[:, 2] += second[:, 2]
     return product

@@ -17,9 +17,12 @@ from torch.utils.data import DataLoader, Sampler
 from condinst.allocator import return_freed_memory
 from condinst.config import Config
 from condinst.data.batch import Batch, Collate
+from condinst.data.compose import BACKGROUND
 from condinst.data.dataset import TrainingSet
+from condinst.data.order import order_of_epoch
 from condinst.data.sample import AnnotatedData
 from condinst.errors import CondinstError, DataError, first_line
+from condinst.settings.training import AugmentConfig
 
 Key = tuple[int, int]  # (epoch, index): the data set makes one augmented sample from it
 
@@ -56,7 +59,7 @@ class BatchKeys(Sampler[list[Key]]):
             for position in range(first, first + self.share):
                 if position // self.length != epoch:
                     epoch = position // self.length
-                    order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
+                    order = order_of_epoch(self.length, self.seed, epoch)
                 keys.append((epoch, int(order[position % self.length])))
             yield keys
 
@@ -64,7 +67,7 @@ class BatchKeys(Sampler[list[Key]]):
 def make_steps(start: int, config: Config, data: AnnotatedData, accelerator: Accelerator) -> Iterator[list[Batch]]:
     """Yield the batches of each step of this process from iteration `start` on, on the device of the process."""
     model, run = config.model, config.train
-    dataset = TrainingSet(data, config.augment, model.mask_head.mask_out_stride, run.seed, config.input.range)
+    dataset = make_training_set(config, data, config.augment)
     keys = BatchKeys(
         len(dataset),
         run.batch_size,
@@ -91,6 +94,30 @@ def make_steps(start: int, config: Config, data: AnnotatedData, accelerator: Acc
         if len(step) == run.accumulate:
             yield step
             step = []
+
+
+def make_training_set(config: Config, data: AnnotatedData, augment: AugmentConfig) -> TrainingSet:
+    """The training set of a run that augments as `augment` says."""
+    value = config.model.pad_value
+    return TrainingSet(
+        data,
+        augment,
+        config.model.mask_head.mask_out_stride,
+        config.train.seed,
+        config.input.range,
+        fill=BACKGROUND if value is None else (round(value),) * 3,
+        resampling=config.input.resampling,
+        plain_from=first_plain_epoch(config, len(data.samples)),
+    )
+
+
+def first_plain_epoch(config: Config, pictures: int) -> int | None:
+    """The epoch, from 0, that begins nearest to the start of `augment.plain_part`. None if there is no such part."""
+    run, part = config.train, config.augment.plain_part
+    if not part:
+        return None
+    epochs = run.iterations * run.batch_size * run.accumulate / pictures
+    return int((1 - part) * epochs + 0.5)
 
 
 def pad_alike(batch: Batch, accelerator: Accelerator) -> Batch:

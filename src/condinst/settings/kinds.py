@@ -24,6 +24,7 @@ About = Annotated[dict[Text, Text], Field(max_length=1000)]
 Side = Annotated[int, Field(ge=1, le=16_384)]  # a side of a picture, in pixels
 AboveZero = Annotated[float, Field(gt=0)]
 Factor = Annotated[float, Field(gt=0, le=64)]  # of a size
+Shift = Annotated[int, Field(ge=0, le=255)]  # of a value in 8 bits
 Sides = Annotated[tuple[Side, ...], Field(min_length=1, max_length=1000)]
 Milestones = Annotated[tuple[Fraction, ...], Field(max_length=1000)]
 Trackers = Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], Field(max_length=3)]

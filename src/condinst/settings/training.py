@@ -14,6 +14,7 @@ from condinst.settings.kinds import (
     Natural,
     Positive,
     Section,
+    Shift,
     Side,
     Sides,
     Trackers,
@@ -98,8 +99,10 @@ class AugmentConfig(Section):
     shorter: Sides = (640, 672, 704, 736, 768, 800)
     # Largest length of the longer side after resizing, in pixels.
     longer: Side = 1333
-    # Range of a random factor for the size, drawn uniformly on a logarithmic scale (large-scale jitter).
+    # Range of a random factor for the size (large-scale jitter).
     jitter: tuple[Factor, Factor] = (1.0, 1.0)
+    # How this factor is drawn: uniformly on a logarithmic scale (log) or uniformly (linear).
+    jitter_scale: Literal["log", "linear"] = "log"
     # Side of a random square crop after resizing, in pixels. 0 crops nothing.
     crop: Annotated[int, Field(ge=0, le=16_384)] = 0
     # Probability of a horizontal flip.
@@ -116,16 +119,39 @@ class AugmentConfig(Section):
     saturation: Fraction = 0.0
     # Largest random shift of the hue, as a part of the colour circle.
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    # Probability that four pictures share one canvas. The canvas has the size of the crop, or of the first picture if
-    # there is no crop.
+    # Largest random shift of hue, saturation and value. They lie in 0–179, 0–255 and 0–255, as in OpenCV. Each shift is
+    # left out with probability 1/2.
+    hsv: tuple[Shift, Shift, Shift] = (0, 0, 0)
+    # Probability that four pictures share one canvas.
     mosaic: Fraction = 0.0
+    # crop: the four pictures share a canvas of the size of the crop, or of the first picture if there is no crop. They
+    # are resized, cropped, flipped and recoloured before. canvas: as in YOLOX and RTMDet, each picture is fitted into a
+    # square of side `longer`. They share a canvas of twice the side, which jitter resizes and which is then cropped,
+    # flipped and recoloured.
+    mosaic_kind: Literal["crop", "canvas"] = "crop"
     # Probability that objects of another picture are pasted in.
     copy_paste: Fraction = 0.0
+    # Probability that the picture is mixed half and half with another one, and has the objects of both.
+    mixup: Fraction = 0.0
+    # Last part of the training without mosaic, copy_paste and mixup. It begins at the nearest start of an epoch.
+    plain_part: Fraction = 0.0
+    # Training leaves out objects with a box that is not wider and higher than this number of pixels.
+    min_side: Annotated[float, Field(ge=0, le=16_384)] = 0.0
+    # Number of decoded pictures that each process keeps. The other pictures of mosaic, copy_paste and mixup are then
+    # among this number of pictures before it in the order of the epoch. With 0 they come from the whole data set, and
+    # each is read again.
+    cache: Annotated[int, Field(ge=0, le=100_000)] = 0
 
     @model_validator(mode="after")
     def _jitter_is_a_range(self) -> Self:
         if not 0 < self.jitter[0] <= self.jitter[1]:
             raise ValueError(f"jitter must be 0 < low ≤ high, got {self.jitter}")
+        return self
+
+    @model_validator(mode="after")
+    def _canvas_has_a_side(self) -> Self:
+        if self.mosaic and self.mosaic_kind == "canvas" and not self.crop:
+            raise ValueError("mosaic_kind canvas needs a crop; set augment.crop")
         return self
 
 

@@ -18,7 +18,7 @@ from condinst.engine.planning.machine import look_at_machine
 from condinst.engine.planning.plan import Machine, Need, Plan, expected_memory, make_plan, pictures_in_step
 from condinst.engine.planning.settings import given_keys
 from condinst.engine.planning.statistics import Statistics, measure_data, share_of_levels
-from condinst.engine.planning.trial import largest_canvas, measure_need
+from condinst.engine.planning.trial import kept_bytes, largest_canvas, measure_need
 from condinst.engine.processes import join_processes
 from condinst.recipes import load_recipe
 
@@ -243,6 +243,10 @@ def test_the_largest_canvas_by_hand() -> None:
     assert largest_canvas(config.with_overrides(["augment.turns=true"]), wide) == (224, 224)
     assert largest_canvas(config.with_overrides(["augment.longer=80"]), wide) == (96, 128)  # 120 × 90
     assert largest_canvas(config.with_overrides(["augment.crop=128"]), wide) == (128, 128)
+    square = config.with_overrides(["augment.longer=80", "augment.crop=160"])
+    assert largest_canvas(square, wide) == (96, 128)
+    for joined in ("augment.mosaic=0.5", "augment.mixup=0.5", "input.letterbox=true"):
+        assert largest_canvas(square.with_overrides([joined]), wide) == (160, 160)
 
 
 def test_given_keys() -> None:
@@ -264,3 +268,15 @@ def test_the_expected_memory_by_hand() -> None:
     assert expected_memory(config, two, need) == 1000 + 3 * 100 + 2 * 40
     assert expected_memory(config, two._replace(reader=50), need) == 1380 + 2 * (50 + 5 + 2 * 40)
     assert expected_memory(config, two, need._replace(measuring=5000)) == 5000
+
+
+def test_kept_pictures_take_memory_in_each_reading_process() -> None:
+    data = make_data((640, 480, [(5, 5)]), (10, 20, [(5, 5)]), (30, 20, [(5, 5)]))
+    config = BASE.with_overrides(["train.batch_size=8", "train.workers=2", "augment.cache=2"])
+    assert kept_bytes(config, data) == 3 * (640 * 480 + 30 * 20)
+    assert kept_bytes(BASE, data) == 0
+    need, machine = Need(step=1000, more=100, measuring=0, picture=10, weights=5), MACHINE._replace(reader=50)
+    alone = config.with_overrides(["train.workers=0"])
+    for settings, processes in ((config, 2), (alone, 1)):
+        without = expected_memory(settings, machine, need)
+        assert expected_memory(settings, machine, need._replace(kept=300)) == without + processes * 300

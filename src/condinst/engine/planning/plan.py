@@ -48,7 +48,7 @@ class Need(NamedTuple):
 
     step: all that the process holds at the peak of a step with one picture. more: for each further picture in the
     batch. measuring: all that it holds at the peak of measuring. picture: one picture as the network takes it. weights:
-    the network and its average.
+    the network and its average. kept: the decoded pictures that each reading process keeps.
     """
 
     step: int
@@ -56,6 +56,7 @@ class Need(NamedTuple):
     measuring: int
     picture: int
     weights: int
+    kept: int = 0
 
 
 class Plan(NamedTuple):
@@ -130,7 +131,9 @@ def _choose_limits(config: Config, given: frozenset[str], data: Statistics) -> C
 
 def _choose_batch(config: Config, given: frozenset[str], machine: Machine, need: Need) -> Config:
     """Batches of a power of two that fit into the memory, as many of them as make STEP pictures."""
-    left = ROOM * machine.free - config.train.workers * machine.reader - (need.step - machine.resident)
+    workers = config.train.workers
+    kept = need.kept * max(workers, 1) if machine.reader else 0
+    left = ROOM * machine.free - workers * machine.reader - kept - (need.step - machine.resident)
     fitting = 1 + max(int(left / max(need.more, 1)), 0)
     share = min(fitting, max(STEP // machine.processes, 1))
     share = 2 ** int(math.log2(share))
@@ -177,14 +180,15 @@ def expected_memory(config: Config, machine: Machine, need: Need) -> int:
     """Bytes that one process, with the processes that read its pictures, holds at the peak of training.
 
     Batches that wait count too: those of the same step, and those that each reading process has ready. A reading
-    process is a fork: it keeps the first weights while training changes them.
+    process is a fork: it keeps the first weights while training changes them. Without such processes, this one keeps
+    the decoded pictures.
     """
     train = config.train
     share = train.batch_size // machine.processes
     batch = share * need.picture
     step = need.step + (share - 1) * need.more + (train.accumulate - 1) * batch
-    readers = train.workers * (machine.reader + need.weights + READY * batch) if machine.reader else 0
-    return max(step, need.measuring) + readers
+    readers = train.workers * (machine.reader + need.weights + READY * batch) + max(train.workers, 1) * need.kept
+    return max(step, need.measuring) + (readers if machine.reader else 0)
 
 
 def _multiple(value: float, of: int) -> int:

@@ -11,9 +11,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from condinst.config import Config
 from condinst.data.batch import Batch, Collate, Example
-from condinst.data.dataset import TrainingSet
 from condinst.data.sample import AnnotatedData, Sample
 from condinst.data.transforms import resize_shape
+from condinst.engine.batches import make_training_set
 from condinst.engine.losses import Goal, forward, losses_of
 from condinst.engine.optimizer import make_optimizer
 from condinst.engine.planning.plan import ROOM, Need
@@ -56,7 +56,8 @@ def measure_need(
     weights = trial.weights()
     del trial, model
     _forget(device)  # the trial is no part of the run's peak
-    return Need(one - (fewest - 1) * more, more, measuring, 4 * 3 * canvas[0] * canvas[1], weights)
+    picture = 4 * 3 * canvas[0] * canvas[1]
+    return Need(one - (fewest - 1) * more, more, measuring, picture, weights, kept_bytes(config, data))
 
 
 class _Trial:
@@ -118,11 +119,19 @@ class _Trial:
         return _peak(self.device)
 
 
+def kept_bytes(config: Config, data: AnnotatedData) -> int:
+    """Bytes of the decoded pictures that a process keeps at most: the largest ones of `data`."""
+    sizes = sorted((3 * sample.width * sample.height for sample in data.samples), reverse=True)
+    return sum(sizes[: config.augment.cache])
+
+
 def largest_canvas(config: Config, data: AnnotatedData) -> tuple[int, int]:
     """The (height, width) of the largest batch that the augmentation draws from the pictures of `data`."""
     augment, divisor = config.augment, config.model.size_divisor
     sizes = {(sample.height, sample.width) for sample in data.samples}
     drawn = [_largest_size(height, width, augment) for height, width in sizes]
+    if augment.mosaic or augment.mixup or config.input.letterbox:
+        drawn.append((augment.crop, augment.crop))
     height, width = (max(sides) for sides in zip(*drawn, strict=True))
     return -(-height // divisor) * divisor, -(-width // divisor) * divisor
 
@@ -137,9 +146,12 @@ def _largest_size(height: int, width: int, augment: AugmentConfig) -> tuple[int,
 def _fullest(config: Config, data: AnnotatedData) -> Example:
     """The picture with the most objects, as large as the augmentation makes it."""
     fullest = max(range(len(data.samples)), key=lambda index: len(data.samples[index].instances))
-    augment, stride = config.augment, config.model.mask_head.mask_out_stride
-    largest = {"jitter": (augment.jitter[1], augment.jitter[1]), "shorter": (max(augment.shorter),)}
-    pictures = TrainingSet(data, augment.model_copy(update=largest), stride, config.train.seed, config.input.range)
+    augment = config.augment
+    low, factor = augment.jitter
+    if augment.mosaic and augment.mosaic_kind == "canvas":  # then the crop shows the whole canvas
+        factor = min(max(low, augment.crop / (2 * augment.longer)), factor)
+    largest = {"jitter": (factor, factor), "shorter": (max(augment.shorter),)}
+    pictures = make_training_set(config, data, augment.model_copy(update=largest))
     return pictures[(0, fullest)]
 
 
