@@ -335,3 +335,14 @@ def test_refusals(tmp_path: Path) -> None:
         load_recipe("zzzz")
     with pytest.raises(UsageError, match="cannot be read"):
         load_recipe(str(tmp_path / "absent.yaml"))
+
+
+@pytest.mark.parametrize("size", ["tiny", "s", "m", "l", "x"])
+def test_the_published_augmentation_of_rtmdet(size: str) -> None:
+    """mmdetection's pipelines: all sizes alike but for these numbers, and the last 20 of 300 epochs plain."""
+    augment = load_recipe(f"rtmdet-ins-{size}").augment
+    assert (augment.shorter, augment.longer, augment.crop, augment.min_side) == ((640,), 640, 640, 1)
+    assert (augment.mosaic, augment.mosaic_kind, augment.hsv) == (1, "canvas", (5, 30, 30))
+    assert augment.jitter == ((0.5, 2) if size in ("tiny", "s") else (0.1, 2))
+    assert (augment.mixup, augment.cache) == ((0.5, 20) if size == "tiny" else (1, 40))
+    assert round((1 - augment.plain_part) * 300) == 280

@@ -254,6 +254,8 @@ def test_given_keys() -> None:
         "train.lr",
         "input.shorter",
         "input.longer",
+        "input.letterbox",
+        "input.resampling",
         "input.range",
     }
     assert given_keys([]) == frozenset()
