@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -183,3 +184,25 @@ def test_retrained_weights(both: Path, model: CondInst, config: Config) -> None:
     assert Predictor(both, mode="exact").network.module is not None
     save_model(model, config, both)
     assert Predictor(both).mode == "openvino"
+
+
+CHILDREN = """
+import signal, subprocess, sys, threading
+from condinst import Predictor
+signal.signal(signal.SIGCHLD, lambda *_: None)  # as torch's DataLoader does
+kept = [Predictor(sys.argv[1]), Predictor(sys.argv[1])]
+kept.pop(0)
+thread = threading.Thread(target=kept.clear)
+thread.start()
+thread.join()
+subprocess.run([sys.executable, "-c", ""], check=True)
+print("alive")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="Windows has no SIGCHLD")
+def test_a_child_ends_after_programs_are_closed(openvino_folder: Path) -> None:
+    """OpenVINO left a freed signal stack behind, and the next signal ended the process."""
+    command = [sys.executable, "-c", CHILDREN, str(openvino_folder / "model.xml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr

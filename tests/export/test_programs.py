@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import openvino
 import pytest
 import torch
 from torch import Tensor
 
 from condinst.config import Config
-from condinst.export.names import NETWORK_TENSORS, OUTPUTS
+from condinst.export.names import OUTPUTS, network_tensors
+from condinst.export.openvino_core import openvino_core
 from condinst.export.runtime import open_network, run_whole
 from condinst.inference.detect import detect
 from condinst.inference.logits import mask_logits
@@ -77,7 +77,7 @@ def test_the_network_cut_out_of_a_program(
     torch.testing.assert_close(found.mask_features, expected.mask_features, rtol=1e-4, atol=1e-4)
 
 
-def test_names_and_free_dimensions_of_onnx(onnx_folder: Path) -> None:
+def test_names_and_free_dimensions_of_onnx(onnx_folder: Path, config: Config) -> None:
     graph = onnx.load(onnx_folder / "model.onnx").graph
     shapes = {
         value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
@@ -93,7 +93,7 @@ def test_names_and_free_dimensions_of_onnx(onnx_folder: Path) -> None:
     }
     onnx.checker.check_model(str(onnx_folder / "model.onnx"), full_check=True)
     known = {value.name for value in graph.value_info} | {value.name for value in graph.initializer}
-    assert set(NETWORK_TENSORS) <= known
+    assert set(network_tensors(config.model)) <= known
 
 
 def test_no_program_tells_where_the_code_lies(onnx_folder: Path, openvino_folder: Path) -> None:
@@ -105,7 +105,7 @@ def test_no_program_tells_where_the_code_lies(onnx_folder: Path, openvino_folder
 
 
 def test_names_and_free_dimensions_of_openvino(openvino_folder: Path) -> None:
-    program = openvino.Core().read_model(openvino_folder / "model.xml")
+    program = openvino_core().read_model(openvino_folder / "model.xml")
     assert [port.get_any_name() for port in program.inputs] == ["images"]
     assert [port.get_any_name() for port in program.outputs] == list(OUTPUTS)
     (images,) = program.inputs

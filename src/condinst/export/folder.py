@@ -29,6 +29,7 @@ from condinst.export.formats.openvino_file import import_openvino, save_openvino
 from condinst.export.formats.program import check_nms
 from condinst.export.formats.torch_file import import_executorch, save_executorch, save_torch, to_torch
 from condinst.export.names import EXAMPLE_FILE, FILES, INT8_FILE, OPENVINO_FILE, Format, Notes, notes_of
+from condinst.export.openvino_core import openvino_core
 from condinst.export.runtime import import_onnxruntime
 from condinst.export.target import check_out, move, workshop
 from condinst.inference.settings import with_settings
@@ -93,7 +94,7 @@ def export_model(wish: Wish, say: Say = lambda text: None) -> Checked:
         refuse_differences(differences)
         if calibration is not None:
             say(f"making {INT8_FILE} with the values of {wish.int8}")
-            program = import_openvino().Core().read_model(shop / OPENVINO_FILE)
+            program = openvino_core().read_model(shop / OPENVINO_FILE)
             save_openvino(to_int8(program, config, notes, spread(calibration)), shop / INT8_FILE)
         measured = [] if data is None else measure_all(_contestants(wish, shop), config, data, say)
         refuse_loss(measured)

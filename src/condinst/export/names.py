@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 
 from condinst.config import Config
 from condinst.errors import ModelError
-from condinst.structures import STRIDES, HeadOutput
+from condinst.settings.model import ModelConfig
+from condinst.structures import HeadOutput
 from condinst.weights.fetch import digest
 from condinst.weights.names import WEIGHTS_FILE
 
@@ -25,15 +26,20 @@ PROGRAMS = (*FILES.values(), INT8_FILE)
 PROGRAM_SUFFIXES = (".onnx", ".xml")  # programs that a Predictor can run
 EXAMPLE_FILE = "example.py"
 INPUT = "images"
+FIRST_LEVEL = 3  # P3
 OUTPUTS = ("boxes", "scores", "labels", "count", "mask_logits")
-# The tensors between the network and the detection. The programs keep their names, so that a Predictor can cut there.
-NETWORK_TENSORS = (
-    *(f"{field}_p{level}" for field in HeadOutput._fields for level in range(3, 3 + len(STRIDES))),
-    "mask_features",
-    "controller_weight",
-    "controller_bias",
-)
 VERSION = "1"  # of these names and notes
+
+
+def network_tensors(model: ModelConfig) -> tuple[str, ...]:
+    """The names of the tensors between the network and the detection, in the order of `NetworkOutput`.
+
+    The programs keep these names, so that a Predictor can cut there.
+    """
+    fields = [name for name in HeadOutput._fields if model.geometry.centerness or name != "centerness_logits"]
+    levels = range(FIRST_LEVEL, FIRST_LEVEL + len(model.geometry.strides))
+    controller = ("controller_weight", "controller_bias") if model.method == "condinst" else ()
+    return (*(f"{field}_p{level}" for field in fields for level in levels), "mask_features", *controller)
 
 
 def programs_in(folder: Path) -> tuple[str, ...]:

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from condinst.config import Config
 from condinst.errors import ModelError, UsageError, first_line
-from condinst.export.names import INPUT, INT8_FILE, NETWORK_TENSORS, Notes, check_notes
+from condinst.export.names import INPUT, INT8_FILE, Notes, check_notes, network_tensors
+from condinst.export.openvino_core import openvino_core
 from condinst.inference.network import Network
-from condinst.structures import STRIDES, Controller, HeadOutput, NetworkOutput
+from condinst.settings.model import ModelConfig
+from condinst.structures import Controller, HeadOutput, NetworkOutput
 
 Array = NDArray[Any]
 Run = Callable[[Array], Sequence[Array]]
@@ -31,9 +33,8 @@ def open_network(path: Path, config: Config, narrow: bool = False) -> Network:
     run = _openvino(path, config, narrow) if path.suffix == ".xml" else _onnx(path, config)
 
     def forward(images: Tensor) -> NetworkOutput:
-        return _as_output(
-            [torch.from_numpy(np.require(array, requirements="W")) for array in run(images.contiguous().numpy())]
-        )
+        arrays = run(images.contiguous().numpy())
+        return _as_output([torch.from_numpy(np.require(array, requirements="W")) for array in arrays], config.model)
 
     return Network(None, forward, torch.float32, config.model.size_divisor)
 
@@ -42,20 +43,19 @@ def run_whole(path: Path, images: Tensor) -> list[Array]:
     """The five outputs of a whole program, see `ProgramOutput`. images: (N, 3, H, W) float32, normalised."""
     feed = images.contiguous().numpy()
     if path.suffix == ".xml":
-        import openvino as ov
-
-        compiled = ov.Core().compile_model(str(path), "CPU", _options(narrow=False))
+        compiled = openvino_core().compile_model(str(path), "CPU", _options(narrow=False))
         answer = compiled([feed], share_outputs=False)
         return [answer[port] for port in compiled.outputs]
     return list(_session(str(path)).run(None, {INPUT: feed}))
 
 
-def _as_output(tensors: Sequence[Tensor]) -> NetworkOutput:
-    """The output of a network from its tensors in the order of `NETWORK_TENSORS`."""
-    *levels, mask_features, weight, bias = tensors
-    count = len(STRIDES)
-    fields = (tuple(levels[first : first + count]) for first in range(0, len(levels), count))
-    return NetworkOutput(HeadOutput(*fields), mask_features, None, Controller(weight, bias))
+def _as_output(tensors: Sequence[Tensor], model: ModelConfig) -> NetworkOutput:
+    """The output of a network from the tensors of `network_tensors`."""
+    named = dict(zip(network_tensors(model), tensors, strict=True))
+    head = (tuple(tensor for name, tensor in named.items() if name.startswith(field)) for field in HeadOutput._fields)
+    weight, bias = named.get("controller_weight"), named.get("controller_bias")
+    controller = None if weight is None or bias is None else Controller(weight, bias)
+    return NetworkOutput(HeadOutput(*head), named["mask_features"], None, controller)
 
 
 def _onnx(path: Path, config: Config) -> Run:
@@ -69,13 +69,12 @@ def _onnx(path: Path, config: Config) -> Run:
         notes = {entry.key: entry.value for entry in proto.metadata_props}
         check_notes(_notes(notes), config, path)
         _refuse_fixed(path, [dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim])
+        names = network_tensors(config.model)
         # a graph cannot return its constants
         fixed = {
-            part.name: onnx.numpy_helper.to_array(part).copy()
-            for part in proto.graph.initializer
-            if part.name in NETWORK_TENSORS
+            part.name: onnx.numpy_helper.to_array(part).copy() for part in proto.graph.initializer if part.name in names
         }
-        computed = [name for name in NETWORK_TENSORS if name not in fixed]
+        computed = [name for name in names if name not in fixed]
         part = onnx.utils.Extractor(proto).extract_model([INPUT], computed)
         session = _session(part.SerializeToString())
     except ModelError:
@@ -85,7 +84,7 @@ def _onnx(path: Path, config: Config) -> Run:
 
     def run(images: Array) -> list[Array]:
         found = fixed | dict(zip(computed, session.run(computed, {INPUT: images}), strict=True))
-        return [found[name] for name in NETWORK_TENSORS]
+        return [found[name] for name in names]
 
     return run
 
@@ -110,10 +109,9 @@ def _session(program: str | bytes) -> Any:
 
 def _openvino(path: Path, config: Config, narrow: bool) -> Run:
     try:
-        import openvino as ov
+        core = openvino_core()
     except ImportError:
         raise missing(path, "openvino", "openvino") from None
-    core = ov.Core()
     try:
         program = core.read_model(path)
         notes = {name: str(program.get_rt_info([name]).value) for name in Notes._fields if program.has_rt_info([name])}
@@ -121,12 +119,12 @@ def _openvino(path: Path, config: Config, narrow: bool) -> Run:
         shape = program.inputs[0].partial_shape
         _refuse_fixed(path, [0 if dim.is_dynamic else dim.get_length() for dim in shape])
         narrow = (narrow or path.name == INT8_FILE) and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        compiled = core.compile_model(network_part(program), "CPU", _options(narrow))
+        compiled = core.compile_model(network_part(program, config.model), "CPU", _options(narrow))
     except ModelError:
         raise
     except Exception as error:  # openvino raises RuntimeError and OpenVINO's own types
         raise _unreadable(path, error) from None
-    ports = [compiled.output(name) for name in NETWORK_TENSORS]
+    ports = [compiled.output(name) for name in network_tensors(config.model)]
     own = threading.local()  # a request serves one thread
 
     def run(images: Array) -> list[Array]:
@@ -138,15 +136,16 @@ def _openvino(path: Path, config: Config, narrow: bool) -> Run:
     return run
 
 
-def network_part(program: Any) -> Any:
-    """The part of an OpenVINO program up to the tensors of `NETWORK_TENSORS`."""
+def network_part(program: Any, model: ModelConfig) -> Any:
+    """The part of an OpenVINO program up to the tensors of `network_tensors`."""
     import openvino as ov
 
     ports = {name: port for node in program.get_ops() for port in node.outputs() for name in port.get_names()}
-    lacking = [name for name in NETWORK_TENSORS if name not in ports]
+    names = network_tensors(model)
+    lacking = [name for name in names if name not in ports]
     if lacking:
         raise ModelError(f"the program lacks the tensor {lacking[0]}; export the model again")
-    return ov.Model([ports[name] for name in NETWORK_TENSORS], program.get_parameters())
+    return ov.Model([ports[name] for name in names], program.get_parameters())
 
 
 def _options(narrow: bool) -> dict[str, Any]:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 import pytest
 import torch
 
 from condinst.config import Config
 from condinst.export.formats.int8 import MOST_PICTURES, last_convolutions, spread
-from condinst.export.names import NETWORK_TENSORS
+from condinst.export.names import network_tensors
+from condinst.export.openvino_core import openvino_core
 from condinst.export.runtime import network_part
 from condinst.predictor import Predictor
 from tests.export.conftest import draw, export
@@ -34,12 +34,12 @@ def types_of(program: Any) -> list[str]:
     return [node.get_type_name() for node in program.get_ops()]
 
 
-def test_the_network_alone_is_in_8_bit(folder: Path) -> None:
+def test_the_network_alone_is_in_8_bit(folder: Path, config: Config) -> None:
     """Detection and mask head stay outside: the file ends with the tensors of the network."""
     assert {"int8.xml", "int8.bin", "model.xml", "model.bin"} <= {path.name for path in folder.iterdir()}
-    core = openvino.Core()
+    core = openvino_core()
     narrow, wide = core.read_model(folder / "int8.xml"), core.read_model(folder / "model.xml")
-    assert [port.get_any_name() for port in narrow.outputs] == list(NETWORK_TENSORS)
+    assert [port.get_any_name() for port in narrow.outputs] == list(network_tensors(config.model))
     assert "FakeQuantize" in types_of(narrow)
     assert "FakeQuantize" not in types_of(wide)
     assert not any(kind.startswith("NonMaxSuppression") for kind in types_of(narrow))
@@ -64,9 +64,9 @@ def test_a_predictor_runs_it(folder: Path, model_folder: Path, config: Config) -
     assert len(list(predictor.stream([draw(64, 64), draw(200, 100)], batch=2))) == 2
 
 
-def test_the_last_convolutions_stay_wide(openvino_folder: Path) -> None:
+def test_the_last_convolutions_stay_wide(openvino_folder: Path, config: Config) -> None:
     """Three outputs of the head on five levels, and the mask features; shared weights are different operations."""
-    part = network_part(openvino.Core().read_model(openvino_folder / "model.xml"))
+    part = network_part(openvino_core().read_model(openvino_folder / "model.xml"), config.model)
     names = last_convolutions(part)
     kinds = {node.get_friendly_name(): node.get_type_name() for node in part.get_ops()}
     assert names

@@ -36,7 +36,7 @@ def to_int8(program: Any, config: Config, notes: Notes, pictures: Sequence[Sourc
     accuracy. Raises UsageError for a missing package, CondinstError if NNCF fails.
     """
     nncf = import_nncf()
-    part = network_part(program)
+    part = network_part(program, config.model)
     try:
         with quiet():
             narrow = nncf.quantize(

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from condinst.config import Config
 from condinst.errors import CondinstError, UsageError, first_line
 from condinst.export.formats.program import Program
-from condinst.export.names import INPUT, NETWORK_TENSORS, OUTPUTS, Notes
+from condinst.export.names import INPUT, OUTPUTS, Notes, network_tensors
 from condinst.inference.select import keep_boxes
 from condinst.model.build import InstanceNetwork
-from condinst.structures import STRIDES
 
 if TYPE_CHECKING:
     import onnx
@@ -38,9 +37,8 @@ class Named(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         output = self.program.run_network(images)
-        assert output.controller is not None
         between = (*(level for field in output.head for level in field), output.mask_features)
-        return (*self.program.after(output), *between, *output.controller)
+        return (*self.program.after(output), *between, *(output.controller or ()))
 
 
 def to_onnx(model: InstanceNetwork, config: Config, notes: Notes, fixed: Size | None = None) -> onnx.ModelProto:
@@ -65,7 +63,7 @@ def to_onnx(model: InstanceNetwork, config: Config, notes: Notes, fixed: Size | 
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[INPUT],
-                output_names=[*OUTPUTS, *NETWORK_TENSORS],
+                output_names=[*OUTPUTS, *network_tensors(config.model)],
                 custom_translation_table=translations(),
                 verbose=False,
             )
@@ -99,8 +97,9 @@ def example_input(config: Config, fixed: Size | None) -> tuple[Tensor, tuple[Any
     if fixed is None:
         height, width = (divisor * torch.export.Dim(side, min=1, max=MOST_CELLS) for side in ("rows", "columns"))
         batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
-        # the exporter fixes a side whose map on P7 has one cell in the example, so each has at least two
-        example = (-(-side // divisor) * divisor for side in (2 * STRIDES[-1], 3 * STRIDES[-1]))
+        # the exporter fixes a side whose coarsest map has one cell in the example, so each has at least two
+        coarsest = config.model.geometry.strides[-1]
+        example = (-(-side // divisor) * divisor for side in (2 * coarsest, 3 * coarsest))
         return torch.zeros(2, 3, *example), ({0: batch, 2: height, 3: width},)
     check_size(fixed, config)
     return torch.zeros(1, 3, *fixed), None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from condinst.errors import CondinstError, UsageError, first_line
 from condinst.export.names import Notes
+from condinst.export.openvino_core import openvino_core
 
 if TYPE_CHECKING:
     import onnx
@@ -16,9 +17,9 @@ EXTRA = "condinst[openvino]"
 
 def to_openvino(proto: onnx.ModelProto, notes: Notes) -> Any:
     """The OpenVINO model of an ONNX program of `to_onnx`, with these notes. Raises UsageError for a missing package."""
-    ov = import_openvino()
+    import_openvino()
     try:
-        program = ov.Core().read_model(proto.SerializeToString(), b"")
+        program = openvino_core().read_model(proto.SerializeToString(), b"")
     except RuntimeError as error:
         raise CondinstError(f"the model cannot be converted to OpenVINO ({_reason(error):.200})") from error
     return with_notes(program, notes)

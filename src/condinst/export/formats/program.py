@@ -53,9 +53,10 @@ class Program(nn.Module):
         check_nms(config)
         self.network, self.config, self.keep_boxes = _exportable(model), config, keep_boxes
         controller = take_controller(self.network)
-        assert controller is not None
-        self.controller_weight = nn.Parameter(controller.weight, requires_grad=False)
-        self.controller_bias = nn.Parameter(controller.bias, requires_grad=False)
+        if controller is not None:
+            self.controller_weight = nn.Parameter(controller.weight, requires_grad=False)
+            self.controller_bias = nn.Parameter(controller.bias, requires_grad=False)
+        self.has_controller = controller is not None
         self.layout = filter_layout(config.model)
         self.register_buffer("scales", torch.tensor(config.model.coordinate_scales), persistent=False)
 
@@ -63,8 +64,10 @@ class Program(nn.Module):
         return self.after(self.run_network(images))
 
     def run_network(self, images: Tensor) -> NetworkOutput:
-        """The network's output, with the controller that the network leaves to the detection."""
+        """The network's output, with the controller if the network leaves it to the detection."""
         output: NetworkOutput = self.network(images)
+        if not self.has_controller:
+            return output
         return output._replace(controller=Controller(self.controller_weight, self.controller_bias))
 
     def after(self, output: NetworkOutput) -> ProgramOutput:
