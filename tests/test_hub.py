@@ -18,9 +18,10 @@ from torch import Tensor
 import condinst
 from condinst.config import Config
 from condinst.errors import CondinstError, ModelError
-from condinst.hub import CondInst
+from condinst.hub import CondInst, RTMDetIns
 from condinst.model.condinst import CondInst as Network
 from condinst.predictor import Predictor
+from condinst.recipes import load_recipe
 from condinst.weights.catalogue import CATALOGUE
 from condinst.weights.folder import load_model
 from condinst.weights.published import adelaidet
@@ -54,6 +55,32 @@ def same(one: Network, other: Network) -> bool:
 
 def test_public_name() -> None:
     assert condinst.CondInst is CondInst
+
+
+def test_rtmdet_ins(tmp_path: Path, model: CondInst) -> None:
+    """It has a class of its own. A model of the other method is named in one line, with the class that loads it."""
+    assert condinst.RTMDetIns is RTMDetIns
+    recipe = load_recipe("rtmdet-ins-tiny")
+    settings = recipe.model_copy(update={"model": recipe.model.model_copy(update={"classes": ("cell",)})})
+    with torch.no_grad():
+        mine = RTMDetIns(settings).eval()
+    mine.save_pretrained(tmp_path / "rtmdet")
+    model.save_pretrained(tmp_path / "condinst")
+    loaded = RTMDetIns.from_pretrained(tmp_path / "rtmdet")
+    assert type(loaded) is RTMDetIns
+    assert loaded.settings == settings
+    assert not loaded.training
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in mine.state_dict().items())
+    assert len(Predictor.from_model(loaded, loaded.settings, "cpu")(np.zeros((64, 64, 3), np.uint8))) == 0
+    for kind, place, words in (
+        (CondInst, "rtmdet", "an RTMDet-Ins, not a CondInst; use condinst.RTMDetIns, or condinst.Predictor"),
+        (RTMDetIns, "condinst", "a CondInst, not an RTMDet-Ins; use condinst.CondInst, or condinst.Predictor"),
+    ):
+        with pytest.raises(ModelError, match=words) as caught:
+            kind.from_pretrained(tmp_path / place)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ModelError, match="settings: an RTMDet-Ins, not a CondInst"):
+        CondInst(settings)
 
 
 def test_saved_and_loaded(model: CondInst, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typer.testing import Result
 
 from condinst.weights.catalogue import CATALOGUE, commercial_use
 from condinst.weights.fetch import torch_cache
+from condinst.weights.obtain import obtain
 from condinst.weights.published import adelaidet
 
 Run = Callable[..., Result]
@@ -62,6 +64,36 @@ def test_mmdetections_model_in_the_cache(run: Run, tmp_path: Path, monkeypatch: 
     assert found["filters"] == 593
     assert found["score"] == "class · centerness"
     assert found["about"]["licence"] == "Apache-2.0"
+
+
+@pytest.mark.parametrize("name", ["rtmdet-ins-s", "mmdetection/rtmdet-ins_s_8xb32-300e_coco"])
+def test_rtmdet_ins_that_is_not_here(name: str, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CONDINST_OFFLINE", "1")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    found = read(run, name)
+    assert found["backbone"] == "cspnext_s, norms of the batch"
+    assert found["pyramid"] == "PAFPN, 1 block in each stage, 128 channels"
+    assert found["head"] == "RTMDet, a tower for classes and boxes and one for filters of 2 convolutions, 128 channels"
+    assert found["input"] == "BGR, shorter side 640, longer at most 640 px, padded to 640×640"
+    assert (found["score"], found["filters"], found["strides"]) == ("class", 169, [8, 16, 32])
+    parts = dict(found["parameters"])
+    assert parts.pop("total") == sum(parts.values()) == 10_183_311
+    assert parts["backbone"] == 4_378_320
+    assert len(found["classes"]) == 80
+    assert (found["about"]["licence"], found["about"]["commercial use"]) == ("Apache-2.0", "yes")
+    text = run("info", name).stdout
+    assert "10,183,311" in text
+    for copy in CATALOGUE["mmdetection/rtmdet-ins_s_8xb32-300e_coco"].copies:
+        assert copy.address in re.sub(r"[\s│]", "", text)
+
+
+def test_a_mirror_in_the_cache(run: Run, hub: Any) -> None:
+    checkpoint = CATALOGUE["mmdetection/rtmdet-ins_s_8xb32-300e_coco"]
+    mirror = checkpoint.copies[1]
+    hub.publish(mirror.place, {mirror.file: b"x" * 1234})
+    path = obtain(mirror)
+    found = read(run, "rtmdet-ins-s")
+    assert (found["file"], found["bytes"]) == (str(path), 1234)
 
 
 def test_folder(run: Run, model_folder: Path) -> None:
@@ -115,6 +147,8 @@ def test_unusable_models(run: Run, model_folder: Path, tmp_path: Path) -> None:
 
 def test_commercial_use_and_where_it_was_measured(run: Run) -> None:
     document = json.loads(run("models", "--json").stdout)
+    assert document["rtmdet-ins-s"]["name"] == "mmdetection/rtmdet-ins_s_8xb32-300e_coco"
+    assert document["rtmdet-ins-x"]["commercial use"] == "yes"
     uses = {name: row["commercial use"] for name, row in document.items()}
     assert uses["nuclei"] == uses["mushrooms"] == uses["granular"] == "yes"
     assert {use for name, use in uses.items() if name.startswith("adelaidet/")} == {"no"}

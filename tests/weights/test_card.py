@@ -38,6 +38,18 @@ def test_published_model() -> None:
         assert words in made.text
 
 
+def test_rtmdet_ins() -> None:
+    made = ModelCard(make_card(expected_config(CATALOGUE["mmdetection/rtmdet-ins_s_8xb32-300e_coco"])))
+    assert made.data.license == "apache-2.0"
+    for words in (
+        "RTMDet-Ins, arXiv 2212.07784",
+        "| mask AP | 0.387 on COCO val2017, reported by mmdetection |",
+        "- mirror: https://huggingface.co/LibreYOLO/LibreRTMDets-seg/resolve/main/LibreRTMDets-seg.pt",
+        "| parameters | 10,183,311 |",
+    ):
+        assert words in made.text
+
+
 @pytest.mark.parametrize(
     ("licence", "word"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +16,11 @@ from condinst.config import Config
 from condinst.errors import CondinstError, ModelError
 from condinst.model.condinst import CondInst
 from condinst.weights.card import make_card
+from condinst.weights.catalogue import CATALOGUE
+from condinst.weights.fetch import torch_cache
 from condinst.weights.folder import load_model, read_model, save_model
 from condinst.weights.names import resolve, shipped_names
+from condinst.weights.published import mmdetection
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +143,23 @@ def test_settings_too_large_for_the_tensors(override: str, folder: Path, config:
     assert "does not fit its config.yaml" in text
     with pytest.raises(ModelError, match="does not fit its"):
         read_model(folder)
+
+
+def test_weights_of_another_method(folder: Path, config: Config) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    other = {name.replace("head.centerness.", "head.controller_tower."): tensor for name, tensor in tensors.items()}
+    rewrite(folder, other)
+    assert "the tensors are those of an RTMDet-Ins, the settings are for a CondInst;" in failure(folder)
+
+
+def test_a_published_name_with_a_file_of_another_method(tmp_path: Path, written: Any, monkeypatch: Any) -> None:
+    checkpoint = CATALOGUE["mmdetection/rtmdet-ins_s_8xb32-300e_coco"]
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    torch_cache().mkdir(parents=True)
+    torch.save(written(mmdetection.LAYOUT), torch_cache() / checkpoint.file)
+    with pytest.raises(ModelError, match="the file holds a CondInst, rtmdet-ins-s is an RTMDet-Ins") as caught:
+        load_model("rtmdet-ins-s")
+    assert "\n" not in str(caught.value)
 
 
 def test_settings_of_no_network(folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 from condinst.errors import ModelError
 from condinst.weights import obtain as module
 from condinst.weights.catalogue import CATALOGUE, Checkpoint
-from condinst.weights.fetch import torch_cache
+from condinst.weights.fetch import fetch_url, torch_cache
 from condinst.weights.names import Place, Repository
 from condinst.weights.obtain import HubOptions, find_cached, obtain
 
@@ -166,3 +166,84 @@ def test_https_kind(tmp_path: Path, monkeypatch: Any) -> None:
 
 def test_what_is_here_is_taken_as_it_is(tmp_path: Path) -> None:
     assert obtain(tmp_path / "model.pth") == tmp_path / "model.pth"
+
+
+# --- a model with a mirror
+
+
+NOWHERE = "https://127.0.0.1:9"
+
+
+def mirrored() -> Checkpoint:
+    """RTMDet-Ins with an address of its own that does not answer."""
+    checkpoint = CATALOGUE["mmdetection/rtmdet-ins_s_8xb32-300e_coco"]
+    return checkpoint._replace(place=f"{NOWHERE}/rtmdet", sha256=hashlib.sha256(CONTENT).hexdigest())
+
+
+def let_answer(web: Web, content: bytes, monkeypatch: Any) -> None:
+    """Make the own address of `mirrored` answer."""
+    web.files[f"/rtmdet/{mirrored().file}"] = content
+
+    def fetch(url: str, sha256: str) -> Path:
+        return fetch_url(url.replace(NOWHERE, web.address), sha256, schemes=("http",))
+
+    monkeypatch.setattr(module, "fetch_url", fetch)
+
+
+@pytest.fixture
+def torch_home(tmp_path: Path, monkeypatch: Any) -> Path:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    return tmp_path / "hub" / "checkpoints"
+
+
+def test_the_mirror_is_asked_second(hub: Web, torch_home: Path) -> None:
+    """Its file has no digest. The cached file needs neither place."""
+    checkpoint = mirrored()
+    (mirror,) = checkpoint.mirrors
+    assert find_cached(checkpoint) is None
+    hub.publish(mirror.place, {mirror.file: b"the same model in another file"})
+    path = obtain(checkpoint)
+    assert path.read_bytes() == b"the same model in another file"
+    assert path.name == mirror.file
+    asked = len(hub.asked)
+    assert obtain(checkpoint) == find_cached(checkpoint) == path
+    assert len(hub.asked) == asked
+    assert not list(torch_home.glob("*.pth"))
+
+
+def test_the_first_place_is_asked_first(hub: Web, torch_home: Path, monkeypatch: Any) -> None:
+    checkpoint = mirrored()
+    let_answer(hub, CONTENT, monkeypatch)
+    assert obtain(checkpoint) == torch_home / checkpoint.file
+    assert not any("Libre" in path for _, path, _ in hub.asked)
+
+
+def test_another_file_at_the_first_place_is_not_passed_over(hub: Web, torch_home: Path, monkeypatch: Any) -> None:
+    checkpoint = mirrored()
+    let_answer(hub, b"changed", monkeypatch)
+    hub.publish(checkpoint.mirrors[0].place, {checkpoint.mirrors[0].file: CONTENT})
+    assert "checksum mismatch" in refusal(checkpoint)
+    assert not (torch_home / checkpoint.file).exists()
+
+
+@pytest.mark.parametrize("variable", ["", "CONDINST_OFFLINE"])
+def test_no_place_has_it(variable: str, hub: Web, torch_home: Path, monkeypatch: Any) -> None:
+    """All places in one line, and where a file that is fetched by hand goes."""
+    if variable:
+        monkeypatch.setenv(variable, "1")
+    checkpoint = mirrored()
+    line = refusal(checkpoint)
+    target = torch_home / checkpoint.file
+    for word in (
+        "rtmdet-ins-s: no file from https://127.0.0.1:9/rtmdet/rtmdet-ins_s_8xb32",
+        " or https://huggingface.co/LibreYOLO/LibreRTMDets-seg/resolve/main/LibreRTMDets-seg.pt (",
+        f"save it as {target}, or give its path",
+        f"{variable} is set" if variable else "no such repository",
+    ):
+        assert word in line
+    assert len(line) < 800
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(CONTENT)
+    asked = len(hub.asked)
+    assert obtain(checkpoint) == find_cached(checkpoint) == target
+    assert len(hub.asked) == asked

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from condinst.config import Config
 from condinst.errors import ModelError
+from condinst.methods.choose import build_network
 from condinst.model.condinst import CondInst
+from condinst.recipes import load_recipe
 from condinst.settings.model import ModelConfig
 from condinst.weights.transfer import fill_from
 
@@ -89,3 +91,41 @@ def test_another_network_is_refused() -> None:
         fill_from(make(1, settings("cat")), old, ("cat",))
     assert "\n" not in str(caught.value)
     assert Config().model != OLD
+
+
+RTMDET = load_recipe("rtmdet-ins-tiny").model
+
+
+def rtmdet(*classes: str) -> ModelConfig:
+    return RTMDET.model_copy(update={"classes": classes})
+
+
+def test_rows_of_rtmdet_ins_go_by_name() -> None:
+    """On each level. A new class keeps the first values of the new model."""
+    old_settings, new_settings = rtmdet("cat", "dog", "cow"), rtmdet("dog", "häher", "cat")
+    torch.manual_seed(0)
+    old = {name: torch.randn(tensor.shape) for name, tensor in build_network(old_settings).state_dict().items()}
+    torch.manual_seed(1)
+    model = build_network(new_settings)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    note = fill_from(model, old, old_settings.classes)
+    assert note == "all weights are kept except for the new classes häher; kept classes: dog, cat"
+    after = model.state_dict()
+    rows = [name for name in after if name.startswith("head.class_logits.")]
+    assert len(rows) == 6
+    for name in rows:
+        assert torch.equal(after[name][[0, 2]], old[name][[1, 0]])
+        assert torch.equal(after[name][1], before[name][1])
+    others = [name for name in after if name not in rows]
+    assert [name for name in others if not torch.equal(after[name], old[name].to(after[name].dtype))] == []
+
+
+def test_another_method_is_refused() -> None:
+    condinst, other = settings("cat", semantic=False), rtmdet("cat")
+    for mine, theirs, words in (
+        (other, condinst, "the tensors are those of a CondInst, the settings are for an RTMDet-Ins"),
+        (condinst, other, "the tensors are those of an RTMDet-Ins, the settings are for a CondInst"),
+    ):
+        with pytest.raises(ModelError, match=words) as caught:
+            fill_from(build_network(mine), build_network(theirs).state_dict(), ("cat",))
+        assert "\n" not in str(caught.value)

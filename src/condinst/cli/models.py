@@ -27,7 +27,7 @@ def models(json: Json = False) -> None:
     for name in shipped_names():
         config = Config.from_yaml(ZOO / name / CONFIG_FILE)
         shipped[name] = {"classes": ", ".join(config.model.classes), **config.about, "measured on": measured_on(name)}
-    published = {checkpoint.name: {"classes": "the 80 of COCO", **checkpoint.about} for checkpoint in PUBLISHED}
+    published = {checkpoint.short: {"classes": "the 80 of COCO", **checkpoint.about} for checkpoint in PUBLISHED}
     for row in (*shipped.values(), *published.values()):
         row["commercial use"] = commercial_use(row.get("licence", ""))
     if json:

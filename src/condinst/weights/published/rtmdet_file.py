@@ -10,12 +10,13 @@ from torch import Size, Tensor
 
 from condinst.errors import ModelError
 from condinst.model.cspnext import BLOCKS, CHANNELS, SIZES
+from condinst.model.rtmdet_head import RTMDetHead
 from condinst.recipes import load_recipe
 from condinst.settings.model import ModelConfig
 from condinst.weights.published.layout import Architecture, Layout, find_width, read_counts
 from condinst.weights.published.mmdetection import SETTINGS
 from condinst.weights.published.rtmdet import BRANCH, HEAD, alias_names, source_names
-from condinst.weights.tensors import expected_shapes, some
+from condinst.weights.tensors import some
 
 SHORT_HEAD = "head."  # prefix of the head in the mirrors' files, instead of HEAD
 LOGITS, ANGLES = "rtm_cls.", "rtm_ang."  # tensors of every RTMDet, and of those for rotated boxes
@@ -105,11 +106,7 @@ def _read_architecture(backbone: str, state: Mapping[str, Tensor]) -> Architectu
 def _without_copies(found: dict[str, Tensor], model: ModelConfig) -> tuple[dict[str, Tensor], ModelConfig]:
     """Return the tensors without the copies of shared ones, and the model with one tower or two."""
     two_towers = _with_towers(model, separate=True)
-    towers = {
-        own: shape
-        for own, shape in expected_shapes(two_towers).items()
-        if own.startswith((OWN_CLASS_TOWER, OWN_BOX_TOWER))
-    }
+    towers = _tower_shapes(two_towers)
     kept = dict(found)
     for own, shape in towers.items():
         (source,) = source_names(own)
@@ -123,6 +120,14 @@ def _without_copies(found: dict[str, Tensor], model: ModelConfig) -> tuple[dict[
     for own in boxes:
         kept.pop(source_names(own)[0], None)
     return kept, _with_towers(model, separate=False)
+
+
+def _tower_shapes(model: ModelConfig) -> dict[str, Size]:
+    """Return the shapes of the tensors of the class tower and the box tower by their names in the whole network."""
+    with torch.device("meta"):
+        head = RTMDetHead(model.fpn_channels, model.head, classes=1, filters=1)
+    shapes = {f"head.{name}": tensor.shape for name, tensor in head.state_dict().items()}
+    return {name: shape for name, shape in shapes.items() if name.startswith((OWN_CLASS_TOWER, OWN_BOX_TOWER))}
 
 
 def _with_towers(model: ModelConfig, separate: bool) -> ModelConfig:
