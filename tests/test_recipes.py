@@ -56,7 +56,7 @@ def test_builds(name: str) -> None:
     inputs = settings.mask_branch.features + (0 if settings.mask_head.coordinates == "none" else 2)
     widths = [inputs, *[settings.mask_head.width] * (settings.mask_head.depth - 1), 1]
     count = sum(a * b + b for a, b in pairwise(widths))
-    levels = 3 if name in RTMDET else 5
+    levels = 3 if settings.method == "rtmdet-ins" else 5
     assert [level.shape[1] for level in output.head.filters] == [count] * levels
     assert [level.shape[1] for level in output.head.class_logits] == [3] * levels
     assert output.mask_features.shape == (1, settings.mask_branch.features, 8, 8)
@@ -346,3 +346,14 @@ def test_the_published_augmentation_of_rtmdet(size: str) -> None:
     assert augment.jitter == ((0.5, 2) if size in ("tiny", "s") else (0.1, 2))
     assert (augment.mixup, augment.cache) == ((0.5, 20) if size == "tiny" else (1, 40))
     assert round((1 - augment.plain_part) * 300) == 280
+
+
+def test_the_small_recipes_are_equally_large() -> None:
+    """At most 8 MB in half precision."""
+    sizes = []
+    for name in ("small", "small-rtm"):
+        settings = load_recipe(name).model
+        with torch.device("meta"):
+            sizes.append(sum(tensor.numel() * 2 for tensor in build_network(settings).state_dict().values()))
+    assert max(sizes) < 8e6
+    assert 0.9 < sizes[0] / sizes[1] < 1.1

@@ -528,3 +528,15 @@ def test_real_sets_have_no_error_and_no_leak(run: Run, name: str) -> None:
     code, result = checked(run, SHARED / name)
     assert code == 0, [it for it in result["findings"] if it["severity"] == "error"]
     assert "both-splits" not in kinds(result, "warning")
+
+
+def test_a_dynamic_assigner_tells_no_pyramid_levels(run: Run, copy: Path, tmp_path: Path) -> None:
+    """It chooses them in training, so neither the terminal nor the page speaks of them."""
+    page = tmp_path / "page.html"
+    for recipe, told in (("small", True), ("small-rtm", False)):
+        outcome = run("data", "check", copy, "--recipe", recipe, "--report", page)
+        assert outcome.exit_code == 0, outcome.output
+        assert ("pyramid level" in outcome.output) == told
+        assert ("Pyramid level" in page.read_text()) == told
+        assert "Object sizes" in page.read_text()
+        page.unlink()

@@ -283,3 +283,22 @@ def test_a_resumed_run_tells_what_changed(run: Run, recipe: Path, tmp_path: Path
     outcome = run(*words, "--resume", "train.seed=4")
     assert outcome.exit_code == 0
     assert "note: settings changed since the last start: train.seed 0 → 4" in outcome.stderr
+
+
+def test_small_rtm_plans_as_without_a_recipe_and_resumes_with_the_plan(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ("train", "--data", NUCLEI, "--recipe", "small-rtm", "--out", out, "--val", "none")
+    size = ("input.shorter=96", "augment.crop=64", "train.init=none", "train.workers=0", "train.batch_size=2")
+    outcome = run(*words, *size, "train.accumulate=2", "train.iterations=2", "train.precision=no")
+    assert outcome.exit_code == 0, outcome.output
+    assert "data: 4 pictures" in outcome.stderr
+    assert "memory: about" in outcome.stderr
+    config = load_model(out)[1]
+    assert config.model.method == "rtmdet-ins"
+    assert config.augment.shorter == (96,)
+    assert (config.train.warmup_iterations, config.train.checkpoint_every) == (0, 1)
+    longer = run(*words, "--resume", "train.iterations=3")
+    assert longer.exit_code == 0, longer.output
+    assert "data: 4 pictures" not in longer.stderr
+    assert load_model(out)[1].train.iterations == 3
+    assert run("predict", NUCLEI / "images", "--model", out, "--out", tmp_path / "found").exit_code == 0

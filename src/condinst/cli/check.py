@@ -62,6 +62,7 @@ def check(
     from condinst.cli.terminal.output import refuse_page, show_progress
     from condinst.doctor.examination import examine
     from condinst.doctor.look import choose_processes
+    from condinst.engine.planning.settings import is_planned
 
     wanted = _wanted(size, max_size, range)
     config = _settings(recipe, wanted)
@@ -72,7 +73,7 @@ def check(
 
         check_new(fix)
     splits, read_findings = _read(data, images)
-    if recipe is None:
+    if is_planned(recipe):
         config = _suited(config, wanted, splits)
     processes = choose_processes(sum(len(data.samples) for data in splits.values()))
     examination = examine(splits, read_findings, config, show_progress("looked at"), processes)
@@ -232,9 +233,10 @@ def _totals(examination: Examination) -> tuple[str, str]:
     parts = [f"{part['pictures']} for {name}" for name, part in summary["splits"].items()]
     classes = len(summary["classes"])
     levels = ", ".join(f"{level} {count}" for level, count in summary["levels"].items())
+    by_level = f"; by pyramid level: {levels}" if levels else ""
     return (
         f"{summary['pictures']} pictures ({', '.join(parts) or 'none'}), {summary['instances']} objects of "
-        f"{classes} class{'' if classes == 1 else 'es'}; by pyramid level: {levels or 'none'}",
+        f"{classes} class{'' if classes == 1 else 'es'}{by_level}",
         f"errors: {summary['errors']}, warnings: {summary['warnings']}, remarks: {summary['infos']}; "
         + ("ready to train" if examination.healthy else "not ready: training would fail or learn wrong objects"),
     )

@@ -40,7 +40,7 @@ class Twins(NamedTuple):
 class Examination:
     """The findings, errors first. read_findings: those of the reader of each split; `findings` holds them, too.
 
-    levels: objects by the pyramid level that claims them, −1 for none.
+    levels: objects by the pyramid level that claims them, −1 for none. Empty for the dynamic assigner.
     """
 
     findings: tuple[Finding, ...]

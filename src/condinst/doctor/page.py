@@ -72,27 +72,30 @@ def _kinds(examination: Examination) -> Html:
 
 
 def _sizes(examination: Examination, config: Config) -> Html:
-    """Return the sizes of the objects at the input size, and the pyramid level that learns each object."""
+    """Return the sizes of the objects at the input size, and the pyramid level that learns each object if known."""
     found = Counter(_bin(size) for size in _longer_sides(examination, config))
     edges = [
         f"under {SIZES[0]}",
         *(f"{a}–{b}" for a, b in pairwise(SIZES)),
         f"{SIZES[-1]} and more",
     ]
+    shorter, longer = config.input.shorter, config.input.longer
+    parts: list[Html | str] = [
+        f"Input size: the shorter side has {shorter} pixels, the longer side at most {longer}.",
+        section("Longer side of the box, in pixels", [bars([(e, found[i]) for i, e in enumerate(edges)])], 3),
+    ]
+    if config.targets.assigner == "fcos":  # the dynamic assigner decides by the predictions
+        parts.append(_levels(examination, config))
+    return section("Object sizes", parts)
+
+
+def _levels(examination: Examination, config: Config) -> Html:
     levels = [
         (f"P{level + 3}, stride {stride}: {_range(config.model.size_ranges[level])}", examination.levels.get(level, 0))
         for level, stride in enumerate(STRIDES)
     ]
     levels.append(("no location", examination.levels.get(NOWHERE, 0)))
-    shorter, longer = config.input.shorter, config.input.longer
-    return section(
-        "Object sizes",
-        [
-            f"Input size: the shorter side has {shorter} pixels, the longer side at most {longer}.",
-            section("Longer side of the box, in pixels", [bars([(e, found[i]) for i, e in enumerate(edges)])], 3),
-            section("Pyramid level that learns the objects, by the largest distance to a side", [bars(levels)], 3),
-        ],
-    )
+    return section("Pyramid level that learns the objects, by the largest distance to a side", [bars(levels)], 3)
 
 
 def _bin(size: float) -> int:

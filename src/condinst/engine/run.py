@@ -15,7 +15,7 @@ from condinst.data.open import list_splits, open_data
 from condinst.data.sample import AnnotatedData
 from condinst.engine.planning.choose import plan_settings
 from condinst.engine.planning.hold_out import Held, hold_out, hold_out_again, record_held_out
-from condinst.engine.planning.settings import base_settings, override
+from condinst.engine.planning.settings import base_settings, is_planned, override
 from condinst.engine.processes import join_processes
 from condinst.engine.run_folder.environment import digest, last_digest
 from condinst.engine.run_folder.folder import finish_folder
@@ -103,14 +103,15 @@ def run(request: Request, tell: Tell, show: Show) -> Trained:
     if not request.resume:
         refuse_overwriting(out)
     start = None if request.start is None else read_model(request.start)
-    earlier = _earlier_settings(out, overrides) if request.resume and request.recipe is None else None
+    planned = is_planned(request.recipe)
+    earlier = _earlier_settings(out, overrides) if request.resume and planned else None
     config = earlier or base_settings(request.recipe, start, overrides)
     data = open_data(request.data, "train", request.images)
     val = _validation(request)
     fresh = not out.exists()
     _make_folder(out)
     try:
-        return _run(config, request.recipe is None and earlier is None, data, val, start, request, tell, show)
+        return _run(config, planned and earlier is None, data, val, start, request, tell, show)
     finally:
         if fresh:
             with suppress(OSError):  # the folder is not empty

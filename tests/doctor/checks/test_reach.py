@@ -12,6 +12,7 @@ from condinst.data.sample import Instance, RunLengths, Sample
 from condinst.doctor.checks.claims import NOWHERE, find_claims
 from condinst.doctor.checks.reach import check_reach
 from condinst.ops.locations import level_sizes
+from condinst.recipes import load_recipe
 from condinst.training.targets import assign_image, make_grid
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -82,6 +83,20 @@ def test_an_object_between_the_pixels_of_the_mask() -> None:
     levels = check_reach(sample(*instances), CONFIG, findings.append)
     assert len(levels) == 2  # a crowd is nobody's to learn
     assert [(it.kind, it.id) for it in findings] == [("too-small", 1), ("no-location", 2)]
+
+
+def test_a_dynamic_assigner_claims_nothing_before_training() -> None:
+    """No level, and no object without a location; but masks without a pixel are found as ever."""
+    line = np.ones((30, 2), dtype=np.bool_)
+    instances = (
+        Instance(0, (3, 100, 6, 130), RunLengths.of(line, 3, 100), False, 1),
+        Instance(0, (97, 100, 99, 130), RunLengths.of(line, 97, 100), False, 2),
+        box(3, 200, 200, 400, 400),
+    )
+    findings: list[Finding] = []
+    config = load_recipe("small-rtm").with_overrides([f"input.shorter={SIZE}", f"input.longer={SIZE}"])
+    assert check_reach(sample(*instances), config, findings.append) == []
+    assert [(it.kind, it.id) for it in findings] == [("too-small", 1)]
 
 
 def test_a_larger_input_reaches_more() -> None:

@@ -16,11 +16,12 @@ from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import AnnotatedData, Instance, Sample
 from condinst.engine.planning.machine import look_at_machine
 from condinst.engine.planning.plan import Machine, Need, Plan, expected_memory, make_plan, pictures_in_step
-from condinst.engine.planning.settings import given_keys
+from condinst.engine.planning.settings import base_settings, given_keys, is_planned
 from condinst.engine.planning.statistics import Statistics, measure_data, share_of_levels
 from condinst.engine.planning.trial import kept_bytes, largest_canvas, measure_need
 from condinst.engine.processes import join_processes
 from condinst.recipes import load_recipe
+from condinst.weights.folder import Stored
 
 NUCLEI = Path(__file__).parent.parent.parent / "data" / "nuclei"
 MACHINE = Machine(processes=1, precision="no", free=16 * 2**30, cores=4, name="this machine's cpu")
@@ -176,6 +177,40 @@ def test_words() -> None:
     assert lines[5].startswith("memory: about ")
     assert "40 times" in lines[7]
     assert all("\n" not in line for line in lines)
+
+
+def test_a_dynamic_assigner_has_no_levels_in_the_plan() -> None:
+    """Everything else follows from the data as with the recipe small."""
+    config, given = load_recipe("small-rtm"), frozenset[str]()
+    need = Need(2**28, 2**20, 0, 2**20, 2**24)
+    statistics = of((8.0, 40.0, 400.0))
+    made, other = (
+        make_plan(one, given, statistics, MACHINE, lambda _: need, measured=True, fine_tuned=False)
+        for one in (config, BASE)
+    )
+    assert len(made.lines) == len(other.lines) - 1
+    assert not any("level" in line for line in made.lines)
+    assert [line for line in other.lines if "level" not in line] == list(made.lines)
+    assert made.config.input == other.config.input
+    assert made.config.augment == other.config.augment
+    assert made.config.train == other.config.train
+
+
+def test_planned_recipes() -> None:
+    assert is_planned(None)
+    assert is_planned("small-rtm")
+    assert not is_planned("small")
+
+
+def test_a_model_brings_its_assigner() -> None:
+    """Without a recipe, the losses come from the model, and they belong to its assigner."""
+    own = load_recipe("rtmdet-ins-s").with_overrides(["targets.dynamic_candidates=7"])
+    start = Stored(own, {}, Path("a"))
+    config = base_settings(None, start, [])
+    assert (config.targets.assigner, config.targets.dynamic_candidates) == ("dynamic", 7)
+    assert config.loss == own.loss
+    assert config.targets.max_mask_positives == BASE.targets.max_mask_positives
+    assert base_settings(None, Stored(BASE, {}, Path("a")), []).targets == BASE.targets
 
 
 def test_this_machine() -> None:

@@ -19,6 +19,9 @@ THIN = 3  # ratio of the longer to the shorter side
 def check_reach(sample: Sample, config: Config, tell: Report) -> list[int]:
     """Return the pyramid level (0 is P3) that claims each object of `sample`, without crowds. Report unclaimed objects.
 
+    The dynamic assigner decides by the predictions, so no level claims an object before training. Then the list is
+    empty, and no object is reported as unclaimed.
+
     The input has the size of `config.input`, without augmentation. Objects with a mask that has no pixel at the stride
     of predicted masks are reported, too.
     """
@@ -26,6 +29,11 @@ def check_reach(sample: Sample, config: Config, tell: Report) -> list[int]:
     stride = config.model.mask_head.mask_out_stride
     things = see(sample, *size, stride)
     if not things:
+        return []
+    if config.targets.assigner == "dynamic":
+        for thing in things:
+            if not thing.sampled:
+                tell(_too_small(sample, thing, size, stride))
         return []
     divisor = config.model.size_divisor
     height, width = (-(-side // divisor) * divisor for side in size)

@@ -208,9 +208,10 @@ def _words(config: Config, data: Statistics, machine: Machine, need: Need, fine_
     small = float((data.sizes * size.shorter >= SMALLEST).mean())
     crop = f", crops of {config.augment.crop}" if config.augment.crop else ""
     yield f"input: shorter side {size.shorter} px; {small:.0%} of the objects then have {SMALLEST} px or more{crop}"
-    shares = share_of_levels(data.sides * size.shorter, config.model)
-    used = ", ".join(f"P{level} {share:.0%}" for level, share in enumerate(shares, start=3) if share >= 0.005)
-    yield f"pyramid levels of these objects: {used or 'none'}"
+    if config.targets.assigner == "fcos":  # the dynamic assigner chooses levels in training
+        shares = share_of_levels(data.sides * size.shorter, config.model)
+        used = ", ".join(f"P{level} {share:.0%}" for level, share in enumerate(shares, start=3) if share >= 0.005)
+        yield f"pyramid levels of these objects: {used or 'none'}"
     yield f"detections: at most {config.detect.max_detections} in a picture"
     parts = f" as {train.accumulate} batches of {train.batch_size}" if train.accumulate > 1 else ""
     yield (

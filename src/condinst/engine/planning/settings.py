@@ -15,16 +15,23 @@ if TYPE_CHECKING:  # so that a slip in the command shows at once, not after seco
     from condinst.weights.folder import Stored
 
 EPOCHS, ITERATIONS = "train.epochs", "train.iterations"
-DEFAULT = "small"  # the recipe whose numbers the data may change
+DEFAULT = "small"  # the recipe of a training without one
+PLANNED = "small-rtm"  # another recipe whose numbers the data may change
+ASSIGNER = ("assigner", "dynamic_radius", "dynamic_candidates")  # settings of the targets that belong to the losses
 # a trained model has outgrown them
 FIRST_ONLY = {"model.head.prior", "model.head.distance_prior", "model.head.tower_std", "model.classes"}
+
+
+def is_planned(recipe: str | None) -> bool:
+    """Return whether condinst chooses the settings that the user does not give from the data and the machine."""
+    return recipe is None or recipe == PLANNED
 
 
 def base_settings(recipe: str | None, start: Stored | None, overrides: list[str]) -> Config:
     """The configuration before the data is known. Raises UsageError for what is unknown, bad or contradictory.
 
-    A model to begin with brings its own section `model` and, where no recipe says how to train, its losses and how it
-    detects.
+    A model to begin with brings its own section `model` and, where no recipe says how to train, its losses with their
+    assigner and how it detects.
     """
     config = load_recipe(recipe or DEFAULT)
     if recipe is None:
@@ -69,6 +76,9 @@ def _begin_with(start: Stored, config: Config, brings: tuple[str, ...]) -> Confi
     if "licence" in start.config.about:
         words["licence"] = start.config.about["licence"]
     sections: dict[str, Any] = {name: getattr(start.config, name) for name in brings}
+    if "loss" in brings:
+        own = {name: getattr(start.config.targets, name) for name in ASSIGNER}
+        sections["targets"] = config.targets.model_copy(update=own)
     init = config.train.model_copy(update={"init": "none"})  # it has a backbone
     return config.model_copy(update={**sections, "train": init, "about": config.about | words})
 
