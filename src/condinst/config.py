@@ -41,9 +41,21 @@ class Config(Section):
                 "targets.supervision is boxes and model.semantic is true, but the semantic head learns from masks; "
                 "set model.semantic=false"
             )
+        if self.model.method == "rtmdet-ins":
+            self._fits_rtmdet()
         if self.targets.supervision == "boxes" and self.augment.copy_paste:
             raise ValueError("targets.supervision is boxes but copy-paste needs masks; set augment.copy_paste=0")
         return self
+
+    def _fits_rtmdet(self) -> None:
+        """Raise ValueError for settings that need a part that RTMDet-Ins lacks."""
+        for name, value, wanted in (
+            ("targets.assigner", self.targets.assigner, "dynamic"),
+            ("detect.score_root", self.detect.score_root, False),
+            ("model.semantic", self.model.semantic, False),
+        ):
+            if value != wanted:
+                raise ValueError(f"model.method is rtmdet-ins, which needs {name}={str(wanted).lower()}")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "configuration") -> Config:

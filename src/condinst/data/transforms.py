@@ -27,6 +27,9 @@ class Augmented(NamedTuple):
 
 def resize_shape(height: int, width: int, shorter: float, longer: float) -> tuple[int, int]:
     """Return the (height, width) with the shorter side `shorter`, or smaller so the longer side is at most `longer`."""
+    if shorter == longer:  # fitted into a square; one step, because two steps round a half differently
+        side = longer / max(height, width)
+        return max(int(height * side + 0.5), 1), max(int(width * side + 0.5), 1)
     scale = shorter / min(height, width)
     new_height, new_width = height * scale, width * scale
     if max(new_height, new_width) > longer:
