@@ -60,8 +60,8 @@ docs: $(DEVELOPER)  ## build the documentation site into site/
 	$(BIN)/python -m zensical build --clean --strict
 
 bench: $(RIVALS)  ## time and memory beside the published way and other programs; writes benchmarks/results/ and docs/explanation/speed.md
-	@set -e; for name in stages scaling training_step rivals startup; do $(BIN)/python -m benchmarks.speed.$$name; done; \
-		for name in stages training_step rivals; do $(BIN)/python -m benchmarks.speed.$$name --keep-pages; done
+	@set -e; for name in stages scaling training_step rivals family startup; do $(BIN)/python -m benchmarks.speed.$$name; done; \
+		for name in stages training_step rivals family; do $(BIN)/python -m benchmarks.speed.$$name --keep-pages; done
 	$(BIN)/python -m benchmarks.export.speed
 	$(BIN)/python -m benchmarks.export.speed --keep-pages
 	$(BIN)/python -m benchmarks.speed.page.write

@@ -87,7 +87,7 @@ def main(
 def contestant(what: str, who: str, device: str) -> Work:
     """Picture in, instances out, by whoever it is."""
     if what == AT_640:
-        return _nuclei(who, device) if who in TORCH_MODES else _yolo(who, device)
+        return _nuclei(who, device) if who in TORCH_MODES else yolo(who, *YOLOS[who], device)
     return _mask_rcnn(device) if who == MASK_RCNN else stages.contestant(who, *LARGE, device, DETECTIONS)
 
 
@@ -140,8 +140,8 @@ def _run_mask_rcnn(model: nn.Module, picture: NDArray[np.uint8], device: str) ->
     stages.check_count(len(masks), DETECTIONS)
 
 
-def _yolo(who: str, device: str) -> Work:
-    name, own_head = YOLOS[who]
+def yolo(who: str, name: str, own_head: bool, device: str) -> Work:
+    """A YOLO's own predict. name: of its YAML file. own_head: ask for its head without NMS."""
     picture = nuclei_picture()
     network = load_yolo(name)
     tensor = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] / 255

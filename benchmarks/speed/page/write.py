@@ -16,13 +16,14 @@ import typer
 from benchmarks.facts import ROOT, run_command
 from benchmarks.speed.measure import Record, file_name, load
 from benchmarks.speed.page.exported import exported
+from benchmarks.speed.page.family import family
 from benchmarks.speed.page.plots import plots
 from benchmarks.speed.page.tables import first, gpu, machine, memory, rivals, scaling, stages, startup, training
 from benchmarks.speed.page.targets import targets
 from condinst.errors import DataError
 from condinst.files import replace_file
 
-BENCHMARKS = ("stages", "scaling", "training_step", "rivals", "exported", "startup")
+BENCHMARKS = ("stages", "scaling", "training_step", "rivals", "family", "exported", "startup")
 DEVICES = ("cpu", "cuda")
 SECTIONS: dict[str, Callable[[Mapping[str, Record]], str]] = {
     "first": first,
@@ -32,6 +33,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Record]], str]] = {
     "memory": memory,
     "training": training,
     "rivals": rivals,
+    "family": family,
     "exported": exported,
     "startup": startup,
     "gpu": gpu,
