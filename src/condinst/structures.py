@@ -104,6 +104,16 @@ class Controller(NamedTuple):
     bias: Tensor
 
 
+class LevelControllers(NamedTuple):
+    """The layers that make the filters of RTMDet-Ins from its maps, to be computed where instances are found.
+
+    levels: for each pyramid level the weight (out, in, k, k) and the bias (out,) of its convolutions, k odd. A SiLU
+        follows each convolution but the last.
+    """
+
+    levels: tuple[tuple[tuple[Tensor, Tensor], ...], ...]
+
+
 class NetworkOutput(NamedTuple):
     """The result of one forward pass.
 
@@ -117,7 +127,7 @@ class NetworkOutput(NamedTuple):
     head: HeadOutput
     mask_features: Tensor
     semantic_logits: Tensor | None
-    controller: Controller | None = None
+    controller: Controller | LevelControllers | None = None
 
 
 class Targets(NamedTuple):

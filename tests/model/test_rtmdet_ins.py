@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from condinst.errors import ModelError
+from condinst.inference.detect import read_filters
 from condinst.inference.network import make_network
 from condinst.model import cpu_layers
 from condinst.model.build import build_network
@@ -52,6 +53,18 @@ def busy(model: RTMDetIns) -> RTMDetIns:
         elif isinstance(module, nn.Conv2d):
             nn.init.kaiming_uniform_(module.weight, a=1)
     return model.eval()
+
+
+def with_filters(output: NetworkOutput) -> NetworkOutput:
+    """The output with the filters of all locations, which prediction computes where instances are found."""
+    filters = []
+    for level, maps in enumerate(output.head.filters):
+        images, _, height, width = maps.shape
+        of_image = torch.arange(images).repeat_interleave(height * width)
+        cells = torch.arange(height * width).repeat(images)
+        found = read_filters(output, of_image, torch.full_like(cells, level), cells)
+        filters.append(found.reshape(images, height, width, -1).permute(0, 3, 1, 2))
+    return output._replace(head=output.head._replace(filters=tuple(filters)), controller=None)
 
 
 def flat(output: object) -> list[Tensor]:
@@ -155,19 +168,23 @@ def test_folded_norms_and_faster_layers_compute_the_same(name: str) -> None:
     folded = fold_norms(model)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     assert difference(folded(images), expected) <= 1e-4
-    assert difference(make_network(model, "exact", CPU, 32)(images), expected) <= 1e-4
+    assert difference(with_filters(make_network(model, "exact", CPU, 32)(images)), expected) <= 1e-4
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 @pytest.mark.skipif(not cpu_layers._has_onednn(), reason="torch has no oneDNN here")
 def test_every_activation_is_part_of_its_convolution() -> None:
-    """What stays: 4 attentions, 9 predictions, the fusion and the projection of the mask features."""
+    """What stays: 4 attentions, 6 predictions, the fusion and the projection of the mask features.
+
+    The towers of the controllers run where instances are found.
+    """
     module = make_network(busy(make()), "exact", CPU, 32).module
     assert module is not None
     layers = [part for part in module.modules() if isinstance(part, OneDnnConv)]
-    convs = [part for part in fold_norms(make()).modules() if isinstance(part, nn.Conv2d)]
-    assert len(layers) == len(convs)
-    assert Counter(layer.ending.name for layer in layers) == {"swish": len(convs) - 15, "none": 15}
+    names = [name for name, part in fold_norms(make()).named_modules() if isinstance(part, nn.Conv2d)]
+    convs = [name for name in names if not name.startswith("head.controller")]
+    assert len(layers) == len(convs) < len(names)
+    assert Counter(layer.ending.name for layer in layers) == {"swish": len(convs) - 12, "none": 12}
     assert not any(isinstance(part, nn.SiLU) for part in module.modules())
 
 
@@ -184,7 +201,7 @@ def test_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(wide) == len(depthwise) > 0
     assert all(part.layer.weight.dtype == torch.float32 for part in wide)
     output = network(images)
-    assert {maps.dtype for maps in flat(output)} == {torch.bfloat16}
-    halves = [maps.float() for maps in flat(output)]
+    assert {maps.dtype for maps in flat(output._replace(controller=None))} == {torch.bfloat16}
+    halves = [maps.float() for maps in flat(with_filters(output))]
     exact = flat(deepcopy(model)(images))
     assert max(float((one - other).norm() / other.norm()) for one, other in zip(halves, exact, strict=True)) < 0.05

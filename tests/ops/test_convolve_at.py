@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from condinst.ops.convolve_at import convolve_at, read_at
+from condinst.ops.convolve_at import convolve_at, read_at, run_at
+from condinst.ops.locations import flatten_level
 
 SIZES = ((4, 6), (2, 3), (1, 2), (1, 1))
 
@@ -58,3 +59,27 @@ def test_half_precision_maps_are_summed_in_the_precision_of_the_weights() -> Non
     found = convolve_at(narrow, weight, bias, *everywhere())
     assert found.dtype == torch.float32
     assert torch.equal(found, convolve_at(tuple(map_.float() for map_ in narrow), weight, bias, *everywhere()))
+
+
+def test_a_stack_at_every_place_is_the_dense_stack() -> None:
+    """Two 3×3 convolutions and a 1×1, other weights on each level, also at the borders."""
+    draw = torch.Generator().manual_seed(2)
+
+    def layer(outs: int, ins: int, kernel: int) -> tuple[Tensor, Tensor]:
+        shape = (outs, ins, kernel, kernel)
+        return torch.randn(shape, generator=draw).double(), torch.randn(outs, generator=draw).double()
+
+    maps = levels(4)
+    stacks = tuple((layer(5, 4, 3), layer(6, 5, 3), layer(7, 6, 1)) for _ in maps)
+    expected = []
+    for map_, layers in zip(maps, stacks, strict=True):
+        dense = map_
+        for number, (weight, bias) in enumerate(layers):
+            dense = F.conv2d(dense, weight, bias, padding=weight.shape[-1] // 2)
+            dense = F.silu(dense) if number < 2 else dense
+        expected.append(flatten_level(dense))
+    found = run_at(maps, stacks, *everywhere())
+    for numbers, image, level, cell in zip(found, *everywhere(), strict=True):
+        assert torch.allclose(numbers, expected[level][image, cell], rtol=0, atol=1e-11)
+    nothing = torch.zeros(0, dtype=torch.int64)
+    assert run_at(maps, stacks, nothing, nothing, nothing).shape == (0, 7)

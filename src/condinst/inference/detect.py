@@ -15,12 +15,20 @@ from torch import Tensor
 from condinst.inference.logits import mask_logits
 from condinst.inference.select import KeepBoxes, best, box_nms, mask_nms, matrix_nms
 from condinst.ops.boxes import boxes_from_distances
-from condinst.ops.convolve_at import convolve_at, read_at
+from condinst.ops.convolve_at import convolve_at, read_at, run_at
 from condinst.ops.locations import flatten_level, level_locations
 from condinst.ops.masks import being_traced, enlarge
 from condinst.settings.model import ModelConfig
 from condinst.settings.prediction import DetectConfig
-from condinst.structures import CONDINST, MASK_FEATURE_STRIDE, Detections, Geometry, HeadOutput, NetworkOutput
+from condinst.structures import (
+    CONDINST,
+    MASK_FEATURE_STRIDE,
+    Detections,
+    Geometry,
+    HeadOutput,
+    LevelControllers,
+    NetworkOutput,
+)
 
 NONE = -1.0  # the score of a row that holds no candidate
 
@@ -142,6 +150,8 @@ def read_filters(output: NetworkOutput, images: Tensor, levels: Tensor, cells: T
     maps = output.head.filters
     if output.controller is None:
         return read_at(maps, images, levels, cells)
+    if isinstance(output.controller, LevelControllers):
+        return run_at(maps, output.controller.levels, images, levels, cells)
     return convolve_at(maps, *output.controller, images, levels, cells)
 
 

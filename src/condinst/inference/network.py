@@ -15,7 +15,7 @@ from condinst.model.controller import take_controller
 from condinst.model.cpu_layers import OneDnnConv, WideConv, arrange_for_cpu
 from condinst.model.deformable import DeformableConv
 from condinst.model.fold import fold_norms
-from condinst.structures import Controller, NetworkOutput
+from condinst.structures import Controller, LevelControllers, NetworkOutput
 
 TorchMode = Literal["exact", "fast", "compiled"]
 Mode = Literal["exact", "fast", "compiled", "openvino", "int8"]  # the last two run an exported program
@@ -34,7 +34,7 @@ class Network(NamedTuple):
     forward: Callable[[Tensor], NetworkOutput]
     dtype: torch.dtype
     divisor: int
-    controller: Controller | None = None
+    controller: Controller | LevelControllers | None = None
 
     def __call__(self, images: Tensor) -> NetworkOutput:
         """Run the network on images (N, 3, H, W) float32, normalised and padded, on the device of the module.

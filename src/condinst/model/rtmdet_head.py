@@ -32,7 +32,7 @@ class RTMDetHead(nn.Module):
         self.box_tower = (
             SharedTower(in_channels, channels, convs, LEVELS, momentum) if config.separate_box_tower else None
         )
-        self.controller_tower = LevelTowers(make_tower(in_channels, channels, convs) for _ in range(LEVELS))
+        self.controller_tower: nn.Module = LevelTowers(make_tower(in_channels, channels, convs) for _ in range(LEVELS))
         top = channels if convs else in_channels
         self.class_logits = nn.ModuleList(nn.Conv2d(top, classes, 1) for _ in range(LEVELS))
         self.distances = nn.ModuleList(nn.Conv2d(top, 4, 1) for _ in range(LEVELS))

@@ -19,6 +19,7 @@ from condinst.export.formats.program import Program
 from condinst.export.names import INPUT, OUTPUTS, Notes, network_tensors
 from condinst.inference.select import keep_boxes
 from condinst.model.build import InstanceNetwork
+from condinst.structures import Controller
 
 if TYPE_CHECKING:
     import onnx
@@ -38,7 +39,11 @@ class Named(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         output = self.program.run_network(images)
         between = (*(level for field in output.head for level in field), output.mask_features)
-        return (*self.program.after(output), *between, *(output.controller or ()))
+        return (
+            *self.program.after(output),
+            *between,
+            *(output.controller if isinstance(output.controller, Controller) else ()),
+        )
 
 
 def to_onnx(model: InstanceNetwork, config: Config, notes: Notes, fixed: Size | None = None) -> onnx.ModelProto:

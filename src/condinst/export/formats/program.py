@@ -13,7 +13,7 @@ from condinst.errors import UsageError
 from condinst.inference.detect import NONE, detect_fixed
 from condinst.inference.select import KeepBoxes
 from condinst.model.build import InstanceNetwork
-from condinst.model.condinst import filter_layout
+from condinst.model.condinst import CondInst, filter_layout
 from condinst.model.controller import take_controller
 from condinst.model.fold import fold_norms
 from condinst.model.same_padding import plain_same_conv
@@ -52,11 +52,12 @@ class Program(nn.Module):
         self.scales: Tensor
         check_nms(config)
         self.network, self.config, self.keep_boxes = _exportable(model), config, keep_boxes
-        controller = take_controller(self.network)
-        if controller is not None:
+        # an exported program computes RTMDet-Ins's filters at all locations
+        controller = take_controller(self.network) if isinstance(self.network, CondInst) else None
+        self.has_controller = isinstance(controller, Controller)
+        if isinstance(controller, Controller):
             self.controller_weight = nn.Parameter(controller.weight, requires_grad=False)
             self.controller_bias = nn.Parameter(controller.bias, requires_grad=False)
-        self.has_controller = controller is not None
         self.layout = filter_layout(config.model)
         self.register_buffer("scales", torch.tensor(config.model.coordinate_scales), persistent=False)
 
