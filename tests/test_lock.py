@@ -20,11 +20,14 @@ HOLD = """
 import sys, time, multiprocessing
 from pathlib import Path
 from condinst.lock import locked
-with locked(Path(sys.argv[1]), "training"):
-    if len(sys.argv) > 2:  # as a loader's process, which outlives a killed parent for a while
-        multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,)).start()
+def tell_and_wait():
     print("held", flush=True)
     time.sleep(60)
+with locked(Path(sys.argv[1]), "training"):
+    if len(sys.argv) > 2:  # as a loader's process, which outlives a killed parent for a while
+        multiprocessing.get_context("fork").Process(target=tell_and_wait).start()
+        time.sleep(60)
+    tell_and_wait()
 """
 
 

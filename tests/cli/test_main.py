@@ -148,6 +148,7 @@ def test_ctrl_c_while_python_still_imports() -> None:
     """One line, as later. The signal comes when the first module of the command line is imported."""
     code = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts its background jobs without it
 class Interrupt:
     def find_spec(self, name, path=None, target=None):
         if name == "condinst.cli.main":
