@@ -30,7 +30,7 @@ from condinst.export.names import ONNX_FILE, OPENVINO_FILE, VERSION, Notes, fing
 from condinst.export.runtime import run_whole
 from condinst.files import replace_file
 from condinst.inference.network import make_network
-from condinst.model.condinst import CondInst
+from condinst.model.build import InstanceNetwork
 from condinst.sources.read import read_source
 from condinst.structures import Images
 from condinst.weights.folder import load_model
@@ -96,7 +96,7 @@ def versions() -> dict[str, str]:
 
 def compare_all(
     name: str,
-    model: CondInst,
+    model: InstanceNetwork,
     config: Config,
     folder: Path,
     runtimes: Sequence[Runtime],

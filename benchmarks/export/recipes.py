@@ -15,16 +15,19 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks.export.parity import Difference, Runtime, compare_all, versions
+from benchmarks.export.parity import Difference, Runtime, batch_of, compare_all, versions
 from benchmarks.facts import RESULTS, Facts, run_command
+from benchmarks.speed.busy_rtmdet import settled_rtmdet
 from condinst.config import Config
 from condinst.errors import CondinstError
 from condinst.files import replace_file
 from condinst.methods.choose import build_network
+from condinst.model.build import InstanceNetwork
 from condinst.recipes import load_recipe, recipe_names
 
 COMMAND = "python -m benchmarks.export.recipes"
 SIZE, IMAGES = (64, 96), 2
+CANDIDATES = 150  # of RTMDet-Ins, in all pictures
 # scores and boxes that give instances without training
 BUSY = ["model.classes=[a,b,c]", "model.head.prior=0.4", "model.head.distance_prior=4", "detect.max_detections=50"]
 
@@ -71,8 +74,7 @@ def program_config(recipe: str) -> Config:
 def try_export(recipes: tuple[str, ...]) -> Row:
     """Export the program of these recipes and compare it with the model."""
     config = program_config(recipes[0])
-    torch.manual_seed(0)
-    model = build_network(config.model).eval()
+    model = make_model(config)
     runtimes: tuple[Runtime, ...] = ("ONNX Runtime", "OpenVINO")
     refused: tuple[str, ...] = ()
     if config.model.backbone.deformable_interval:
@@ -83,6 +85,14 @@ def try_export(recipes: tuple[str, ...]) -> Row:
     except CondinstError as error:
         return Row(recipes=recipes, error=str(error), refused=refused)
     return Row(recipes=recipes, differences=found, refused=refused)
+
+
+def make_model(config: Config) -> InstanceNetwork:
+    """The model with random weights. Those of RTMDet-Ins are fitted to the pictures, or all scores would be alike."""
+    if config.model.method == "rtmdet-ins":
+        return settled_rtmdet(config, batch_of(config, SIZE, IMAGES).tensor, CANDIDATES)
+    torch.manual_seed(0)
+    return build_network(config.model).eval()
 
 
 if __name__ == "__main__":
