@@ -119,7 +119,7 @@ def test_allowed_imports(home: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("home", "source"),
     [
-        ("ops", "from condinst.model.fpn import FPN"),
+        ("ops", "from condinst.model.pyramids.fpn import FPN"),
         ("model", "from condinst.data.formats.coco.read import read_coco"),
         ("data", "import condinst.model"),
         ("inference", "from condinst.training.targets import assign"),

@@ -17,7 +17,7 @@ from condinst.config import Config
 from condinst.engine.optimizer import lr_factor
 from condinst.errors import UsageError
 from condinst.methods.choose import build_network
-from condinst.model.build import InstanceNetwork
+from condinst.model.instance_network import InstanceNetwork
 from condinst.recipes import FOLDER, MOST_BASES, load_recipe, recipe_names
 from condinst.settings.model import ModelConfig
 from condinst.weights.catalogue import ADELAIDET, PROGRAMS, PUBLISHED, Checkpoint

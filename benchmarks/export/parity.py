@@ -2,7 +2,7 @@
 
     python -m benchmarks.export.parity
 
-The models are the shipped ones, and R50-FPN with 80 classes, its weights filled by formula (benchmarks/speed/busy.py).
+The models are the shipped ones, and R50-FPN with 80 classes, its weights filled by formula (benchmarks/speed/models/busy.py).
 The pictures are those of `condinst export`, resized to each size. Writes benchmarks/results/export-parity.json.
 """
 
@@ -18,7 +18,7 @@ import torch
 import typer
 
 from benchmarks.facts import RESULTS, Facts, run_command
-from benchmarks.speed.busy import busy_config, busy_model
+from benchmarks.speed.models.busy import busy_config, busy_model
 from condinst.config import Config
 from condinst.data.batch import make_images
 from condinst.data.transforms import resize_image
@@ -30,7 +30,7 @@ from condinst.export.names import ONNX_FILE, OPENVINO_FILE, VERSION, Notes, fing
 from condinst.export.runtime import run_whole
 from condinst.files import replace_file
 from condinst.inference.network import make_network
-from condinst.model.build import InstanceNetwork
+from condinst.model.instance_network import InstanceNetwork
 from condinst.sources.read import read_source
 from condinst.structures import Images
 from condinst.weights.folder import load_model

@@ -17,12 +17,12 @@ import typer
 
 from benchmarks.export.parity import Difference, Runtime, batch_of, compare_all, versions
 from benchmarks.facts import RESULTS, Facts, run_command
-from benchmarks.speed.busy_rtmdet import settled_rtmdet
+from benchmarks.speed.models.busy_rtmdet import settled_rtmdet
 from condinst.config import Config
 from condinst.errors import CondinstError
 from condinst.files import replace_file
 from condinst.methods.choose import build_network
-from condinst.model.build import InstanceNetwork
+from condinst.model.instance_network import InstanceNetwork
 from condinst.recipes import load_recipe, recipe_names
 
 COMMAND = "python -m benchmarks.export.recipes"

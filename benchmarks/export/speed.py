@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from benchmarks.speed import rivals, stages
-from benchmarks.speed.busy import busy_config, busy_model, busy_picture
 from benchmarks.speed.measure import (
     RESULTS,
     KeepPages,
@@ -33,7 +32,8 @@ from benchmarks.speed.measure import (
     save,
     set_threads,
 )
-from benchmarks.speed.norms import settle_norms
+from benchmarks.speed.models.busy import busy_config, busy_model, busy_picture
+from benchmarks.speed.models.norms import settle_norms
 from condinst.config import Config
 from condinst.errors import CondinstError
 from condinst.export.formats.int8 import to_int8

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.speed import rivals, stages
-from benchmarks.speed.busy_rtmdet import busy_rtmdet
 from benchmarks.speed.measure import (
     RESULTS,
     Device,
@@ -32,6 +31,7 @@ from benchmarks.speed.measure import (
     save,
     set_threads,
 )
+from benchmarks.speed.models.busy_rtmdet import busy_rtmdet
 from condinst.inference.network import TorchMode
 from condinst.predictor import Predictor
 

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from benchmarks.speed import stages
-from benchmarks.speed.busy import busy_picture
 from benchmarks.speed.measure import (
     RESULTS,
     ROOT,
@@ -41,7 +40,8 @@ from benchmarks.speed.measure import (
     save,
     set_threads,
 )
-from benchmarks.speed.norms import settle_norms
+from benchmarks.speed.models.busy import busy_picture
+from benchmarks.speed.models.norms import settle_norms
 from condinst.errors import CondinstError, UsageError
 from condinst.inference.network import TORCH_MODES, TorchMode
 from condinst.predictor import Predictor

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.speed.busy import busy_config, busy_model, busy_picture
 from benchmarks.speed.measure import (
     EXACT,
     FAST,
@@ -29,6 +28,7 @@ from benchmarks.speed.measure import (
     save,
     set_threads,
 )
+from benchmarks.speed.models.busy import busy_config, busy_model, busy_picture
 from benchmarks.speed.reference import ReferencePredictor, draw
 from benchmarks.speed.stages import ME as STAGES
 from benchmarks.speed.stages import MODEL, check_count, contestant, quiet

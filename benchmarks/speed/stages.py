@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.speed import reference
-from benchmarks.speed.busy import busy_config, busy_model, busy_picture
 from benchmarks.speed.floors import count_operations, floors, measure_rates, size_of
 from benchmarks.speed.measure import (
     COMPILED,
@@ -44,6 +43,7 @@ from benchmarks.speed.measure import (
     set_threads,
     synchronize,
 )
+from benchmarks.speed.models.busy import busy_config, busy_model, busy_picture
 from condinst.config import Config
 from condinst.errors import CondinstError
 from condinst.inference.assemble import assemble

@@ -24,7 +24,6 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from benchmarks.speed import reference
-from benchmarks.speed.busy import CLASSES, busy_config, busy_model, busy_picture
 from benchmarks.speed.measure import (
     REFERENCE,
     RESULTS,
@@ -43,6 +42,7 @@ from benchmarks.speed.measure import (
     set_threads,
     synchronize,
 )
+from benchmarks.speed.models.busy import CLASSES, busy_config, busy_model, busy_picture
 from condinst.config import Config
 from condinst.data.batch import Batch, Collate, Example
 from condinst.data.formats.coco.read import read_coco

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from condinst.config import Config
-    from condinst.model.build import InstanceNetwork
+    from condinst.model.instance_network import InstanceNetwork
     from condinst.settings.model import ModelConfig
     from condinst.settings.prediction import DetectConfig
     from condinst.structures import Detections, Images, Losses, NetworkOutput, Norms, Targets, Truth

@@ -25,7 +25,7 @@ from condinst.inference.settings import CallSettings, Classes, Size, check_names
 from condinst.inference.shrinking import note_shrinking
 from condinst.inference.stream import OnError, Stream, all_together, check_stream, tell_remarks
 from condinst.methods.choose import method_of
-from condinst.model.build import InstanceNetwork
+from condinst.model.instance_network import InstanceNetwork
 from condinst.settings.kinds import Range
 from condinst.settings.prediction import SHOWN_SCORE
 from condinst.sources.expand import Fetch, Source, expand, is_single

@@ -21,7 +21,7 @@ from pycocotools import mask as oracle
 
 from benchmarks.speed import measure, reference
 from benchmarks.speed import training_step as step
-from benchmarks.speed.busy import busy_config, busy_model, busy_picture
+from benchmarks.speed.models.busy import busy_config, busy_model, busy_picture
 from benchmarks.speed.page import write as speed_page
 from condinst.config import Config
 from condinst.data.truth import draw_truth

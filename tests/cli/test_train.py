@@ -16,7 +16,7 @@ import torch
 import yaml
 from typer.testing import Result
 
-from condinst.model.backbone import Backbone
+from condinst.model.backbones.backbone import Backbone
 from condinst.recipes import load_recipe
 from condinst.weights.folder import load_model
 from condinst.weights.published.caffe import blob_name

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from condinst.data.canvas_mosaic import make_canvas_mosaic
+from condinst.data.augment.canvas_mosaic import make_canvas_mosaic
 from condinst.data.sample import Instance, Polygons, RunLengths, Sample
 from condinst.data.shown import Shown
 from condinst.settings.prediction import Resampling

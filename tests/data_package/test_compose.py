@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as oracle
 
-from condinst.data.compose import LEAST_BOX, LEAST_MASK, LEAST_PIXELS, Scene, make_mosaic, paste_objects
+from condinst.data.augment.compose import LEAST_BOX, LEAST_MASK, LEAST_PIXELS, Scene, make_mosaic, paste_objects
 from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import Instance, Polygons, RunLengths, Sample
 from condinst.data.shown import Shown, show

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from condinst.data.hsv import draw_shifts, shift_hsv
+from condinst.data.augment.hsv import draw_shifts, shift_hsv
 
 RECORDED = {
     (0, 0, 0): (

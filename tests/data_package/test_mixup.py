@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from condinst.data.compose import Scene
+from condinst.data.augment.compose import Scene
+from condinst.data.augment.mixup import mix
 from condinst.data.dataset import TrainingSet
 from condinst.data.formats.coco.read import read_coco
-from condinst.data.mixup import mix
 from condinst.data.sample import AnnotatedData
 from condinst.data.shown import Shown, centroid_of
 from condinst.ops.bitmaps.rle import Region

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from condinst.data.hsv import draw_shifts, shift_hsv
+from condinst.data.augment.hsv import draw_shifts, shift_hsv
 from condinst.data.transforms import augment, draw_factor, resize_image, resize_part, resize_shape
 from condinst.settings.training import AugmentConfig
 

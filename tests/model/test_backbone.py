@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from condinst.errors import ModelError
-from condinst.model.backbone import Backbone
+from condinst.model.backbones.backbone import Backbone
 from condinst.settings.model import BackboneConfig
 
 SMALL = {"name": "mobilenetv2_035", "frozen_stages": 0}

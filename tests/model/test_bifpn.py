@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from condinst.model.bifpn import LEVELS, NODES, BiFPN, Fusion, fit, halve
+from condinst.model.pyramids.bifpn import LEVELS, NODES, BiFPN, Fusion, fit, halve
 
 CHANNELS = (3, 4, 5)
 

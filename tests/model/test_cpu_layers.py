@@ -12,11 +12,11 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from condinst.config import Config
-from condinst.model import cpu_layers
 from condinst.model.condinst import CondInst
-from condinst.model.cpu_layers import Ending, OneDnnConv, WideConv, arrange_for_cpu
-from condinst.model.fold import fold_norms
-from condinst.model.probe import find_pairs
+from condinst.model.prediction import cpu_layers
+from condinst.model.prediction.cpu_layers import Ending, OneDnnConv, WideConv, arrange_for_cpu
+from condinst.model.prediction.fold import fold_norms
+from condinst.model.prediction.probe import find_pairs
 
 pytestmark = pytest.mark.skipif(not cpu_layers._has_onednn(), reason="torch has no oneDNN here")
 

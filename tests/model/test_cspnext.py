@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condinst.errors import ModelError, UsageError
-from condinst.model.backbone import Backbone
-from condinst.model.cspnext import SIZES, CSPNeXt
-from condinst.model.cspnext_blocks import Block, ChannelAttention, CSPLayer, SpatialPyramidPooling
-from condinst.model.frozen_norm import FrozenNorm
+from condinst.model.backbones.backbone import Backbone
+from condinst.model.backbones.cspnext import SIZES, CSPNeXt
+from condinst.model.backbones.cspnext_blocks import Block, ChannelAttention, CSPLayer, SpatialPyramidPooling
+from condinst.model.backbones.frozen_norm import FrozenNorm
 from condinst.settings.model import BackboneConfig
 
 

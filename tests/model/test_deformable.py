@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condinst.model.deformable import DeformableConv
+from condinst.model.backbones.deformable import DeformableConv
 
 
 def make(stride: int, dilation: int = 1, groups: int = 1) -> tuple[nn.Conv2d, DeformableConv]:

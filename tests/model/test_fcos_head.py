@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from condinst.model.fcos_head import FCOSHead
+from condinst.model.heads.fcos_head import FCOSHead
 from condinst.structures import HeadOutput
 
 SIZES = [(8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from condinst.config import Config
 from condinst.model.condinst import CondInst
-from condinst.model.fold import fold_norms
+from condinst.model.prediction.fold import fold_norms
 
 SMALL = ["model.classes=[cat]", "model.head={convs: 1, channels: 32}", "model.mask_branch={convs: 1, channels: 16}"]
 

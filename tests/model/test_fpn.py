@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from condinst.model.fpn import FPN
+from condinst.model.pyramids.fpn import FPN
 
 
 def run() -> tuple[FPN, list[Tensor], tuple[Tensor, ...]]:

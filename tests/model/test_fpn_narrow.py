@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from condinst.model.fpn import FPN
+from condinst.model.pyramids.fpn import FPN
 
 
 def gradients(fpn: FPN, features: list[Tensor], narrow: bool) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from condinst.model.frozen_norm import FrozenNorm
+from condinst.model.backbones.frozen_norm import FrozenNorm
 
 
 def make_norm() -> nn.BatchNorm2d:

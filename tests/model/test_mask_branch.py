@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from condinst.model.mask_branch import MaskBranch
-from condinst.model.semantic_head import SemanticHead
+from condinst.model.heads.mask_branch import MaskBranch
+from condinst.model.heads.semantic_head import SemanticHead
 from condinst.ops.masks import aligned_bilinear
 
 PYRAMID = [(8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condinst.model.backbone import Backbone
-from condinst.model.pafpn import PAFPN
+from condinst.model.backbones.backbone import Backbone
+from condinst.model.pyramids.pafpn import PAFPN
 from condinst.settings.model import BackboneConfig
 
 

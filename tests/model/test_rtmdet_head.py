@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condinst.model.level_towers import SharedTower
-from condinst.model.mask_feature_module import MaskFeatureModule
-from condinst.model.rtmdet_head import RTMDetHead
+from condinst.model.heads.level_towers import SharedTower
+from condinst.model.heads.mask_feature_module import MaskFeatureModule
+from condinst.model.heads.rtmdet_head import RTMDetHead
 from condinst.settings.model import HeadConfig
 
 SIZES = ((8, 12), (4, 6), (2, 3))

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from condinst.errors import ModelError
 from condinst.inference.detect import read_filters
 from condinst.inference.network import make_network
-from condinst.model import cpu_layers
-from condinst.model.build import build_network
+from condinst.methods.choose import build_network
 from condinst.model.condinst import CondInst
-from condinst.model.cpu_layers import OneDnnConv, WideConv
-from condinst.model.fold import fold_norms
+from condinst.model.prediction import cpu_layers
+from condinst.model.prediction.cpu_layers import OneDnnConv, WideConv
+from condinst.model.prediction.fold import fold_norms
 from condinst.model.rtmdet_ins import RTMDetIns
 from condinst.settings.model import ModelConfig
 from condinst.structures import NetworkOutput

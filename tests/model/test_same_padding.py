@@ -8,7 +8,7 @@ import pytest
 import torch
 from timm.layers.conv2d_same import Conv2dSame
 
-from condinst.model.same_padding import plain_same_conv
+from condinst.model.backbones.same_padding import plain_same_conv
 
 
 @pytest.mark.parametrize("groups", [1, 4])

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from condinst.config import Config
 from condinst.errors import ModelError
-from condinst.model.backbone import Backbone
+from condinst.model.backbones.backbone import Backbone
 from condinst.recipes import load_recipe
 from condinst.settings.model import BackboneConfig, ModelConfig
 from condinst.weights.backbone import differences, load_backbone_weights, load_first_weights

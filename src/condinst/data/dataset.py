@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 from torch.utils.data import Dataset
 
+from condinst.data.augment.compose import BACKGROUND, Colour
+from condinst.data.augment.kept_pictures import KeptPictures
+from condinst.data.augment.order import order_of_epoch
 from condinst.data.batch import Example
-from condinst.data.compose import BACKGROUND, Colour
 from condinst.data.drawing import Drawing
-from condinst.data.kept_pictures import KeptPictures
-from condinst.data.order import order_of_epoch
 from condinst.data.pictures.image import read_image
 from condinst.data.sample import AnnotatedData, Array8
 from condinst.data.truth import make_truth

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from condinst.data.canvas_mosaic import Picture, make_canvas_mosaic
-from condinst.data.compose import Colour, Scene, make_mosaic, paste_objects
-from condinst.data.mixup import mix
+from condinst.data.augment.canvas_mosaic import Picture, make_canvas_mosaic
+from condinst.data.augment.compose import Colour, Scene, make_mosaic, paste_objects
+from condinst.data.augment.mixup import mix
 from condinst.data.sample import AnnotatedData, Array8
 from condinst.data.shown import Shown, show
 from condinst.data.transforms import augment

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from condinst.data.hsv import draw_shifts, shift_hsv
+from condinst.data.augment.hsv import draw_shifts, shift_hsv
 from condinst.data.opencv_resize import resize_like_opencv
 from condinst.data.sample import Array8, Box, Matrix
 from condinst.settings.prediction import Resampling

@@ -16,10 +16,10 @@ from torch.utils.data import DataLoader, Sampler
 
 from condinst.allocator import return_freed_memory
 from condinst.config import Config
+from condinst.data.augment.compose import BACKGROUND
+from condinst.data.augment.order import order_of_epoch
 from condinst.data.batch import Batch, Collate
-from condinst.data.compose import BACKGROUND
 from condinst.data.dataset import TrainingSet
-from condinst.data.order import order_of_epoch
 from condinst.data.sample import AnnotatedData
 from condinst.errors import CondinstError, DataError, first_line
 from condinst.settings.training import AugmentConfig

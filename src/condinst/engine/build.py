@@ -17,7 +17,7 @@ from condinst.config import Config
 from condinst.engine.shared_norm import share_norms
 from condinst.errors import ModelError, UsageError, first_line
 from condinst.methods.choose import build_network
-from condinst.model.build import InstanceNetwork
+from condinst.model.instance_network import InstanceNetwork
 from condinst.weights.backbone import IMAGENET, differences, load_first_weights
 from condinst.weights.folder import Stored
 from condinst.weights.transfer import fill_from

@@ -33,7 +33,7 @@ from condinst.engine.stop import last_iteration
 from condinst.errors import CondinstError, DataError, UsageError, first_line, out_of_memory
 from condinst.evaluation.evaluate import evaluate
 from condinst.lock import locked
-from condinst.model.build import InstanceNetwork
+from condinst.model.instance_network import InstanceNetwork
 from condinst.predictor import Predictor
 from condinst.weights.folder import Stored, save_model
 

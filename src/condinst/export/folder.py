@@ -34,7 +34,7 @@ from condinst.export.runtime import import_onnxruntime
 from condinst.export.target import check_out, move, workshop
 from condinst.inference.settings import with_settings
 from condinst.methods.choose import build_network
-from condinst.model.build import InstanceNetwork
+from condinst.model.instance_network import InstanceNetwork
 from condinst.weights.card import make_card
 from condinst.weights.folder import fill_model, read_model
 from condinst.weights.names import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE

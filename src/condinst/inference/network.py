@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from condinst.errors import UsageError
 from condinst.inference.forks import expect_forks
-from condinst.model.controller import take_controller
-from condinst.model.cpu_layers import OneDnnConv, WideConv, arrange_for_cpu
-from condinst.model.deformable import DeformableConv
-from condinst.model.fold import fold_norms
+from condinst.model.backbones.deformable import DeformableConv
+from condinst.model.prediction.controller import take_controller
+from condinst.model.prediction.cpu_layers import OneDnnConv, WideConv, arrange_for_cpu
+from condinst.model.prediction.fold import fold_norms
 from condinst.structures import Controller, LevelControllers, NetworkOutput
 
 TorchMode = Literal["exact", "fast", "compiled"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from condinst.method import Method
 from condinst.methods.condinst import CONDINST
 from condinst.methods.rtmdet_ins import RTMDET_INS
-from condinst.model.build import InstanceNetwork
+from condinst.model.instance_network import InstanceNetwork
 from condinst.settings.model import ModelConfig
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from condinst.model.backbone import Backbone
-from condinst.model.bifpn import BiFPN
-from condinst.model.fcos_head import FCOSHead
-from condinst.model.fpn import FPN
-from condinst.model.mask_branch import MaskBranch
-from condinst.model.semantic_head import SemanticHead
+from condinst.model.backbones.backbone import Backbone
+from condinst.model.heads.fcos_head import FCOSHead
+from condinst.model.heads.mask_branch import MaskBranch
+from condinst.model.heads.semantic_head import SemanticHead
+from condinst.model.pyramids.bifpn import BiFPN
+from condinst.model.pyramids.fpn import FPN
 from condinst.settings.model import ModelConfig
 from condinst.structures import FilterLayout, NetworkOutput
 

@@ -7,11 +7,11 @@ from itertools import chain
 from torch import Tensor, nn
 
 from condinst.errors import ModelError
-from condinst.model.backbone import Backbone
+from condinst.model.backbones.backbone import Backbone
 from condinst.model.condinst import filter_layout
-from condinst.model.mask_feature_module import MaskFeatureModule
-from condinst.model.pafpn import PAFPN
-from condinst.model.rtmdet_head import RTMDetHead
+from condinst.model.heads.mask_feature_module import MaskFeatureModule
+from condinst.model.heads.rtmdet_head import RTMDetHead
+from condinst.model.pyramids.pafpn import PAFPN
 from condinst.settings.model import ModelConfig
 from condinst.structures import NetworkOutput
 

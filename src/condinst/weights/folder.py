@@ -13,7 +13,7 @@ from condinst.config import Config
 from condinst.errors import CondinstError, ModelError, UsageError
 from condinst.files import replace_files
 from condinst.methods.choose import build_network
-from condinst.model.build import InstanceNetwork
+from condinst.model.instance_network import InstanceNetwork
 from condinst.recipes import load_recipe
 from condinst.weights.card import make_card
 from condinst.weights.catalogue import BY_FILE, Checkpoint

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from condinst.errors import ModelError, some
-from condinst.model.build import InstanceNetwork
+from condinst.model.instance_network import InstanceNetwork
 from condinst.settings.model import ModelConfig
 from condinst.weights.tensors import expected_shapes, misfits, other_method
 

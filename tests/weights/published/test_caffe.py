@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from condinst.errors import ModelError
-from condinst.model.backbone import Backbone
-from condinst.model.deformable import DeformableConv
+from condinst.model.backbones.backbone import Backbone
+from condinst.model.backbones.deformable import DeformableConv
 from condinst.settings.model import BackboneConfig
 from condinst.weights.backbone import load_backbone_weights
 from condinst.weights.published.caffe import blob_name, read_caffe

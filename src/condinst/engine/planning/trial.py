@@ -20,7 +20,7 @@ from condinst.engine.planning.plan import ROOM, Need
 from condinst.errors import CondinstError
 from condinst.memory import forget_peak, peak_memory, resident_memory
 from condinst.methods.choose import build_network, method_of
-from condinst.model.build import InstanceNetwork
+from condinst.model.instance_network import InstanceNetwork
 from condinst.predictor import Predictor
 from condinst.settings.training import AugmentConfig
 from condinst.structures import NetworkOutput, Targets

@@ -18,7 +18,7 @@ from condinst.errors import CondinstError, UsageError, first_line
 from condinst.export.formats.program import Program
 from condinst.export.names import INPUT, OUTPUTS, Notes, network_tensors
 from condinst.inference.select import keep_boxes
-from condinst.model.build import InstanceNetwork
+from condinst.model.instance_network import InstanceNetwork
 from condinst.structures import Controller
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from condinst.config import Config
 from condinst.errors import UsageError
 from condinst.inference.detect import NONE, detect_fixed
 from condinst.inference.select import KeepBoxes
-from condinst.model.build import InstanceNetwork
+from condinst.model.backbones.same_padding import plain_same_conv
 from condinst.model.condinst import CondInst, filter_layout
-from condinst.model.controller import take_controller
-from condinst.model.fold import fold_norms
-from condinst.model.same_padding import plain_same_conv
+from condinst.model.instance_network import InstanceNetwork
+from condinst.model.prediction.controller import take_controller
+from condinst.model.prediction.fold import fold_norms
 from condinst.ops.dynamic_mask_head import dynamic_mask_head_of_each
 from condinst.structures import Controller, NetworkOutput
 

@@ -14,7 +14,7 @@ from condinst.export.formats.onnx_file import Size, example_input, quiet
 from condinst.export.formats.program import Program
 from condinst.export.names import Notes
 from condinst.inference.select import keep_boxes_by_products
-from condinst.model.build import InstanceNetwork
+from condinst.model.instance_network import InstanceNetwork
 
 
 class Plain(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from condinst.config import Config
 from condinst.errors import ModelError
-from condinst.model.bifpn import NODES
+from condinst.model.pyramids.bifpn import NODES
 from condinst.settings.model import BackboneConfig, HeadConfig, ModelConfig
 from condinst.structures import STRIDES
 from condinst.weights.published.layout import Architecture, Layout, find_width, read_counts, rename, resnet_name

@@ -9,8 +9,8 @@ import torch
 from torch import Size, Tensor
 
 from condinst.errors import ModelError
-from condinst.model.cspnext import BLOCKS, CHANNELS, SIZES
-from condinst.model.rtmdet_head import RTMDetHead
+from condinst.model.backbones.cspnext import BLOCKS, CHANNELS, SIZES
+from condinst.model.heads.rtmdet_head import RTMDetHead
 from condinst.recipes import load_recipe
 from condinst.settings.model import ModelConfig
 from condinst.weights.published.layout import Architecture, Layout, find_width, read_counts

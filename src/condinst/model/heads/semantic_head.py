@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from condinst.model.mask_branch import conv_norm_relu
+from condinst.model.heads.mask_branch import conv_norm_relu
 
 
 class SemanticHead(nn.Module):

@@ -1,7 +1,7 @@
 """RTMDet-Ins that gives as many instances as wanted, of ordinary sizes, without any training or download.
 
 Weights are random, and batch norms take their statistics from the pictures. The controllers draw the diamonds of
-`benchmarks.speed.busy`.
+`benchmarks.speed.models.busy`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.speed.busy import diamond_filters
-from benchmarks.speed.norms import settle_norms
+from benchmarks.speed.models.busy import diamond_filters
+from benchmarks.speed.models.norms import settle_norms
 from condinst.config import Config
 from condinst.data.batch import make_images
 from condinst.model.rtmdet_ins import RTMDetIns

@@ -7,8 +7,8 @@ from copy import deepcopy
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from condinst.model.level_towers import SharedTower
-from condinst.model.probe import agree, find_pairs, run_probe
+from condinst.model.heads.level_towers import SharedTower
+from condinst.model.prediction.probe import agree, find_pairs, run_probe
 
 
 def fold_norms(model: nn.Module) -> nn.Module:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from condinst.errors import ModelError, UsageError, first_line
-from condinst.model.cspnext import SIZES, CSPNeXt
-from condinst.model.deformable import DeformableConv
-from condinst.model.frozen_norm import FrozenNorm
+from condinst.model.backbones.cspnext import SIZES, CSPNeXt
+from condinst.model.backbones.deformable import DeformableConv
+from condinst.model.backbones.frozen_norm import FrozenNorm
 from condinst.settings.model import BackboneConfig
 
 WANTED = (8, 16, 32)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condinst.model.cspnext_blocks import ConvNormSiLU, CSPLayer
+from condinst.model.backbones.cspnext_blocks import ConvNormSiLU, CSPLayer
 
 
 class PAFPN(nn.Module):

@@ -7,7 +7,7 @@ from copy import deepcopy
 
 from torch import Tensor, nn
 
-from condinst.model.cspnext_blocks import ConvNormSiLU
+from condinst.model.backbones.cspnext_blocks import ConvNormSiLU
 
 
 class LevelTowers(nn.Module):

@@ -8,7 +8,7 @@ from timm.models import FeatureInfo
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from condinst.model.cspnext_blocks import ConvNormSiLU, CSPLayer, SpatialPyramidPooling
+from condinst.model.backbones.cspnext_blocks import ConvNormSiLU, CSPLayer, SpatialPyramidPooling
 
 
 class Size(NamedTuple):

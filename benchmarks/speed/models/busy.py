@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from condinst.config import Config
-from condinst.model.build import InstanceNetwork
 from condinst.model.condinst import CondInst
+from condinst.model.instance_network import InstanceNetwork
 from condinst.settings.model import BackboneConfig, ModelConfig
 from condinst.settings.prediction import DetectConfig
 

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
-from condinst.model.probe import agree, find_pairs, run_probe
-from condinst.model.same_padding import plain_same_conv
+from condinst.model.backbones.same_padding import plain_same_conv
+from condinst.model.prediction.probe import agree, find_pairs, run_probe
 
 
 class Ending(NamedTuple):

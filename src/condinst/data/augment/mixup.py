@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from condinst.data.compose import Colour, Scene
+from condinst.data.augment.compose import Colour, Scene
 from condinst.data.sample import Array8
 from condinst.data.shown import Shown
 from condinst.ops.bitmaps.rle import Region

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from condinst.data.compose import Colour, Scene
+from condinst.data.augment.compose import Colour, Scene
 from condinst.data.sample import Array8, Box, Matrix, Sample
 from condinst.data.shown import Shown, move_shown, show
 from condinst.data.transforms import draw_factor, finish, resize_part, then

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from condinst.model.level_towers import LevelTowers, SharedTower, make_tower
+from condinst.model.heads.level_towers import LevelTowers, SharedTower, make_tower
 from condinst.settings.model import HeadConfig
 from condinst.structures import RTMDET_INS, HeadOutput
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condinst.model.level_towers import make_tower
+from condinst.model.heads.level_towers import make_tower
 
 
 class MaskFeatureModule(nn.Module):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from condinst.model.condinst import CondInst
-from condinst.model.level_towers import LevelTowers
-from condinst.model.rtmdet_head import RTMDetHead
+from condinst.model.heads.level_towers import LevelTowers
+from condinst.model.heads.rtmdet_head import RTMDetHead
 from condinst.model.rtmdet_ins import RTMDetIns
 from condinst.structures import Controller, LevelControllers
 

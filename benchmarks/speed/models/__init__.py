@@ -1,0 +1,1 @@
+"""Models with random weights that give as many instances as wanted."""

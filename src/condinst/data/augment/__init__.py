@@ -1,0 +1,1 @@
+"""Random changes that combine pictures, and the pictures that they need."""

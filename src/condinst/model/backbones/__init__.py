@@ -1,0 +1,1 @@
+"""Backbones: image → C3, C4, C5."""

@@ -1,0 +1,1 @@
+"""Heads, their towers, and the mask features."""

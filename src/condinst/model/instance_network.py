@@ -1,0 +1,8 @@
+"""The networks of all methods as one type."""
+
+from __future__ import annotations
+
+from condinst.model.condinst import CondInst
+from condinst.model.rtmdet_ins import RTMDetIns
+
+InstanceNetwork = CondInst | RTMDetIns

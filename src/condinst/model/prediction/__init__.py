@@ -1,0 +1,1 @@
+"""The faster form of a network for prediction."""

@@ -1,0 +1,1 @@
+"""Feature pyramids: C3–C5 → the levels of the pyramid."""
