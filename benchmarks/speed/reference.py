@@ -27,10 +27,12 @@ from condinst.data.transforms import resize_image, resize_shape
 from condinst.model.condinst import CondInst
 from condinst.settings.prediction import DetectConfig
 from condinst.structures import (
+    CONDINST,
     MASK_FEATURE_STRIDE,
     STRIDES,
     Detections,
     FilterLayout,
+    Geometry,
     HeadOutput,
     Images,
     NetworkOutput,
@@ -155,9 +157,11 @@ def mask_head(
     layout: FilterLayout,
     coordinates: str,
     mask_out_stride: int,
+    geometry: Geometry = CONDINST,
 ) -> Tensor:
-    """As `condinst.ops.dynamic_mask_head`, with relative coordinates only: (K, 8h/s, 8w/s) logits."""
+    """As `condinst.ops.dynamic_mask_head`, with relative coordinates of CondInst only: (K, 8h/s, 8w/s) logits."""
     assert coordinates == "relative"
+    assert geometry == CONDINST
     count, (height, width) = len(filters), mask_features.shape[-2:]
     step, half = MASK_FEATURE_STRIDE, MASK_FEATURE_STRIDE // 2
     y, x = torch.meshgrid(
