@@ -3,7 +3,8 @@
     python -m benchmarks.export.parity
 
 The models are the shipped ones, and R50-FPN with 80 classes, its weights filled by formula
-(benchmarks/speed/models/busy.py). The pictures are those of `condinst export`, resized to each size. Writes benchmarks/results/export-parity.json.
+(benchmarks/speed/models/busy.py). The pictures are those of `condinst export`, resized to each size. Writes
+benchmarks/results/export-parity.json.
 """
 
 from __future__ import annotations
