@@ -15,6 +15,7 @@ from condinst.model.backbones.deformable import DeformableConv
 from condinst.model.prediction.controller import take_controller
 from condinst.model.prediction.cpu_layers import OneDnnConv, WideConv, arrange_for_cpu
 from condinst.model.prediction.fold import fold_norms
+from condinst.model.prediction.join_heads import join_heads
 from condinst.structures import Controller, LevelControllers, NetworkOutput
 
 TorchMode = Literal["exact", "fast", "compiled"]
@@ -65,6 +66,7 @@ def make_network(model: nn.Module, mode: str, device: torch.device, divisor: int
     dtype = torch.float32 if mode == "exact" else half_type(device)
     module = fold_norms(model).requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     controller = take_controller(module)
+    join_heads(module)
     if mode != "compiled" and device.type == "cpu":
         module = arrange_for_cpu(module)
     if dtype != torch.float32:

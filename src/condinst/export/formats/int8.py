@@ -26,7 +26,8 @@ from condinst.sources.read import read_source
 
 # For the ranges of the values. The nuclei model loses 0.5 points of mask AP with 128 pictures, and 0.1 with 300.
 MOST_PICTURES = 300
-BETWEEN = {"Add", "Relu", "Multiply", "Convert"}  # operations between the last convolutions and the outputs
+# operations between the last convolutions and the outputs
+BETWEEN = {"Add", "Relu", "Multiply", "Convert", "Slice", "StridedSlice", "Split", "VariadicSplit"}
 
 
 def to_int8(program: Any, config: Config, notes: Notes, pictures: Sequence[Source]) -> Any:

@@ -17,6 +17,7 @@ from condinst.model.condinst import CondInst, filter_layout
 from condinst.model.instance_network import InstanceNetwork
 from condinst.model.prediction.controller import take_controller
 from condinst.model.prediction.fold import fold_norms
+from condinst.model.prediction.join_heads import join_heads
 from condinst.ops.dynamic_mask_head import dynamic_mask_head_of_each
 from condinst.structures import Controller, NetworkOutput
 
@@ -97,6 +98,7 @@ def check_nms(config: Config) -> None:
 
 def _exportable(model: InstanceNetwork) -> nn.Module:
     copy = fold_norms(model).requires_grad_(False).cpu()
+    join_heads(copy)
     for name, module in list(copy.named_modules()):
         if isinstance(module, Conv2dSame):
             plain = plain_same_conv(module)

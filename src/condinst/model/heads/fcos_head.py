@@ -35,8 +35,9 @@ class FCOSHead(nn.Module):
         self.box_tower = _tower(in_channels, channels, convs)
         top = channels if convs else in_channels
         self.class_logits = nn.Conv2d(top, classes, 3, padding=1)
-        self.distances = nn.Conv2d(top, 4, 3, padding=1)
-        self.centerness = nn.Conv2d(top, 1, 3, padding=1)
+        self.distances: nn.Module = nn.Conv2d(top, 4, 3, padding=1)
+        self.centerness: nn.Module = nn.Conv2d(top, 1, 3, padding=1)
+        self.joint: nn.Module | None = None  # both in one convolution, for prediction
         self.controller: nn.Module = nn.Conv2d(top, filters, 3, padding=1)
         self.recompute = False  # whether the backward pass computes the towers' maps again
         self.scales = nn.Parameter(torch.ones(len(STRIDES)))
@@ -52,14 +53,21 @@ class FCOSHead(nn.Module):
         towers = [
             checkpoint(self._towers, level, use_reentrant=False) if again else self._towers(level) for level in pyramid
         ]
+        sides = [self._distances_and_centerness(boxes) for _, boxes in towers]
         return HeadOutput(
             class_logits=tuple(self.class_logits(classes) for classes, _ in towers),
             distances_in_strides=tuple(
-                (scale * self.distances(boxes)).relu() for (_, boxes), scale in zip(towers, self.scales, strict=True)
+                (scale * distances).relu() for (distances, _), scale in zip(sides, self.scales, strict=True)
             ),
-            centerness_logits=tuple(self.centerness(boxes) for _, boxes in towers),
+            centerness_logits=tuple(centerness for _, centerness in sides),
             filters=tuple(self.controller(boxes) for _, boxes in towers),
         )
+
+    def _distances_and_centerness(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        if self.joint is None:
+            return self.distances(boxes), self.centerness(boxes)
+        both = self.joint(boxes)
+        return both[:, :4], both[:, 4:]
 
     def _towers(self, level: Tensor) -> tuple[Tensor, Tensor]:
         return self.class_tower(level), self.box_tower(level)
