@@ -127,7 +127,7 @@ def test_models_lists_what_is_shipped(run: Run, model_folder: Path, tmp_path: Pa
         assert word in outcome.stdout
     listed = json.loads(run("models", "--json").stdout)
     assert listed["tiny"]["licence"] == "CC0"
-    assert len(listed) == 20
+    assert len(listed) == 25
     assert listed["adelaidet/CondInst_MS_R_50_3x"]["mask AP"].startswith("0.375 on COCO val2017")
     for word in ("adelaidet/BoxInst_MS_R_101_BiFPN_dcni3_3x", "non-commercial", "0.348", "mmdetection/boxinst"):
         assert word in outcome.stdout
