@@ -225,6 +225,10 @@ def test_pictures_without_objects_are_left_out_where_asked(run: Run, recipe: Pat
     outcome = run(*words, "--out", tmp_path / "all")
     assert outcome.exit_code == 0
     assert "no annotated object" not in outcome.stderr
+    (tmp_path / "train.json").write_text(json.dumps(document | {"annotations": []}))
+    line = error_of(run(*words, "--out", tmp_path / "none", "train.skip_empty=true"), 3)
+    assert line.endswith("the training set has no annotated instance; check the annotation file")
+    assert not (tmp_path / "none").exists()
 
 
 def test_first_weights_that_saw_other_pictures_are_told(run: Run, recipe: Path, tmp_path: Path) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import cast
 
 import pytest
+from accelerate import Accelerator
 
 from condinst.engine import build
-from condinst.engine.build import _unreachable
+from condinst.engine.build import _unreachable, build_model
+from condinst.errors import ModelError
+from condinst.recipes import load_recipe
 
 
 class Session:
@@ -45,3 +49,13 @@ def test_weights_that_are_here_need_no_server(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(build, "try_to_load_from_cache", lambda *_: "/somewhere/model.safetensors")
     monkeypatch.setattr(build, "get_session", lambda: Session(0, OSError("asked")))
     assert _unreachable("resnet50") == ""
+
+
+def test_a_backbone_without_such_weights_asks_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """timm has a model of this name, too, with another network's weights."""
+    monkeypatch.setattr(build, "get_session", lambda: pytest.fail("asked"))
+    config = load_recipe("rtmdet-ins-tiny").with_overrides(["train.init=imagenet"])
+    with pytest.raises(
+        ModelError, match=r"'cspnext_tiny': condinst downloads no ImageNet .* set train\.init to a file"
+    ):
+        build_model(config, cast(Accelerator, None))

@@ -114,6 +114,25 @@ def test_state_dicts_with_timms_names(tmp_path: Path, suffix: str) -> None:
     assert all(torch.equal(tensor, state[name]) for name, tensor in own.items())
 
 
+@pytest.mark.parametrize("kind", ["mmdetection", "timm", "safetensors"])
+def test_weights_of_cspnext(tmp_path: Path, kind: str) -> None:
+    """mmdetection's ImageNet files have the prefix `backbone.`; timm counts the stages from 0."""
+    backbone, other = make("cspnext_tiny", norm="batch"), make("cspnext_tiny", norm="batch")
+    torch.manual_seed(2)
+    wanted = {name: torch.randn_like(t) if t.is_floating_point() else t for name, t in other.body.state_dict().items()}
+    path = tmp_path / ("weights.safetensors" if kind == "safetensors" else "weights.pth")
+    if kind == "mmdetection":
+        state = {f"backbone.{name}": tensor for name, tensor in wanted.items()} | {"head.fc.weight": torch.ones(1)}
+        torch.save({"meta": {}, "state_dict": state}, path, _use_new_zipfile_serialization=False)
+    else:
+        stages = {f"stage{number}.": f"stages.{number - 1}." for number in range(1, 5)}
+        state = {stages.get(name[:7], name[:7]) + name[7:]: tensor for name, tensor in wanted.items()}
+        assert "stages.3.2.blocks.0.conv1.conv.weight" in state
+        (save_file if kind == "safetensors" else torch.save)(state, path)
+    load_backbone_weights(backbone.body, path)
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in backbone.body.state_dict().items())
+
+
 def refusal(body: nn.Module, path: Path) -> str:
     with pytest.raises(ModelError) as caught:
         load_backbone_weights(body, path)

@@ -17,6 +17,7 @@ from condinst.config import Config
 from condinst.engine.shared_norm import share_norms
 from condinst.errors import ModelError, UsageError, first_line
 from condinst.methods.choose import build_network
+from condinst.model.backbones.backbone import check_pretrained
 from condinst.model.instance_network import InstanceNetwork
 from condinst.weights.backbone import IMAGENET, differences, load_first_weights
 from condinst.weights.folder import Stored
@@ -57,6 +58,7 @@ def _build(config: Config) -> InstanceNetwork:
     with torch.device("meta"):  # finds errors in the settings before any download
         build_network(config.model)
     name = config.model.backbone.name
+    check_pretrained(name)
     reason = _unreachable(name)
     if reason:
         raise ModelError(f"the ImageNet weights of {name} cannot be fetched ({reason:.150}); {OFFLINE}")

@@ -131,12 +131,12 @@ def _prepared_steps(
 
 def usable(data: AnnotatedData, config: Config) -> AnnotatedData:
     """Prepare the data for the settings. Raises DataError for data without anything to learn."""
-    if config.train.skip_empty:
-        data = skip_empty(data)
     if not data.samples:
         raise DataError(f"{data.source}: the training set has no pictures; check the annotation file")
     if not measurable(data):
         raise DataError(f"{data.source}: the training set has no annotated instance; check the annotation file")
+    if config.train.skip_empty:
+        data = skip_empty(data)
     if federated := sum(sample.federated is not None for sample in data.samples):
         note = f"{federated} pictures are annotated for some classes only (neg_category_ids, as in LVIS); "
         note += "training ignores this: objects without annotation count as background"

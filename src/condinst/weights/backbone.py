@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from math import isclose, prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zipfile import ZipFile, ZipInfo
 
 import numpy as np
@@ -18,7 +19,7 @@ from condinst.settings.model import ModelConfig
 from condinst.weights.fetch import fetch_url, torch_cache
 from condinst.weights.published.adelaidet import FPN_MODEL
 from condinst.weights.published.caffe import read_caffe
-from condinst.weights.published.pth import no_state_dict, unpickle
+from condinst.weights.published.pth import ENTRIES, no_state_dict, unpickle
 from condinst.weights.safetensors_file import read_safetensors
 from condinst.weights.tensors import misshapen, not_finite, not_plain
 
@@ -26,11 +27,13 @@ IMAGENET, MSRA, NONE = "imagenet", "msra", "none"  # values of train.init; any o
 MSRA_FOLDER = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA"
 MSRA_FILES = {"resnet50": "R-50.pkl", "resnet101": "R-101.pkl"}
 PICKLE = ".pkl"
+STAGE = re.compile(r"^stage(\d)\.")  # of a CSPNeXt, counted from 1
+Value = TypeVar("Value")
 NUMBERS_IN_FILE = 32  # largest bytes per number of a backbone: float64, plus space for a classifier
 
 
 def load_first_weights(body: nn.Module, init: str, backbone: str) -> None:
-    """Load the weights of `train.init` into a timm feature extractor. For "imagenet", timm has already loaded them.
+    """Load the weights of `train.init` into a feature extractor. For "imagenet", timm has already loaded them.
 
     backbone: timm's name of the backbone. Raises ModelError if the weights do not exist or do not fit.
     """
@@ -95,7 +98,8 @@ def _as_words(value: object) -> str:
 def load_backbone_weights(body: nn.Module, path: Path) -> None:
     """Load the weights in `path` into a timm feature extractor. Offsets of deformable convolutions keep their values.
 
-    `.safetensors`, `.pth`: a state dict with timm's names (the function ignores a classifier).
+    `.safetensors`, `.pth`: a state dict with timm's names, or mmdetection's ImageNet file of a CSPNeXt (the function
+    ignores a classifier).
     `.pkl`: a ResNet from Caffe (see `read_caffe`). `.npz`: convolutions with folded norms (weight and bias each), in
     the order of the network; the norms become the identity plus the bias. The function runs no code in a file. Raises
     ModelError if names or shapes do not fit, or if numbers are not finite.
@@ -110,7 +114,7 @@ def load_backbone_weights(body: nn.Module, path: Path) -> None:
         shapes = {name: tensor.shape for name, tensor in own.items() if not name.endswith(".num_batches_tracked")}
         body.load_state_dict(read_caffe(path, shapes), strict=False)
         return
-    state = {name: tensor for name, tensor in _read_state(path, own).items() if name in own}
+    state = _read_state(path, own)
     _check_shapes(path, {name: tensor.shape for name, tensor in state.items()}, own)
     broken = not_plain(state) or not_finite(state)
     if broken:
@@ -124,16 +128,35 @@ def _check_shapes(path: Path, shapes: Mapping[str, Size], own: Mapping[str, Tens
 
 
 def _read_state(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of the file. own: tensors of the network, by name."""
+    """Return the tensors of the file by our names. own: tensors of the network, by name."""
     if path.suffix == ".safetensors":
-        return read_safetensors(path, lambda shapes: _check_shapes(path, shapes, own), only=own.keys())
+        names = _names_in_files(own)
+
+        def check(shapes: Mapping[str, Size]) -> None:
+            _check_shapes(path, _by_own_names(shapes, names), own)
+
+        return _by_own_names(read_safetensors(path, check, only=names), names)
     state = unpickle(path)
     if not isinstance(state, dict):
         raise ModelError(f"{path}: expected a state dict, got {type(state).__name__}; save the model's state_dict()")
+    state = next((state[entry] for entry in ENTRIES if isinstance(state.get(entry), Mapping)), state)
     problem = no_state_dict(state)
     if problem:
         raise ModelError(f"{path}: no state dict ({problem}); save the model's state_dict()")
-    return state
+    return _by_own_names(state, _names_in_files(own))
+
+
+def _names_in_files(own: Iterable[str]) -> dict[str, str]:
+    """Return the names that a file may have for our tensors: name in the file → ours.
+
+    timm counts the stages of a CSPNeXt from 0. mmdetection and mmpretrain write `backbone.` before each name.
+    """
+    names = {STAGE.sub(lambda found: f"stages.{int(found[1]) - 1}.", name): name for name in own}
+    return names | {name: name for name in own} | {f"backbone.{name}": name for name in own}
+
+
+def _by_own_names(values: Mapping[str, Value], names: Mapping[str, str]) -> dict[str, Value]:
+    return {names[name]: value for name, value in values.items() if name in names}
 
 
 def _load_folded(body: nn.Module, path: Path) -> None:

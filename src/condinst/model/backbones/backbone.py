@@ -82,11 +82,19 @@ class Backbone(nn.Module):
         network.set_grad_checkpointing(wanted)
 
 
+def check_pretrained(name: str) -> None:
+    """Raise ModelError for a backbone without ImageNet weights that condinst can download."""
+    if name in SIZES:
+        raise ModelError(
+            f"backbone '{name}': condinst downloads no ImageNet weights of it; set train.init to a file or to none"
+        )
+
+
 def _build(config: BackboneConfig, pretrained: bool) -> Any:
     if config.name in SIZES:
         return _build_cspnext(config, pretrained)
     if not timm.is_model(config.name):
-        near = difflib.get_close_matches(config.name, [*SIZES, *timm.list_models()], 3)
+        near = difflib.get_close_matches(config.name, sorted({*SIZES, *timm.list_models()}), 3)
         raise ModelError(f"backbone '{config.name}': timm has no such model; similar: {', '.join(near) or 'none'}")
     options: dict[str, Any] = {"pad_type": "same"} if config.same_padding else {}
     try:
@@ -101,7 +109,7 @@ def _build_cspnext(config: BackboneConfig, pretrained: bool) -> CSPNeXt:
     if config.same_padding:
         raise ModelError(f"backbone '{config.name}': same_padding is for timm's models; set it to false")
     if pretrained:
-        raise ModelError(f"backbone '{config.name}': timm has no weights of it; set train.init to a file or to none")
+        check_pretrained(config.name)
     return CSPNeXt(SIZES[config.name])
 
 
