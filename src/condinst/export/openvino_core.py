@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
+from types import ModuleType
 from typing import Any
 
 
-@functools.cache
 def openvino_core() -> Any:
     """The `openvino.Core` of this process, with its plugin for the CPU loaded. Raises ImportError without OpenVINO.
 
@@ -17,6 +17,11 @@ def openvino_core() -> Any:
     """
     import openvino
 
+    return _core(openvino)
+
+
+@functools.cache
+def _core(openvino: ModuleType) -> Any:
     core = openvino.Core()
     core.get_versions("CPU")  # loads the plugin
     return core
