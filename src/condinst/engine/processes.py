@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration, parse_flag_from_env
 
 from condinst.config import Config
@@ -20,7 +21,7 @@ TENSORBOARD = "tensorboard"  # folder of TensorBoard's files in the run folder
 def join_processes() -> PartialState:
     """Return the state of this process in its run.
 
-    This call must be the first call to Accelerate, because Accelerate keeps the settings of the first call.
+    This call must be the first call to Accelerate, because Accelerate keeps the processes of the first call.
     """
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=LONGEST_WAIT)
 
@@ -33,15 +34,23 @@ def make_accelerator(config: Config, folder: Path | None = None) -> Accelerator:
     train = config.train
     require_trackers(train.trackers)
     join_processes()
+    _forget_precision(train.precision)
     project = ProjectConfiguration(str(folder), logging_dir=str(folder / TENSORBOARD)) if folder else None
     try:
         accelerator = Accelerator(
             mixed_precision=train.precision, log_with=list(train.trackers) or None, project_config=project
         )
-    except ValueError as error:  # the device lacks this precision, or this process already uses another precision
+    except ValueError as error:  # the device lacks this precision
         raise UsageError(f"train.precision={train.precision}: {first_line(error)}") from None
     if train.batch_size % accelerator.num_processes:
         raise UsageError(
             f"train.batch_size={train.batch_size} cannot be divided by {accelerator.num_processes} processes"
         )
     return accelerator
+
+
+def _forget_precision(wanted: str) -> None:
+    """Let Accelerate take another precision than in the previous run of this Python process. It keeps the processes."""
+    held = AcceleratorState._shared_state
+    if held and held.get("_mixed_precision") != wanted:
+        AcceleratorState._reset_state()

@@ -67,7 +67,7 @@ def coco_document(result: Result, model: str, file_name: str) -> dict[str, Any]:
     info.notes, if present, lists remarks on how the picture was read.
     """
     height, width = result.orig_shape
-    info: dict[str, Any] = {"description": f"predictions of the CondInst model '{model}'", "sources": 1, "left_out": 0}
+    info: dict[str, Any] = {"description": f"predictions of the condinst model '{model}'", "sources": 1, "left_out": 0}
     return {
         "info": info | ({"notes": list(result.notes)} if result.notes else {}),
         "images": [{"id": 1, "file_name": file_name, "width": width, "height": height}],

@@ -14,7 +14,7 @@ from condinst.errors import CondinstError, UsageError
 from condinst.sources.places import Source
 
 RESULTS = "results.json"
-DESCRIPTION = "predictions of the CondInst model"  # how the description in results.json begins
+DESCRIPTION = "predictions of the condinst model"  # how the description in results.json begins
 OURS = f'{{"info": {{"description": "{DESCRIPTION}'
 
 
