@@ -105,6 +105,6 @@ def _listed(journal: Path) -> Iterator[str]:
 def _is_ours(results: Path) -> bool:
     try:
         with results.open(encoding="utf-8", errors="replace") as file:
-            return file.read(len(OURS)) == OURS
+            return file.read(len(OURS)).lower() == OURS.lower()  # earlier versions wrote "CondInst"
     except OSError:
         return False
