@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -109,3 +110,13 @@ def mmdetection_bias(key: str, bias: Tensor) -> Tensor:
         bias = 4 * bias
         bias[168] -= 12
     return bias
+
+
+@pytest.fixture
+def record_property(record_property: Callable[[str, object], None]) -> Callable[[str, object], None]:
+    """pytest's own, also for numbers of numpy, which the workers of pytest-xdist cannot send to each other."""
+
+    def record(name: str, value: object) -> None:
+        record_property(name, value.item() if isinstance(value, np.generic) else value)
+
+    return record

@@ -122,7 +122,7 @@ def test_one_step_of_the_optimizer(step_of: Callable[[str], Step], reference: Pa
     worst = 0.0
     for source, length in zip(recorded["opt.names"].tolist(), recorded["adamw.l2_after"], strict=True):
         worst = max(worst, abs(float(after[source].double().norm()) - length) / length)
-    record_property("L2, relative", worst)
+    record_property("L2, relative", float(worst))
     assert worst <= 1e-3
     whole = [key for key in recorded if key.startswith("adamw.after.") and "__" not in key]
     assert len(whole) >= 4
