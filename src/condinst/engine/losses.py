@@ -48,16 +48,16 @@ def prepare(batches: Sequence[Batch], config: Config, accelerator: Accelerator) 
 
     Where targets depend on the output of the network, each part has divisors of its own.
     """
-    method = method_of(config.model)
-    if method.needs_output(config):
+    if method_of(config.model).needs_output(config):
         return [Part(batch, None) for batch in batches]
-    targets = [method.assign(None, batch.truths, _size(batch), config) for batch in batches]
+    targets = [assign(None, batch, config) for batch in batches]
     return [Part(batch, goal) for batch, goal in zip(batches, _goals(targets, config, accelerator), strict=True)]
 
 
-def _size(batch: Batch) -> tuple[int, int]:
+def assign(output: NetworkOutput | None, batch: Batch, config: Config) -> Targets:
+    """Return the targets of a batch. output: None for targets that do not depend on the output of the network."""
     height, width = batch.images.tensor.shape[-2:]
-    return height, width
+    return method_of(config.model).assign(output, batch.truths, (height, width), config)
 
 
 def _goals(targets: list[Targets], config: Config, accelerator: Accelerator) -> list[Goal]:
@@ -110,8 +110,7 @@ def step_losses(
     output = forward(model, part.batch.images.tensor)
     goal = part.goal
     if goal is None:
-        targets = method_of(config.model).assign(output, part.batch.truths, _size(part.batch), config)
-        (goal,) = _goals([targets], config, accelerator)
+        (goal,) = _goals([assign(output, part.batch, config)], config, accelerator)
     return losses_of(output, goal, part.batch, generator, iteration, config)
 
 

@@ -14,16 +14,15 @@ from condinst.data.batch import Batch, Collate, Example
 from condinst.data.sample import AnnotatedData, Sample
 from condinst.data.transforms import resize_shape
 from condinst.engine.batches import make_training_set
-from condinst.engine.losses import Goal, forward, losses_of
+from condinst.engine.losses import Goal, assign, forward, losses_of
 from condinst.engine.optimizer import make_optimizer
 from condinst.engine.planning.plan import ROOM, Need
 from condinst.errors import CondinstError
 from condinst.memory import forget_peak, peak_memory, resident_memory
-from condinst.methods.choose import build_network, method_of
+from condinst.methods.choose import build_network
 from condinst.model.instance_network import InstanceNetwork
 from condinst.predictor import Predictor
 from condinst.settings.training import AugmentConfig
-from condinst.structures import NetworkOutput, Targets
 from condinst.training.targets import measure_norms
 
 FOUND = 2.0  # logit of every class: a trial of measuring finds as many objects as the settings allow
@@ -83,7 +82,7 @@ class _Trial:
         self.optimizer.zero_grad()
         with torch.autocast(self.device.type, narrow or torch.bfloat16, enabled=narrow is not None):
             output = forward(self.model, batch.images.tensor)
-            targets, share = self._assign(output, batch), torch.ones((), device=self.device)
+            targets, share = assign(output, batch, self.config), torch.ones((), device=self.device)
             goal = Goal(targets, measure_norms(targets), share, share)
             losses = losses_of(output, goal, batch, torch.Generator().manual_seed(run.seed), 0, self.config)
         torch.autograd.backward(torch.stack(list(losses.values())).sum())
@@ -92,10 +91,6 @@ class _Trial:
         if self.average is not None:
             self.average.update_parameters(self.model)
         return _peak(self.device)
-
-    def _assign(self, output: NetworkOutput, batch: Batch) -> Targets:
-        height, width = batch.images.tensor.shape[-2:]
-        return method_of(self.config.model).assign(output, batch.truths, (height, width), self.config)
 
     def weights(self) -> int:
         """Bytes of the network and of its average."""
