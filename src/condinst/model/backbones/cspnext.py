@@ -17,6 +17,16 @@ class Size(NamedTuple):
     depth: float
     width: float
 
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels after the stem and after each stage."""
+        return tuple(int(count * self.width) for count in CHANNELS)
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Number of blocks in each stage."""
+        return tuple(max(round(count * self.depth), 1) for count in BLOCKS)
+
 
 SIZES = {
     "cspnext_tiny": Size(0.167, 0.375),
@@ -37,8 +47,8 @@ class CSPNeXt(nn.Module):
 
     def __init__(self, size: Size) -> None:
         super().__init__()
-        stem, *stages = (int(count * size.width) for count in CHANNELS)
-        blocks = [max(round(count * size.depth), 1) for count in BLOCKS]
+        stem, *stages = size.channels
+        blocks = size.blocks
         half = stem // 2
         self.stem = nn.Sequential(
             ConvNormSiLU(3, half, 3, stride=2), ConvNormSiLU(half, half, 3), ConvNormSiLU(half, stem, 3)

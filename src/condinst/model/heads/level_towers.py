@@ -30,7 +30,7 @@ class SharedTower(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, convs: int, levels: int, momentum: float) -> None:
         super().__init__()
-        inputs = [in_channels, *[channels] * (convs - 1)][:convs]
+        inputs = _inputs(in_channels, channels, convs)
         self.convs = nn.ModuleList(nn.Conv2d(count, channels, 3, padding=1, bias=False) for count in inputs)
         self.norms = nn.ModuleList(
             nn.ModuleList(nn.BatchNorm2d(channels, momentum=momentum) for _ in inputs) for _ in range(levels)
@@ -58,5 +58,9 @@ class SharedTower(nn.Module):
 
 def make_tower(in_channels: int, channels: int, convs: int) -> nn.Sequential:
     """A tower of 3×3 convolutions for one level."""
-    inputs = [in_channels, *[channels] * (convs - 1)][:convs]
-    return nn.Sequential(*(ConvNormSiLU(count, channels, 3) for count in inputs))
+    return nn.Sequential(*(ConvNormSiLU(count, channels, 3) for count in _inputs(in_channels, channels, convs)))
+
+
+def _inputs(in_channels: int, channels: int, convs: int) -> list[int]:
+    """The number of input channels of each convolution of a tower."""
+    return [in_channels, *[channels] * (convs - 1)][:convs]

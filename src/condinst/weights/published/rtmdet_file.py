@@ -9,7 +9,7 @@ import torch
 from torch import Size, Tensor
 
 from condinst.errors import ModelError
-from condinst.model.backbones.cspnext import BLOCKS, CHANNELS, SIZES
+from condinst.model.backbones.cspnext import SIZES
 from condinst.model.heads.rtmdet_head import RTMDetHead
 from condinst.recipes import load_recipe
 from condinst.settings.model import ModelConfig
@@ -23,9 +23,7 @@ LOGITS, ANGLES = "rtm_cls.", "rtm_ang."  # tensors of every RTMDet, and of those
 OWN_CLASS_TOWER, OWN_BOX_TOWER = "head.class_tower.", "head.box_tower."
 STEM, BLOCK = "backbone.stem.2.conv.weight", "backbone.stage2.1.blocks."
 # (channels after the stem, blocks of the second stage) → name of the backbone
-BACKBONES = {
-    (int(CHANNELS[0] * size.width), max(round(BLOCKS[1] * size.depth), 1)): name for name, size in SIZES.items()
-}
+BACKBONES = {(size.channels[0], size.blocks[1]): name for name, size in SIZES.items()}
 GIVE = "give a file of RTMDet-Ins"
 
 
