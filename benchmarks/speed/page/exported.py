@@ -17,11 +17,12 @@ def exported(records: Records) -> str:
         return NOTHING
     parts = []
     for what in WHATS:
-        parts += [f"{what}: {record.settings[what]}.", _table(record, kept, what)]
+        parts += [f"{what}: {record.settings[what]}.", times_by_part(record, kept, what)]
     return "\n\n".join(parts)
 
 
-def _table(record: Record, kept: Record | None, what: str) -> str:
+def times_by_part(record: Record, kept: Record | None, what: str) -> str:
+    """Everyone's time by part, with the ratio to each program that is not condinst's, and the time with pages kept."""
     names = list(dict.fromkeys(one.who for one in record.measurements if one.what == what))
     rivals = [who for who in names if who.startswith("YOLO") or who == "reference"]
     rows = []

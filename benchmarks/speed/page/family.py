@@ -1,10 +1,10 @@
-"""The table of RTMDet-Ins in docs/explanation/speed.md."""
+"""The tables of RTMDet-Ins in docs/explanation/speed.md."""
 
 from __future__ import annotations
 
-from benchmarks.markdown import table
-from benchmarks.speed.measure import KEPT, find
-from benchmarks.speed.page.tables import NOTHING, Records, number, ratio_of
+from benchmarks.speed.measure import KEPT
+from benchmarks.speed.page.exported import times_by_part
+from benchmarks.speed.page.tables import NOTHING, Records
 
 NAME = "family-cpu"
 
@@ -16,15 +16,5 @@ def family(records: Records) -> str:
         return NOTHING
     parts = [f"{record.settings['input']}."]
     for what in dict.fromkeys(one.what for one in record.measurements if "," not in one.what):
-        names = dict.fromkeys(one.who for one in record.measurements if one.what == what)
-        rivals = [who for who in names if who.startswith("YOLO")]
-        rows = []
-        for who in names:
-            here = [find(record, what, who)]
-            here += [find(record, f"{what}, {part}", who) for part in ("preprocess", "inference", "postprocess")]
-            ratios = ["" if who in rivals else ratio_of(record, what, who, rival) for rival in rivals]
-            again = "" if kept is None else number(find(kept, what, who))
-            rows.append((who, *(number(one) for one in here), *ratios, again))
-        head = ("", "ms", "preprocess", "network", "postprocess", *(f"÷ {rival}" for rival in rivals), "ms, pages kept")
-        parts += [f"{what}:", table(head, rows)]
+        parts += [f"{what}:", times_by_part(record, kept, what)]
     return "\n\n".join(parts)
