@@ -97,6 +97,16 @@ def test_imagenet_file() -> None:
         assert next_one.shape[-1] * 2 == one.shape[-1]
 
 
+def test_a_file_need_not_count_the_batches_of_its_norms(tmp_path: Path) -> None:
+    """The files of EfficientNet-Lite have no `num_batches_tracked`, which no network reads."""
+    source, target = make().body, make().body
+    state = {name: tensor for name, tensor in source.state_dict().items() if not name.endswith("num_batches_tracked")}
+    file = tmp_path / "weights.safetensors"
+    save_file(state, file)
+    load_backbone_weights(target, file)
+    assert all(torch.equal(tensor, target.state_dict()[name]) for name, tensor in state.items())
+
+
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 def test_state_dicts_with_timms_names(tmp_path: Path, suffix: str) -> None:
     """The classifier is left out."""

@@ -15,6 +15,7 @@ from timm.layers.norm_act import convert_sync_batchnorm
 
 from condinst.config import Config
 from condinst.engine.shared_norm import share_norms
+from condinst.engine.wide_convs import widen_strided_depthwise
 from condinst.errors import ModelError, UsageError, first_line
 from condinst.methods.choose import build_network
 from condinst.model.backbones.backbone import check_pretrained
@@ -49,6 +50,8 @@ def build_model(
             raise ModelError(f"{start.path}: {error}") from None
     model.set_recompute(config.train.recompute)
     synchronise_norms(model, config.train.sync_norms, accelerator)
+    if accelerator.device.type == "cpu" and config.train.precision == "bf16":
+        widen_strided_depthwise(model)
     return model.to(memory_format=torch.channels_last) if config.train.channels_last else model, lines
 
 

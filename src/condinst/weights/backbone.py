@@ -109,10 +109,14 @@ def load_backbone_weights(body: nn.Module, path: Path) -> None:
     if path.suffix == ".npz":
         _load_folded(body, path)
         return
-    own = {name: tensor for name, tensor in body.state_dict().items() if ".offset." not in name}
+    # A batch norm counts its batches and does not use the count, so a file need not have it.
+    own = {
+        name: tensor
+        for name, tensor in body.state_dict().items()
+        if ".offset." not in name and not name.endswith(".num_batches_tracked")
+    }
     if path.suffix == PICKLE:
-        shapes = {name: tensor.shape for name, tensor in own.items() if not name.endswith(".num_batches_tracked")}
-        body.load_state_dict(read_caffe(path, shapes), strict=False)
+        body.load_state_dict(read_caffe(path, {name: tensor.shape for name, tensor in own.items()}), strict=False)
         return
     state = _read_state(path, own)
     _check_shapes(path, {name: tensor.shape for name, tensor in state.items()}, own)
