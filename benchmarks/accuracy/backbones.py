@@ -1,7 +1,8 @@
 """Compare backbones and assigners on a tuning part of the training pictures: what the shipped models are chosen by.
 
     python -m benchmarks.data.tuning_part datasets/nuclei runs/tuning/nuclei --photos 60
-    python -m benchmarks.accuracy.backbones benchmarks/accuracy/recipes/nuclei.yaml runs/tuning/nuclei runs/backbones/nuclei
+    python -m benchmarks.accuracy.backbones benchmarks/accuracy/recipes/nuclei.yaml \
+        runs/tuning/nuclei runs/backbones/nuclei
 
 DATA holds train.json and val.json of `benchmarks.data.tuning_part`, so the held-out pictures of the data set choose
 nothing. Each pair of a backbone and a method trains with the same pictures, the same number of steps and one thread.
@@ -39,10 +40,11 @@ class Backbone:
     init: str
 
 
+LITE = "weights/efficientnet_lite{}_imagenet_fp16.safetensors"
 BACKBONES = {
     "mobilenetv2": Backbone("MobileNetV2", "mobilenetv2_100", "weights/mobilenet_v2_imagenet.npz"),
-    "lite0": Backbone("EfficientNet-Lite0", "tf_efficientnet_lite0", "weights/efficientnet_lite0_imagenet_fp16.safetensors"),
-    "lite2": Backbone("EfficientNet-Lite2", "tf_efficientnet_lite2", "weights/efficientnet_lite2_imagenet_fp16.safetensors"),
+    "lite0": Backbone("EfficientNet-Lite0", "tf_efficientnet_lite0", LITE.format(0)),
+    "lite2": Backbone("EfficientNet-Lite2", "tf_efficientnet_lite2", LITE.format(2)),
 }
 DYNAMIC = ("targets.assigner=dynamic", "loss.classification=quality_focal", "loss.box=clamped_giou")
 RTM = (  # the model and the losses of the recipe small-rtm
