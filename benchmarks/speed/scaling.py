@@ -35,7 +35,7 @@ from benchmarks.speed.stages import MODEL, check_count, contestant, quiet
 from condinst.config import Config
 from condinst.inference.assemble import assemble
 from condinst.inference.detect import detect, take
-from condinst.inference.logits import mask_logits
+from condinst.inference.logits import draw_logits
 from condinst.structures import Detections, Images, NetworkOutput
 
 COUNTS = (10, 30, 100, 300, 1000, 2000)
@@ -92,7 +92,7 @@ def assembly(rounds: int, device: str) -> list[Measurement]:
 
 
 def _ours(output: NetworkOutput, found: Detections, images: Images, config: Config) -> Work:
-    return quiet(lambda: assemble(output, [found], images, mask_logits, config))
+    return quiet(lambda: assemble(output, [found], images, draw_logits, config))
 
 
 def pipeline(rounds: int, device: str) -> list[Measurement]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -14,30 +14,38 @@ if TYPE_CHECKING:
     from condinst.model.instance_network import InstanceNetwork
     from condinst.settings.model import ModelConfig
     from condinst.settings.prediction import DetectConfig
-    from condinst.structures import Detections, Images, Losses, NetworkOutput, Norms, Targets, Truth
+    from condinst.structures import Counts, Detections, Images, Losses, Norms, Truth
 
+Output = TypeVar("Output")  # what the network gives, a tuple of tensors
+Goal = TypeVar("Goal")  # the training targets of a batch
 
-Draw = Callable[["Tensor", "Detections", "ModelConfig"], Iterator["Tensor"]]
+# (output, index of the image, its instances, settings) → their masks in chunks (k, h, w) float32, see `Geometry`
+Draw = Callable[[Any, int, "Detections", "ModelConfig"], Iterator["Tensor"]]
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(Generic[Output, Goal]):
     """The parts of a method, in the order in which a picture meets them.
 
-    network: (settings, pretrained) → the network with random weights. Its output is a `NetworkOutput`. With
-        pretrained, timm downloads ImageNet weights for the backbone.
-    detect: the output of the network → the instances of each image, best first.
-    draw: the mask features (F, h, w) of one image and its instances → their mask logits, in chunks (k, h, w) float32.
-    assign: the output of the network and the truth of each image → training targets.
-    objective: output, targets, norms, images, settings, iteration from 0, generator of random numbers → losses. The
+    Output and Goal are the method's own types. No other part of the package reads them.
+
+    network: (settings, pretrained) → the network with random weights. With pretrained, timm downloads ImageNet weights
+        for the backbone.
+    detect: (output, settings, settings of detection, labels) → the instances of each image, best first. labels: the
+        classes to find, or None for all.
+    draw: (output, index of an image, its instances, settings) → the values of their masks in chunks (k, h, w) float32.
+        `Geometry.enlarging` says what the values are and how they become masks.
+    assign: (output, truth of each image, (height, width) of the padded input, settings) → training targets.
+    count: (targets, settings) → the numbers that the losses are divided by.
+    objective: (output, targets, norms, images, settings, iteration from 0, generator of random numbers) → losses. The
         norms are means over all processes.
-    needs_output: whether the targets depend on the values of the output. Otherwise `assign` may get None in its place,
-        together with the (height, width) of the padded input.
+    needs_output: whether the targets depend on the values of the output. Otherwise `assign` may get None in its place.
     """
 
     network: Callable[[ModelConfig, bool], InstanceNetwork]
-    detect: Callable[[NetworkOutput, ModelConfig, DetectConfig], list[Detections]]
+    detect: Callable[[Output, ModelConfig, DetectConfig, tuple[int, ...] | None], list[Detections]]
     draw: Draw
-    assign: Callable[[NetworkOutput | None, tuple[Truth, ...], tuple[int, int], Config], Targets]
-    objective: Callable[[NetworkOutput, Targets, Norms, Images, Config, int, torch.Generator], Losses]
+    assign: Callable[[Output | None, tuple[Truth, ...], tuple[int, int], Config], Goal]
+    count: Callable[[Goal, Config], Counts]
+    objective: Callable[[Output, Goal, Norms, Images, Config, int, torch.Generator], Losses]
     needs_output: Callable[[Config], bool]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # `condinst data check` reads STRIDES without loading torch
 
 STRIDES = (8, 16, 32, 64, 128)  # P3–P7
 MASK_FEATURE_STRIDE = 8
+Enlarging = Literal["aligned", "bilinear", "soft", "stretched", "boxed"]
 
 
 class Geometry(NamedTuple):
@@ -25,17 +26,22 @@ class Geometry(NamedTuple):
     offset: where a location lies in its cell, as a part of the stride: 0.5 is the centre, 0 the top left corner. The
         pixels of the mask features have the same offset in theirs.
     centerness: whether the head has a centerness output, which is then a factor of the score.
-    enlarging: "aligned" enlarges logits to mask_out_stride and probabilities from there to the picture, so that pixel
-        f·i + f//2 equals cell i. "bilinear" enlarges logits to the picture, so that the areas of both agree.
+    enlarging: what the values of a drawn mask are, and how they become a mask of the picture. "aligned": logits at
+        mask_stride that grow to mask_out_stride, then as probabilities to the picture, so that pixel f·i + f//2 equals
+        cell i. "bilinear": logits that grow to the picture, so that the areas of both agree. "soft":
+        probabilities that grow like this. "stretched": probabilities of
+        a map of the picture without padding. "boxed": probabilities of a square that fills the box of the instance.
     clips: what limits the boxes: the "picture", or the "canvas", which is the padded input. On the canvas, boxes
-        without an area are no candidates.
+        without an area are no candidates. "masks": the method finds no boxes; they enclose the masks.
+    mask_stride: pixels of the padded input for each value of a drawn mask. "stretched" and "boxed" do not use it.
     """
 
     strides: tuple[int, ...]
     offset: float
     centerness: bool
-    enlarging: Literal["aligned", "bilinear"]
-    clips: Literal["picture", "canvas"]
+    enlarging: Enlarging
+    clips: Literal["picture", "canvas", "masks"]
+    mask_stride: int = MASK_FEATURE_STRIDE
 
 
 CONDINST = Geometry(STRIDES, 0.5, True, "aligned", "picture")
@@ -200,6 +206,19 @@ class Norms(NamedTuple):
 
     positives: Tensor
     quality: Tensor
+
+
+class Counts(NamedTuple):
+    """What the losses of one batch are divided by, before any averaging: scalars.
+
+    positives, quality: see `Norms`. masks: the number of positives whose masks are trained. semantic: the number of
+    pixels of the semantic targets with a label.
+    """
+
+    positives: Tensor
+    quality: Tensor
+    masks: Tensor
+    semantic: Tensor
 
 
 class Losses(NamedTuple):

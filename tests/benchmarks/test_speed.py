@@ -28,7 +28,7 @@ from condinst.data.truth import draw_truth
 from condinst.errors import CondinstError, DataError
 from condinst.inference.assemble import assemble
 from condinst.inference.detect import detect
-from condinst.inference.logits import mask_logits
+from condinst.inference.logits import draw_logits
 from condinst.model.condinst import CondInst
 from condinst.ops.bitmaps.packed_masks import unpack
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
@@ -86,7 +86,7 @@ def test_reference_draws_as_ours(busy: tuple[CondInst, Config], seen: tuple[Any,
     found = detect(output, config.model, config.detect)
     with torch.inference_mode():
         theirs = reference.finish(output, found[0], images, config)
-        (ours,) = assemble(output, found, images, mask_logits, config)
+        (ours,) = assemble(output, found, images, draw_logits, config)
     torch.testing.assert_close(ours.boxes.xyxy, theirs.boxes)
     areas = oracle.area(theirs.rles)
     assert (areas > 0).sum() > DETECTIONS // 2

@@ -10,7 +10,7 @@ from condinst.config import Config
 from condinst.inference import regions as module
 from condinst.inference.assemble import assemble
 from condinst.inference.full_size import Placement, full_size_values
-from condinst.inference.logits import mask_logits
+from condinst.inference.logits import draw_logits
 from condinst.inference.regions import place
 from condinst.inference.taps import Taps, make_taps, mix
 from condinst.model.condinst import filter_layout
@@ -164,7 +164,7 @@ def test_masks_are_the_formula_and_never_cut_to_the_box(mask_out_stride: int) ->
     model = MODEL.model_copy(update={"mask_head": MaskHeadConfig(mask_out_stride=mask_out_stride)})  # type: ignore[arg-type]
     found = detections_of(torch.tensor([[10.0, 10, 14, 14]]).repeat(7, 1))
     output, images = one_image(found)
-    (result,) = assemble(output, [found], images, mask_logits, Config(model=model))
+    (result,) = assemble(output, [found], images, draw_logits, Config(model=model))
     logits = dynamic_mask_head(
         output.mask_features,
         found.filters,
@@ -186,7 +186,7 @@ def test_boxes_are_scaled_clipped_and_dropped_when_empty() -> None:
     boxes = torch.tensor([[-5.0, -5, 45, 30], [100, 10, 120, 20], [10, 10, 10, 40], [0, 0, 90, 60]])
     found = detections_of(boxes)
     output, images = one_image(found)
-    (result,) = assemble(output, [found], images, mask_logits, Config(model=MODEL))
+    (result,) = assemble(output, [found], images, draw_logits, Config(model=MODEL))
     expected = torch.tensor([[0, 0, 87.5, 60.5], [0, 0, 175, 121]])
     assert torch.allclose(result.boxes.xyxy, expected, atol=1e-4)
     assert result.boxes.conf.tolist() == found.scores[[0, 3]].tolist()
@@ -198,7 +198,7 @@ def test_boxes_are_scaled_clipped_and_dropped_when_empty() -> None:
 def test_zero_instances() -> None:
     found = detections_of(torch.zeros(0, 4))
     output, images = one_image(found)
-    (result,) = assemble(output, [found], images, mask_logits, Config(model=MODEL))
+    (result,) = assemble(output, [found], images, draw_logits, Config(model=MODEL))
     assert len(result) == 0
     assert result.masks.data.shape == (0, 121, 175)
     assert place(torch.zeros(0, 4, 4), Placement(8, (30, 30), (10, 10), 0.5)) == []
@@ -207,8 +207,8 @@ def test_zero_instances() -> None:
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     found = detections_of(torch.tensor([[5.0, 5, 50, 50]]).repeat(9, 1))
     output, images = one_image(found)
-    (whole,) = assemble(output, [found], images, mask_logits, Config(model=MODEL))
+    (whole,) = assemble(output, [found], images, draw_logits, Config(model=MODEL))
     monkeypatch.setattr("condinst.inference.logits.NUMBERS_AT_ONCE", 1)
-    (single,) = assemble(output, [found], images, mask_logits, Config(model=MODEL))
+    (single,) = assemble(output, [found], images, draw_logits, Config(model=MODEL))
     for one, other in zip(whole.masks.data, single.masks.data, strict=True):
         assert (one != other).sum() <= 2  # another matrix shape may round differently

@@ -13,7 +13,7 @@ from torch import Tensor
 from condinst.config import Config
 from condinst.inference.assemble import assemble
 from condinst.inference.detect import detect
-from condinst.inference.logits import mask_logits
+from condinst.inference.logits import draw_logits
 from condinst.settings.model import ModelConfig
 from condinst.settings.prediction import DetectConfig
 from condinst.structures import STRIDES, Detections, HeadOutput, Images, NetworkOutput
@@ -82,7 +82,7 @@ def test_detections(name: str) -> None:
 def test_masks_and_boxes_in_the_original(name: str) -> None:
     golden = Recording(name)
     output = NetworkOutput(HeadOutput((), (), (), ()), golden.tensor("mask_feats"), None)
-    (result,) = assemble(output, [golden.detections], golden.images, mask_logits, Config(model=MODEL))
+    (result,) = assemble(output, [golden.detections], golden.images, draw_logits, Config(model=MODEL))
     assert len(result) == golden.result["n"] > 50
     assert torch.allclose(result.boxes.xyxy, golden.tensor("out0.boxes"), rtol=0, atol=2e-3)
     assert torch.allclose(result.boxes.conf, golden.tensor("out0.scores"), rtol=0, atol=1e-5)

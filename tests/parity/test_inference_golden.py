@@ -25,7 +25,7 @@ from condinst.data.pictures.image import read_image
 from condinst.data.transforms import resize_image, resize_shape
 from condinst.inference.assemble import assemble
 from condinst.inference.detect import detect, take
-from condinst.inference.logits import mask_logits
+from condinst.inference.logits import draw_logits
 from condinst.inference.network import make_network
 from condinst.inference.result import Result
 from condinst.model.condinst import CondInst, filter_layout
@@ -104,7 +104,7 @@ def run(request: pytest.FixtureRequest, reference: Path, network: Callable[[str]
         pyramid = model.fpn(features)
         output = NetworkOutput(model.head(pyramid), model.mask_branch(pyramid), None, controller)
         found = detect(output, config.model, config.detect)
-        results = assemble(output, found, images, mask_logits, config)
+        results = assemble(output, found, images, draw_logits, config)
     arrays = np.load(reference / "inference" / f"{name}.npz")
     return Run(arrays, recorded, images, config, pyramid, features, everywhere(output), found, results)
 

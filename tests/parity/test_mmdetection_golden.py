@@ -16,7 +16,7 @@ from condinst.config import Config
 from condinst.data.batch import make_images
 from condinst.inference.assemble import assemble
 from condinst.inference.detect import detect, take
-from condinst.inference.logits import mask_logits
+from condinst.inference.logits import draw_logits
 from condinst.inference.result import Result
 from condinst.model.condinst import CondInst, filter_layout
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
@@ -130,7 +130,7 @@ def test_results(
 ) -> None:
     images = run.images._replace(sizes=(content,), original_sizes=(original,))
     with torch.inference_mode():
-        (result,) = assemble(run.output, [run.found], images, mask_logits, run.config)
+        (result,) = assemble(run.output, [run.found], images, draw_logits, run.config)
     boxes, smallest = compare(result, run.arrays, prefix)
     record_property(f"boxes {prefix}", boxes)
     record_property(f"smallest mask IoU {prefix}", smallest)

@@ -102,7 +102,7 @@ def make_training_set(config: Config, data: AnnotatedData, augment: AugmentConfi
     return TrainingSet(
         data,
         augment,
-        config.model.mask_head.mask_out_stride,
+        config.model.truth_stride,
         config.train.seed,
         config.input.range,
         fill=BACKGROUND if value is None else (round(value),) * 3,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -13,9 +13,7 @@ from condinst.config import Config
 from condinst.data.batch import Batch
 from condinst.errors import UsageError
 from condinst.methods.choose import method_of
-from condinst.structures import NetworkOutput, Norms, Targets
-from condinst.training.sampling import count_positives
-from condinst.training.targets import measure_norms
+from condinst.structures import Norms
 
 NORM_OF_ONE = "more than 1 value per channel"  # part of torch's message for a norm that cannot learn its statistics
 
@@ -33,11 +31,12 @@ class Part(NamedTuple):
 class Goal(NamedTuple):
     """What a part learns.
 
-    norms: means over all parts and processes. mask_share, semantic_share: weights of the mask losses and the semantic
-    loss in the step of all processes; each loss is a mean over this part only. The weights are 1 for a single part.
+    targets: of the method. norms: means over all parts and processes. mask_share, semantic_share: weights of the mask
+    losses and the semantic loss in the step of all processes; each loss is a mean over this part only. The weights are
+    1 for a single part.
     """
 
-    targets: Targets
+    targets: Any
     norms: Norms
     mask_share: Tensor
     semantic_share: Tensor
@@ -54,19 +53,19 @@ def prepare(batches: Sequence[Batch], config: Config, accelerator: Accelerator) 
     return [Part(batch, goal) for batch, goal in zip(batches, _goals(targets, config, accelerator), strict=True)]
 
 
-def assign(output: NetworkOutput | None, batch: Batch, config: Config) -> Targets:
+def assign(output: Any, batch: Batch, config: Config) -> Any:
     """Return the targets of a batch. output: None for targets that do not depend on the output of the network."""
     height, width = batch.images.tensor.shape[-2:]
     return method_of(config.model).assign(output, batch.truths, (height, width), config)
 
 
-def _goals(targets: list[Targets], config: Config, accelerator: Accelerator) -> list[Goal]:
+def _goals(targets: list[Any], config: Config, accelerator: Accelerator) -> list[Goal]:
     """Return what each part learns, with the divisors of all parts and processes."""
-    norms = torch.stack([torch.stack(measure_norms(one)) for one in targets]).mean(dim=0)
+    counts = [method_of(config.model).count(one, config) for one in targets]
+    norms = torch.stack([torch.stack((one.positives, one.quality)) for one in counts]).mean(dim=0)
     positives, quality = accelerator.reduce(norms, "mean")
-    sampling, most = config.targets.mask_sampling, config.targets.max_mask_positives
-    masks = _shares([count_positives(one, sampling, most) for one in targets], accelerator)
-    semantic = _shares([(one.semantic >= 0).sum() for one in targets], accelerator)
+    masks = _shares([one.masks for one in counts], accelerator)
+    semantic = _shares([one.semantic for one in counts], accelerator)
     return [
         Goal(one, Norms(positives, quality), mask_share, semantic_share)
         for one, mask_share, semantic_share in zip(targets, masks, semantic, strict=True)
@@ -83,10 +82,10 @@ def _shares(counts: list[Tensor], accelerator: Accelerator) -> list[Tensor]:
     return list((stacked.clamp(min=1) / (total.clamp(min=1) / parts)).unbind())
 
 
-def forward(model: nn.Module, images: Tensor) -> NetworkOutput:
+def forward(model: nn.Module, images: Tensor) -> Any:
     """Run the network. Raises UsageError for a picture that is too small for its norms."""
     try:
-        output: NetworkOutput = model(images)
+        output = model(images)
     except ValueError as error:
         if NORM_OF_ONE not in str(error):
             raise
@@ -115,7 +114,7 @@ def step_losses(
 
 
 def losses_of(
-    output: NetworkOutput, goal: Goal, batch: Batch, generator: torch.Generator, iteration: int, config: Config
+    output: Any, goal: Goal, batch: Batch, generator: torch.Generator, iteration: int, config: Config
 ) -> Mapping[str, Tensor]:
     """Return the named losses of a batch with its share in the step."""
     method = method_of(config.model)

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from condinst.config import Config
 from condinst.inference.detect import take
 from condinst.inference.full_size import Placement
 from condinst.inference.instances.boxes import Boxes
 from condinst.inference.instances.masks import Masks
+from condinst.inference.paste import paste
 from condinst.inference.regions import place
 from condinst.inference.result import Result
 from condinst.method import Draw
-from condinst.ops.bitmaps.rle import Rle
+from condinst.ops.bitmaps.rle import Rle, decode_region, tighten
 from condinst.ops.boxes import clip_boxes, scale_boxes
-from condinst.structures import Detections, Images, NetworkOutput
+from condinst.structures import Detections, Images
 
 
-def assemble(
-    output: NetworkOutput, found: Sequence[Detections], images: Images, draw: Draw, config: Config
-) -> list[Result]:
+def assemble(output: Any, found: Sequence[Detections], images: Images, draw: Draw, config: Config) -> list[Result]:
     """Make one Result for each image. draw: see `condinst.method.Method`.
 
     Boxes are scaled to the original image. They are clipped to it where `Geometry.clips` says so, and an instance with
-    an empty box is dropped. Masks are not clipped to boxes.
+    an empty box is dropped. A method without boxes keeps all instances, and the boxes enclose their masks; the box of
+    an empty mask is zero.
     """
     model = config.model
     names = dict(enumerate(model.classes))
@@ -33,12 +37,32 @@ def assemble(
         boxes = scale_boxes(detections.boxes, size, original)
         if model.geometry.clips == "picture":
             boxes = clip_boxes(boxes, original)
-        visible = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-        detections, boxes = take(detections, visible), boxes[visible]
+        if model.geometry.clips != "masks":
+            visible = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+            detections, boxes = take(detections, visible), boxes[visible]
+        boxes = boxes.float().cpu()
         placement = Placement.of(images, index, config)
         rles: list[Rle] = []
-        for logits in draw(output.mask_features[index], detections, model):
-            rles += place(logits.cpu(), placement)
-        shown = Boxes(boxes.float().cpu(), detections.scores.float().cpu(), detections.labels.cpu(), original)
+        for values in draw(output, index, detections, model):
+            rles += _place(values.float().cpu(), boxes[len(rles) : len(rles) + len(values)], placement)
+        if model.geometry.clips == "masks":
+            boxes = torch.tensor([_extent(rle) for rle in rles], dtype=torch.float32).reshape(-1, 4)
+        shown = Boxes(boxes, detections.scores.float().cpu(), detections.labels.cpu(), original)
         results.append(Result(shown, Masks(tuple(rles), original), names, original))
     return results
+
+
+def _place(values: Tensor, boxes: Tensor, placement: Placement) -> list[Rle]:
+    """The masks of K instances. values: (K, h, w), see `Geometry.enlarging`. boxes: (K, 4) in the original image."""
+    if placement.enlarging == "boxed":
+        return paste(values, boxes, placement.original, placement.threshold)
+    return place(values, placement)
+
+
+def _extent(rle: Rle) -> tuple[int, int, int, int]:
+    """The smallest box (x0, y0, x1, y1) around a mask, zeros for an empty mask."""
+    region = tighten(decode_region(rle))
+    if region is None:
+        return 0, 0, 0, 0
+    height, width = region.bitmap.shape
+    return region.x, region.y, region.x + width, region.y + height

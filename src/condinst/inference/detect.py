@@ -57,17 +57,30 @@ class Scores(NamedTuple):
     score: Tensor  # used by NMS and returned to the user
 
 
-def detect(output: NetworkOutput, model: ModelConfig, config: DetectConfig) -> list[Detections]:
+def detect(
+    output: NetworkOutput, model: ModelConfig, config: DetectConfig, labels: tuple[int, ...] | None = None
+) -> list[Detections]:
     """The detected instances of each image, best first. Boxes may reach outside the image, see `Geometry.clips`.
 
+    labels: the classes to find, or None for all. Other classes do not count against `max_detections`.
     `config.nms` "box" compares boxes. "mask" and "matrix" compare masks at the model's mask_out_stride, for the best
     `candidates_per_level` candidates of all levels together. They drop candidates with an empty mask, because two empty
     masks cannot be compared.
     """
+    if labels is not None:
+        logits = tuple(_only(level, labels) for level in output.head.class_logits)
+        output = output._replace(head=output.head._replace(class_logits=logits))
     chosen = each_image(candidates(output.head, config, model.geometry))
     if config.nms == "box":
         return [with_filters(output, image, _by_boxes(found, config)) for image, found in enumerate(chosen)]
     return [_by_masks(output, image, found, model, config) for image, found in enumerate(chosen)]
+
+
+def _only(class_logits: Tensor, labels: tuple[int, ...]) -> Tensor:
+    """The class logits (N, C, h, w), with −∞ for the classes that are not in `labels`."""
+    kept = torch.full_like(class_logits, -torch.inf)
+    kept[:, list(labels)] = class_logits[:, list(labels)]
+    return kept
 
 
 def detect_fixed(

@@ -6,7 +6,7 @@ Shapes: K instances of one image, h×w the logits at the stride of the mask feat
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from condinst.config import Config
 from condinst.ops.masks import enlarge
-from condinst.structures import MASK_FEATURE_STRIDE, Images
+from condinst.structures import MASK_FEATURE_STRIDE, Enlarging, Images
 
 Size = tuple[int, int]
 
@@ -24,16 +24,17 @@ class Placement(NamedTuple):
 
     stride: s, the stride of the probabilities. size: (height, width) of the image inside the padded input.
     original: (height, width) of the image in its file. threshold: in (0, 1); a mask pixel has a higher probability.
-    enlarging: see `condinst.structures.Geometry`. exchanged: with "bilinear", enlarge the whole padded input, and
-    exchange the factors of height and width, see `DetectConfig.exchange_scales`.
+    enlarging, mask_stride: see `condinst.structures.Geometry`. exchanged: with "bilinear", enlarge the whole padded
+    input, and exchange the factors of height and width, see `DetectConfig.exchange_scales`.
     """
 
     stride: int
     size: Size
     original: Size
     threshold: float
-    enlarging: Literal["aligned", "bilinear"] = "aligned"
+    enlarging: Enlarging = "aligned"
     exchanged: bool = False
+    mask_stride: int = MASK_FEATURE_STRIDE
 
     @classmethod
     def of(cls, images: Images, index: int, config: Config) -> Placement:
@@ -45,13 +46,21 @@ class Placement(NamedTuple):
             config.detect.mask_threshold,
             config.model.geometry.enlarging,
             config.detect.exchange_scales,
+            config.model.geometry.mask_stride,
         )
 
+    @property
+    def growth(self) -> int:
+        """The factor from the values to stride 1 of the padded input, before the last resize."""
+        return 1 if self.enlarging == "stretched" else self.mask_stride
+
     def resize(self, cells: Size) -> Resize:
-        """The last resize, for logits of `cells` = (h, w)."""
-        if self.enlarging == "aligned" or not self.exchanged:
+        """The last resize, for values of `cells` = (h, w)."""
+        if self.enlarging == "stretched":
+            return Resize(cells, self.original)
+        if self.enlarging != "bilinear" or not self.exchanged:
             return Resize(self.size, self.original)
-        height, width = (MASK_FEATURE_STRIDE * side for side in cells)
+        height, width = (self.mask_stride * side for side in cells)
         scales = [small / large for small, large in zip(self.size, self.original, strict=True)]
         return Resize((height, width), (math.ceil(height * (1 / scales[1])), math.ceil(width * (1 / scales[0]))))
 
@@ -67,10 +76,11 @@ class Resize(NamedTuple):
 
 
 def place_full(logits: Tensor, placement: Placement) -> Tensor:
-    """Mask logits (K, h, w) → masks (K, *original) bool.
+    """The values of drawn masks (K, h, w) → masks (K, *original) bool.
 
     The steps of "aligned" enlarging: enlarge logits to stride s, sigmoid, enlarge to stride 1, crop, resize. The steps
-    of "bilinear" enlarging: enlarge logits to stride 1, crop, resize, sigmoid.
+    of "bilinear" enlarging: enlarge logits to stride 1, crop, resize, sigmoid. "soft" and "stretched" values are
+    probabilities: "soft" takes the steps of "bilinear" without the sigmoid, and "stretched" only resizes.
     """
     height, width = placement.original
     resize = placement.resize(_cells(logits))
@@ -106,11 +116,11 @@ def _cells(logits: Tensor) -> Size:
 def _at_stride_1(logits: Tensor, placement: Placement) -> Tensor:
     """Logits (K, h, w) → the input of the last resize (K, 1, *source): probabilities, with "bilinear" logits."""
     maps = logits[:, None]
-    if placement.enlarging == "bilinear":
-        large = enlarge(maps, MASK_FEATURE_STRIDE, "bilinear")
-    else:
-        probabilities = enlarge(maps, MASK_FEATURE_STRIDE // placement.stride, "aligned").sigmoid()
+    if placement.enlarging == "aligned":
+        probabilities = enlarge(maps, placement.mask_stride // placement.stride, "aligned").sigmoid()
         large = enlarge(probabilities, placement.stride, "aligned")
+    else:
+        large = enlarge(maps, placement.growth, "bilinear")
     height, width = placement.resize(_cells(logits)).source
     return large[:, :, :height, :width]
 
@@ -118,13 +128,14 @@ def _at_stride_1(logits: Tensor, placement: Placement) -> Tensor:
 def _rows_at_stride_1(logits: Tensor, placement: Placement, first: int, last: int) -> tuple[int, Tensor]:
     """The input of the last resize for logits (h, w): rows that include `first` to `last`, after the first one's index.
 
-    Bilinear enlarging by 8 is exact in its positions, so it gives the same bits for a part of the rows.
+    Bilinear enlarging by 8 or 4 is exact in its positions, so it gives the same bits for a part of the rows.
     """
     if placement.enlarging == "aligned":
         return 0, _at_stride_1(logits[None], placement)[0, 0]
-    start, end = max(first // MASK_FEATURE_STRIDE - 1, 0), last // MASK_FEATURE_STRIDE + 2
-    large = enlarge(logits[None, None, start:end], MASK_FEATURE_STRIDE, "bilinear")[0, 0]
-    return start * MASK_FEATURE_STRIDE, large[:, : placement.resize(_cells(logits)).source[1]]
+    factor = placement.growth
+    start, end = max(first // factor - 1, 0), last // factor + 2
+    large = enlarge(logits[None, None, start:end], factor, "bilinear")[0, 0]
+    return start * factor, large[:, : placement.resize(_cells(logits)).source[1]]
 
 
 def _probability(values: Tensor, placement: Placement) -> Tensor:

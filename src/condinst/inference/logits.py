@@ -10,9 +10,14 @@ from torch import Tensor
 from condinst.model.condinst import filter_layout
 from condinst.ops.dynamic_mask_head import dynamic_mask_head
 from condinst.settings.model import ModelConfig
-from condinst.structures import MASK_FEATURE_STRIDE, Detections
+from condinst.structures import MASK_FEATURE_STRIDE, Detections, NetworkOutput
 
 NUMBERS_AT_ONCE = 2**24  # logits in one chunk: 64 MiB
+
+
+def draw_logits(output: NetworkOutput, image: int, found: Detections, model: ModelConfig) -> Iterator[Tensor]:
+    """Yield the mask logits of the instances of one image, see `mask_logits`."""
+    return mask_logits(output.mask_features[image], found, model)
 
 
 def mask_logits(mask_features: Tensor, found: Detections, model: ModelConfig) -> Iterator[Tensor]:

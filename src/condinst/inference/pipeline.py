@@ -6,10 +6,9 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from condinst.config import Config
 from condinst.data.batch import make_images
@@ -20,7 +19,7 @@ from condinst.inference.result import Result
 from condinst.memory import free_memory
 from condinst.method import Method
 from condinst.sources.read import Picture
-from condinst.structures import Detections, Images, NetworkOutput
+from condinst.structures import Detections, Images
 
 # Of the padded batch, for the maps that the network holds at a time; the nuclei model takes 160 to 200
 BYTES_PER_PIXEL = 150
@@ -36,9 +35,9 @@ class Prepared(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A batch after the network. seconds: the time for the network and the detection."""
+    """A batch after the network. output: of the method. seconds: the time for the network and the detection."""
 
-    output: NetworkOutput
+    output: Any
     found: list[Detections]
     seconds: float
 
@@ -54,7 +53,7 @@ class Pipeline:
     network: Network
     device: torch.device
     config: Config
-    method: Method
+    method: Method[Any, Any]
     conf: float | None = None
     labels: tuple[int, ...] | None = None
 
@@ -86,7 +85,7 @@ class Pipeline:
         """Run the network and detect the instances of each picture."""
         start = time.perf_counter()
         output = self.network(prepared.images.tensor.to(self.device))
-        found = self.method.detect(self._of_classes(output), self.config.model, self.config.detect)
+        found = self.method.detect(output, self.config.model, self.config.detect, self.labels)
         return Seen(output, found, time.perf_counter() - start)
 
     @torch.inference_mode()
@@ -111,14 +110,6 @@ class Pipeline:
         if self.device.type == "cpu" and pixels > SMALL and pixels * BYTES_PER_PIXEL > free_memory():
             raise MemoryError(f"not enough memory for {width}×{height} pixels")
 
-    def _of_classes(self, output: NetworkOutput) -> NetworkOutput:
-        """The output with zero scores for all other classes, so they do not count against max_detections."""
-        if self.labels is None:
-            return output
-        head = output.head
-        logits = tuple(_only(level, self.labels) for level in head.class_logits)
-        return output._replace(head=head._replace(class_logits=logits))
-
     def _finish(self, result: Result, picture: Picture, speed: dict[str, float]) -> Result:
         # detection may compare another number with its threshold (see DetectConfig), so `conf` is applied here
         shown = result if self.conf is None else result[result.boxes.conf >= self.conf]
@@ -127,10 +118,3 @@ class Pipeline:
         image = picture.array if picture.path is None else None
         notes = tuple(str(remark) for remark in picture.remarks)
         return shown.of(picture.path, image, speed, picture.name, notes, picture.reading)
-
-
-def _only(class_logits: Tensor, labels: tuple[int, ...]) -> Tensor:
-    """The class logits (N, C, h, w), with −∞ for the classes that are not in `labels`."""
-    kept = torch.full_like(class_logits, -torch.inf)
-    kept[:, list(labels)] = class_logits[:, list(labels)]
-    return kept

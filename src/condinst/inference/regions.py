@@ -67,7 +67,7 @@ class _Limits(NamedTuple):
 
 
 def _limits(placement: Placement) -> _Limits:
-    if placement.enlarging == "aligned":
+    if placement.enlarging != "bilinear":
         return _Limits(placement.threshold, ROUNDING, 0)
     rounding = ROUNDING / (placement.threshold * (1 - placement.threshold))  # of the sigmoid, as a logit
     return _Limits(_logit(placement.threshold), rounding, LOGIT_ROUNDING)
@@ -81,6 +81,8 @@ def _lowest(logits: Tensor, placement: Placement, limits: _Limits) -> Tensor:
     """The least logits that may lead to a pixel above the threshold, to be compared with logits (K, h, w)."""
     if placement.enlarging == "aligned" or not logits.numel():
         return logits.new_tensor(_logit(placement.threshold - ROUNDING))
+    if placement.enlarging != "bilinear":
+        return logits.new_tensor(placement.threshold - ROUNDING)
     return limits.threshold - limits.margins(logits)
 
 
@@ -88,8 +90,11 @@ def _axes(logits: Tensor, placement: Placement) -> list[Axis]:
     """The steps along y and along x."""
     cells, resize = (logits.shape[1], logits.shape[2]), placement.resize((logits.shape[1], logits.shape[2]))
     sides = zip(cells, resize.source, resize.target, placement.original, strict=True)
-    if placement.enlarging == "bilinear":
-        return [Axis.bilinear(n, source, target, min(target, original)) for n, source, target, original in sides]
+    if placement.enlarging != "aligned":
+        factor = placement.growth
+        return [
+            Axis.bilinear(n, source, target, min(target, original), factor) for n, source, target, original in sides
+        ]
     return [Axis.aligned(n, source, target, placement.stride) for n, source, target, _ in sides]
 
 

@@ -50,18 +50,18 @@ class Axis(NamedTuple):
         return cls(_enlarging(cells, factor), make_taps(cells * factor, stride, content, original))
 
     @classmethod
-    def bilinear(cls, cells: int, source: int, target: int, shown: int) -> Self:
+    def bilinear(cls, cells: int, source: int, target: int, shown: int, factor: int = MASK_FEATURE_STRIDE) -> Self:
         """The steps of bilinear enlarging, see `condinst.inference.full_size`.
 
         cells: number of logits. source, target: length before and after the last resize. shown: the first pixels of
-        the target, which belong to the original image.
+        the target, which belong to the original image. factor: from the logits to `source`.
         """
 
         def steps(maps: Tensor) -> Tensor:
-            large = enlarge(maps.expand(-1, -1, -1, 2), MASK_FEATURE_STRIDE, "bilinear")[:, :, :source, :1]
+            large = enlarge(maps.expand(-1, -1, -1, 2), factor, "bilinear")[:, :, :source, :1]
             return F.interpolate(large, (target, 1), mode="bilinear", align_corners=False)[:, :, :shown]
 
-        centre = ((torch.arange(shown) + 0.5) * source / target) / MASK_FEATURE_STRIDE - 0.5
+        centre = ((torch.arange(shown) + 0.5) * source / target) / factor - 0.5
         return cls(_measure(cells, steps, centre), None)
 
     def reached(self, used: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from condinst.method import Method
 from condinst.methods.condinst import CONDINST
 from condinst.methods.rtmdet_ins import RTMDET_INS
@@ -9,7 +11,7 @@ from condinst.model.instance_network import InstanceNetwork
 from condinst.settings.model import ModelConfig
 
 
-def method_of(model: ModelConfig) -> Method:
+def method_of(model: ModelConfig) -> Method[Any, Any]:
     """The parts of the method that the settings name."""
     return {"condinst": CONDINST, "rtmdet-ins": RTMDET_INS}[model.method]
 

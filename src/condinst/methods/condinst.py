@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from condinst.inference.detect import detect
-from condinst.inference.logits import mask_logits
+from condinst.inference.logits import draw_logits
 from condinst.method import Method
 from condinst.model.condinst import CondInst
-from condinst.training.step import assign_batch, batch_losses, needs_output
+from condinst.training.step import assign_batch, batch_losses, count_targets, needs_output
 
 CONDINST = Method(
     network=CondInst,
     detect=detect,
-    draw=mask_logits,
+    draw=draw_logits,
     assign=assign_batch,
+    count=count_targets,
     objective=batch_losses,
     needs_output=needs_output,
 )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-Enlarging = Literal["aligned", "bilinear"]
+from condinst.structures import Enlarging
+
 NUMBERS_AT_ONCE = 2**19  # 2 MiB of float32: the values between the two axes stay in the cache
 
 

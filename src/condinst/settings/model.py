@@ -117,6 +117,11 @@ class ModelConfig(Section):
         """Where the locations lie and how masks grow."""
         return CONDINST if self.method == "condinst" else RTMDET_INS
 
+    @property
+    def truth_stride(self) -> int:
+        """Pixels of the padded input for each pixel of a training mask, along each side."""
+        return self.mask_head.mask_out_stride if self.geometry.enlarging in {"aligned", "bilinear"} else 1
+
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
         if (self.method == "rtmdet-ins") != (self.pyramid == "pafpn"):

@@ -7,12 +7,12 @@ import torch
 from condinst.config import Config
 from condinst.model.condinst import filter_layout
 from condinst.ops.locations import level_sizes
-from condinst.structures import Images, Losses, NetworkOutput, Norms, Targets, Truth
+from condinst.structures import Counts, Images, Losses, NetworkOutput, Norms, Targets, Truth
 from condinst.training.boxinst import find_pairs
 from condinst.training.dynamic_targets import assign_dynamic
 from condinst.training.objective import draw_masks, objective
-from condinst.training.sampling import choose_positives
-from condinst.training.targets import assign
+from condinst.training.sampling import choose_positives, count_positives
+from condinst.training.targets import assign, measure_norms
 
 
 def needs_output(config: Config) -> bool:
@@ -32,6 +32,13 @@ def assign_batch(
         )
     sizes = level_sizes(*size, model.geometry.strides)
     return assign(truths, sizes, model.size_ranges, classes, settings.center_radius)
+
+
+def count_targets(targets: Targets, config: Config) -> Counts:
+    """The divisors of the losses."""
+    norms = measure_norms(targets)
+    masks = count_positives(targets, config.targets.mask_sampling, config.targets.max_mask_positives)
+    return Counts(norms.positives, norms.quality, masks, (targets.semantic >= 0).sum())
 
 
 def batch_losses(

@@ -26,7 +26,7 @@ def check_reach(sample: Sample, config: Config, tell: Report) -> list[int]:
     of predicted masks are reported, too.
     """
     size = resize_shape(sample.height, sample.width, config.input.shorter, config.input.longer)
-    stride = config.model.mask_head.mask_out_stride
+    stride = config.model.truth_stride
     things = see(sample, *size, stride)
     if not things:
         return []

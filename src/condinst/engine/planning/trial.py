@@ -19,11 +19,11 @@ from condinst.engine.optimizer import make_optimizer
 from condinst.engine.planning.plan import ROOM, Need
 from condinst.errors import CondinstError
 from condinst.memory import forget_peak, peak_memory, resident_memory
-from condinst.methods.choose import build_network
+from condinst.methods.choose import build_network, method_of
 from condinst.model.instance_network import InstanceNetwork
 from condinst.predictor import Predictor
 from condinst.settings.training import AugmentConfig
-from condinst.training.targets import measure_norms
+from condinst.structures import Norms
 
 FOUND = 2.0  # logit of every class: a trial of measuring finds as many objects as the settings allow
 
@@ -83,7 +83,8 @@ class _Trial:
         with torch.autocast(self.device.type, narrow or torch.bfloat16, enabled=narrow is not None):
             output = forward(self.model, batch.images.tensor)
             targets, share = assign(output, batch, self.config), torch.ones((), device=self.device)
-            goal = Goal(targets, measure_norms(targets), share, share)
+            counts = method_of(settings).count(targets, self.config)
+            goal = Goal(targets, Norms(counts.positives, counts.quality), share, share)
             losses = losses_of(output, goal, batch, torch.Generator().manual_seed(run.seed), 0, self.config)
         torch.autograd.backward(torch.stack(list(losses.values())).sum())
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

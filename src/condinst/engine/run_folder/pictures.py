@@ -81,7 +81,7 @@ def show_training(batch: Path, labels: Path) -> list[Part]:
 def _draw_truth(image: Array8, truth: Truth, settings: ModelConfig) -> Array8:
     """The picture with its objects drawn in, the masks' own pixels enlarged to what they stand for."""
     height, width = image.shape[:2]
-    stride, several = settings.mask_head.mask_out_stride, len(settings.classes) > 1
+    stride, several = settings.truth_stride, len(settings.classes) > 1
     masks = [encode(region, height, width) for region in _regions(truth, stride, height, width)]
     labels, boxes = truth.labels.tolist(), truth.boxes.cpu().numpy()
     names = [
