@@ -40,6 +40,7 @@ class Backbone:
     init: str
 
 
+RESULTS = "backbones"  # folder of benchmarks/results: a file for each data set and seed
 LITE = "weights/efficientnet_lite{}_imagenet_fp16.safetensors"
 BACKBONES = {
     "mobilenetv2": Backbone("MobileNetV2", "mobilenetv2_100", "weights/mobilenet_v2_imagenet.npz"),
@@ -127,7 +128,7 @@ def record(root: Path, data: str, config: Config, out: Path) -> None:
         "images_seen": config.train.iterations * config.train.batch_size,
         "runs": {pair: {key: run[key] for key in run if key != "settings"} for pair, run in runs.items()},
     }
-    folder = root / "benchmarks" / "results" / "backbones"
+    folder = root / "benchmarks" / "results" / RESULTS
     folder.mkdir(parents=True, exist_ok=True)
     replace_file(folder / f"{data}-{config.train.seed}.json", (json.dumps(facts, indent=1) + "\n").encode())
 

@@ -1,19 +1,20 @@
-"""Write the tables of docs/explanation/accuracy.md from src/condinst/zoo/*/scores.json and benchmarks/results/.
+"""Write the tables of docs/explanation/{accuracy,tuning-diary}.md from the shipped scores and benchmarks/results/.
 
 python -m benchmarks.accuracy.results            # writes
-python -m benchmarks.accuracy.results --check    # only says whether the document is up to date (exit code 1 if not)
+python -m benchmarks.accuracy.results --check    # only says whether the documents are up to date (exit code 1 if not)
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from benchmarks.accuracy.beside import pair_table, read_pairs, supervision_table
+from benchmarks.accuracy.choice import choice_table
 from benchmarks.cards.card import Card
 from benchmarks.cards.tables import NUMBERS, fit_table
 from benchmarks.cards.text import WORST, comparison, measure_command, misses, shown
@@ -29,14 +30,19 @@ def main(
     root: Annotated[Path, typer.Option(help="Where src/ and docs/ are.")] = ROOT,
     check: Annotated[bool, typer.Option("--check", help="Write nothing.")] = False,
 ) -> None:
-    """Bring docs/explanation/accuracy.md up to date."""
-    page = root / "docs" / "explanation" / "accuracy.md"
-    before = page.read_text(encoding="utf-8")
-    after = fill(before, read_cards(root), root / "benchmarks" / "results", page)
-    if check and before != after:
-        raise DataError(f"{page}: not what the shipped models' scores say; run python -m benchmarks.accuracy.results")
-    if not check:
-        replace_file(page, after.encode())
+    """Bring docs/explanation/accuracy.md and tuning-diary.md up to date."""
+    folder, results = root / "docs" / "explanation", root / "benchmarks" / "results"
+    pages = {
+        folder / "accuracy.md": accuracy_sections(read_cards(root), results),
+        folder / "tuning-diary.md": {"backbones": choice_table(results)},
+    }
+    for page, sections in pages.items():
+        before = page.read_text(encoding="utf-8")
+        after = fill(before, sections, page)
+        if check and before != after:
+            raise DataError(f"{page}: not what was measured; run python -m benchmarks.accuracy.results")
+        if not check:
+            replace_file(page, after.encode())
 
 
 def read_cards(root: Path) -> list[Card]:
@@ -44,11 +50,15 @@ def read_cards(root: Path) -> list[Card]:
     return [read_facts(path, Card) for path in sorted((root / "src" / "condinst" / "zoo").glob("*/scores.json"))]
 
 
-def fill(page: str, cards: Sequence[Card], results: Path, path: Path) -> str:
-    """`page` with what stands between its markers replaced; raises DataError for a marker that is missing."""
+def accuracy_sections(cards: Sequence[Card], results: Path) -> dict[str, str]:
+    """The written sections of accuracy.md by the names of their markers."""
     by_card = {"first": first, "models": models, "training": training, "failures": failures}
     sections = {name: write(cards) if cards else NONE for name, write in by_card.items()}
-    sections |= {"rival": pair_table(read_pairs(results)), "supervision": supervision_table(results)}
+    return sections | {"rival": pair_table(read_pairs(results)), "supervision": supervision_table(results)}
+
+
+def fill(page: str, sections: Mapping[str, str], path: Path) -> str:
+    """`page` with what stands between its markers replaced; raises DataError for a marker that is missing."""
     for name, text in sections.items():
         begin, end = f"<!-- {name}: written by benchmarks/accuracy/results.py -->", f"<!-- end of {name} -->"
         body = f"{begin}\n{text}\n{end}"

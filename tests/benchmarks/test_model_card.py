@@ -149,11 +149,21 @@ def test_from_run_to_results(threshold: float, tmp_path: Path, monkeypatch: pyte
     (beside / "nuclei-3.json").write_text(json.dumps(pair))
     fill = results.main
     (tmp_path / "docs" / "explanation").mkdir()
-    shutil.copy(ROOT / "docs" / "explanation" / "accuracy.md", tmp_path / "docs" / "explanation")
+    for page in ("accuracy.md", "tuning-diary.md"):
+        shutil.copy(ROOT / "docs" / "explanation" / page, tmp_path / "docs" / "explanation")
+    chosen = tmp_path / "benchmarks" / "results" / "backbones"
+    chosen.mkdir()
+    parts = {"AP": 0.4321, "AP50": 0.8, "AP75": 0.4}
+    run = {"seconds": 9, "parameters": 5, "file_bytes": 7_000_000, "scores": {"bbox": parts, "segm": parts}}
+    choice = {"data": "cells", "seed": 0, "command": "compare them", "images_seen": 40, "runs": {"lite0-fcos": run}}
+    (chosen / "cells-0.json").write_text(json.dumps(choice))
     with pytest.raises(DataError, match=r"run python -m benchmarks\.accuracy\.results"):
         fill(root=tmp_path, check=True)
     fill(root=tmp_path)
     fill(root=tmp_path, check=True)
+    diary = (tmp_path / "docs" / "explanation" / "tuning-diary.md").read_text()
+    assert "| cells, 40 images | EfficientNet-Lite0 | FCOS's assigner | 1 | 7.0 MB | 0.432 |" in diary
+    assert "compare them" in diary
     page = (tmp_path / "docs" / "explanation" / "accuracy.md").read_text()
     assert f"| {again.segm.AP:.3f} |" in page
     assert "a \\| test" in page
