@@ -62,6 +62,16 @@ USES = {
             "Not for traffic, safety or surveying decisions.",
         ),
     ),
+    "people": Use(
+        "a person in a photo of everyday life, from close up to far away",
+        (
+            "Trained on 177 photos with one person each: it was not taught to tell people in a crowd apart, and photos "
+            "with several people were not tried.",
+            "The photos are of COCO val2017, so a score of this model on COCO val2017 means nothing.",
+            "Not for surveillance, identification, safety or any decision about people. It was not examined whether it "
+            "works equally well for all people.",
+        ),
+    ),
 }
 
 
