@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from condinst.data.pictures.image import Page, read_image
     from condinst.errors import CondinstError, DataError, ModelError, PictureWarning, UsageError
     from condinst.evaluation.evaluate import Scores
-    from condinst.hub import CondInst, RTMDetIns
+    from condinst.hub import CondInst, RTMDetIns, Yolact
     from condinst.inference.instances.boxes import Boxes
     from condinst.inference.instances.masks import Masks
     from condinst.inference.result import Result
@@ -34,6 +34,7 @@ __all__ = [
     "Result",
     "Scores",
     "UsageError",
+    "Yolact",
     "load_data",
     "predict",
     "read_image",
@@ -56,6 +57,7 @@ _HOMES = {
     "Result": "condinst.inference.result",
     "Scores": "condinst.evaluation.evaluate",
     "UsageError": "condinst.errors",
+    "Yolact": "condinst.hub",
     "load_data": "condinst.api",
     "predict": "condinst.api",
     "read_image": "condinst.data.pictures.image",

@@ -11,12 +11,17 @@ from condinst.config import Config
 from condinst.errors import CondinstError, ModelError
 from condinst.model.condinst import CondInst as CondInstNetwork
 from condinst.model.rtmdet_ins import RTMDetIns as RTMDetInsNetwork
+from condinst.model.yolact import Yolact as YolactNetwork
 from condinst.weights.card import make_card
 from condinst.weights.folder import fill_model, read_model, save_model
 from condinst.weights.obtain import HubOptions
 from condinst.weights.tensors import METHODS
 
-CLASSES = {"condinst": "CondInst", "rtmdet-ins": "RTMDetIns"}  # method → name of its class in this package
+CLASSES = {
+    "condinst": "CondInst",
+    "rtmdet-ins": "RTMDetIns",
+    "yolact": "YOLACT",
+}  # method → name of its class in this package
 
 
 class HubModel(ModelHubMixin):
@@ -105,6 +110,23 @@ class RTMDetIns(RTMDetInsNetwork, HubModel):
     """
 
     method = "rtmdet-ins"
+
+    def __init__(self, settings: Config) -> None:
+        self._check_method(settings)
+        super().__init__(settings.model)
+        self.settings = settings
+
+
+class Yolact(YolactNetwork, HubModel):
+    """YOLACT network for float32 images (N, 3, H, W), normalised. The output is a YolactOutput.
+
+        model = condinst.Yolact.from_pretrained("yolact-r50")
+
+    settings: the whole configuration. `Predictor.from_model(model, model.settings)` makes a predictor from the network.
+    Raises ModelError if the network cannot be built, or if model.method is another one.
+    """
+
+    method = "yolact"
 
     def __init__(self, settings: Config) -> None:
         self._check_method(settings)

@@ -46,6 +46,7 @@ class Geometry(NamedTuple):
 
 CONDINST = Geometry(STRIDES, 0.5, True, "aligned", "picture")
 RTMDET_INS = Geometry((8, 16, 32), 0.0, False, "bilinear", "canvas")
+YOLACT = Geometry(STRIDES, 0.5, False, "stretched", "picture")
 
 
 class Images(NamedTuple):

@@ -7,13 +7,15 @@ from typing import Any
 from condinst.method import Method
 from condinst.methods.condinst import CONDINST
 from condinst.methods.rtmdet_ins import RTMDET_INS
+from condinst.methods.yolact import YOLACT
 from condinst.model.instance_network import InstanceNetwork
 from condinst.settings.model import ModelConfig
 
 
 def method_of(model: ModelConfig) -> Method[Any, Any]:
     """The parts of the method that the settings name."""
-    return {"condinst": CONDINST, "rtmdet-ins": RTMDET_INS}[model.method]
+    methods: dict[str, Method[Any, Any]] = {"condinst": CONDINST, "rtmdet-ins": RTMDET_INS, "yolact": YOLACT}
+    return methods[model.method]
 
 
 def build_network(model: ModelConfig, pretrained: bool = False) -> InstanceNetwork:

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from condinst.model.condinst import CondInst
 from condinst.model.rtmdet_ins import RTMDetIns
+from condinst.model.yolact import Yolact
 
-InstanceNetwork = CondInst | RTMDetIns
+InstanceNetwork = CondInst | RTMDetIns | Yolact

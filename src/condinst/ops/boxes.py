@@ -49,3 +49,21 @@ def scale_boxes(boxes: Tensor, size: tuple[int, int], original_size: tuple[int, 
 def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Clip boxes (K, 4) to an image of `size` (h, w)."""
     return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([size[1], size[0]]).repeat(2))
+
+
+def box_cells(boxes: Tensor, size: tuple[int, int], cells: tuple[int, int]) -> Tensor:
+    """The cells of a map that boxes show, with a margin of one cell: (K, h, w) bool (YOLACT, arXiv 1904.02689, §3.2).
+
+    boxes: (K, 4) in pixels of an image of `size` (height, width). cells: (h, w) of a map of this image. A cell counts
+    if its index lies between the sides of the box in cells, which are real numbers.
+    """
+    columns, rows = (
+        _between(boxes[:, axis] / pixels * count, boxes[:, axis + 2] / pixels * count, count)
+        for axis, (pixels, count) in enumerate(zip(reversed(size), reversed(cells), strict=True))
+    )
+    return rows[:, :, None] & columns[:, None, :]
+
+
+def _between(low: Tensor, high: Tensor, count: int) -> Tensor:
+    index = torch.arange(count, device=low.device, dtype=low.dtype)
+    return (index >= (low - 1)[:, None]) & (index < (high + 1)[:, None])

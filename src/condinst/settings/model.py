@@ -7,7 +7,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from condinst.settings.kinds import AboveZero, Channels, ClassName, Convs, Extent, Section
-from condinst.structures import CONDINST, RTMDET_INS, Geometry
+from condinst.structures import CONDINST, RTMDET_INS, YOLACT, Geometry
+
+GEOMETRIES = {"condinst": CONDINST, "rtmdet-ins": RTMDET_INS, "yolact": YOLACT}
+PYRAMIDS = {"condinst": ("fpn", "bifpn"), "rtmdet-ins": ("pafpn",), "yolact": ("fpn",)}
+SCALED = {"condinst", "rtmdet-ins"}  # methods with relative coordinates
 
 
 class BackboneConfig(Section):
@@ -81,9 +85,11 @@ class ModelConfig(Section):
     # Class names, in the order of the labels. Training takes them from the data set.
     classes: Annotated[tuple[ClassName, ...], Field(max_length=20_000)] = ()
     # The method: CondInst, or RTMDet-Ins (arXiv 2212.07784), which has the same dynamic mask head on another detector.
-    method: Literal["condinst", "rtmdet-ins"] = "condinst"
+    # Or YOLACT (arXiv 1904.02689), which has anchors and adds up prototypes.
+    method: Literal["condinst", "rtmdet-ins", "yolact"] = "condinst"
     backbone: BackboneConfig = BackboneConfig()
-    # The feature pyramid. fpn and bifpn make P3–P7, for condinst. pafpn makes P3–P5, for rtmdet-ins.
+    # The feature pyramid. fpn and bifpn make P3–P7, for condinst. pafpn makes P3–P5, for rtmdet-ins. yolact has an fpn
+    # of its own.
     pyramid: Literal["fpn", "bifpn", "pafpn"] = "fpn"
     # Channels of each pyramid level.
     fpn_channels: Channels = 256
@@ -104,18 +110,19 @@ class ModelConfig(Section):
     pixel_std: tuple[AboveZero, AboveZero, AboveZero] = (58.395, 57.12, 57.375)
     # Value of the padding at the right and at the bottom, from 0 to 255. null: the mean, so that it becomes 0.
     pad_value: Annotated[float, Field(ge=0, le=255)] | None = None
-    # The input is padded to a multiple of this number of pixels on each side.
-    size_divisor: Annotated[int, Field(ge=32, le=512, multiple_of=32)] = 32
+    # The input is padded to a multiple of this number of pixels on each side: a multiple of 32, or 1 for yolact, which
+    # has no padding.
+    size_divisor: Annotated[int, Field(ge=1, le=512)] = 32
     # For each pyramid level, the smallest and the largest distance in pixels from a positive location to the farthest
-    # side of its box. Both ends are included. rtmdet-ins has none.
+    # side of its box. Both ends are included. Only for condinst.
     size_ranges: tuple[tuple[Extent, Extent], ...] = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, float("inf")))
-    # For each pyramid level, the number of pixels that relative coordinates are divided by.
+    # For each pyramid level, the number of pixels that relative coordinates are divided by. yolact has none.
     coordinate_scales: tuple[AboveZero, ...] = (64, 128, 256, 512, 1024)
 
     @property
     def geometry(self) -> Geometry:
         """Where the locations lie and how masks grow."""
-        return CONDINST if self.method == "condinst" else RTMDET_INS
+        return GEOMETRIES[self.method]
 
     @property
     def truth_stride(self) -> int:
@@ -124,14 +131,18 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
-        if (self.method == "rtmdet-ins") != (self.pyramid == "pafpn"):
-            fitting = "pafpn" if self.method == "rtmdet-ins" else "fpn or bifpn"
-            raise ValueError(f"method {self.method} needs pyramid {fitting}, got {self.pyramid}")
+        fitting = PYRAMIDS[self.method]
+        if self.pyramid not in fitting:
+            raise ValueError(f"method {self.method} needs pyramid {' or '.join(fitting)}, got {self.pyramid}")
+        divides = self.size_divisor == 1 if self.geometry.enlarging == "stretched" else self.size_divisor % 32 == 0
+        if not divides:
+            wanted = "1" if self.geometry.enlarging == "stretched" else "a multiple of 32"
+            raise ValueError(f"size_divisor: method {self.method} needs {wanted}, got {self.size_divisor}")
         levels = len(self.geometry.strides)
-        ranges = levels if self.method == "condinst" else 0
-        if (len(self.size_ranges), len(self.coordinate_scales)) != (ranges, levels):
+        ranges, scales = levels * (self.method == "condinst"), levels * (self.method in SCALED)
+        if (len(self.size_ranges), len(self.coordinate_scales)) != (ranges, scales):
             raise ValueError(
-                f"method {self.method} needs {ranges} size_ranges and {levels} coordinate_scales, got "
+                f"method {self.method} needs {ranges} size_ranges and {scales} coordinate_scales, got "
                 f"{len(self.size_ranges)} and {len(self.coordinate_scales)}"
             )
         if not all(low < high for low, high in self.size_ranges):  # NaN fails here, too

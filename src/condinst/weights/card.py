@@ -16,7 +16,11 @@ LICENCES = {
 TAGS = ("condinst", "instance-segmentation", "pytorch")
 DATASETS = {"COCO": "coco"}  # beginning of `about.data` → the hub's identifier
 SHOWN_CLASSES = 100
-METHODS = {"condinst": "CondInst, arXiv 2003.05664", "rtmdet-ins": "RTMDet-Ins, arXiv 2212.07784"}
+METHODS = {
+    "condinst": "conditional convolutions (CondInst, arXiv 2003.05664)",
+    "rtmdet-ins": "conditional convolutions (RTMDet-Ins, arXiv 2212.07784)",
+    "yolact": "prototypes and coefficients (YOLACT, arXiv 1904.02689)",
+}
 
 
 def make_card(config: Config) -> str:
@@ -70,7 +74,7 @@ def _what(config: Config) -> str:
     }
     table = "\n".join(f"| {name} | {text} |" for name, text in rows.items())
     return (
-        f"Instance segmentation by conditional convolutions ({METHODS[config.model.method]}): a box, a score and a "
+        f"Instance segmentation by {METHODS[config.model.method]}: a box, a score and a "
         f"mask for every object.\n\n| part | |\n| --- | --- |\n{table}\n\n"
         f"Classes ({len(classes)}): {names or 'not named'}."
     )

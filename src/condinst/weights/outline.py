@@ -37,16 +37,23 @@ class Outline(NamedTuple):
     parameters: dict[str, int]
 
 
+class Words(NamedTuple):
+    """The fields of `Outline` that depend on the method."""
+
+    pyramid: str
+    head: str
+    mask_branch: str
+    mask_head: str
+    filters: int
+
+
 def outline(config: Config) -> Outline:
     """Describe the model of `config`. Raises ModelError if the backbone cannot be built."""
     model = config.model
+    words = {"condinst": _condinst, "rtmdet-ins": _rtmdet_ins, "yolact": _yolact}[model.method](model)
     return Outline(
         backbone=_backbone(model),
-        pyramid=_pyramid(model),
-        head=_head(model),
-        mask_branch=_mask_branch(model),
-        mask_head=_mask_head(model),
-        filters=filter_layout(model).count,
+        **words._asdict(),
         strides=model.geometry.strides,
         input=_input(config),
         score=_score(config),
@@ -81,22 +88,52 @@ def _backbone(model: ModelConfig) -> str:
     return f"{backbone.name}, norms {norms}{stride}" + (f", deformable in {blocks}" if interval else "")
 
 
-def _pyramid(model: ModelConfig) -> str:
-    if model.pyramid == "pafpn":
-        blocks = f"{model.pafpn_blocks} block{'s' * (model.pafpn_blocks != 1)} in each stage"
-        return f"PAFPN, {blocks}, {model.fpn_channels} channels"
-    if model.pyramid == "fpn":
-        return f"FPN, {model.fpn_channels} channels"
-    return f"BiFPN, {model.bifpn_repeats} repeats, {model.fpn_channels} channels"
+def _condinst(model: ModelConfig) -> Words:
+    repeats = f"BiFPN, {model.bifpn_repeats} repeats" if model.pyramid == "bifpn" else "FPN"
+    head = f"FCOS, two towers {_tower(model)}"
+    return Words(f"{repeats}, {model.fpn_channels} channels", head, *_dynamic(model))
 
 
-def _head(model: ModelConfig) -> str:
-    layers = f"of {model.head.convs} convolutions, {model.head.channels} channels"
-    if model.method == "condinst":
-        return f"FCOS, two towers {layers}"
+def _rtmdet_ins(model: ModelConfig) -> Words:
+    blocks = f"{model.pafpn_blocks} block{'s' * (model.pafpn_blocks != 1)} in each stage"
+    pyramid = f"PAFPN, {blocks}, {model.fpn_channels} channels"
     if model.head.separate_box_tower:
-        return f"RTMDet, towers for classes, boxes and filters {layers}"
-    return f"RTMDet, a tower for classes and boxes and one for filters {layers}"
+        head = f"RTMDet, towers for classes, boxes and filters {_tower(model)}"
+    else:
+        head = f"RTMDet, a tower for classes and boxes and one for filters {_tower(model)}"
+    return Words(pyramid, head, *_dynamic(model))
+
+
+def _yolact(model: ModelConfig) -> Words:
+    branch = model.mask_branch
+    return Words(
+        pyramid=f"FPN, {model.fpn_channels} channels",
+        head=f"three anchors in each cell, a tower {_tower(model)}",
+        mask_branch=f"{branch.convs} convolutions, {branch.channels} channels, {branch.features} prototypes at stride "
+        f"{MASK_FEATURE_STRIDE // 2}{_semantic(model)}",
+        mask_head="a sum of the prototypes, cut to the box",
+        filters=branch.features,
+    )
+
+
+def _tower(model: ModelConfig) -> str:
+    return f"of {model.head.convs} convolution{'s' * (model.head.convs != 1)}, {model.head.channels} channels"
+
+
+def _semantic(model: ModelConfig) -> str:
+    return ", semantic head in training" if model.semantic else ""
+
+
+def _dynamic(model: ModelConfig) -> tuple[str, str, int]:
+    """Describe mask branch and dynamic mask head, and return the number of filters."""
+    layout, branch, head = filter_layout(model), model.mask_branch, model.mask_head
+    features = (
+        f"{branch.convs} convolutions, {branch.channels} channels, {layout.features} features at stride "
+        f"{MASK_FEATURE_STRIDE}{_semantic(model)}"
+    )
+    layers = "→".join(str(size) for size in layout.sizes)
+    words = f"{head.depth} layers {layers}, coordinates {head.coordinates}, masks at stride {head.mask_out_stride}"
+    return features if layout.features else "none", words, layout.count
 
 
 def _input(config: Config) -> str:
@@ -113,20 +150,3 @@ def _score(config: Config) -> str:
     if not config.model.geometry.centerness:
         return "class"
     return "√(class · centerness)" if config.detect.score_root else "class · centerness"
-
-
-def _mask_branch(model: ModelConfig) -> str:
-    features, branch = filter_layout(model).features, model.mask_branch
-    if not features:
-        return "none"
-    semantic = ", semantic head in training" if model.semantic else ""
-    return (
-        f"{branch.convs} convolutions, {branch.channels} channels, {features} features at stride "
-        f"{MASK_FEATURE_STRIDE}{semantic}"
-    )
-
-
-def _mask_head(model: ModelConfig) -> str:
-    head, sizes = model.mask_head, filter_layout(model).sizes
-    layers = "→".join(str(size) for size in sizes)
-    return f"{head.depth} layers {layers}, coordinates {head.coordinates}, masks at stride {head.mask_out_stride}"

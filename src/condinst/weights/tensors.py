@@ -13,8 +13,13 @@ from condinst.settings.model import ModelConfig
 
 SHOWN = 10  # names listed in an error message
 LONGEST = 200  # characters of a listed name
-METHODS = {"condinst": "a CondInst", "rtmdet-ins": "an RTMDet-Ins"}
-SIGNS = {"condinst": "head.centerness.", "rtmdet-ins": "head.controller_tower."}  # tensors of one method alone
+METHODS = {"condinst": "a CondInst", "rtmdet-ins": "an RTMDet-Ins", "yolact": "a YOLACT"}
+# tensors of one method alone
+SIGNS = {
+    "condinst": "head.centerness.",
+    "rtmdet-ins": "head.controller_tower.",
+    "yolact": "head.coefficients.",
+}
 KINDS = {
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
     *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),

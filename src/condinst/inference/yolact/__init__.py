@@ -1,0 +1,1 @@
+"""From the output of YOLACT to instances and their masks."""

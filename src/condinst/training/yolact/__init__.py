@@ -1,0 +1,1 @@
+"""The training targets and losses of YOLACT."""
