@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from condinst.data.pictures.image import Page, read_image
     from condinst.errors import CondinstError, DataError, ModelError, PictureWarning, UsageError
     from condinst.evaluation.evaluate import Scores
-    from condinst.hub import CondInst, RTMDetIns, Yolact
+    from condinst.hub import SOLO, CondInst, DecoupledSOLO, RTMDetIns, SOLOv2, Yolact
     from condinst.inference.instances.boxes import Boxes
     from condinst.inference.instances.masks import Masks
     from condinst.inference.result import Result
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "SOLO",
     "Boxes",
     "CondInst",
     "CondinstError",
     "Config",
     "DataError",
+    "DecoupledSOLO",
     "Masks",
     "ModelError",
     "Page",
@@ -32,6 +34,7 @@ __all__ = [
     "Predictor",
     "RTMDetIns",
     "Result",
+    "SOLOv2",
     "Scores",
     "UsageError",
     "Yolact",
@@ -48,6 +51,7 @@ _HOMES = {
     "CondinstError": "condinst.errors",
     "Config": "condinst.config",
     "DataError": "condinst.errors",
+    "DecoupledSOLO": "condinst.hub",
     "Masks": "condinst.inference.instances.masks",
     "ModelError": "condinst.errors",
     "Page": "condinst.data.pictures.image",
@@ -55,6 +59,8 @@ _HOMES = {
     "Predictor": "condinst.predictor",
     "RTMDetIns": "condinst.hub",
     "Result": "condinst.inference.result",
+    "SOLO": "condinst.hub",
+    "SOLOv2": "condinst.hub",
     "Scores": "condinst.evaluation.evaluate",
     "UsageError": "condinst.errors",
     "Yolact": "condinst.hub",

@@ -19,6 +19,23 @@ from condinst.settings.prediction import DetectConfig, InputConfig
 from condinst.settings.reading import first_problem, read_settings, set_value
 from condinst.settings.training import AugmentConfig, BoxSupervisionConfig, LossConfig, TargetConfig, TrainConfig
 
+# Values that a method needs, because it lacks the parts that the other values are for.
+OF_SOLO = {
+    "targets.supervision": "masks",
+    "targets.assigner": "fcos",
+    "detect.score_root": False,
+    "detect.nms": "matrix",
+    "detect.exchange_scales": False,
+    "loss.classification": "focal",
+    "loss.mask": "dice",
+}
+NEEDS: dict[str, dict[str, object]] = {
+    "rtmdet-ins": {"targets.assigner": "dynamic", "detect.score_root": False, "model.semantic": False},
+    "solo": OF_SOLO,
+    "decoupled-solo": OF_SOLO,
+    "solov2": OF_SOLO,
+}
+
 
 class Config(Section):
     """A recipe: how a model is built, how it is trained and how it predicts."""
@@ -41,21 +58,13 @@ class Config(Section):
                 "targets.supervision is boxes and model.semantic is true, but the semantic head learns from masks; "
                 "set model.semantic=false"
             )
-        if self.model.method == "rtmdet-ins":
-            self._fits_rtmdet()
+        for name, wanted in NEEDS.get(self.model.method, {}).items():
+            section, key = name.split(".")
+            if getattr(getattr(self, section), key) != wanted:
+                raise ValueError(f"model.method is {self.model.method}, which needs {name}={str(wanted).lower()}")
         if self.targets.supervision == "boxes" and self.augment.copy_paste:
             raise ValueError("targets.supervision is boxes but copy-paste needs masks; set augment.copy_paste=0")
         return self
-
-    def _fits_rtmdet(self) -> None:
-        """Raise ValueError for settings that need a part that RTMDet-Ins lacks."""
-        for name, value, wanted in (
-            ("targets.assigner", self.targets.assigner, "dynamic"),
-            ("detect.score_root", self.detect.score_root, False),
-            ("model.semantic", self.model.semantic, False),
-        ):
-            if value != wanted:
-                raise ValueError(f"model.method is rtmdet-ins, which needs {name}={str(wanted).lower()}")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "configuration") -> Config:

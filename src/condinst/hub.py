@@ -10,18 +10,25 @@ from huggingface_hub import ModelCard, ModelHubMixin
 from condinst.config import Config
 from condinst.errors import CondinstError, ModelError
 from condinst.model.condinst import CondInst as CondInstNetwork
+from condinst.model.heads.solo.decoupled_head import DecoupledHead
+from condinst.model.heads.solo.solo_head import SOLOHead
+from condinst.model.heads.solo.solov2_head import SOLOv2Head
 from condinst.model.rtmdet_ins import RTMDetIns as RTMDetInsNetwork
+from condinst.model.solo import SoloNetwork
 from condinst.model.yolact import Yolact as YolactNetwork
 from condinst.weights.card import make_card
 from condinst.weights.folder import fill_model, read_model, save_model
 from condinst.weights.obtain import HubOptions
 from condinst.weights.tensors import METHODS
 
-CLASSES = {
+CLASSES = {  # method → name of its class in this package
     "condinst": "CondInst",
     "rtmdet-ins": "RTMDetIns",
-    "yolact": "YOLACT",
-}  # method → name of its class in this package
+    "solo": "SOLO",
+    "decoupled-solo": "DecoupledSOLO",
+    "solov2": "SOLOv2",
+    "yolact": "Yolact",
+}
 
 
 class HubModel(ModelHubMixin):
@@ -114,6 +121,51 @@ class RTMDetIns(RTMDetInsNetwork, HubModel):
     def __init__(self, settings: Config) -> None:
         self._check_method(settings)
         super().__init__(settings.model)
+        self.settings = settings
+
+
+class SOLO(SoloNetwork, HubModel):
+    """SOLO network for float32 images (N, 3, H, W), normalised and padded. The output is a SoloOutput.
+
+    settings: the whole configuration. `Predictor.from_model(model, model.settings)` makes a predictor from the network.
+    Raises ModelError if the network cannot be built, or if model.method is another one.
+    """
+
+    method = "solo"
+
+    def __init__(self, settings: Config) -> None:
+        self._check_method(settings)
+        super().__init__(settings.model, head=SOLOHead)
+        self.settings = settings
+
+
+class DecoupledSOLO(SoloNetwork, HubModel):
+    """Decoupled SOLO network for float32 images (N, 3, H, W), normalised and padded. The output is a SoloOutput.
+
+    settings: the whole configuration. `Predictor.from_model(model, model.settings)` makes a predictor from the network.
+    Raises ModelError if the network cannot be built, or if model.method is another one.
+    """
+
+    method = "decoupled-solo"
+
+    def __init__(self, settings: Config) -> None:
+        self._check_method(settings)
+        super().__init__(settings.model, head=DecoupledHead)
+        self.settings = settings
+
+
+class SOLOv2(SoloNetwork, HubModel):
+    """SOLOv2 network for float32 images (N, 3, H, W), normalised and padded. The output is a SoloOutput.
+
+    settings: the whole configuration. `Predictor.from_model(model, model.settings)` makes a predictor from the network.
+    Raises ModelError if the network cannot be built, or if model.method is another one.
+    """
+
+    method = "solov2"
+
+    def __init__(self, settings: Config) -> None:
+        self._check_method(settings)
+        super().__init__(settings.model, head=SOLOv2Head)
         self.settings = settings
 
 

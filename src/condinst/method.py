@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from condinst.config import Config
+    from condinst.model.descriptions import Description
     from condinst.model.instance_network import InstanceNetwork
     from condinst.settings.model import ModelConfig
     from condinst.settings.prediction import DetectConfig
@@ -40,6 +41,7 @@ class Method(Generic[Output, Goal]):
     objective: (output, targets, norms, images, settings, iteration from 0, generator of random numbers) → losses. The
         norms are means over all processes.
     needs_output: whether the targets depend on the values of the output. Otherwise `assign` may get None in its place.
+    describe: words for the parts of the network.
     """
 
     network: Callable[[ModelConfig, bool], InstanceNetwork]
@@ -49,3 +51,4 @@ class Method(Generic[Output, Goal]):
     count: Callable[[Goal, Config], Counts]
     objective: Callable[[Output, Goal, Norms, Images, Config, int, torch.Generator], Losses]
     needs_output: Callable[[Config], bool]
+    describe: Callable[[ModelConfig], Description]

@@ -22,7 +22,8 @@ Enlarging = Literal["aligned", "bilinear", "soft", "stretched", "boxed"]
 class Geometry(NamedTuple):
     """Where the locations of a method lie, and how its masks grow to the size of the picture.
 
-    strides: pixels of the padded input for each cell of a pyramid level, one number for each level, P3 first.
+    strides: pixels of the padded input for each pixel of a level's map, one number for each level, largest map first.
+        In the SOLO family, a cell of the grid is larger than a pixel of the map.
     offset: where a location lies in its cell, as a part of the stride: 0.5 is the centre, 0 the top left corner. The
         pixels of the mask features have the same offset in theirs.
     centerness: whether the head has a centerness output, which is then a factor of the score.
@@ -47,6 +48,7 @@ class Geometry(NamedTuple):
 CONDINST = Geometry(STRIDES, 0.5, True, "aligned", "picture")
 RTMDET_INS = Geometry((8, 16, 32), 0.0, False, "bilinear", "canvas")
 YOLACT = Geometry(STRIDES, 0.5, False, "stretched", "picture")
+SOLO = Geometry((8, 8, 16, 32, 32), 0.5, False, "soft", "masks", 4)
 
 
 class Images(NamedTuple):

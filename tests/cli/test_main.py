@@ -20,6 +20,7 @@ from typer.testing import Result
 import condinst
 from condinst.web import SILENCE_SECONDS
 from condinst.weights import names
+from condinst.weights.catalogue import PUBLISHED
 
 Run = Callable[..., Result]
 SOURCE = Path(__file__).parent.parent.parent / "src"
@@ -127,7 +128,7 @@ def test_models_lists_what_is_shipped(run: Run, model_folder: Path, tmp_path: Pa
         assert word in outcome.stdout
     listed = json.loads(run("models", "--json").stdout)
     assert listed["tiny"]["licence"] == "CC0"
-    assert len(listed) == 25
+    assert len(listed) == 1 + len(PUBLISHED)
     assert listed["adelaidet/CondInst_MS_R_50_3x"]["mask AP"].startswith("0.375 on COCO val2017")
     for word in ("adelaidet/BoxInst_MS_R_101_BiFPN_dcni3_3x", "non-commercial", "0.348", "mmdetection/boxinst"):
         assert word in outcome.stdout

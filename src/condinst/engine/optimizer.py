@@ -13,10 +13,12 @@ from condinst.settings.training import TrainConfig
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Make SGD or AdamW for the trainable parameters.
 
-    Norms get no weight decay; with AdamW, biases get none either. The backbone has its own learning rate factor.
+    Norms get no weight decay, unless `decay_norms`; with AdamW, biases and scales get none. The backbone has its own
+    learning rate factor.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    norms = {id(p) for m in model.modules() if _is_norm(m) for p in m.parameters(recurse=False)}
+    plain_norms = (m for m in model.modules() if _is_norm(m) and not config.decay_norms)
+    norms = {id(p) for m in plain_norms for p in m.parameters(recurse=False)}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue

@@ -7,15 +7,24 @@ from typing import Any
 from condinst.method import Method
 from condinst.methods.condinst import CONDINST
 from condinst.methods.rtmdet_ins import RTMDET_INS
+from condinst.methods.solo import DECOUPLED_SOLO, SOLO, SOLOV2
 from condinst.methods.yolact import YOLACT
 from condinst.model.instance_network import InstanceNetwork
 from condinst.settings.model import ModelConfig
 
+METHODS: dict[str, Method[Any, Any]] = {
+    "condinst": CONDINST,
+    "rtmdet-ins": RTMDET_INS,
+    "solo": SOLO,
+    "decoupled-solo": DECOUPLED_SOLO,
+    "solov2": SOLOV2,
+    "yolact": YOLACT,
+}
+
 
 def method_of(model: ModelConfig) -> Method[Any, Any]:
     """The parts of the method that the settings name."""
-    methods: dict[str, Method[Any, Any]] = {"condinst": CONDINST, "rtmdet-ins": RTMDET_INS, "yolact": YOLACT}
-    return methods[model.method]
+    return METHODS[model.method]
 
 
 def build_network(model: ModelConfig, pretrained: bool = False) -> InstanceNetwork:

@@ -6,6 +6,7 @@ from condinst.inference.detect import detect
 from condinst.inference.logits import draw_logits
 from condinst.method import Method
 from condinst.model.condinst import CondInst
+from condinst.model.descriptions import describe_condinst
 from condinst.training.step import assign_batch, batch_losses, count_targets, needs_output
 
 CONDINST = Method(
@@ -16,4 +17,5 @@ CONDINST = Method(
     count=count_targets,
     objective=batch_losses,
     needs_output=needs_output,
+    describe=describe_condinst,
 )

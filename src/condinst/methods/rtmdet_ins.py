@@ -5,6 +5,7 @@ from __future__ import annotations
 from condinst.inference.detect import detect
 from condinst.inference.logits import draw_logits
 from condinst.method import Method
+from condinst.model.descriptions import describe_rtmdet_ins
 from condinst.model.rtmdet_ins import RTMDetIns
 from condinst.training.step import assign_batch, batch_losses, count_targets, needs_output
 
@@ -16,4 +17,5 @@ RTMDET_INS = Method(
     count=count_targets,
     objective=batch_losses,
     needs_output=needs_output,
+    describe=describe_rtmdet_ins,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from condinst.model.condinst import CondInst
 from condinst.model.rtmdet_ins import RTMDetIns
+from condinst.model.solo import SoloNetwork
 from condinst.model.yolact import Yolact
 
-InstanceNetwork = CondInst | RTMDetIns | Yolact
+InstanceNetwork = CondInst | RTMDetIns | SoloNetwork | Yolact

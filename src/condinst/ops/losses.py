@@ -91,6 +91,14 @@ def dice_loss(logits: Tensor, truth: Tensor) -> Tensor:
     return 1 - 2 * overlap / (mass + 1e-5)
 
 
+def soft_dice(probabilities: Tensor, truth: Tensor) -> Tensor:
+    """Dice loss (P,) of SOLO, of probabilities and true masks, both (P, h, w): 1 − 2Σpt / (Σp² + Σt² + 2e-3)."""
+    found = probabilities.flatten(1)
+    target = truth.flatten(1).to(found.dtype)
+    mass = (found.square().sum(dim=1) + 1e-3) + (target.square().sum(dim=1) + 1e-3)
+    return 1 - 2 * (found * target).sum(dim=1) / mass
+
+
 def mask_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
     """Mean binary cross-entropy (P,) of mask logits and true masks, both (P, h, w)."""
     return cross_entropy(logits, truth.to(logits.dtype)).flatten(1).mean(dim=1)

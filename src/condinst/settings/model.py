@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from condinst.settings.kinds import AboveZero, Channels, ClassName, Convs, Extent, Section
-from condinst.structures import CONDINST, RTMDET_INS, YOLACT, Geometry
+from condinst.settings.solo import SoloConfig
+from condinst.structures import CONDINST, RTMDET_INS, SOLO, YOLACT, Geometry
 
-GEOMETRIES = {"condinst": CONDINST, "rtmdet-ins": RTMDET_INS, "yolact": YOLACT}
-PYRAMIDS = {"condinst": ("fpn", "bifpn"), "rtmdet-ins": ("pafpn",), "yolact": ("fpn",)}
-SCALED = {"condinst", "rtmdet-ins"}  # methods with relative coordinates
+Method = Literal["condinst", "rtmdet-ins", "solo", "decoupled-solo", "solov2", "yolact"]
+
+
+class Fit(NamedTuple):
+    """The settings of the network that fit a method.
+
+    geometry: where the locations lie and how masks grow. pyramids: values of model.pyramid. ranges, scales: the number
+    of size_ranges and of coordinate_scales. unused: settings that the method does not use; they keep their default.
+    """
+
+    geometry: Geometry
+    pyramids: tuple[str, ...]
+    ranges: int
+    scales: int
+    unused: tuple[str, ...]
+
+
+OF_BOXES = ("semantic", "bifpn_repeats", "pafpn_blocks", "mask_head", "head.distance_prior", "head.separate_box_tower")
+FITS: dict[str, Fit] = {
+    "condinst": Fit(CONDINST, ("fpn", "bifpn"), 5, 5, ("solo",)),
+    "rtmdet-ins": Fit(RTMDET_INS, ("pafpn",), 0, 3, ("solo",)),
+    "solo": Fit(SOLO, ("fpn",), 5, 0, (*OF_BOXES, "mask_branch", "solo.one_mask_tower")),
+    "decoupled-solo": Fit(SOLO, ("fpn",), 5, 0, (*OF_BOXES, "mask_branch")),
+    "solov2": Fit(SOLO, ("fpn",), 5, 0, (*OF_BOXES, "mask_branch.convs", "solo.one_mask_tower")),
+    "yolact": Fit(YOLACT, ("fpn",), 0, 0, ("solo",)),
+}
 
 
 class BackboneConfig(Section):
@@ -84,12 +108,13 @@ class ModelConfig(Section):
 
     # Class names, in the order of the labels. Training takes them from the data set.
     classes: Annotated[tuple[ClassName, ...], Field(max_length=20_000)] = ()
-    # The method: CondInst, or RTMDet-Ins (arXiv 2212.07784), which has the same dynamic mask head on another detector.
-    # Or YOLACT (arXiv 1904.02689), which has anchors and adds up prototypes.
-    method: Literal["condinst", "rtmdet-ins", "yolact"] = "condinst"
+    # The method: CondInst; RTMDet-Ins (arXiv 2212.07784), which has the same dynamic mask head on another detector;
+    # SOLO (arXiv 1912.04488), Decoupled SOLO or SOLOv2 (arXiv 2003.10152), which find no boxes; or YOLACT
+    # (arXiv 1904.02689), which has anchors and adds up prototypes.
+    method: Method = "condinst"
     backbone: BackboneConfig = BackboneConfig()
-    # The feature pyramid. fpn and bifpn make P3–P7, for condinst. pafpn makes P3–P5, for rtmdet-ins. yolact has an fpn
-    # of its own.
+    # The feature pyramid. fpn and bifpn make P3–P7, for condinst. pafpn makes P3–P5, for rtmdet-ins. In the SOLO
+    # family, fpn makes P2–P6. yolact has an fpn of its own.
     pyramid: Literal["fpn", "bifpn", "pafpn"] = "fpn"
     # Channels of each pyramid level.
     fpn_channels: Channels = 256
@@ -100,6 +125,7 @@ class ModelConfig(Section):
     head: HeadConfig = HeadConfig()
     mask_branch: MaskBranchConfig = MaskBranchConfig()
     mask_head: MaskHeadConfig = MaskHeadConfig()
+    solo: SoloConfig = SoloConfig()
     # Add the auxiliary semantic head. It is used in training only.
     semantic: bool = False
     # Order of the colour channels in the input.
@@ -114,15 +140,17 @@ class ModelConfig(Section):
     # has no padding.
     size_divisor: Annotated[int, Field(ge=1, le=512)] = 32
     # For each pyramid level, the smallest and the largest distance in pixels from a positive location to the farthest
-    # side of its box. Both ends are included. Only for condinst.
+    # side of its box. Both ends are included. In the SOLO family, the smallest and the largest square root of the area
+    # of an object's box. The other methods have none.
     size_ranges: tuple[tuple[Extent, Extent], ...] = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, float("inf")))
-    # For each pyramid level, the number of pixels that relative coordinates are divided by. yolact has none.
+    # For each pyramid level, the number of pixels that relative coordinates are divided by. Methods other
+    # than condinst and rtmdet-ins have none.
     coordinate_scales: tuple[AboveZero, ...] = (64, 128, 256, 512, 1024)
 
     @property
     def geometry(self) -> Geometry:
         """Where the locations lie and how masks grow."""
-        return GEOMETRIES[self.method]
+        return FITS[self.method].geometry
 
     @property
     def truth_stride(self) -> int:
@@ -131,22 +159,45 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
-        fitting = PYRAMIDS[self.method]
-        if self.pyramid not in fitting:
-            raise ValueError(f"method {self.method} needs pyramid {' or '.join(fitting)}, got {self.pyramid}")
+        fit = FITS[self.method]
+        if self.pyramid not in fit.pyramids:
+            fitting = " or ".join(fit.pyramids)
+            raise ValueError(f"method {self.method} needs pyramid {fitting}, got {self.pyramid}")
         divides = self.size_divisor == 1 if self.geometry.enlarging == "stretched" else self.size_divisor % 32 == 0
         if not divides:
             wanted = "1" if self.geometry.enlarging == "stretched" else "a multiple of 32"
             raise ValueError(f"size_divisor: method {self.method} needs {wanted}, got {self.size_divisor}")
-        levels = len(self.geometry.strides)
-        ranges, scales = levels * (self.method == "condinst"), levels * (self.method in SCALED)
-        if (len(self.size_ranges), len(self.coordinate_scales)) != (ranges, scales):
+        counts = len(self.size_ranges), len(self.coordinate_scales)
+        if counts != (fit.ranges, fit.scales):
             raise ValueError(
-                f"method {self.method} needs {ranges} size_ranges and {scales} coordinate_scales, got "
-                f"{len(self.size_ranges)} and {len(self.coordinate_scales)}"
+                f"method {self.method} needs {fit.ranges} size_ranges and {fit.scales} coordinate_scales, got "
+                f"{counts[0]} and {counts[1]}"
             )
         if not all(low < high for low, high in self.size_ranges):  # NaN fails here, too
             raise ValueError(f"size_ranges must be pairs of low < high, got {self.size_ranges}")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes holds a name twice")
         return self
+
+    @model_validator(mode="after")
+    def _unused_keep_their_defaults(self) -> Self:
+        for name in FITS[self.method].unused:
+            value, default = _find(self, name), _find(DEFAULTS, name)
+            if value != default:
+                raise ValueError(f"method {self.method} does not use {name}; leave it at {_shown(default)}")
+        return self
+
+
+DEFAULTS = ModelConfig.model_construct()
+
+
+def _find(model: ModelConfig, name: str) -> Any:
+    """The value of the setting `name`, such as head.convs."""
+    value: Any = model
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _shown(value: object) -> str:
+    return "its defaults" if isinstance(value, Section) else str(value).lower()

@@ -22,12 +22,15 @@ class DetectConfig(Section):
     # The score of an instance is the square root of class probability × centerness. With false it is the product, as in
     # mmdetection.
     score_root: bool = True
-    # Most candidates of each pyramid level that reach the suppression of duplicates.
+    # Most candidates of each pyramid level that reach the suppression of duplicates. When masks are compared: most
+    # candidates of all levels together.
     candidates_per_level: Annotated[int, Field(ge=1, le=100_000)] = 1000
     # How duplicates are suppressed: by the IoU of boxes, by the IoU of masks, or by Matrix NMS on masks.
     nms: Literal["box", "mask", "matrix"] = "box"
     # IoU with a better candidate of the same class above which a candidate is dropped. Matrix NMS ignores it.
     nms_threshold: Fraction = 0.6
+    # For the SOLO family: lowest score of an instance after Matrix NMS.
+    decayed_threshold: Fraction = 0.05
     # Most instances in a picture.
     max_detections: Annotated[int, Field(ge=1, le=MOST_DETECTIONS)] = 100
     # Probability above which a pixel belongs to the mask.

@@ -31,6 +31,9 @@ class TargetConfig(Section):
     assigner: Literal["fcos", "dynamic"] = "fcos"
     # Only for fcos. Half the side of the square around a mask's centroid in which locations are positive, in strides.
     center_radius: AboveZero = 1.5
+    # Only for the SOLO family. Part of an object's box, moved to the mask's centroid, in which cells are positive. At
+    # most three rows and three columns of cells are.
+    center_part: Annotated[float, Field(gt=0, le=1)] = 0.2
     # Only for dynamic. Distance from a mask's centroid, in strides, up to which the distance costs little. The cost is
     # ten times as high for each stride more.
     dynamic_radius: AboveZero = 3.0
@@ -184,8 +187,10 @@ class TrainConfig(Section):
     lr: AboveZero = 0.01
     # Momentum of sgd.
     momentum: Fraction = 0.9
-    # Weight decay. It is 0 for norms and, with adamw, for biases.
+    # Weight decay. It is 0 for norms, unless decay_norms, and, with adamw, for biases.
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    # Give norms the weight decay, too, as mmdetection does.
+    decay_norms: bool = False
     # Learning rate of the backbone, as a multiple of lr.
     backbone_lr_factor: Annotated[float, Field(ge=0)] = 1.0
     # Number of iterations over which the learning rate grows linearly to lr.

@@ -20,6 +20,9 @@ METHODS = {
     "condinst": "conditional convolutions (CondInst, arXiv 2003.05664)",
     "rtmdet-ins": "conditional convolutions (RTMDet-Ins, arXiv 2212.07784)",
     "yolact": "prototypes and coefficients (YOLACT, arXiv 1904.02689)",
+    "solo": "locations (SOLO, arXiv 1912.04488)",
+    "decoupled-solo": "locations (Decoupled SOLO, arXiv 1912.04488)",
+    "solov2": "locations (SOLOv2, arXiv 2003.10152)",
 }
 
 
@@ -67,7 +70,7 @@ def _what(config: Config) -> str:
         "pyramid": shape.pyramid,
         "head": shape.head,
         "mask branch": shape.mask_branch,
-        "mask head": f"{shape.mask_head}: {shape.filters} numbers for each instance",
+        "mask head": shape.mask_head + f": {shape.filters} numbers for each instance" * (shape.filters > 0),
         "input": shape.input,
         "score": shape.score,
         "parameters": f"{shape.parameters['total']:,}",

@@ -1,4 +1,4 @@
-"""The published CondInst, BoxInst and RTMDet-Ins models: address, licence, reported accuracy. The import is quick."""
+"""The published models: address, licence, reported accuracy. The import is quick."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ HUB = "https://huggingface.co"
 CONDINST_HUB, BOXINST_HUB = "tianzhi/AdelaiDet-CondInst", "tianzhi/AdelaiDet-BoxInst"
 MIRRORS = "LibreYOLO"  # owner of the copies of RTMDet-Ins on the Hugging Face hub
 OPENMMLAB = "https://download.openmmlab.com/mmdetection/v3.0"
+OPENMMLAB_2 = "https://download.openmmlab.com/mmdetection/v2.0"
 RTMDET_INS = "rtmdet-ins"
 
 
@@ -35,17 +36,19 @@ class Checkpoint(NamedTuple):
 
     name: the name that users give, program/title. place: a repository on the Hugging Face hub, or the https address of
     a folder. file: the file name in `place`. sha256: the digest, or its beginning; empty if unknown. box_ap, mask_ap:
-    percent on COCO val2017, as the publisher reports them. mirrors: copies of the model, for times when `place` does
-    not answer; their digests are unknown.
+    percent on COCO val2017, as the publisher reports them; box_ap is None for a method without boxes. mirrors: copies
+    of the model, for times when `place` does not answer; their digests are unknown. alias: a short name, which is that
+    of its recipe, too.
     """
 
     name: str
     place: str
     file: str
     sha256: str
-    box_ap: float
+    box_ap: float | None
     mask_ap: float
     mirrors: tuple[Mirror, ...] = ()
+    alias: str = ""
 
     @property
     def program(self) -> str:
@@ -80,13 +83,13 @@ class Checkpoint(NamedTuple):
     @property
     def short(self) -> str:
         """The shortest name of the model."""
-        return self.recipe if self.title.startswith(RTMDET_INS) else self.name
+        return self.alias or self.name
 
     @property
     def recipe(self) -> str:
         """Name of the recipe for this model."""
-        if self.title.startswith(RTMDET_INS):
-            return "-".join(self.title.split("_")[:2])
+        if self.alias:
+            return self.alias
         if self.program == MMDETECTION:
             family, backbone = self.title.split("_")[:2]
             return f"mmdet-{family}-{backbone}-1x"
@@ -103,7 +106,7 @@ class Checkpoint(NamedTuple):
             **({"mirror": " ".join(copy.address for copy in self.copies[1:])} if self.mirrors else {}),
             "data": "COCO 2017",
             "licence": LICENCES[self.program],
-            "box AP": f"{self.box_ap / 100:.3f} {place}",
+            **({} if self.box_ap is None else {"box AP": f"{self.box_ap / 100:.3f} {place}"}),
             "mask AP": f"{self.mask_ap / 100:.3f} {place}",
             "recipe": self.recipe,
         }
@@ -146,14 +149,39 @@ RTMDET_INS_AT_OPENMMLAB = (
     ("l", "8xb32", "20221124_103237-78d1d652", "l", 51.2, 43.7),
     ("x", "8xb16", "20221124_111313-33d4595b", "x", 52.4, 44.6),
 )
+# title, rest of the file name, mask AP
+SOLO_AT_OPENMMLAB = (
+    ("solo_r50_fpn_1x_coco", "20210821_035055-2290a6b8", 33.1),
+    ("solo_r50_fpn_3x_coco", "20210901_012353-11d224d7", 35.9),
+    ("decoupled_solo_r50_fpn_1x_coco", "20210820_233348-6337c589", 33.9),
+    ("decoupled_solo_r50_fpn_3x_coco", "20210821_042504-7b3301ec", 36.7),
+    ("decoupled_solo_light_r50_fpn_3x_coco", "20210906_142703-e70e226f", 32.9),
+    ("solov2_r50_fpn_1x_coco", "20220512_125858-a357fa23", 34.8),
+    ("solov2_r50_fpn_3x_coco", "20220512_125856-fed092d4", 37.5),
+    ("solov2_r101_fpn_3x_coco", "20220511_095119-c559a076", 39.1),
+    ("solov2_r101_dcn_fpn_3x_coco", "20220513_214734-16c966cb", 41.2),
+    ("solov2_x101_dcn_fpn_3x_coco", "20220513_214337-aef41095", 42.4),
+    ("solov2_light_r18_fpn_3x_coco", "20220511_083717-75fa355b", 29.7),
+    ("solov2_light_r34_fpn_3x_coco", "20220511_091839-e51659d3", 31.9),
+    ("solov2_light_r50_fpn_3x_coco", "20220512_165256-c93a6074", 33.7),
+)
 # fmt: on
+
+
+def _solo(title: str, stamp: str, mask_ap: float) -> Checkpoint:
+    folder = "solov2" if title.startswith("solov2") else "solo"
+    place, file = f"{OPENMMLAB_2}/{folder}/{title}", f"{title}_{stamp}.pth"
+    alias = title.removesuffix("_coco").replace("_fpn", "").replace("_", "-")
+    return Checkpoint(f"{MMDETECTION}/{title}", place, file, stamp[-8:], None, mask_ap, alias=alias)
 
 
 def _rtmdet_ins(size: str, batch: str, stamp: str, letter: str, box_ap: float, mask_ap: float) -> Checkpoint:
     title, copy = f"{RTMDET_INS}_{size}_{batch}-300e_coco", f"LibreRTMDet{letter}-seg"
     place, file = f"{OPENMMLAB}/rtmdet/{title}", f"{title}_{stamp}.pth"
     mirror = Mirror(f"{MIRRORS}/{copy}", f"{copy}.pt")
-    return Checkpoint(f"{MMDETECTION}/{title}", place, file, stamp[-8:], box_ap, mask_ap, (mirror,))
+    return Checkpoint(
+        f"{MMDETECTION}/{title}", place, file, stamp[-8:], box_ap, mask_ap, (mirror,), f"{RTMDET_INS}-{size}"
+    )
 
 
 PUBLISHED = (
@@ -174,6 +202,7 @@ PUBLISHED = (
         for folder, title, stamp, box_ap, mask_ap in AT_OPENMMLAB
     ),
     *(_rtmdet_ins(*row) for row in RTMDET_INS_AT_OPENMMLAB),
+    *(_solo(*row) for row in SOLO_AT_OPENMMLAB),
 )
 CATALOGUE = {checkpoint.name: checkpoint for checkpoint in PUBLISHED}
 BY_FILE = {checkpoint.file: checkpoint for checkpoint in PUBLISHED}

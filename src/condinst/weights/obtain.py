@@ -49,7 +49,9 @@ def obtain(place: Place, options: HubOptions | None = None) -> Path:
         return place
     if isinstance(place, Repository):
         return _from_repository(place.id, options or HubOptions())
-    return _from_places(place, options or HubOptions()) if place.mirrors else _fetch(place, options or HubOptions())
+    if place.on_hub and not place.mirrors:
+        return _from_hub(place, options or HubOptions())
+    return _from_places(place, options or HubOptions())
 
 
 def _from_places(checkpoint: Checkpoint, options: HubOptions) -> Path:
@@ -65,8 +67,9 @@ def _from_places(checkpoint: Checkpoint, options: HubOptions) -> Path:
         except ModelError as error:
             reason = str(error).removeprefix(f"{copy.address}: ").split(";")[0]
             failures.append(f"{copy.address} ({reason})")
+    which = "one of the files" if checkpoint.mirrors else "it"
     raise ModelError(
-        f"{checkpoint.short}: no file from {' or '.join(failures)}; download one of the files by hand and save it as "
+        f"{checkpoint.short}: no file from {' or '.join(failures)}; download {which} by hand and save it as "
         f"{torch_cache() / checkpoint.file}, or give its path in place of the name"
     )
 

@@ -13,11 +13,20 @@ from condinst.settings.model import ModelConfig
 
 SHOWN = 10  # names listed in an error message
 LONGEST = 200  # characters of a listed name
-METHODS = {"condinst": "a CondInst", "rtmdet-ins": "an RTMDet-Ins", "yolact": "a YOLACT"}
-# tensors of one method alone
-SIGNS = {
+METHODS = {
+    "condinst": "a CondInst",
+    "rtmdet-ins": "an RTMDet-Ins",
+    "solo": "a SOLO",
+    "decoupled-solo": "a Decoupled SOLO",
+    "solov2": "a SOLOv2",
+    "yolact": "a YOLACT",
+}
+SIGNS = {  # tensors of one method alone
     "condinst": "head.centerness.",
     "rtmdet-ins": "head.controller_tower.",
+    "solo": "head.masks.",
+    "decoupled-solo": "head.columns.",
+    "solov2": "head.filters.",
     "yolact": "head.coefficients.",
 }
 KINDS = {

@@ -16,7 +16,8 @@ from condinst.model.backbones.deformable import DeformableConv
 from condinst.model.backbones.frozen_norm import FrozenNorm
 from condinst.settings.model import BackboneConfig
 
-WANTED = (8, 16, 32)
+STRIDES = (4, 8, 16, 32)
+DEFORMED = 3  # the last stages, which may have deformable convolutions
 
 
 class Backbone(nn.Module):
@@ -26,14 +27,15 @@ class Backbone(nn.Module):
     ModelError if there is no such model or the model does not fit `config`.
     """
 
-    def __init__(self, config: BackboneConfig, pretrained: bool = False) -> None:
+    def __init__(self, config: BackboneConfig, pretrained: bool = False, maps: int = 3) -> None:
         super().__init__()
         self.name, self.norm = config.name, config.norm
         self.recompute = False
-        self.body: Any = _build(config, pretrained)  # timm's feature extractors have no common type
+        self.body: Any = _build(config, pretrained, maps)  # timm's feature extractors have no common type
         reductions = self.body.feature_info.reduction()
-        if list(reductions) != list(WANTED):
-            raise ModelError(f"backbone '{config.name}': its last maps have strides {reductions}, expected {WANTED}")
+        wanted = list(STRIDES[-maps:])
+        if list(reductions) != wanted:
+            raise ModelError(f"backbone '{config.name}': its last maps have strides {reductions}, expected {wanted}")
         if getattr(self.body, "output_fmt", "NCHW") != "NCHW":
             raise ModelError(f"backbone '{config.name}': its feature maps have the channels last; choose another")
         self.channels: tuple[int, ...] = tuple(self.body.feature_info.channels())
@@ -90,27 +92,27 @@ def check_pretrained(name: str) -> None:
         )
 
 
-def _build(config: BackboneConfig, pretrained: bool) -> Any:
+def _build(config: BackboneConfig, pretrained: bool, maps: int) -> Any:
     if config.name in SIZES:
-        return _build_cspnext(config, pretrained)
+        return _build_cspnext(config, pretrained, maps)
     if not timm.is_model(config.name):
         near = difflib.get_close_matches(config.name, sorted({*SIZES, *timm.list_models()}), 3)
         raise ModelError(f"backbone '{config.name}': timm has no such model; similar: {', '.join(near) or 'none'}")
     options: dict[str, Any] = {"pad_type": "same"} if config.same_padding else {}
     try:
         return timm.create_model(
-            config.name, features_only=True, out_indices=(-3, -2, -1), pretrained=pretrained, **options
+            config.name, features_only=True, out_indices=tuple(range(-maps, 0)), pretrained=pretrained, **options
         )
     except (RuntimeError, TypeError, AttributeError, OSError) as error:
         raise ModelError(f"backbone '{config.name}': {first_line(error)}") from error
 
 
-def _build_cspnext(config: BackboneConfig, pretrained: bool) -> CSPNeXt:
+def _build_cspnext(config: BackboneConfig, pretrained: bool, maps: int) -> CSPNeXt:
     if config.same_padding:
         raise ModelError(f"backbone '{config.name}': same_padding is for timm's models; set it to false")
     if pretrained:
         check_pretrained(config.name)
-    return CSPNeXt(SIZES[config.name])
+    return CSPNeXt(SIZES[config.name], maps)
 
 
 def _move_strides(body: nn.Module, name: str) -> None:
@@ -124,7 +126,7 @@ def _move_strides(body: nn.Module, name: str) -> None:
 
 def _deform(body: Any, config: BackboneConfig) -> None:
     """Make the 3×3 convolution of every n-th bottleneck deformable, from the first of each stage that ends in C3–C5."""
-    names = body.feature_info.module_name()
+    names = body.feature_info.module_name()[-DEFORMED:]
     stages = [_bottlenecks(stage) for name, stage in body.named_children() if name in names]
     if not stages or not all(stages):
         raise ModelError(f"backbone '{config.name}': deformable_interval is for ResNets of bottlenecks; set it to 0")

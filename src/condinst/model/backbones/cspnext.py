@@ -42,10 +42,11 @@ BLOCKS = (3, 6, 6, 3)  # in each stage of CSPNeXt-L
 class CSPNeXt(nn.Module):
     """Images (N, 3, H, W) → feature maps C3, C4 and C5 at strides 8, 16 and 32.
 
-    The class has the interface of timm's feature extractors. `feature_info` counts the stem as the first stage.
+    maps: the number of feature maps: 3, or 4 with C2 at stride 4. The class has the interface of timm's feature
+    extractors. `feature_info` counts the stem as the first stage.
     """
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: Size, maps: int = 3) -> None:
         super().__init__()
         stem, *stages = size.channels
         blocks = size.blocks
@@ -57,14 +58,14 @@ class CSPNeXt(nn.Module):
         self.stage2 = _stage(stages[0], stages[1], blocks[1])
         self.stage3 = _stage(stages[1], stages[2], blocks[2])
         self.stage4 = _stage(stages[2], stages[3], blocks[3], last=True)
-        self.grad_checkpointing = False
+        self.grad_checkpointing, self.maps = False, maps
         names = ("stem", "stage1", "stage2", "stage3", "stage4")
         self.feature_info = FeatureInfo(
             [
                 {"num_chs": count, "reduction": 2 ** (index + 1), "module": name}
                 for index, (name, count) in enumerate(zip(names, (stem, *stages), strict=True))
             ],
-            out_indices=(2, 3, 4),
+            out_indices=tuple(range(5 - maps, 5)),
         )
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -72,7 +73,7 @@ class CSPNeXt(nn.Module):
         for stage in (self.stem, self.stage1, self.stage2, self.stage3, self.stage4):
             maps = checkpoint(stage, maps, use_reentrant=False) if self.grad_checkpointing else stage(maps)
             features.append(maps)
-        return features[2:]
+        return features[-self.maps :]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Set whether the backward pass computes the maps inside each stage again."""

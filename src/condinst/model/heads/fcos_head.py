@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from condinst.model.heads.norm_groups import norm_groups
 from condinst.structures import STRIDES, HeadOutput
-
-GROUPS = 32
 
 
 class FCOSHead(nn.Module):
@@ -73,21 +72,12 @@ class FCOSHead(nn.Module):
         return self.class_tower(level), self.box_tower(level)
 
 
-def _groups(channels: int) -> int:
-    """The number of GroupNorm groups: 32, as published, or the greatest common divisor of 32 and `channels`.
-
-    Each group has at least two channels where possible, because one value has no standard deviation.
-    """
-    groups = math.gcd(GROUPS, channels)
-    return groups if groups < channels or channels == 1 else max(groups // 2, 1)
-
-
 def _tower(in_channels: int, channels: int, convs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for index in range(convs):
         layers += [
             nn.Conv2d(channels if index else in_channels, channels, 3, padding=1),
-            nn.GroupNorm(_groups(channels), channels),
+            nn.GroupNorm(norm_groups(channels), channels),
             nn.ReLU(),
         ]
     return nn.Sequential(*layers)

@@ -1,0 +1,1 @@
+"""Instances and masks of the SOLO family."""

@@ -1,0 +1,1 @@
+"""Training targets and losses of the SOLO family."""
