@@ -14,27 +14,11 @@ from pydantic import Field, ValidationError, model_validator
 
 from condinst.errors import UsageError
 from condinst.settings.kinds import About, Section
+from condinst.settings.methods import check_method
 from condinst.settings.model import ModelConfig
 from condinst.settings.prediction import DetectConfig, InputConfig
 from condinst.settings.reading import first_problem, read_settings, set_value
 from condinst.settings.training import AugmentConfig, BoxSupervisionConfig, LossConfig, TargetConfig, TrainConfig
-
-# Values that a method needs, because it lacks the parts that the other values are for.
-OF_SOLO = {
-    "targets.supervision": "masks",
-    "targets.assigner": "fcos",
-    "detect.score_root": False,
-    "detect.nms": "matrix",
-    "detect.exchange_scales": False,
-    "loss.classification": "focal",
-    "loss.mask": "dice",
-}
-NEEDS: dict[str, dict[str, object]] = {
-    "rtmdet-ins": {"targets.assigner": "dynamic", "detect.score_root": False, "model.semantic": False},
-    "solo": OF_SOLO,
-    "decoupled-solo": OF_SOLO,
-    "solov2": OF_SOLO,
-}
 
 
 class Config(Section):
@@ -58,13 +42,28 @@ class Config(Section):
                 "targets.supervision is boxes and model.semantic is true, but the semantic head learns from masks; "
                 "set model.semantic=false"
             )
-        for name, wanted in NEEDS.get(self.model.method, {}).items():
-            section, key = name.split(".")
-            if getattr(getattr(self, section), key) != wanted:
-                raise ValueError(f"model.method is {self.model.method}, which needs {name}={str(wanted).lower()}")
+        check_method(self)
         if self.targets.supervision == "boxes" and self.augment.copy_paste:
             raise ValueError("targets.supervision is boxes but copy-paste needs masks; set augment.copy_paste=0")
         return self
+
+    @model_validator(mode="after")
+    def _stretched_to_one_size(self) -> Self:
+        """A stretched input has one size in training, too: pictures of different sizes would be padded."""
+        augment, low = self.augment, self.augment.jitter[0]
+        if not self.input.stretch or (not augment.crop and augment.jitter == (1, 1)):
+            return self
+        if not augment.crop or augment.crop > low * augment.longer:
+            raise ValueError(
+                "input.stretch gives all pictures one size, but augment.jitter changes the size; set "
+                "augment.jitter=[1,1], or an augment.crop of at most the smallest size"
+            )
+        return self
+
+    @property
+    def size_decides_level(self) -> bool:
+        """Whether the annotated size of an object alone decides which pyramid level learns the object."""
+        return self.model.method == "condinst" and self.targets.assigner == "fcos"
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "configuration") -> Config:

@@ -237,7 +237,7 @@ class Predictor:
     def _reader(self, pipeline: Pipeline) -> Callable[[Any], Picture]:
         size = pipeline.config.input
         read = partial(read_source, max_pixels=self.max_pixels, range=size.range)
-        return lambda source: note_shrinking(read(source), size.shorter, size.longer)
+        return lambda source: note_shrinking(read(source), size)
 
 
 def _device(name: str | None) -> torch.device:

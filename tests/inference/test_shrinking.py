@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from condinst.inference.shrinking import note_shrinking
+from condinst.settings.prediction import InputConfig
 from condinst.sources.read import Picture
 
 
@@ -21,6 +22,6 @@ from condinst.sources.read import Picture
 )
 def test_which_pictures_are_noted(height: int, width: int, noted: str) -> None:
     picture = Picture(np.zeros((height, width, 3), dtype=np.uint8), Path("a.png"), "a.png")
-    found = note_shrinking(picture, 640, 1280)
+    found = note_shrinking(picture, InputConfig(shorter=640, longer=1280))
     assert len(found.remarks) == bool(noted)
     assert all(noted in str(remark) for remark in found.remarks)

@@ -11,6 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from condinst.data.batch import make_images
+from condinst.data.pictures.image import read_image
+from condinst.data.transforms import input_shape, resize_image
 from condinst.inference.full_size import Placement
 from condinst.inference.regions import place
 from condinst.inference.yolact.detect import Candidates, candidates, detect_anchors
@@ -20,12 +23,26 @@ from condinst.ops.anchors import make_anchors
 from condinst.ops.bitmaps.rle import decode
 from condinst.ops.boxes import scale_boxes
 from condinst.ops.prototypes import mix_prototypes
-from condinst.settings.prediction import DetectConfig
+from condinst.recipes import load_recipe
 from condinst.structures import Detections
 from tests.parity.yolact_formula import MODEL, build, fill, normalise
 
 Note = Callable[[str, object], None]
-SETTINGS = DetectConfig(score_root=False, nms_threshold=0.5)
+SETTINGS = load_recipe("yolact-r50").detect
+
+
+def test_input(reference: Path) -> None:
+    """The picture is resized to the bit, whatever the ratio of its sides."""
+    arrays = np.load(reference / "yolact" / "yolact__inference.npz")
+    path = reference.parent / "data" / "coco_mini" / "images" / "000000000790.jpg"
+    if not path.is_file():
+        pytest.skip(f"the picture is not at {path}")
+    picture, size = read_image(path), load_recipe("yolact-r50").input
+    assert picture.shape[:2] == tuple(arrays["ori_shape"][:2].tolist())
+    shape = input_shape(picture.shape[0], picture.shape[1], size)
+    assert (resize_image(picture, *shape, size.resampling) == arrays["image_rgb_u8"]).all()
+    images = make_images([arrays["image_rgb_u8"]], [shape], MODEL.pixel_mean, MODEL.pixel_std, "RGB", 1)
+    assert torch.equal(images.tensor, normalise(arrays["image_rgb_u8"]))
 
 
 class Run(NamedTuple):

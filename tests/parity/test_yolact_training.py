@@ -14,14 +14,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from condinst.config import Config
 from condinst.model.heads.yolact.anchor_head import each_anchor
 from condinst.model.yolact import Yolact, YolactOutput
 from condinst.ops.anchors import encode_boxes, make_anchors
 from condinst.ops.bitmaps.packed_masks import pack
 from condinst.ops.boxes import box_cells
 from condinst.ops.prototypes import mix_prototypes
-from condinst.settings.training import LossConfig, TargetConfig
+from condinst.recipes import load_recipe
 from condinst.structures import Images, Losses, Norms, Truth
 from condinst.training.yolact.assign import YolactTargets, assign_anchors, count_anchors
 from condinst.training.yolact.objective import class_loss, yolact_losses
@@ -32,11 +31,7 @@ Note = Callable[[str, object], None]
 SIDE = 550
 Y, X = np.mgrid[:SIDE, :SIDE].astype(np.float64)
 TERMS = {"classification": "loss_cls", "box": "loss_bbox", "mask": "loss_mask", "semantic": "loss_segm"}
-CONFIG = Config.model_construct(
-    model=MODEL,
-    loss=LossConfig(box_weight=1.5, mask_weight=6.125),
-    targets=TargetConfig(max_mask_positives=100),
-)
+CONFIG = load_recipe("yolact-r50").model_copy(update={"model": MODEL})
 CASES = ("yolact", "yolact_bnbatch")
 EDGES = ("second_image_empty", "both_empty", "over_100_positives")
 

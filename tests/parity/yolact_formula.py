@@ -15,24 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from condinst.model.yolact import Yolact
-from condinst.settings.model import BackboneConfig, HeadConfig, MaskBranchConfig, ModelConfig
+from condinst.recipes import load_recipe
 from condinst.weights.classes import COCO_CLASSES
 from condinst.weights.published.yolact import source_names
 
+MODEL = load_recipe("yolact-r50").model.model_copy(update={"classes": COCO_CLASSES})
 MEAN, STD = (123.68, 116.78, 103.94), (58.40, 57.12, 57.38)
-MODEL = ModelConfig(
-    classes=COCO_CLASSES,
-    method="yolact",
-    backbone=BackboneConfig(norm="batch", frozen_stages=0),
-    head=HeadConfig(convs=1),
-    mask_branch=MaskBranchConfig(convs=3, channels=256, features=32),
-    semantic=True,
-    pixel_mean=MEAN,
-    pixel_std=STD,
-    size_divisor=1,
-    size_ranges=(),
-    coordinate_scales=(),
-)
 COUNTER = "num_batches_tracked"
 ROW = re.compile(r"(\S+) \(([\d,]*)\) (\w+)")
 

@@ -26,8 +26,8 @@ class TrainingSet(Dataset[Example]):
     """Augmented examples.
 
     The same seed, epoch and index give the same example in any process, so a resumed run continues exactly. fill: RGB
-    of the pixels that no picture covers. plain_from: the first epoch without mosaic, copy_paste and mixup; None: all
-    epochs are alike.
+    of the pixels that no picture covers. stretch: see `InputConfig`. plain_from: the first epoch without mosaic,
+    copy_paste and mixup; None: all epochs are alike.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class TrainingSet(Dataset[Example]):
         *,
         fill: Colour = BACKGROUND,
         resampling: Resampling = "pillow",
+        stretch: bool = False,
         plain_from: int | None = None,
     ) -> None:
         self.data = data
@@ -47,7 +48,7 @@ class TrainingSet(Dataset[Example]):
         self.mask_out_stride = mask_out_stride
         self.seed = seed
         self.range = range
-        self.fill, self.resampling, self.plain_from = fill, resampling, plain_from
+        self.fill, self.resampling, self.stretch, self.plain_from = fill, resampling, stretch, plain_from
         self.read = KeptPictures(augment.cache, self._read)
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))  # the last epoch asked for, its order
 
@@ -61,7 +62,7 @@ class TrainingSet(Dataset[Example]):
         plain = self.plain_from is not None and epoch >= self.plain_from
         config = self.augment.model_copy(update=PLAIN) if plain else self.augment
         partner = self._partner(epoch, index, rng)
-        drawing = Drawing(self.data, config, rng, self.read, partner, self.fill, self.resampling)
+        drawing = Drawing(self.data, config, rng, self.read, partner, self.fill, self.resampling, self.stretch)
         scene, original_size = drawing.draw(index)
         height, width = scene.image.shape[:2]
         truth = make_truth(scene.things, height, width, self.mask_out_stride)

@@ -26,6 +26,7 @@ class Drawing:
     """The steps for one example.
 
     read: decodes the picture of an index. partner: draws the index of another picture. fill: RGB where no picture is.
+    stretch: see `InputConfig`.
     """
 
     data: AnnotatedData
@@ -35,6 +36,7 @@ class Drawing:
     partner: Callable[[], int]
     fill: Colour
     resampling: Resampling
+    stretch: bool = False
 
     def draw(self, index: int) -> Drawn:
         """Draw an example that begins with picture `index`.
@@ -90,7 +92,7 @@ class Drawing:
     def _single(self, index: int) -> Drawn:
         """Return an augmented picture and the (height, width) of its file."""
         image, sample = self._picture(index)
-        changed = augment(image, self.config, self.rng, self.resampling)
+        changed = augment(image, self.config, self.rng, self.resampling, self.stretch)
         things = show(sample, changed.matrix, *changed.image.shape[:2])
         return Scene(changed.image, tuple(things), (sample.path,)), (sample.height, sample.width)
 

@@ -14,7 +14,7 @@ from PIL import Image
 from condinst.data.augment.hsv import draw_shifts, shift_hsv
 from condinst.data.opencv_resize import resize_like_opencv
 from condinst.data.sample import Array8, Box, Matrix
-from condinst.settings.prediction import Resampling
+from condinst.settings.prediction import InputConfig, Resampling
 from condinst.settings.training import AugmentConfig
 
 
@@ -39,6 +39,11 @@ def resize_shape(height: int, width: int, shorter: float, longer: float) -> tupl
     return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
 
 
+def input_shape(height: int, width: int, size: InputConfig) -> tuple[int, int]:
+    """Return the (height, width) of a picture as the network sees it, without padding."""
+    return (size.longer, size.longer) if size.stretch else resize_shape(height, width, size.shorter, size.longer)
+
+
 def resize_image(array: Array8, height: int, width: int, resampling: Resampling = "pillow") -> Array8:
     """(H, W, 3) uint8 → (height, width, 3) uint8, with the bilinear filter of Pillow or of OpenCV."""
     if resampling == "opencv":
@@ -47,10 +52,17 @@ def resize_image(array: Array8, height: int, width: int, resampling: Resampling 
 
 
 def augment(
-    image: Array8, config: AugmentConfig, rng: np.random.Generator, resampling: Resampling = "pillow"
+    image: Array8,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    resampling: Resampling = "pillow",
+    stretch: bool = False,
 ) -> Augmented:
-    """Resize, jitter the scale, crop, flip, turn and recolour (H, W, 3) uint8 RGB, as `config` says and `rng` draws."""
-    return finish(*_resize_and_crop(image, config, rng, resampling), config, rng)
+    """Resize, jitter the scale, crop, flip, turn and recolour (H, W, 3) uint8 RGB, as `config` says and `rng` draws.
+
+    stretch: resize to a square with sides of `config.longer`, see `InputConfig`.
+    """
+    return finish(*_resize_and_crop(image, config, rng, resampling, stretch), config, rng)
 
 
 def finish(picture: Image.Image, matrix: Matrix, config: AugmentConfig, rng: np.random.Generator) -> Augmented:
@@ -94,12 +106,15 @@ def resize_part(image: Array8, box: Box, height: int, width: int, resampling: Re
 
 
 def _resize_and_crop(
-    image: Array8, config: AugmentConfig, rng: np.random.Generator, resampling: Resampling
+    image: Array8, config: AugmentConfig, rng: np.random.Generator, resampling: Resampling, stretch: bool
 ) -> tuple[Image.Image, Matrix]:
     old_height, old_width = image.shape[:2]
     factor = draw_factor(config, rng)
     shorter = config.shorter[rng.integers(len(config.shorter))]
-    height, width = resize_shape(old_height, old_width, shorter * factor, config.longer * factor)
+    if stretch:
+        height = width = max(int(config.longer * factor + 0.5), 1)
+    else:
+        height, width = resize_shape(old_height, old_width, shorter * factor, config.longer * factor)
     scale_x, scale_y = width / old_width, height / old_height
     crop_width, crop_height = (min(side, config.crop or side) for side in (width, height))
     left, top = int(rng.integers(width - crop_width + 1)), int(rng.integers(height - crop_height + 1))

@@ -10,12 +10,13 @@ from pathlib import Path
 from condinst.config import Config
 from condinst.data.findings import Finding
 from condinst.data.sample import Instance, Sample
-from condinst.data.transforms import resize_shape
+from condinst.data.transforms import input_shape
 from condinst.doctor.checks.claims import NOWHERE
 from condinst.doctor.examination import Examination
 from condinst.doctor.page_pictures import show_object, show_picture
 from condinst.doctor.summary import by_kind, shorten, summarise
 from condinst.ops.drawing.page import Html, bars, cards, marked, page, picture, pictures, section, table
+from condinst.settings.prediction import InputConfig
 from condinst.structures import STRIDES
 
 MOST_PICTURES = 36  # on the page
@@ -79,14 +80,19 @@ def _sizes(examination: Examination, config: Config) -> Html:
         *(f"{a}–{b}" for a, b in pairwise(SIZES)),
         f"{SIZES[-1]} and more",
     ]
-    shorter, longer = config.input.shorter, config.input.longer
     parts: list[Html | str] = [
-        f"Input size: the shorter side has {shorter} pixels, the longer side at most {longer}.",
+        f"Input size: {_input(config.input)}.",
         section("Longer side of the box, in pixels", [bars([(e, found[i]) for i, e in enumerate(edges)])], 3),
     ]
-    if config.targets.assigner == "fcos":  # the dynamic assigner decides by the predictions
+    if config.size_decides_level:
         parts.append(_levels(examination, config))
     return section("Object sizes", parts)
+
+
+def _input(size: InputConfig) -> str:
+    if size.stretch:
+        return f"every picture becomes {size.longer}×{size.longer} pixels"
+    return f"the shorter side has {size.shorter} pixels, the longer side at most {size.longer}"
 
 
 def _levels(examination: Examination, config: Config) -> Html:
@@ -110,7 +116,7 @@ def _range(sizes: tuple[float, float]) -> str:
 def _longer_sides(examination: Examination, config: Config) -> Iterator[float]:
     for data in examination.splits.values():
         for sample in data.samples:
-            _, width = resize_shape(sample.height, sample.width, config.input.shorter, config.input.longer)
+            _, width = input_shape(sample.height, sample.width, config.input)
             for instance in sample.instances:
                 x0, y0, x1, y1 = instance.box
                 if not instance.crowd:

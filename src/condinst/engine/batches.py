@@ -107,6 +107,7 @@ def make_training_set(config: Config, data: AnnotatedData, augment: AugmentConfi
         config.input.range,
         fill=BACKGROUND if value is None else (round(value),) * 3,
         resampling=config.input.resampling,
+        stretch=config.input.stretch,
         plain_from=first_plain_epoch(config, len(data.samples)),
     )
 

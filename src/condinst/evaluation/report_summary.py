@@ -8,6 +8,7 @@ from condinst.evaluation.analysis import Analysis
 from condinst.evaluation.evaluate import Scores
 from condinst.ops.drawing.chart import shown
 from condinst.ops.drawing.page import Part, cards
+from condinst.settings.methods import TITLES
 
 MOST_NAMES = 10  # class names in the sentence
 
@@ -17,9 +18,13 @@ def describe_model(config: Config) -> str:
     model, size = config.model, config.input
     classes = f"{len(model.classes)} class{'' if len(model.classes) == 1 else 'es'}"
     names = some(list(model.classes), MOST_NAMES)
+    if size.stretch:
+        resized = f"{size.longer}×{size.longer} pixels"
+    else:
+        resized = f"a shorter side of {size.shorter} pixels and a longer side of at most {size.longer}"
     return (
-        f"CondInst with backbone {model.backbone.name}, {classes} ({names}). Pictures are resized to a shorter side of "
-        f"{size.shorter} pixels and a longer side of at most {size.longer}."
+        f"{TITLES[model.method]} with backbone {model.backbone.name}, {classes} ({names}). Pictures are resized to "
+        f"{resized}."
     )
 
 

@@ -14,7 +14,7 @@ from torchvision.ops import box_iou
 
 from condinst.config import Config
 from condinst.data.batch import make_images
-from condinst.data.transforms import resize_image, resize_shape
+from condinst.data.transforms import input_shape, resize_image
 from condinst.inference.detect import detect
 from condinst.inference.logits import mask_logits
 from condinst.inference.network import Network
@@ -84,7 +84,7 @@ def prepare(pictures: Sequence[Picture], config: Config, fixed: tuple[int, int] 
     model, size = config.model, config.input
     originals = [(picture.array.shape[0], picture.array.shape[1]) for picture in pictures]
     if fixed is None:
-        shapes = [resize_shape(*original, size.shorter, size.longer) for original in originals]
+        shapes = [input_shape(*original, size) for original in originals]
     else:
         shapes = [_fitted(*original, *fixed) for original in originals]
     arrays = [resize_image(one.array, *shape, size.resampling) for one, shape in zip(pictures, shapes, strict=True)]

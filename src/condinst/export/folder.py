@@ -26,7 +26,7 @@ from condinst.export.formats.example import make_example
 from condinst.export.formats.int8 import import_nncf, spread, to_int8
 from condinst.export.formats.onnx_file import Size, check_size, import_onnx, to_onnx
 from condinst.export.formats.openvino_file import import_openvino, save_openvino, to_openvino
-from condinst.export.formats.program import check_nms
+from condinst.export.formats.program import check_exportable
 from condinst.export.formats.torch_file import import_executorch, save_executorch, save_torch, to_torch
 from condinst.export.names import EXAMPLE_FILE, FILES, INT8_FILE, OPENVINO_FILE, Format, Notes, notes_of
 from condinst.export.openvino_core import openvino_core
@@ -112,7 +112,7 @@ def _files(wish: Wish) -> set[str]:
 
 def _check(wish: Wish, config: Config) -> None:
     """Raise UsageError for what does not fit, before the slow work begins."""
-    check_nms(config)
+    check_exportable(config)
     if wish.fixed is not None:
         check_size(wish.fixed, config)
     elif wish.format in {"torch", "executorch"}:

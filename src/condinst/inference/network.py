@@ -57,7 +57,8 @@ def make_network(model: nn.Module, mode: str, device: torch.device, divisor: int
 
     mode: "exact" computes in float32. "fast" computes in bfloat16 or float16 if the hardware supports it, otherwise in
     float32. "compiled" is "fast" with torch.compile, which takes about a minute for each new input size. All modes fold
-    batch norms and use the channels-last memory format. divisor: the sides of the input are multiples of this number.
+    batch norms and use the channels-last memory format. divisor: the sides of the input are multiples of this number. 1
+    means that the input is not padded, in no mode.
     Raises UsageError for another mode.
     """
     if mode not in TORCH_MODES:
@@ -77,7 +78,7 @@ def make_network(model: nn.Module, mode: str, device: torch.device, divisor: int
     if device.type == "cpu":
         options["freezing"] = True  # turns weights into constants in the best layout for the hardware
     forward = torch.compile(module, dynamic=False, options=options)
-    return Network(module, forward, dtype, max(divisor, COMPILED_DIVISOR), controller)
+    return Network(module, forward, dtype, max(divisor, COMPILED_DIVISOR) if divisor > 1 else 1, controller)
 
 
 class Wide(nn.Module):

@@ -12,7 +12,7 @@ import torch
 
 from condinst.config import Config
 from condinst.data.batch import make_images
-from condinst.data.transforms import resize_image, resize_shape
+from condinst.data.transforms import input_shape, resize_image
 from condinst.inference.assemble import assemble
 from condinst.inference.network import Network
 from condinst.inference.result import Result
@@ -70,7 +70,7 @@ class Pipeline:
         start = time.perf_counter()
         model, size = self.config.model, self.config.input
         originals = [(array.shape[0], array.shape[1]) for array, *_ in pictures]
-        shapes = [resize_shape(height, width, size.shorter, size.longer) for height, width in originals]
+        shapes = [input_shape(*original, size) for original in originals]
         divisor = self.network.divisor
         self._check_memory([*shapes, (size.longer, size.longer)] if size.letterbox else shapes, len(shapes), divisor)
         arrays = [

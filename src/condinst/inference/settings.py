@@ -66,7 +66,7 @@ def with_settings(
     for name, value in (("shorter", shorter), ("longer", longer), ("max_detections", max_detections)):
         if value is not None and not _is_count(value):
             raise UsageError(f"{name}: expected a whole number from 1 on, got {value!r:.60}")
-    if config.input.letterbox:  # pictures are fitted into a square
+    if config.input.letterbox or config.input.stretch:  # the input is a square
         shorter, longer = shorter or longer, longer or shorter
     # the score may be the square root of the compared value; lower the threshold slightly against rounding
     threshold = None if conf is None else (conf**2 if config.detect.score_root else conf) * (1 - 1e-6)

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from condinst.data.transforms import resize_shape
+from condinst.data.transforms import input_shape
 from condinst.errors import CondinstError, DataError, PictureWarning, TooLargeError, UsageError, out_of_memory
 from condinst.inference.pipeline import SMALL, Pipeline, Prepared, Seen
 from condinst.inference.result import Result
@@ -137,7 +137,7 @@ def no_memory(picture: Picture, pipeline: Pipeline) -> TooLargeError:
     """The error of a picture that the memory does not suffice for."""
     height, width = picture.array.shape[:2]
     size = pipeline.config.input
-    rows, columns = resize_shape(height, width, size.shorter, size.longer)
+    rows, columns = input_shape(height, width, size)
     what, remedy = f"{width}×{height} pixels", "scale the picture down or cut it into tiles"
     if rows * columns > max(2 * height * width, SMALL):  # the settings are what makes it large
         what += f", reduced to {columns}×{rows} for the network"

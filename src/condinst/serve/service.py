@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from starlette.requests import ClientDisconnect, Request
 
 from condinst.data.pictures.image import read_header
-from condinst.data.transforms import resize_shape
+from condinst.data.transforms import input_shape
 from condinst.inference.settings import sides, with_settings
 from condinst.serve.formats import Answer, Format, render
 from condinst.serve.http.body import BodyReader
@@ -20,18 +20,18 @@ from condinst.serve.models import Models
 from condinst.serve.refusal import RequestError
 from condinst.serve.work.jobs import Job, Kind, Queue, Settings
 from condinst.serve.work.worker import Worker
+from condinst.settings.prediction import InputConfig
 
 SIDE_DIGITS = 6  # of a side in pixels
 LARGER = 2  # times the longer side of the model's input that a request may ask for
 
 
 class Wanted(NamedTuple):
-    """A request without its picture. shorter, longer: of the resized picture, in pixels."""
+    """A request without its picture. size: of the resized picture."""
 
     model: str
     settings: Settings
-    shorter: int
-    longer: int
+    size: InputConfig
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class Service:
             raise RequestError(422, f"size: the longer side is at most {most} for the model '{model}', got {longer}")
         detections = settings.max_detections
         resized = with_settings(config, settings.conf, shorter, longer, detections, iou=settings.iou).input
-        return Wanted(model, settings, resized.shorter, resized.longer)
+        return Wanted(model, settings, resized)
 
     async def predict(self, request: Request, wanted: Wanted, format: Format) -> Answer:
         """The answer to a request. Raises RequestError, DataError, and ClientDisconnect if the client has gone."""
-        self.queue.check(wanted.model, wanted.shorter**2)
+        self.queue.check(wanted.model, wanted.size.shorter**2)
         async with self.reader.picture(request) as upload:
             ends = time.monotonic() + self.deadline
             kind = await self.kind(upload.content, wanted)
@@ -87,7 +87,7 @@ class Service:
         """The kind of a picture, from its header. Raises DataError for what is no picture or has too many pixels."""
         most = self.models.predictors[wanted.model].max_pixels
         header = await asyncio.to_thread(read_header, content, max_pixels=most)
-        shape = resize_shape(header.height, header.width, wanted.shorter, wanted.longer)
+        shape = input_shape(header.height, header.width, wanted.size)
         return Kind(wanted.model, wanted.settings, shape)
 
 

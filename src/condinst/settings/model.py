@@ -28,13 +28,17 @@ class Fit(NamedTuple):
 
 
 OF_BOXES = ("semantic", "bifpn_repeats", "pafpn_blocks", "mask_head", "head.distance_prior", "head.separate_box_tower")
+OF_ANCHORS = (
+    *("solo", "bifpn_repeats", "pafpn_blocks", "mask_head", "head.prior"),
+    *("head.distance_prior", "head.separate_box_tower", "head.tower_std"),
+)
 FITS: dict[str, Fit] = {
     "condinst": Fit(CONDINST, ("fpn", "bifpn"), 5, 5, ("solo",)),
     "rtmdet-ins": Fit(RTMDET_INS, ("pafpn",), 0, 3, ("solo",)),
     "solo": Fit(SOLO, ("fpn",), 5, 0, (*OF_BOXES, "mask_branch", "solo.one_mask_tower")),
     "decoupled-solo": Fit(SOLO, ("fpn",), 5, 0, (*OF_BOXES, "mask_branch")),
     "solov2": Fit(SOLO, ("fpn",), 5, 0, (*OF_BOXES, "mask_branch.convs", "solo.one_mask_tower")),
-    "yolact": Fit(YOLACT, ("fpn",), 0, 0, ("solo",)),
+    "yolact": Fit(YOLACT, ("fpn",), 0, 0, OF_ANCHORS),
 }
 
 

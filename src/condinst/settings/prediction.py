@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from condinst.settings.kinds import FULL, MOST_DETECTIONS, Fraction, Range, Section, Side
 
@@ -56,8 +56,19 @@ class InputConfig(Section):
     longer: Side = 1333
     # Pad every picture to a square with sides of `longer` pixels.
     letterbox: bool = False
+    # Resize every picture to a square with sides of `longer` pixels, whatever the ratio of its sides. `shorter` has the
+    # same value. Only for yolact, which needs it.
+    stretch: bool = False
     # The bilinear filter that resizes pictures. pillow averages where it shrinks; opencv mixes four pixels in any case.
     resampling: Resampling = "pillow"
     # Pixel values that become black and white in pictures of 16 or 32 bits or of floats. full: 0 and 65535. auto: the
     # 0.1th and the 99.9th percentile of each picture. Or two numbers, such as [0, 4095]. 8-bit pictures do not change.
     range: Range = FULL
+
+    @model_validator(mode="after")
+    def _stretch_is_square(self) -> Self:
+        if self.stretch and self.letterbox:
+            raise ValueError("stretch and letterbox exclude each other; set one of them to false")
+        if self.stretch and self.shorter != self.longer:
+            raise ValueError(f"stretch needs shorter = longer, got {self.shorter} and {self.longer}")
+        return self

@@ -77,6 +77,8 @@ def _backbone(model: ModelConfig) -> str:
 
 def _input(config: Config) -> str:
     size = config.input
+    if size.stretch:
+        return f"{config.model.channel_order}, {size.longer}×{size.longer} px, whatever the ratio of the sides"
     padded = (
         f"padded to {size.longer}×{size.longer}"
         if size.letterbox

@@ -290,6 +290,7 @@ def test_given_keys() -> None:
         "input.shorter",
         "input.longer",
         "input.letterbox",
+        "input.stretch",
         "input.resampling",
         "input.range",
     }

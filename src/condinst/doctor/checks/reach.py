@@ -7,7 +7,7 @@ import numpy as np
 from condinst.config import Config
 from condinst.data.findings import Finding, Report
 from condinst.data.sample import Sample
-from condinst.data.transforms import resize_shape
+from condinst.data.transforms import input_shape
 from condinst.doctor.checks.claims import NOWHERE, find_claims
 from condinst.doctor.checks.shapes import finding_about
 from condinst.doctor.checks.visible import Visible, see
@@ -19,18 +19,18 @@ THIN = 3  # ratio of the longer to the shorter side
 def check_reach(sample: Sample, config: Config, tell: Report) -> list[int]:
     """Return the pyramid level (0 is P3) that claims each object of `sample`, without crowds. Report unclaimed objects.
 
-    The dynamic assigner decides by the predictions, so no level claims an object before training. Then the list is
-    empty, and no object is reported as unclaimed.
+    The dynamic assigner decides by the predictions, so no level claims an object before training. The anchors of YOLACT
+    leave no object unclaimed. Then the list is empty, and no object is reported as unclaimed.
 
     The input has the size of `config.input`, without augmentation. Objects with a mask that has no pixel at the stride
     of predicted masks are reported, too.
     """
-    size = resize_shape(sample.height, sample.width, config.input.shorter, config.input.longer)
+    size = input_shape(sample.height, sample.width, config.input)
     stride = config.model.truth_stride
     things = see(sample, *size, stride)
     if not things:
         return []
-    if config.targets.assigner == "dynamic":
+    if not config.size_decides_level:
         for thing in things:
             if not thing.sampled:
                 tell(_too_small(sample, thing, size, stride))

@@ -109,7 +109,12 @@ def _set(config: Config, given: frozenset[str], values: dict[str, Any]) -> Confi
 
 
 def _choose_size(config: Config, given: frozenset[str], data: Statistics) -> Config:
-    """A shorter side at which nine objects in ten have SMALLEST pixels, within bounds, and a crop of it."""
+    """A shorter side at which nine objects in ten have SMALLEST pixels, within bounds, and a crop of it.
+
+    A stretched input keeps its size, because the anchors are made for it.
+    """
+    if config.input.stretch:
+        return config
     wanted = SMALLEST / max(float(np.quantile(data.sizes, 0.1)), 1e-6)
     low, high = min(SHORTER[0], ENLARGED * data.shorter), min(SHORTER[1], ENLARGED * data.shorter)
     shorter = _multiple(min(max(wanted, low), high), 32)
@@ -207,8 +212,9 @@ def _words(config: Config, data: Statistics, machine: Machine, need: Need, fine_
     train, size = config.train, config.input
     small = float((data.sizes * size.shorter >= SMALLEST).mean())
     crop = f", crops of {config.augment.crop}" if config.augment.crop else ""
-    yield f"input: shorter side {size.shorter} px; {small:.0%} of the objects then have {SMALLEST} px or more{crop}"
-    if config.targets.assigner == "fcos":  # the dynamic assigner chooses levels in training
+    side = f"{size.longer}×{size.longer}" if size.stretch else f"shorter side {size.shorter}"
+    yield f"input: {side} px; {small:.0%} of the objects then have {SMALLEST} px or more{crop}"
+    if config.size_decides_level:  # the dynamic assigner chooses levels in training
         shares = share_of_levels(data.sides * size.shorter, config.model)
         used = ", ".join(f"P{level} {share:.0%}" for level, share in enumerate(shares, start=3) if share >= 0.005)
         yield f"pyramid levels of these objects: {used or 'none'}"

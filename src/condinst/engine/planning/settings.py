@@ -79,6 +79,11 @@ def _begin_with(start: Stored, config: Config, brings: tuple[str, ...]) -> Confi
     if "loss" in brings:
         own = {name: getattr(start.config.targets, name) for name in ASSIGNER}
         sections["targets"] = config.targets.model_copy(update=own)
+        if start.config.input.stretch:  # the model works with its own size of the input alone
+            side = start.config.input.longer
+            still = {"shorter": (side,), "longer": side, "jitter": (1.0, 1.0), "crop": 0}
+            sections |= {"input": start.config.input, "targets": start.config.targets}
+            sections["augment"] = config.augment.model_copy(update=still)
     init = config.train.model_copy(update={"init": "none"})  # it has a backbone
     return config.model_copy(update={**sections, "train": init, "about": config.about | words})
 

@@ -108,7 +108,8 @@ class _Trial:
                     parameter.fill_(FOUND)
         assert isinstance(kept, InstanceNetwork)
         try:
-            predictor = Predictor.from_model(kept, self.config, str(self.device))
+            everything = self.config.with_overrides(["detect.score_threshold=0"])  # a softmax gives low scores
+            predictor = Predictor.from_model(kept, everything, str(self.device))
             predictor(sample.path).to_coco(1, {label: label + 1 for label in predictor.names})
         except CondinstError:  # measuring reports a file that cannot be read
             return 0
@@ -125,16 +126,18 @@ def largest_canvas(config: Config, data: AnnotatedData) -> tuple[int, int]:
     """The (height, width) of the largest batch that the augmentation draws from the pictures of `data`."""
     augment, divisor = config.augment, config.model.size_divisor
     sizes = {(sample.height, sample.width) for sample in data.samples}
-    drawn = [_largest_size(height, width, augment) for height, width in sizes]
+    drawn = [_largest_size(height, width, augment, config.input.stretch) for height, width in sizes]
     if augment.mosaic or augment.mixup or config.input.letterbox:
         drawn.append((augment.crop, augment.crop))
     height, width = (max(sides) for sides in zip(*drawn, strict=True))
     return -(-height // divisor) * divisor, -(-width // divisor) * divisor
 
 
-def _largest_size(height: int, width: int, augment: AugmentConfig) -> tuple[int, int]:
+def _largest_size(height: int, width: int, augment: AugmentConfig, stretch: bool) -> tuple[int, int]:
     factor = augment.jitter[1]
-    sides = resize_shape(height, width, max(augment.shorter) * factor, augment.longer * factor)
+    longer = augment.longer * factor
+    stretched = (int(longer + 0.5),) * 2
+    sides = stretched if stretch else resize_shape(height, width, max(augment.shorter) * factor, longer)
     height, width = (min(side, augment.crop or side) for side in sides)
     return (max(height, width), max(height, width)) if augment.turns else (height, width)
 

@@ -51,7 +51,7 @@ class Program(nn.Module):
     def __init__(self, model: InstanceNetwork, config: Config, keep_boxes: KeepBoxes) -> None:
         super().__init__()
         self.scales: Tensor
-        check_nms(config)
+        check_exportable(config)
         self.network, self.config, self.keep_boxes = _exportable(model), config, keep_boxes
         # an exported program computes RTMDet-Ins's filters at all locations
         controller = take_controller(self.network) if isinstance(self.network, CondInst) else None
@@ -88,8 +88,14 @@ class Program(nn.Module):
         return ProgramOutput(found.boxes, found.scores, found.labels, counts, logits)
 
 
-def check_nms(config: Config) -> None:
-    """Raise UsageError for an NMS that cannot be exported."""
+EXPORTED = ("condinst", "rtmdet-ins")  # methods
+
+
+def check_exportable(config: Config) -> None:
+    """Raise UsageError for a method or an NMS that cannot be exported."""
+    if config.model.method not in EXPORTED:
+        known = " and ".join(EXPORTED)
+        raise UsageError(f"model.method={config.model.method} cannot be exported; condinst exports models of {known}")
     if config.detect.nms != "box":
         raise UsageError(
             f"detect.nms={config.detect.nms} cannot be exported; export with --nms box, or keep the model folder"
