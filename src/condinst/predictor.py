@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Self, Unpack, overload
 
@@ -24,6 +23,7 @@ from condinst.inference.result import Result
 from condinst.inference.settings import CallSettings, Classes, Size, check_names, sides, with_settings
 from condinst.inference.shrinking import note_shrinking
 from condinst.inference.stream import OnError, Stream, all_together, check_stream, tell_remarks
+from condinst.inference.tiles.run import Tiles
 from condinst.methods.choose import method_of
 from condinst.model.instance_network import InstanceNetwork
 from condinst.settings.kinds import Range
@@ -66,6 +66,8 @@ class Predictor:
         mode: Mode | None = None,
         range: Range | str | None = None,
         iou: float | None = None,
+        tile: int | str | None = None,
+        overlap: float | None = None,
     ) -> None:
         """model: a shipped or published name, a folder, a file, or owner/name on the Hugging Face hub. A file may be a
         program of `condinst export`, such as model.onnx or model.xml.
@@ -80,7 +82,10 @@ class Predictor:
         wrote into the model's folder. None takes "openvino" on the CPU if the folder has such a program and OpenVINO is
         installed, and "exact" otherwise. range: the values that become black and white in pictures of
         more than 8 bits, "full", "auto" or (low, high); see `InputConfig`. None keeps the model's setting of shorter,
-        longer, max_detections, nms, iou and range.
+        longer, max_detections, nms, iou, range, tile and overlap. tile: cut larger pictures into tiles with sides of
+        this many pixels and join their instances; "auto" does it where the whole picture would be shrunk too far, "off"
+        never. max_detections then limits each tile. overlap: what neighbouring tiles share, as a part of the side or in
+        pixels.
 
         Raises ModelError for a model that cannot be loaded, UsageError for a setting out of range.
         """
@@ -93,7 +98,7 @@ class Predictor:
         else:
             config = choice.read_config()
         self.file = choice.path or local_file(model)
-        self.config = with_settings(config, conf, shorter, longer, max_detections, nms, range, iou)
+        self.config = with_settings(config, conf, shorter, longer, max_detections, nms, range, iou, tile, overlap)
         self.device = _device(device if choice.path is None else "cpu")
         self.mode, self.model = choice.mode, str(model)
         if choice.path is None:
@@ -206,7 +211,7 @@ class Predictor:
         check_stream(batch, on_error)
         check_names(settings)
         pipeline = self._pipeline(**settings)
-        return Stream(pipeline, self._reader(pipeline), batch, on_error)(expand(sources))
+        return Stream(pipeline, self._reader(pipeline), batch, on_error, Tiles(pipeline, batch))(expand(sources))
 
     def _pipeline(
         self,
@@ -229,15 +234,28 @@ class Predictor:
         start = time.perf_counter()
         read = self._reader(pipeline)
         pictures = [read(source) for source in sources]
-        results = all_together(pipeline, pictures, time.perf_counter() - start)
+        tiles = Tiles(pipeline)
+        if any(tiles.needed(picture) for picture in pictures):
+            results = [
+                tiles.segment(picture) if tiles.needed(picture) else all_together(pipeline, [picture], 0)[0]
+                for picture in pictures
+            ]
+        else:
+            results = all_together(pipeline, pictures, time.perf_counter() - start)
         for picture in pictures:
             tell_remarks(picture, stacklevel=4)  # the line of the user that calls the predictor
         return results
 
     def _reader(self, pipeline: Pipeline) -> Callable[[Any], Picture]:
-        size = pipeline.config.input
-        read = partial(read_source, max_pixels=self.max_pixels, range=size.range)
-        return lambda source: note_shrinking(read(source), size)
+        size, tiles = pipeline.config.input, Tiles(pipeline)
+
+        def read(source: Any) -> Picture:
+            picture = read_source(source, self.max_pixels, size.range)
+            if tiles.needed(picture):
+                return tiles.with_remark(picture)
+            return note_shrinking(picture, size)
+
+        return read
 
 
 def _device(name: str | None) -> torch.device:

@@ -62,6 +62,23 @@ RangeOption = Annotated[
         "setting, usually full.",
     ),
 ]
+TileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tile",
+        metavar="PIXELS|auto|off",
+        help="Cut images larger than this into square tiles of this side and join their objects. auto: only where the "
+        "whole image would be shrunk so far that objects vanish. off: never. Default: the model's setting, usually "
+        "auto.",
+    ),
+]
+OverlapOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PART|PIXELS",
+        help="What neighbouring tiles share: a part of the side below 1, or pixels. Default: 0.2.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print only one JSON document on standard output.")]
 
 
@@ -77,6 +94,8 @@ def make_predictor(
     mode: Mode | None = None,
     range: str | None = None,
     iou: float | None = None,
+    tile: str | None = None,
+    overlap: float | None = None,
 ) -> Predictor:
     """Make a predictor from the options. An option of None keeps the model's setting.
 
@@ -88,5 +107,17 @@ def make_predictor(
     method = None if nms is None else nms.value
     pixels = max_pixels or MAX_PIXELS
     return Predictor(
-        model, device, conf, size, max_size, max_detections, method, pixels, mode.value if mode else None, range, iou
+        model,
+        device,
+        conf,
+        size,
+        max_size,
+        max_detections,
+        method,
+        pixels,
+        mode.value if mode else None,
+        range,
+        iou,
+        tile,
+        overlap,
     )

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from condinst.cli.options import Device, Json, MaxSize, Model, ModeOption, NmsOption, RangeOption, Size, make_predictor
+from condinst.cli.options import (
+    Device,
+    Json,
+    MaxSize,
+    Model,
+    ModeOption,
+    NmsOption,
+    OverlapOption,
+    RangeOption,
+    Size,
+    TileOption,
+    make_predictor,
+)
 from condinst.cli.terminal.say import say
 from condinst.ops.drawing.chart import shown
 
@@ -42,6 +54,8 @@ def val(
     device: Device = None,
     mode: ModeOption = None,
     range: RangeOption = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = None,
     json: Json = False,
     analysis: Annotated[
         bool, typer.Option("--analysis", help="Add an analysis of the errors; with --json, under the key `analysis`.")
@@ -63,7 +77,9 @@ def val(
     if report is not None:
         refuse_page(report)
     annotated = open_data(data, "val", images)
-    predictor = make_predictor(model, device, size, max_size, max_detections, nms, mode=mode, range=range)
+    predictor = make_predictor(
+        model, device, size, max_size, max_detections, nms, mode=mode, range=range, tile=tile, overlap=overlap
+    )
     if report is not None:
         found = _write_page(report, model, annotated, predictor, max_detections)
         print_scores(*found, json=json)

@@ -21,6 +21,7 @@ from condinst.engine.fit import Measure, Terms, fit
 from condinst.engine.losses import Part, prepare, step_losses
 from condinst.engine.planning.changes import compare_settings
 from condinst.engine.planning.settings import count_iterations
+from condinst.engine.planning.statistics import measure_seen
 from condinst.engine.processes import make_accelerator
 from condinst.engine.run_folder.folder import start_folder, write_picture
 from condinst.engine.run_folder.log import Tell
@@ -65,7 +66,9 @@ def train(
     if val and not measurable(val):
         raise DataError(f"{val.source}: no object is annotated, so it gives no scores; leave it out")
     data = usable(data, config)
-    config = config.model_copy(update={"model": config.model.model_copy(update={"classes": data.classes})})
+    seen = config.input.model_copy(update={"seen": measure_seen(data, config.input)})
+    model_config = config.model.model_copy(update={"classes": data.classes})
+    config = config.model_copy(update={"model": model_config, "input": seen})
     planned, config = config.train.iterations, count_iterations(config, len(data.samples))
     accelerator = make_accelerator(config, folder)
     main = accelerator.is_main_process

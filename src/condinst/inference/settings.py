@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from condinst.config import Config
 from condinst.errors import UsageError
+from condinst.inference.tiles.plan import overlap_pixels
 from condinst.settings.kinds import Range, check_range
 
 Classes = str | int | Iterable[str | int]
@@ -59,6 +60,8 @@ def with_settings(
     nms: str | None = None,
     range: Range | str | None = None,
     iou: float | None = None,
+    tile: int | str | None = None,
+    overlap: float | None = None,
 ) -> Config:
     """Return `config` with the caller's settings. None keeps a setting. Raises UsageError."""
     check_score("conf", conf)
@@ -78,9 +81,14 @@ def with_settings(
         "detect.nms": nms,
         "detect.nms_threshold": iou,
         "input.range": None if range is None else _as_yaml(check_range(range)),
+        "input.tile": tile,
+        "input.overlap": overlap,
     }
     overrides = [f"{key}={value}" for key, value in settings.items() if value is not None]
-    return config.with_overrides(overrides) if overrides else config
+    changed = config.with_overrides(overrides) if overrides else config
+    if isinstance(changed.input.tile, int):
+        overlap_pixels(changed.input.tile, changed.input.overlap)  # checks that they fit
+    return changed
 
 
 def _is_count(value: object) -> bool:

@@ -27,6 +27,6 @@ def note_shrinking(picture: Picture, size: InputConfig) -> Picture:
         "shrunk-picture",
         message,
         "raise --size and --max-size (size= in Python, input.shorter and input.longer in training), or cut the picture "
-        "into tiles",
+        "into tiles with --tile PIXELS (tile= in Python)",
     )
     return picture._replace(remarks=(*picture.remarks, remark))

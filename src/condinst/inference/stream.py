@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from condinst.data.transforms import input_shape
 from condinst.errors import CondinstError, DataError, PictureWarning, TooLargeError, UsageError, out_of_memory
@@ -24,11 +24,21 @@ OnError = Literal["raise", "skip"] | Callable[[Any, CondinstError], object]
 AHEAD = 2  # batches that are read or assembled while the network works on another
 
 
+class Large(Protocol):
+    """Segments pictures that are too large for one pass through the network."""
+
+    def needed(self, picture: Picture) -> bool:
+        """Whether the picture is too large."""
+
+    def segment(self, picture: Picture) -> Result:
+        """The result of such a picture."""
+
+
 class Loaded(NamedTuple, Generic[Source]):
     """A batch after reading.
 
     outcomes: for each source its picture, or the error from reading it. prepared: the input of the network, or None if
-    there is no picture or not enough memory.
+    there is no picture, not enough memory, or a large picture.
     """
 
     sources: tuple[Source, ...]
@@ -47,13 +57,14 @@ class Stream(Generic[Source]):
 
     read: reads the picture of a source; it runs in another thread and may raise CondinstError. batch: pictures in a
     batch. on_error: "raise" ends the stream at the first error. "skip" warns and continues. A function is called with
-    the source and the error, and the stream continues.
+    the source and the error, and the stream continues. large: segments large pictures; None treats all pictures alike.
     """
 
     pipeline: Pipeline
     read: Callable[[Source], Picture]
     batch: int
     on_error: OnError
+    large: Large | None = None
 
     def __call__(self, sources: Iterable[Source]) -> Iterator[Result]:
         """Yield the results and report the errors, both in the order of the sources."""
@@ -86,7 +97,7 @@ class Stream(Generic[Source]):
         start = time.perf_counter()
         loaded = Loaded(sources, [self._read(source) for source in sources], None)
         reading = time.perf_counter() - start
-        if not loaded.pictures:
+        if not loaded.pictures or any(self._is_large(picture) for picture in loaded.pictures):
             return loaded
         return loaded._replace(prepared=_if_it_fits(lambda: self.pipeline.prepare(loaded.pictures, reading)))
 
@@ -127,10 +138,23 @@ class Stream(Generic[Source]):
             else:
                 self.on_error(source, found)
 
+    def _is_large(self, picture: Picture) -> bool:
+        return self.large is not None and self.large.needed(picture)
+
     def _alone(self, picture: Picture) -> Result | DataError:
-        """The result of one picture, after the memory was not enough for its batch."""
+        """The result of one picture that is large, or after the memory was not enough for its batch."""
+        if self.large is not None and self._is_large(picture):
+            return segment_large(self.large, picture)
         result = _if_it_fits(lambda: self.pipeline([picture])[0])
         return no_memory(picture, self.pipeline) if result is None else result
+
+
+def segment_large(large: Large, picture: Picture) -> Result | DataError:
+    """The result of a large picture, or the error that ends it."""
+    try:
+        return large.segment(picture)
+    except DataError as error:
+        return error
 
 
 def no_memory(picture: Picture, pipeline: Pipeline) -> TooLargeError:

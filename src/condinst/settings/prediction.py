@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from condinst.settings.kinds import FULL, MOST_DETECTIONS, Fraction, Range, Section, Side
+from condinst.settings.kinds import FULL, MOST_DETECTIONS, AboveZero, Fraction, Range, Section, Side
 
 # The lowest score that pictures and tables show by default. The nuclei model has its best F1 on its training pictures
 # at this score.
@@ -44,6 +44,19 @@ class DetectConfig(Section):
 Resampling = Literal["pillow", "opencv"]
 
 
+class SeenConfig(Section):
+    """What the training pictures looked like at the size of `input`. condinst measures it when training starts."""
+
+    # Pixels of the network's input for each pixel of a picture: the median over the training pictures.
+    scale: AboveZero
+    # The same for the picture that was shrunk most, without the outermost hundredth.
+    least_scale: AboveZero
+    # Pixels of the network's input: the root of the box area of a small object. A tenth of the objects is smaller.
+    small_side: AboveZero
+    # The same for the object in the middle.
+    middle_side: AboveZero
+
+
 class InputConfig(Section):
     """The size of the image that the network sees, and the values in a file that become black and white.
 
@@ -64,6 +77,13 @@ class InputConfig(Section):
     # Pixel values that become black and white in pictures of 16 or 32 bits or of floats. full: 0 and 65535. auto: the
     # 0.1th and the 99.9th percentile of each picture. Or two numbers, such as [0, 4095]. 8-bit pictures do not change.
     range: Range = FULL
+    # Cut large pictures into square tiles with sides of this many pixels of the picture. auto: where the whole picture
+    # would be shrunk so far that objects like those in training vanish. off: never.
+    tile: Annotated[int, Field(ge=32, le=65_536)] | Literal["auto", "off"] = "auto"
+    # What neighbouring tiles share: a part of the side below 1, or pixels. At most half of the side.
+    overlap: Annotated[float, Field(ge=0, le=32_768)] = 0.2
+    # What the training pictures looked like, or null where it is unknown.
+    seen: SeenConfig | None = None
 
     @model_validator(mode="after")
     def _stretch_is_square(self) -> Self:

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from condinst.cli.options import Device, Json, MaxSize, Model, ModeOption, NmsOption, RangeOption, Size, make_predictor
+from condinst.cli.options import (
+    Device,
+    Json,
+    MaxSize,
+    Model,
+    ModeOption,
+    NmsOption,
+    OverlapOption,
+    RangeOption,
+    Size,
+    TileOption,
+    make_predictor,
+)
 from condinst.cli.predict import overlay_options as draw
 from condinst.cli.terminal.say import say
 
@@ -69,6 +81,8 @@ def predict(
     device: Device = None,
     mode: ModeOption = None,
     range: RangeOption = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = None,
     pages: Annotated[
         str | None,
         typer.Option(
@@ -125,7 +139,7 @@ def predict(
     with _results_folder(folder, resume, overwrite, saved) as (place, old):
         lowest = SHOWN_SCORE if conf is None else conf
         predictor = make_predictor(
-            model, device, size, max_size, max_detections, nms, lowest, max_pixels, mode, range, iou
+            model, device, size, max_size, max_detections, nms, lowest, max_pixels, mode, range, iou, tile, overlap
         )
         wanted = None if classes is None else list(read_labels(classes, predictor.names))
         header = _header(predictor, model, wanted, batch) | saved.describe()

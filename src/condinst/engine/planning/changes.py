@@ -20,6 +20,9 @@ MOST = 6  # changes named in one line
 # what a run yields does not depend on these
 HARMLESS = (
     "about.",
+    "input.seen",
+    "input.tile",
+    "input.overlap",
     "train.workers",
     "train.recompute",
     "train.log_every",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from condinst.data.sample import AnnotatedData
+from condinst.data.transforms import input_shape
 from condinst.settings.model import ModelConfig
+from condinst.settings.prediction import InputConfig, SeenConfig
 from condinst.structures import STRIDES
 
 Numbers = NDArray[np.float64]
@@ -52,6 +55,24 @@ def measure_data(data: AnnotatedData) -> Statistics:
         aspect=float(np.quantile(longer / shorter, 0.95)),
         sizes=np.sqrt(extents.prod(axis=1)),
         sides=extents.max(axis=1),
+    )
+
+
+def measure_seen(data: AnnotatedData, size: InputConfig) -> SeenConfig | None:
+    """What the pictures look like at the size of prediction; None if no picture has an object."""
+    scales, sides = [], []
+    for sample in data.samples:
+        height, _ = input_shape(sample.height, sample.width, size)
+        scales.append(height / sample.height)
+        for x0, y0, x1, y1 in (instance.box for instance in sample.instances if not instance.crowd):
+            sides.append(math.sqrt(max(x1 - x0, 0) * max(y1 - y0, 0)) * scales[-1])
+    sides = [side for side in sides if side > 0]
+    if not sides:
+        return None
+    least, scale = np.quantile(scales, [0.01, 0.5]).tolist()
+    small, middle = np.maximum(np.quantile(sides, [0.1, 0.5]), 0.1).tolist()
+    return SeenConfig(
+        scale=round(scale, 4), least_scale=round(least, 4), small_side=round(small, 1), middle_side=round(middle, 1)
     )
 
 

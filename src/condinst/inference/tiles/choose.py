@@ -1,0 +1,70 @@
+"""Whether a picture is cut into tiles, how large they are, and at which scale the network sees them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from condinst.config import Config
+from condinst.data.transforms import input_shape
+from condinst.inference.tiles.plan import SMALLEST, Window, overlap_pixels, plan_windows
+from condinst.settings.prediction import InputConfig
+from condinst.structures import STRIDES
+
+LEAST_SIDE = STRIDES[0]  # pixels of the network's input: objects below the finest stride have no location of their own
+
+
+class Tiling(NamedTuple):
+    """The tiles of one picture.
+
+    rows: the windows, row by row. tile: pixels of a side. scale: pixels of the network's input for each pixel of the
+    picture, or None for the model's usual size of pictures. reason: why the picture is cut, for the user.
+    """
+
+    rows: list[list[Window]]
+    tile: int
+    scale: float | None
+    reason: str
+
+    @property
+    def total(self) -> int:
+        """The number of windows."""
+        return sum(len(row) for row in self.rows)
+
+
+def choose_tiling(height: int, width: int, size: InputConfig) -> Tiling | None:
+    """The tiles of a picture of (height, width) pixels, or None for a picture that the network sees as a whole.
+
+    With `size.tile` "auto", a picture is cut if it is shrunk more than any training picture, and so far that the small
+    objects of the training pictures would be below the finest stride. Raises UsageError for an overlap that does not
+    fit the tile.
+    """
+    if size.tile == "off":
+        return None
+    scale = None if size.seen is None else size.seen.scale
+    if isinstance(size.tile, int):
+        tile, reason = size.tile, ""
+    elif size.seen is None or scale is None:
+        return None
+    else:
+        rows, _ = input_shape(height, width, size)
+        shown = rows / height
+        side = size.seen.small_side * shown / scale
+        if shown >= size.seen.least_scale or side >= LEAST_SIDE:
+            return None
+        tile = max(round(size.shorter / scale), SMALLEST)
+        reason = f"small objects like those in training would have {side:.2g} pixels in the whole picture; "
+    shared = overlap_pixels(tile, size.overlap)
+    if max(height, width) <= tile:
+        return None
+    return Tiling(plan_windows(height, width, tile, shared), tile, scale, reason)
+
+
+def tile_config(config: Config, tiling: Tiling) -> Config:
+    """The settings for a tile: one window, seen at the scale of the tiling."""
+    size = config.input.model_copy(update={"tile": "off"})
+    if tiling.scale is not None and not size.stretch:
+        window = tiling.rows[0][0]
+        sides = sorted(max(round(side * tiling.scale), 1) for side in (window.height, window.width))
+        # one more pixel, so that rounding of the longer side does not decide the scale
+        size = size.model_copy(update={"shorter": sides[0], "longer": sides[1] + 1})
+    return config.model_copy(update={"input": size})
