@@ -22,7 +22,9 @@ from benchmarks.cards.pictures import choose, draw_case, draw_cover, rank
 from benchmarks.cards.text import ap_words, data_licence, use_of, write_card
 from benchmarks.facts import ROOT, read_facts, run_command
 from condinst.config import Config
+from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import AnnotatedData
+from condinst.engine.planning.statistics import measure_seen
 from condinst.errors import DataError, UsageError
 from condinst.evaluation.analysis import Fit
 from condinst.evaluation.cases import make_case
@@ -78,6 +80,7 @@ def main(
 ) -> None:
     """Measure the model in RUN and write the shipped folder, the card and the pictures."""
     model, config = load_model(run)
+    config = with_seen(config, data)
     training = describe_training(run, config, recipe or name, train_command, hardware, minutes)
     beside = None if rival is None else read_facts(rival, Rival)
     facts, held_out = describe_data(data, ROOT)
@@ -128,7 +131,8 @@ def recall(model: Path, shipped: Path, limits: list[int], conf: float) -> Measur
     card = read_facts(shipped / "scores.json", Card)
     same = (model / WEIGHTS_FILE).read_bytes() == (shipped / WEIGHTS_FILE).read_bytes()
     ours, theirs = (Config.from_yaml(folder / CONFIG_FILE) for folder in (model, shipped))
-    same &= all(getattr(ours, part) == getattr(theirs, part) for part in ("model", "input", "detect"))
+    same &= all(getattr(ours, part) == getattr(theirs, part) for part in ("model", "detect"))
+    same &= ours.input.model_copy(update={"seen": None}) == theirs.input.model_copy(update={"seen": None})
     if not same or limits != sorted(card.scores) or conf != card.conf:
         raise DataError(f"{shipped}: its scores are of another model, limit or --conf; leave out --keep-scores")
     return Measured(card.file_bytes, card.scores, card.ceiling, card.conf, card.fits)
@@ -185,6 +189,14 @@ def shipped_config(config: Config, card: Card) -> Config:
     }
     train = config.train.model_copy(update={"init": portable(config.train.init, ROOT)})
     return config.model_copy(update={"about": about, "train": train})
+
+
+def with_seen(config: Config, data: Path) -> Config:
+    """The settings with what the training pictures looked like, where the run did not measure it."""
+    if config.input.seen is not None:
+        return config
+    seen = measure_seen(read_coco(data / "train.json", data / "images"), config.input)
+    return config.model_copy(update={"input": config.input.model_copy(update={"seen": seen})})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from condinst.config import Config
 from condinst.errors import UsageError
-from condinst.inference.tiles.plan import overlap_pixels
+from condinst.inference.tiles.plan import LARGEST, SMALLEST, overlap_pixels
 from condinst.settings.kinds import Range, check_range
 
 Classes = str | int | Iterable[str | int]
@@ -71,6 +71,7 @@ def with_settings(
             raise UsageError(f"{name}: expected a whole number from 1 on, got {value!r:.60}")
     if config.input.letterbox or config.input.stretch:  # the input is a square
         shorter, longer = shorter or longer, longer or shorter
+    check_tile(tile)
     # the score may be the square root of the compared value; lower the threshold slightly against rounding
     threshold = None if conf is None else (conf**2 if config.detect.score_root else conf) * (1 - 1e-6)
     settings = {
@@ -89,6 +90,16 @@ def with_settings(
     if isinstance(changed.input.tile, int):
         overlap_pixels(changed.input.tile, changed.input.overlap)  # checks that they fit
     return changed
+
+
+def check_tile(tile: int | str | None) -> None:
+    """Raise UsageError unless `tile` is None, a number of pixels, "auto" or "off"."""
+    text = str(tile)
+    known = tile is None or text in {"auto", "off"} or (text.isdecimal() and SMALLEST <= int(text) <= LARGEST)
+    if not known or isinstance(tile, bool):
+        raise UsageError(
+            f"tile: expected a side from {SMALLEST} to {LARGEST} pixels, 'auto' or 'off', got {tile!r:.60}"
+        )
 
 
 def _is_count(value: object) -> bool:

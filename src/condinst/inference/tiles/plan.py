@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from condinst.errors import UsageError
 
-SMALLEST = 32  # pixels of the side of a tile
+SMALLEST, LARGEST = 32, 65_536  # pixels of the side of a tile
 
 
 class Window(NamedTuple):
