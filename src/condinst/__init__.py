@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from condinst.data.pictures.image import Page, read_image
     from condinst.errors import CondinstError, DataError, ModelError, PictureWarning, UsageError
     from condinst.evaluation.evaluate import Scores
-    from condinst.hub import SOLO, CondInst, DecoupledSOLO, RTMDetIns, SOLOv2, Yolact
+    from condinst.hub import SOLO, BlendMask, CondInst, DecoupledSOLO, MEInst, RTMDetIns, SOLOv2, Yolact
     from condinst.inference.instances.boxes import Boxes
     from condinst.inference.instances.masks import Masks
     from condinst.inference.result import Result
@@ -21,12 +21,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SOLO",
+    "BlendMask",
     "Boxes",
     "CondInst",
     "CondinstError",
     "Config",
     "DataError",
     "DecoupledSOLO",
+    "MEInst",
     "Masks",
     "ModelError",
     "Page",
@@ -46,12 +48,14 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BlendMask": "condinst.hub",
     "Boxes": "condinst.inference.instances.boxes",
     "CondInst": "condinst.hub",
     "CondinstError": "condinst.errors",
     "Config": "condinst.config",
     "DataError": "condinst.errors",
     "DecoupledSOLO": "condinst.hub",
+    "MEInst": "condinst.hub",
     "Masks": "condinst.inference.instances.masks",
     "ModelError": "condinst.errors",
     "Page": "condinst.data.pictures.image",

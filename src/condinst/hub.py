@@ -9,10 +9,12 @@ from huggingface_hub import ModelCard, ModelHubMixin
 
 from condinst.config import Config
 from condinst.errors import CondinstError, ModelError
+from condinst.model.blendmask import BlendMask as BlendMaskNetwork
 from condinst.model.condinst import CondInst as CondInstNetwork
 from condinst.model.heads.solo.decoupled_head import DecoupledHead
 from condinst.model.heads.solo.solo_head import SOLOHead
 from condinst.model.heads.solo.solov2_head import SOLOv2Head
+from condinst.model.meinst import MEInst as MEInstNetwork
 from condinst.model.rtmdet_ins import RTMDetIns as RTMDetInsNetwork
 from condinst.model.solo import SoloNetwork
 from condinst.model.yolact import Yolact as YolactNetwork
@@ -28,6 +30,8 @@ CLASSES = {  # method → name of its class in this package
     "decoupled-solo": "DecoupledSOLO",
     "solov2": "SOLOv2",
     "yolact": "Yolact",
+    "blendmask": "BlendMask",
+    "meinst": "MEInst",
 }
 
 
@@ -179,6 +183,36 @@ class Yolact(YolactNetwork, HubModel):
     """
 
     method = "yolact"
+
+    def __init__(self, settings: Config) -> None:
+        self._check_method(settings)
+        super().__init__(settings.model)
+        self.settings = settings
+
+
+class BlendMask(BlendMaskNetwork, HubModel):
+    """BlendMask network for float32 images (N, 3, H, W), normalised and padded. The output is a NetworkOutput.
+
+    settings: the whole configuration. `Predictor.from_model(model, model.settings)` makes a predictor from the network.
+    Raises ModelError if the network cannot be built, or if model.method is another one.
+    """
+
+    method = "blendmask"
+
+    def __init__(self, settings: Config) -> None:
+        self._check_method(settings)
+        super().__init__(settings.model)
+        self.settings = settings
+
+
+class MEInst(MEInstNetwork, HubModel):
+    """MEInst network for float32 images (N, 3, H, W), normalised and padded. The output is a NetworkOutput.
+
+    settings: the whole configuration. `Predictor.from_model(model, model.settings)` makes a predictor from the network.
+    Raises ModelError if the network cannot be built, or if model.method is another one.
+    """
+
+    method = "meinst"
 
     def __init__(self, settings: Config) -> None:
         self._check_method(settings)

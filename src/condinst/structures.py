@@ -35,6 +35,8 @@ class Geometry(NamedTuple):
     clips: what limits the boxes: the "picture", or the "canvas", which is the padded input. On the canvas, boxes
         without an area are no candidates. "masks": the method finds no boxes; they enclose the masks.
     mask_stride: pixels of the padded input for each value of a drawn mask. "stretched" and "boxed" do not use it.
+    passing: what a candidate's threshold is compared with under `DetectConfig.score_root`: the "product" of class
+        probability and centerness, or the "class" probability alone.
     """
 
     strides: tuple[int, ...]
@@ -43,12 +45,15 @@ class Geometry(NamedTuple):
     enlarging: Enlarging
     clips: Literal["picture", "canvas", "masks"]
     mask_stride: int = MASK_FEATURE_STRIDE
+    passing: Literal["product", "class"] = "product"
 
 
 CONDINST = Geometry(STRIDES, 0.5, True, "aligned", "picture")
 RTMDET_INS = Geometry((8, 16, 32), 0.0, False, "bilinear", "canvas")
 YOLACT = Geometry(STRIDES, 0.5, False, "stretched", "picture")
 SOLO = Geometry((8, 8, 16, 32, 32), 0.5, False, "soft", "masks", 4)
+BLENDMASK = Geometry(STRIDES, 0.5, True, "boxed", "picture")
+MEINST = Geometry(STRIDES, 0.5, True, "boxed", "picture", passing="class")
 
 
 class Images(NamedTuple):
@@ -93,8 +98,9 @@ class HeadOutput(NamedTuple):
     class_logits: (N, C, h, w).
     distances_in_strides: (N, 4, h, w), the distances ≥ 0 from a location to the left, top, right and bottom of its box.
     centerness_logits: (N, 1, h, w), or no maps if the head has no centerness; see `Geometry`.
-    filters: (N, count, h, w), the output of the controller: the weights and biases of the dynamic mask head. With a
-        `NetworkOutput.controller`, the maps (N, channels, h, w) that the controller reads.
+    filters: (N, count, h, w), the output of the controller: the weights and biases of the dynamic mask head, the
+        attention of BlendMask, or the mask code of MEInst. With a `NetworkOutput.controller`, the maps
+        (N, channels, h, w) that the controller reads.
     """
 
     class_logits: tuple[Tensor, ...]
@@ -123,20 +129,36 @@ class LevelControllers(NamedTuple):
     levels: tuple[tuple[tuple[Tensor, Tensor], ...], ...]
 
 
+class MaskCode(NamedTuple):
+    """The linear code of square masks that MEInst predicts: the principal components of training masks (arXiv
+    2003.11712, §3.1).
+
+    components: (D, m²), orthonormal rows; a mask has m × m cells, row by row. variances: (D,), of the training masks
+    along the components. means: (m²,).
+    """
+
+    components: Tensor
+    variances: Tensor
+    means: Tensor
+
+
 class NetworkOutput(NamedTuple):
     """The result of one forward pass.
 
     head: the output of the FCOS head.
-    mask_features: (N, F, H/8, W/8).
-    semantic_logits: (N, C, H/8, W/8), or None if the model has no semantic head or is in evaluation mode.
+    mask_features: (N, F, H/8, W/8). The bases (N, F, H/4, W/4) of BlendMask. No channels with MEInst.
+    semantic_logits: (N, C, H/8, W/8), or None if the model has no semantic head or is in evaluation mode. With
+        BlendMask (N, 1 + C, H/8, W/8), the background first.
     controller: None if the network computed the filters of all locations, as in training. Prediction needs the filters
         of the detected instances only, so there the network leaves them to `detect`.
+    code: what the filters of MEInst are numbers of, None for the other methods.
     """
 
     head: HeadOutput
     mask_features: Tensor
     semantic_logits: Tensor | None
     controller: Controller | LevelControllers | None = None
+    code: MaskCode | None = None
 
 
 class Targets(NamedTuple):
@@ -244,7 +266,7 @@ class Detections(NamedTuple):
     labels: (K,) int64 in [0, C).
     locations: (K, 2), the (x, y) of the location that found the instance, in pixels of the padded input.
     levels: (K,) int64, the pyramid level of that location: 0 for P3 to 4 for P7.
-    filters: (K, count), the weights and biases of the dynamic mask head.
+    filters: (K, count), what the location says about the mask, see `HeadOutput`.
     """
 
     boxes: Tensor

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from condinst.model.heads.fcos_head import FCOSHead
+from condinst.settings.model import HeadConfig
 from condinst.structures import HeadOutput
 
 SIZES = [(8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]
@@ -14,7 +15,7 @@ SIZES = [(8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]
 
 def make(channels: int = 16, convs: int = 2, classes: int = 3) -> FCOSHead:
     torch.manual_seed(0)
-    return FCOSHead(8, channels, convs, classes, 169, 0.01)
+    return FCOSHead(8, HeadConfig(channels=channels, convs=convs), classes, 169)
 
 
 def run(head: FCOSHead, images: int = 2) -> HeadOutput:
@@ -33,7 +34,7 @@ def test_shapes(channels: int, convs: int, classes: int) -> None:
 
 def test_first_values() -> None:
     """Prior 0.01 for every class; weights normal with deviation 0.01; other biases 0."""
-    head = FCOSHead(64, 64, 1, 3, 169, 0.01)
+    head = FCOSHead(64, HeadConfig(channels=64, convs=1), 3, 169)
     assert head.class_logits.bias.tolist() == pytest.approx([-math.log(99)] * 3)
     for conv in (m for m in head.modules() if isinstance(m, nn.Conv2d)):
         if conv.weight.numel() > 5000:
@@ -48,7 +49,8 @@ def test_distances_before_training() -> None:
     """With a prior every location sees its box, and none is lost to the ReLU."""
     torch.manual_seed(0)
     pyramid = tuple(torch.randn(1, 8, *size) for size in SIZES)
-    plain, primed = (FCOSHead(8, 16, 1, 3, 169, 0.01, prior)(pyramid).distances_in_strides for prior in (0, 2))
+    heads = (FCOSHead(8, HeadConfig(channels=16, convs=1, distance_prior=prior), 3, 169) for prior in (0, 2))
+    plain, primed = (head(pyramid).distances_in_strides for head in heads)
     assert (torch.cat([level.flatten() for level in plain]) == 0).float().mean() > 0.25
     torch.testing.assert_close(torch.cat([level.flatten() for level in primed]).mean().item(), 2.0, rtol=0.05, atol=0)
     assert all((level > 1).all() for level in primed)
@@ -59,7 +61,7 @@ def test_deviation_of_the_towers() -> None:
     heads = []
     for deviation in (0.01, 0.04):
         torch.manual_seed(0)
-        heads.append(FCOSHead(64, 64, 2, 3, 169, 0.01, tower_std=deviation))
+        heads.append(FCOSHead(64, HeadConfig(channels=64, convs=2, tower_std=deviation), 3, 169))
     plain, wide = heads
     for name, weight in plain.named_parameters():
         factor = 4.0 if "tower" in name and weight.ndim == 4 else 1.0
@@ -103,7 +105,7 @@ def test_the_controller_and_the_quality_sit_on_the_box_tower() -> None:
 
 
 def test_published_groups() -> None:
-    groups = [m for m in FCOSHead(256, 256, 4, 80, 169, 0.01).modules() if isinstance(m, nn.GroupNorm)]
+    groups = [m for m in FCOSHead(256, HeadConfig(), 80, 169).modules() if isinstance(m, nn.GroupNorm)]
     assert len(groups) == 8
     assert {group.num_groups for group in groups} == {32}
 

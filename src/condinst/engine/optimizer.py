@@ -36,8 +36,10 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def lr_factor(iteration: int, config: TrainConfig) -> float:
-    """Return the factor of the base learning rate at `iteration` (from 0): linear warm-up, then steps or a cosine."""
+    """Return the factor of the base learning rate at `iteration` (from 0): a warm-up, then steps or a cosine."""
     if iteration < config.warmup_iterations:
+        if config.warmup == "constant":
+            return config.warmup_factor
         # flat_cosine follows mmengine: the last iteration of the warm-up has the full rate already
         steps = max(config.warmup_iterations - 1, 1) if config.schedule == "flat_cosine" else config.warmup_iterations
         share = iteration / steps

@@ -53,8 +53,9 @@ Found = TypeVar("Found", Candidates, Detections)
 class Scores(NamedTuple):
     """The scores of all candidates of a level: two tensors (N, h·w, C)."""
 
-    ranking: Tensor  # compared with score_threshold, and sorted for candidates_per_level
+    ranking: Tensor  # compared with the threshold, and sorted for candidates_per_level
     score: Tensor  # used by NMS and returned to the user
+    threshold: float
 
 
 def detect(
@@ -168,13 +169,19 @@ def read_filters(output: NetworkOutput, images: Tensor, levels: Tensor, cells: T
     return convolve_at(maps, *output.controller, images, levels, cells)
 
 
-def _level_scores(class_logits: Tensor, centerness_logits: Tensor | None, root: bool) -> Scores:
-    """class_logits: (N, C, h, w). centerness_logits: (N, 1, h, w), if any. root: see `DetectConfig.score_root`."""
-    of_class = flatten_level(class_logits).float().sigmoid()
+def _level_scores(
+    class_logits: Tensor, centerness_logits: Tensor | None, config: DetectConfig, geometry: Geometry
+) -> Scores:
+    """class_logits: (N, C, h, w). centerness_logits: (N, 1, h, w), if any."""
+    of_class, threshold = flatten_level(class_logits).float().sigmoid(), config.score_threshold
     if centerness_logits is None:
-        return Scores(of_class, of_class)
+        return Scores(of_class, of_class, threshold)
     product = of_class * flatten_level(centerness_logits).float().sigmoid()
-    return Scores(product, product.sqrt()) if root else Scores(of_class, product)
+    if not config.score_root:
+        return Scores(of_class, product, threshold)
+    if geometry.passing == "class":
+        return Scores(torch.where(of_class > threshold, product, NONE), product.sqrt(), NONE)
+    return Scores(product, product.sqrt(), threshold)
 
 
 def _level_candidates(head: HeadOutput, level: int, config: DetectConfig, geometry: Geometry) -> Candidates:
@@ -182,8 +189,8 @@ def _level_candidates(head: HeadOutput, level: int, config: DetectConfig, geomet
     centerness_logits = head.centerness_logits[level] if geometry.centerness else None
     stride = geometry.strides[level]
     classes, height, width = class_logits.shape[1:]
-    scores = _level_scores(class_logits, centerness_logits, config.score_root)
-    pairs, passing = _best_pairs(scores.ranking.flatten(1), config.score_threshold, config.candidates_per_level)
+    scores = _level_scores(class_logits, centerness_logits, config, geometry)
+    pairs, passing = _best_pairs(scores.ranking.flatten(1), scores.threshold, config.candidates_per_level)
     cells = pairs // classes
     images = torch.arange(pairs.shape[0], device=pairs.device)[:, None]
     locations = level_locations(height, width, stride, class_logits.device, geometry.offset)[cells]

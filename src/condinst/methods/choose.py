@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from condinst.method import Method
+from condinst.methods.blendmask import BLENDMASK
 from condinst.methods.condinst import CONDINST
+from condinst.methods.meinst import MEINST
 from condinst.methods.rtmdet_ins import RTMDET_INS
 from condinst.methods.solo import DECOUPLED_SOLO, SOLO, SOLOV2
 from condinst.methods.yolact import YOLACT
@@ -19,6 +21,8 @@ METHODS: dict[str, Method[Any, Any]] = {
     "decoupled-solo": DECOUPLED_SOLO,
     "solov2": SOLOV2,
     "yolact": YOLACT,
+    "blendmask": BLENDMASK,
+    "meinst": MEINST,
 }
 
 

@@ -37,16 +37,7 @@ class CondInst(nn.Module):
             if config.pyramid == "fpn"
             else BiFPN(self.backbone.channels, channels, config.bifpn_repeats)
         )
-        self.head = FCOSHead(
-            channels,
-            head.channels,
-            head.convs,
-            classes,
-            self.layout.count,
-            head.prior,
-            head.distance_prior,
-            head.tower_std,
-        )
+        self.head = FCOSHead(channels, head, classes, self.layout.count)
         self.mask_branch = (
             MaskBranch(channels, branch.channels, branch.convs, branch.features) if self.layout.features else None
         )

@@ -50,6 +50,33 @@ def describe_yolact(model: ModelConfig) -> Description:
     )
 
 
+def describe_blendmask(model: ModelConfig) -> Description:
+    """The parts of a BlendMask."""
+    branch, head, side = model.mask_branch, model.head, model.blendmask.attention
+    shared = f"a tower of {head.shared_convs} convolutions for all" if head.shared_convs else ""
+    own = f"two towers {tower(model)}" if head.convs or not shared else f"{head.channels} channels"
+    return Description(
+        pyramid=f"FPN of {len(model.geometry.strides)} levels, {model.fpn_channels} channels",
+        head=", ".join(("FCOS", *filter(None, (shared, own)))),
+        mask_branch=f"{branch.convs + 1} convolutions, {branch.channels} channels, {branch.features} bases at stride "
+        f"{MASK_FEATURE_STRIDE // 2}{_semantic(model)}",
+        mask_head=f"a sum of the bases inside the box, weighted by {branch.features} maps of {side}×{side}",
+        filters=branch.features * side**2,
+    )
+
+
+def describe_meinst(model: ModelConfig) -> Description:
+    """The parts of an MEInst."""
+    deformable = ", the last one deformable" if model.head.deformable else ""
+    return Description(
+        pyramid=f"FPN, {model.fpn_channels} channels",
+        head=f"FCOS, three towers {tower(model)}{deformable}",
+        mask_branch="none",
+        mask_head=f"a linear code of masks of {model.meinst.resolution}×{model.meinst.resolution} inside the box",
+        filters=model.meinst.code,
+    )
+
+
 def tower(model: ModelConfig) -> str:
     """The length and the width of the towers of a head."""
     return f"of {model.head.convs} convolution{'s' * (model.head.convs != 1)}, {model.head.channels} channels"

@@ -28,14 +28,26 @@ OF_SOLO: dict[str, object] = {
     "input.stretch": False,
 }
 # method → the only value of a setting that works, because the method lacks the parts that the other values are for
+OF_SQUARES: dict[str, object] = {
+    "input.stretch": False,
+    "targets.assigner": "fcos",
+    "targets.supervision": "masks",
+    "detect.score_root": True,
+    "detect.nms": "box",
+    "detect.exchange_scales": False,
+}
+MASK_LOSSES = ("dice", "bce", "both")
 NEEDS: dict[str, dict[str, object]] = {
-    "condinst": {"input.stretch": False},
+    "condinst": {"input.stretch": False, "loss.mask": MASK_LOSSES},
     "rtmdet-ins": {
         "targets.assigner": "dynamic",
         "detect.score_root": False,
         "model.semantic": False,
         "input.stretch": False,
+        "loss.mask": MASK_LOSSES,
     },
+    "blendmask": {**OF_SQUARES, "loss.mask": "bce"},
+    "meinst": {**OF_SQUARES, "loss.mask": ("code", "bce")},
     "solo": OF_SOLO,
     "decoupled-solo": OF_SOLO,
     "solov2": OF_SOLO,
@@ -50,8 +62,11 @@ NEEDS: dict[str, dict[str, object]] = {
         "augment.mixup": 0,
     },
 }
+OF_MASKS = ("targets.mask_sampling", "targets.max_mask_positives")
 # method → settings, or whole groups of them, that must keep their default; `settings.model` has those of the model
 UNUSED: dict[str, tuple[str, ...]] = {
+    "blendmask": ("box_supervision", "detect.decayed_threshold", "targets.center_part", *OF_MASKS, "train.mask_code"),
+    "meinst": ("box_supervision", "detect.decayed_threshold", "targets.center_part", *OF_MASKS),
     "yolact": (
         "detect.decayed_threshold",
         "targets.assigner",
@@ -72,8 +87,10 @@ def check_method(config: Config) -> None:
     """Raise ValueError for the first setting that does not fit the method."""
     method = config.model.method
     for key, wanted in NEEDS.get(method, {}).items():
-        if _read(config, key)[0] != wanted:
-            raise ValueError(f"model.method is {method}, which needs {key}={str(wanted).lower()}")
+        values = wanted if isinstance(wanted, tuple) else (wanted,)
+        if _read(config, key)[0] not in values:
+            words = " or ".join(str(value).lower() for value in values)
+            raise ValueError(f"model.method is {method}, which needs {key}={words}")
     for key in UNUSED.get(method, ()):
         value, default = _read(config, key)
         if value != default:

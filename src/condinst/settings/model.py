@@ -6,23 +6,25 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from condinst.settings.boxed import BlendMaskConfig, MEInstConfig
 from condinst.settings.kinds import AboveZero, Channels, ClassName, Convs, Extent, Section
 from condinst.settings.solo import SoloConfig
-from condinst.structures import CONDINST, RTMDET_INS, SOLO, YOLACT, Geometry
+from condinst.structures import BLENDMASK, CONDINST, MEINST, RTMDET_INS, SOLO, YOLACT, Geometry
 
-Method = Literal["condinst", "rtmdet-ins", "solo", "decoupled-solo", "solov2", "yolact"]
+Method = Literal["condinst", "rtmdet-ins", "solo", "decoupled-solo", "solov2", "yolact", "blendmask", "meinst"]
 
 
 class Fit(NamedTuple):
     """The settings of the network that fit a method.
 
-    geometry: where the locations lie and how masks grow. pyramids: values of model.pyramid. ranges, scales: the number
-    of size_ranges and of coordinate_scales. unused: settings that the method does not use; they keep their default.
+    geometry: where the locations lie and how masks grow. pyramids: values of model.pyramid. ranges: numbers of
+    size_ranges. scales: the number of coordinate_scales. unused: settings that the method does not use; they keep their
+    default.
     """
 
     geometry: Geometry
     pyramids: tuple[str, ...]
-    ranges: int
+    ranges: tuple[int, ...]
     scales: int
     unused: tuple[str, ...]
 
@@ -32,13 +34,18 @@ OF_ANCHORS = (
     *("solo", "bifpn_repeats", "pafpn_blocks", "mask_head", "head.prior"),
     *("head.distance_prior", "head.separate_box_tower", "head.tower_std"),
 )
+OF_FCOS = ("head.shared_convs", "head.level_norms", "head.deformable")
+OTHERS = ("blendmask", "meinst", *OF_FCOS)  # settings of few methods
+OF_SQUARES = ("bifpn_repeats", "pafpn_blocks", "mask_head", "head.separate_box_tower", "solo")
 FITS: dict[str, Fit] = {
-    "condinst": Fit(CONDINST, ("fpn", "bifpn"), 5, 5, ("solo",)),
-    "rtmdet-ins": Fit(RTMDET_INS, ("pafpn",), 0, 3, ("solo",)),
-    "solo": Fit(SOLO, ("fpn",), 5, 0, (*OF_BOXES, "mask_branch", "solo.one_mask_tower")),
-    "decoupled-solo": Fit(SOLO, ("fpn",), 5, 0, (*OF_BOXES, "mask_branch")),
-    "solov2": Fit(SOLO, ("fpn",), 5, 0, (*OF_BOXES, "mask_branch.convs", "solo.one_mask_tower")),
-    "yolact": Fit(YOLACT, ("fpn",), 0, 0, OF_ANCHORS),
+    "condinst": Fit(CONDINST, ("fpn", "bifpn"), (5,), 5, ("solo", *OTHERS)),
+    "rtmdet-ins": Fit(RTMDET_INS, ("pafpn",), (0,), 3, ("solo", *OTHERS)),
+    "solo": Fit(SOLO, ("fpn",), (5,), 0, (*OF_BOXES, "mask_branch", "solo.one_mask_tower", *OTHERS)),
+    "decoupled-solo": Fit(SOLO, ("fpn",), (5,), 0, (*OF_BOXES, "mask_branch", *OTHERS)),
+    "solov2": Fit(SOLO, ("fpn",), (5,), 0, (*OF_BOXES, "mask_branch.convs", "solo.one_mask_tower", *OTHERS)),
+    "yolact": Fit(YOLACT, ("fpn",), (0,), 0, (*OF_ANCHORS, *OTHERS)),
+    "blendmask": Fit(BLENDMASK, ("fpn",), (3, 4, 5), 0, (*OF_SQUARES, "meinst", "head.deformable")),
+    "meinst": Fit(MEINST, ("fpn",), (5,), 0, (*OF_SQUARES, "blendmask", "mask_branch", "semantic", *OF_FCOS[:2])),
 }
 
 
@@ -79,16 +86,25 @@ class HeadConfig(Section):
     # Standard deviation of the towers' initial weights. A norm follows each layer, so only the ratio of this value to
     # the optimizer's step size matters.
     tower_std: Annotated[float, Field(gt=0, le=1)] = 0.01
+    # For blendmask: number of 3×3 convolutions before the two towers, which read the last of them.
+    shared_convs: Convs = 0
+    # For blendmask: give the shared convolutions batch norms, separate ones for each level, in place of group norms.
+    level_norms: bool = False
+    # For meinst: make the last convolution of each tower deformable.
+    deformable: bool = False
 
 
 class MaskBranchConfig(Section):
-    """The mask branch: it makes the mask features, at stride 8, from P3, P4 and P5."""
+    """The mask branch: it makes the mask features, at stride 8, from P3, P4 and P5.
 
-    # Number of 3×3 convolutions after P3, P4 and P5 are summed.
+    Those of blendmask are its bases, at stride 4.
+    """
+
+    # Number of 3×3 convolutions after P3, P4 and P5 are summed. blendmask has one more, at stride 4.
     convs: Convs = 4
     # Output channels of each of these convolutions.
     channels: Channels = 128
-    # Number of mask features for each pixel.
+    # Number of mask features for each pixel. The published BlendMask has 4 bases.
     features: Annotated[int, Field(ge=1, le=1024)] = 8
 
 
@@ -113,12 +129,13 @@ class ModelConfig(Section):
     # Class names, in the order of the labels. Training takes them from the data set.
     classes: Annotated[tuple[ClassName, ...], Field(max_length=20_000)] = ()
     # The method: CondInst; RTMDet-Ins (arXiv 2212.07784), which has the same dynamic mask head on another detector;
-    # SOLO (arXiv 1912.04488), Decoupled SOLO or SOLOv2 (arXiv 2003.10152), which find no boxes; or YOLACT
-    # (arXiv 1904.02689), which has anchors and adds up prototypes.
+    # SOLO (arXiv 1912.04488), Decoupled SOLO or SOLOv2 (arXiv 2003.10152), which find no boxes; YOLACT
+    # (arXiv 1904.02689), which has anchors and adds up prototypes; BlendMask (arXiv 2001.00309) or MEInst
+    # (arXiv 2003.11712), whose masks fill the boxes.
     method: Method = "condinst"
     backbone: BackboneConfig = BackboneConfig()
-    # The feature pyramid. fpn and bifpn make P3–P7, for condinst. pafpn makes P3–P5, for rtmdet-ins. In the SOLO
-    # family, fpn makes P2–P6. yolact has an fpn of its own.
+    # The feature pyramid. fpn makes P3–P7, for condinst, blendmask and meinst. bifpn does so for condinst. pafpn makes
+    # P3–P5, for rtmdet-ins. In the SOLO family, fpn makes P2–P6. yolact has an fpn of its own.
     pyramid: Literal["fpn", "bifpn", "pafpn"] = "fpn"
     # Channels of each pyramid level.
     fpn_channels: Channels = 256
@@ -130,6 +147,8 @@ class ModelConfig(Section):
     mask_branch: MaskBranchConfig = MaskBranchConfig()
     mask_head: MaskHeadConfig = MaskHeadConfig()
     solo: SoloConfig = SoloConfig()
+    blendmask: BlendMaskConfig = BlendMaskConfig()
+    meinst: MEInstConfig = MEInstConfig()
     # Add the auxiliary semantic head. It is used in training only.
     semantic: bool = False
     # Order of the colour channels in the input.
@@ -145,7 +164,7 @@ class ModelConfig(Section):
     size_divisor: Annotated[int, Field(ge=1, le=512)] = 32
     # For each pyramid level, the smallest and the largest distance in pixels from a positive location to the farthest
     # side of its box. Both ends are included. In the SOLO family, the smallest and the largest square root of the area
-    # of an object's box. The other methods have none.
+    # of an object's box. rtmdet-ins and yolact have none. blendmask has as many levels as pairs here, from 3 to 5.
     size_ranges: tuple[tuple[Extent, Extent], ...] = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, float("inf")))
     # For each pyramid level, the number of pixels that relative coordinates are divided by. Methods other
     # than condinst and rtmdet-ins have none.
@@ -154,7 +173,8 @@ class ModelConfig(Section):
     @property
     def geometry(self) -> Geometry:
         """Where the locations lie and how masks grow."""
-        return FITS[self.method].geometry
+        geometry, ranges = FITS[self.method].geometry, FITS[self.method].ranges
+        return geometry._replace(strides=geometry.strides[: len(self.size_ranges)]) if len(ranges) > 1 else geometry
 
     @property
     def truth_stride(self) -> int:
@@ -172,9 +192,10 @@ class ModelConfig(Section):
             wanted = "1" if self.geometry.enlarging == "stretched" else "a multiple of 32"
             raise ValueError(f"size_divisor: method {self.method} needs {wanted}, got {self.size_divisor}")
         counts = len(self.size_ranges), len(self.coordinate_scales)
-        if counts != (fit.ranges, fit.scales):
+        if counts[0] not in fit.ranges or counts[1] != fit.scales:
+            ranges = " or ".join(str(count) for count in fit.ranges)
             raise ValueError(
-                f"method {self.method} needs {fit.ranges} size_ranges and {fit.scales} coordinate_scales, got "
+                f"method {self.method} needs {ranges} size_ranges and {fit.scales} coordinate_scales, got "
                 f"{counts[0]} and {counts[1]}"
             )
         if not all(low < high for low, high in self.size_ranges):  # NaN fails here, too

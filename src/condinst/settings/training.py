@@ -58,8 +58,9 @@ class LossConfig(Section):
     box: Literal["giou", "plain_giou", "clamped_giou", "iou", "smooth_l1"] = "giou"
     # What the centerness output learns: the centerness of a location, or the IoU of its predicted box.
     quality: Literal["centerness", "iou"] = "centerness"
-    # Loss of the masks: dice, binary cross-entropy, or the sum of both.
-    mask: Literal["dice", "bce", "both"] = "dice"
+    # Loss of the masks: dice, binary cross-entropy, or the sum of both. blendmask needs bce. meinst needs code, the
+    # squared error of the mask code, or bce of the decoded masks.
+    mask: Literal["dice", "bce", "both", "code"] = "dice"
     # Factor of the classification loss.
     classification_weight: float = 1.0
     # Factor of the box loss.
@@ -169,6 +170,9 @@ class TrainConfig(Section):
     # Initial weights of the backbone. imagenet: timm downloads them. msra: the weights of the published recipes. none:
     # random weights. Or the path of a file.
     init: Annotated[str, Field(max_length=4096)] = "imagenet"
+    # For meinst: the file of the mask code, as `condinst data mask-code` or the published program writes it. Empty: a
+    # model to begin with brings its own.
+    mask_code: Annotated[str, Field(max_length=4096)] = ""
     # Leave out pictures without an annotated object, as the published training does.
     skip_empty: bool = False
     # Which batch norms share their statistics over all GPUs. The published BiFPN models use pyramid. CPUs ignore it.
@@ -197,6 +201,8 @@ class TrainConfig(Section):
     warmup_iterations: Natural = 1000
     # Learning rate of the first iteration, as a part of lr.
     warmup_factor: Fraction = 0.001
+    # How the learning rate changes during these iterations. constant: it stays at warmup_factor.
+    warmup: Literal["linear", "constant"] = "linear"
     # How the learning rate falls. step: to a tenth at each milestone. cosine: along half a cosine, to 0 at the end.
     # flat_cosine: constant at first, then along half a cosine.
     schedule: Literal["step", "cosine", "flat_cosine"] = "step"

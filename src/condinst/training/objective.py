@@ -66,21 +66,32 @@ def objective(
     norms: the divisors, averaged over all processes. masks: the predicted masks of the chosen positives. pairs: pairs
     of pixels with similar colours; None if every instance has a mask.
     """
+    mask, projection, pairwise = _masks(masks, targets, pairs, config)
+    return location_losses(output, targets, norms, config)._replace(
+        mask=config.mask_weight * mask,
+        projection=config.projection_weight * projection,
+        pairwise=config.pairwise_weight * pairwise,
+        semantic=config.semantic_weight * _semantic(output, targets),
+    )
+
+
+def location_losses(output: NetworkOutput, targets: Targets, norms: Norms, config: LossConfig) -> Losses:
+    """The weighted terms of classes, boxes and quality. The other terms are 0."""
     positives = Positives(*(targets.instance_index >= 0).nonzero(as_tuple=True))
     head = output.head
     predicted = flatten_levels(head.distances_in_strides)[positives].float()
     wanted = targets.distances_in_strides[positives]
     quality, box_weight = _quality_target(config, predicted, wanted, targets.quality[positives])
-    mask, projection, pairwise = _masks(masks, targets, pairs, config)
     divisor = _divisors(norms, config)
+    none = predicted.new_zeros(())
     return Losses(
         classification=config.classification_weight * _classification(output, targets, config) / divisor.classification,
         box=config.box_weight * (_box(config, predicted, wanted) * box_weight).sum() / divisor.box,
         quality=config.quality_weight * _quality(output, positives, quality) / norms.positives.clamp(min=1),
-        mask=config.mask_weight * mask,
-        projection=config.projection_weight * projection,
-        pairwise=config.pairwise_weight * pairwise,
-        semantic=config.semantic_weight * _semantic(output, targets),
+        mask=none,
+        projection=none,
+        pairwise=none,
+        semantic=none,
     )
 
 

@@ -26,7 +26,7 @@ class Grid(NamedTuple):
     points: (L, 2), the (x, y) of each location in pixels of the padded input.
     strides: (L,), the stride of its level in pixels.
     low, high: (L,), the size range of its level in pixels.
-    sizes: (5, 2) int64, the (width, height) of each level's map.
+    sizes: (levels, 2) int64, the (width, height) of each level's map.
     """
 
     points: Tensor
@@ -40,9 +40,10 @@ def make_grid(
     level_sizes: list[tuple[int, int]], size_ranges: tuple[tuple[float, float], ...], device: torch.device
 ) -> Grid:
     """The grid for maps of the given sizes (height, width), P3 first. size_ranges: in pixels, one for each level."""
-    points = [level_locations(*size, stride, device) for size, stride in zip(level_sizes, STRIDES, strict=True)]
+    level_strides = STRIDES[: len(level_sizes)]
+    points = [level_locations(*size, stride, device) for size, stride in zip(level_sizes, level_strides, strict=True)]
     counts = torch.tensor([len(level) for level in points], device=device)
-    per_level = torch.tensor([(s, *r) for s, r in zip(STRIDES, size_ranges, strict=True)], device=device)
+    per_level = torch.tensor([(s, *r) for s, r in zip(level_strides, size_ranges, strict=True)], device=device)
     strides, low, high = per_level.repeat_interleave(counts, dim=0).unbind(dim=1)
     sizes = torch.tensor([(width, height) for height, width in level_sizes], device=device)
     return Grid(torch.cat(points), strides, low, high, sizes)

@@ -23,6 +23,8 @@ METHODS = {
     "solo": "locations (SOLO, arXiv 1912.04488)",
     "decoupled-solo": "locations (Decoupled SOLO, arXiv 1912.04488)",
     "solov2": "locations (SOLOv2, arXiv 2003.10152)",
+    "blendmask": "bases and attention (BlendMask, arXiv 2001.00309)",
+    "meinst": "mask codes (MEInst, arXiv 2003.11712)",
 }
 
 

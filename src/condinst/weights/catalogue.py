@@ -11,6 +11,7 @@ LICENCES = {ADELAIDET: "non-commercial use only", MMDETECTION: "Apache-2.0"}
 FREE = ("Apache-2.0", "MIT", "BSD", "CC0", "CC BY 4.0")  # licences that allow commercial use
 HUB = "https://huggingface.co"
 CONDINST_HUB, BOXINST_HUB = "tianzhi/AdelaiDet-CondInst", "tianzhi/AdelaiDet-BoxInst"
+BOXED_HUB = "ZjuCv/AdelaiDet"
 MIRRORS = "LibreYOLO"  # owner of the copies of RTMDet-Ins on the Hugging Face hub
 OPENMMLAB = "https://download.openmmlab.com/mmdetection/v3.0"
 OPENMMLAB_2 = "https://download.openmmlab.com/mmdetection/v2.0"
@@ -64,6 +65,11 @@ class Checkpoint(NamedTuple):
     def on_hub(self) -> bool:
         """Return whether the file is on the Hugging Face hub."""
         return not self.place.startswith("https://")
+
+    @property
+    def kept_as(self) -> str:
+        """The file name in torch's cache of a file that was downloaded by hand. Names on the hub may be too short."""
+        return f"{self.title}.pth" if self.on_hub else self.file
 
     @property
     def address(self) -> str:
@@ -149,6 +155,21 @@ RTMDET_INS_AT_OPENMMLAB = (
     ("l", "8xb32", "20221124_103237-78d1d652", "l", 51.2, 43.7),
     ("x", "8xb16", "20221124_111313-33d4595b", "x", 52.4, 44.6),
 )
+# title, file, box AP, mask AP. The authors do not say which images the APs are of. The digests are unknown.
+ON_BOXED_HUB = (
+    ("BlendMask_R_50_1x", "R_50_1x", 39.9, 35.8),
+    ("BlendMask_R_50_3x", "R_50_3x", 42.7, 37.8),
+    ("BlendMask_R_101_3x", "R_101_3x", 44.8, 39.5),
+    ("BlendMask_R_101_dcni3_5x", "R_101_dcni3_5x", 46.8, 41.1),
+    ("BlendMask_550_R_50_3x", "550_R_50_3x", 38.7, 34.5),
+    ("BlendMask_RT_R_50_4x_syncbn_shtw", "RT_R_50_4x_syncbn_shtw", 39.3, 35.1),
+    ("BlendMask_RT_R_50_4x_bn-head_syncbn_shtw", "RT_R_50_4x_bn-head_syncbn_shtw", 39.3, 35.1),
+    ("BlendMask_DLA_34_syncbn_4x", "DLA_34_syncbn_4x", 40.8, 36.3),
+    ("MEInst_R_50_1x_none", "MEInst_R_50_1x_none", 39.5, 30.7),
+    ("MEInst_R_50_1x", "MEInst_R_50_1x", 40.1, 31.7),
+    ("MEInst_R_50_3x", "MEInst_R_50_3x", 43.6, 34.5),
+    ("MEInst_R_50_3x_512", "MEInst_R_50_3x_512", 40.8, 32.2),
+)
 # title, rest of the file name, mask AP
 SOLO_AT_OPENMMLAB = (
     ("solo_r50_fpn_1x_coco", "20210821_035055-2290a6b8", 33.1),
@@ -166,6 +187,11 @@ SOLO_AT_OPENMMLAB = (
     ("solov2_light_r50_fpn_3x_coco", "20220512_165256-c93a6074", 33.7),
 )
 # fmt: on
+
+
+def _boxed(title: str, file: str, box_ap: float, mask_ap: float) -> Checkpoint:
+    alias = title.lower().replace("_r_", "-r").replace("_", "-")
+    return Checkpoint(f"{ADELAIDET}/{title}", BOXED_HUB, f"{file}.pth", "", box_ap, mask_ap, alias=alias)
 
 
 def _solo(title: str, stamp: str, mask_ap: float) -> Checkpoint:
@@ -203,6 +229,7 @@ PUBLISHED = (
     ),
     *(_rtmdet_ins(*row) for row in RTMDET_INS_AT_OPENMMLAB),
     *(_solo(*row) for row in SOLO_AT_OPENMMLAB),
+    *(_boxed(*row) for row in ON_BOXED_HUB),
 )
 CATALOGUE = {checkpoint.name: checkpoint for checkpoint in PUBLISHED}
 BY_FILE = {checkpoint.file: checkpoint for checkpoint in PUBLISHED}

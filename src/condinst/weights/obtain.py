@@ -49,8 +49,6 @@ def obtain(place: Place, options: HubOptions | None = None) -> Path:
         return place
     if isinstance(place, Repository):
         return _from_repository(place.id, options or HubOptions())
-    if place.on_hub and not place.mirrors:
-        return _from_hub(place, options or HubOptions())
     return _from_places(place, options or HubOptions())
 
 
@@ -70,7 +68,7 @@ def _from_places(checkpoint: Checkpoint, options: HubOptions) -> Path:
     which = "one of the files" if checkpoint.mirrors else "it"
     raise ModelError(
         f"{checkpoint.short}: no file from {' or '.join(failures)}; download {which} by hand and save it as "
-        f"{torch_cache() / checkpoint.file}, or give its path in place of the name"
+        f"{torch_cache() / checkpoint.kept_as}, or give its path in place of the name"
     )
 
 
@@ -86,9 +84,9 @@ def find_cached(checkpoint: Checkpoint, options: HubOptions | None = None) -> Pa
 
 
 def _find(checkpoint: Checkpoint, options: HubOptions | None) -> Path | None:
-    if not checkpoint.on_hub:
-        path = torch_cache() / checkpoint.file
-        return path if path.is_file() else None
+    by_hand = torch_cache() / checkpoint.kept_as
+    if not checkpoint.on_hub or by_hand.is_file():
+        return by_hand if by_hand.is_file() else None
     options = options or HubOptions()
     found = try_to_load_from_cache(
         checkpoint.place, checkpoint.file, cache_dir=options.cache_dir, revision=options.revision

@@ -20,8 +20,12 @@ METHODS = {
     "decoupled-solo": "a Decoupled SOLO",
     "solov2": "a SOLOv2",
     "yolact": "a YOLACT",
+    "blendmask": "a BlendMask",
+    "meinst": "an MEInst",
 }
-SIGNS = {  # tensors of one method alone
+SIGNS = {  # tensors of one method alone, or of those that the rows before it leave
+    "blendmask": "mask_branch.fine.",
+    "meinst": "mask_code.",
     "condinst": "head.centerness.",
     "rtmdet-ins": "head.controller_tower.",
     "solo": "head.masks.",

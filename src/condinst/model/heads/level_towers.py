@@ -22,20 +22,23 @@ class LevelTowers(nn.Module):
 
 
 class SharedTower(nn.Module):
-    """A tower of 3×3 convolutions that all levels share. Each level has its own batch norms.
+    """A tower of 3×3 convolutions that all levels share. Each level has its own batch norms. SiLUs follow the norms.
 
     Levels differ in the statistics of their maps, not in what the convolutions look for. The maps of all levels
-    (N, in_channels, h, w) → (N, channels, h, w). momentum: part of the batch in the norms' running statistics.
+    (N, in_channels, h, w) → (N, channels, h, w). momentum: part of the batch in the norms' running statistics. relu:
+    ReLUs instead of SiLUs, and convolutions with a bias, as in BlendMask.
     """
 
-    def __init__(self, in_channels: int, channels: int, convs: int, levels: int, momentum: float) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, convs: int, levels: int, momentum: float, relu: bool = False
+    ) -> None:
         super().__init__()
         inputs = _inputs(in_channels, channels, convs)
-        self.convs = nn.ModuleList(nn.Conv2d(count, channels, 3, padding=1, bias=False) for count in inputs)
+        self.convs = nn.ModuleList(nn.Conv2d(count, channels, 3, padding=1, bias=relu) for count in inputs)
         self.norms = nn.ModuleList(
             nn.ModuleList(nn.BatchNorm2d(channels, momentum=momentum) for _ in inputs) for _ in range(levels)
         )
-        self.act = nn.SiLU()
+        self.act = nn.ReLU() if relu else nn.SiLU()
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         answers = []
@@ -51,7 +54,7 @@ class SharedTower(nn.Module):
         towers = []
         for norms in self.norms:
             pairs = zip(self.convs, norms, strict=True)  # type: ignore[call-overload]
-            layers = [layer for conv, norm in pairs for layer in (deepcopy(conv), deepcopy(norm), nn.SiLU())]
+            layers = [layer for conv, norm in pairs for layer in (deepcopy(conv), deepcopy(norm), deepcopy(self.act))]
             towers.append(nn.Sequential(*layers))
         return LevelTowers(towers).train(self.training)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from condinst.model.condinst import CondInst
+from condinst.model.heads.fcos_head import FCOSHead
 from condinst.model.heads.level_towers import LevelTowers
 from condinst.model.heads.rtmdet_head import RTMDetHead
 from condinst.model.rtmdet_ins import RTMDetIns
@@ -20,11 +20,12 @@ def take_controller(model: nn.Module) -> Controller | LevelControllers | None:
     """
     if isinstance(model, RTMDetIns):
         return _take_levels(model.head)
-    if not isinstance(model, CondInst) or not isinstance(model.head.controller, nn.Conv2d):
+    head = getattr(model, "head", None)
+    if not isinstance(head, FCOSHead) or not isinstance(head.controller, nn.Conv2d):
         return None
-    conv = model.head.controller
+    conv = head.controller
     assert conv.bias is not None and conv.kernel_size == (3, 3)
-    model.head.controller = nn.Identity()
+    head.controller = nn.Identity()
     # (out, channels, 3, 3) → (9·channels, out)
     weight = conv.weight.detach().float().permute(2, 3, 1, 0).flatten(0, 2).contiguous()
     return Controller(weight, conv.bias.detach().float())

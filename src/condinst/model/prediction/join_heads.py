@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from condinst.model.condinst import CondInst
+from condinst.model.heads.fcos_head import FCOSHead
 
 
 def join_heads(model: nn.Module) -> None:
-    """Make one convolution of those for distances and centerness in `model`, if it is a CondInst.
+    """Make one convolution of those for distances and centerness in `model`, if it has an FCOS head.
 
     A convolution with one or four outputs takes as long as one with eight: processors compute several at a time.
     """
-    if not isinstance(model, CondInst):
+    head = getattr(model, "head", None)
+    if not isinstance(head, FCOSHead):
         return
-    head = model.head
     distances, centerness = head.distances, head.centerness
     if not isinstance(distances, nn.Conv2d) or not isinstance(centerness, nn.Conv2d):
         return

@@ -1,4 +1,4 @@
-"""Convert a state dict of another program's CondInst or RTMDet-Ins to condinst's settings and tensors."""
+"""Convert a state dict of another program's model to condinst's settings and tensors."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from torch import Tensor
 from condinst.config import Config
 from condinst.errors import ModelError, UsageError
 from condinst.weights.classes import COCO_CLASSES
-from condinst.weights.published import adelaidet, mmdetection, rtmdet_file
+from condinst.weights.published import adelaidet, boxed_file, mmdetection, rtmdet_file
 from condinst.weights.published.layout import Architecture, Layout
 from condinst.weights.tensors import expected_shapes, misfits, not_finite, not_plain, some
 
+READERS = (rtmdet_file, boxed_file)  # files whose layout depends on their tensors
 LAYOUTS = (adelaidet.FPN_LAYOUT, adelaidet.BIFPN_LAYOUT, mmdetection.LAYOUT)
 PARALLEL = "module."  # DistributedDataParallel's prefix
 COUNTER = ".num_batches_tracked"  # tensor of a batch norm; frozen norms have none
@@ -28,7 +29,7 @@ class Published(NamedTuple):
 
 
 def read_published(state: Mapping[str, Tensor], source: str, classes: tuple[str, ...] = ()) -> Published:
-    """Convert a ResNet CondInst of AdelaiDet or mmdetection, or mmdetection's RTMDet-Ins, to settings and tensors.
+    """Convert a ResNet CondInst of AdelaiDet or mmdetection, or a model of READERS, to settings and tensors.
 
     state: tensors by their published names, also in half precision or with the prefix of DistributedDataParallel.
     source: origin of the tensors, for messages. classes: names by label; by default COCO's names for 80 classes, else
@@ -37,7 +38,8 @@ def read_published(state: Mapping[str, Tensor], source: str, classes: tuple[str,
     """
     try:
         found = _without_prefix(state)
-        layout, found = rtmdet_file.read_file(found) if rtmdet_file.recognises(found) else (find_layout(found), found)
+        reader = next((reader for reader in READERS if reader.recognises(found)), None)
+        layout, found = reader.read_file(found) if reader else (find_layout(found), found)
         config = _configure(layout, layout.read_architecture(found), classes)
         return Published(config, _gather(found, layout, config))
     except (ModelError, UsageError) as error:  # the settings come from the file: the file is at fault, not the command
@@ -51,7 +53,8 @@ def find_layout(state: Mapping[str, Tensor]) -> Layout:
             return layout
     programs = " or ".join(sorted({layout.program for layout in LAYOUTS}))
     raise ModelError(
-        f"not a CondInst of {programs}, and not an RTMDet-Ins: no tensor has a name of theirs; give another file"
+        f"not a CondInst of {programs}, and not an RTMDet-Ins, BlendMask or MEInst: no tensor has a name of theirs; "
+        "give another file"
     )
 
 
