@@ -55,6 +55,7 @@ def test_every_published_name_is_there() -> None:
         5,
         13,
     ]
+    assert sum(bool(re.match("blendmask|meinst", recipe)) for recipe in families) == 12
     assert len(CATALOGUE) == len(BY_FILE) == len(PUBLISHED)
 
 
@@ -128,7 +129,7 @@ def test_addresses() -> None:
         assert checkpoint.address.startswith("https://")
         assert checkpoint.address.endswith(f"/{checkpoint.file}")
         assert checkpoint.on_hub == (checkpoint.program == "adelaidet")
-        assert checkpoint.title in checkpoint.file
+        assert checkpoint.title.removeprefix("BlendMask_") in checkpoint.file
     assert CATALOGUE["adelaidet/CondInst_MS_R_50_3x"].address == (
         "https://huggingface.co/tianzhi/AdelaiDet-CondInst/resolve/main/CondInst_MS_R_50_3x.pth"
     )

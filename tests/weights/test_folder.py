@@ -258,7 +258,7 @@ def test_names_find_the_shipped_model_first_and_suggest_the_nearest(folder: Path
     assert resolve("nuclei", zoo) == zoo / "nuclei" / "model.safetensors"
     with pytest.raises(ModelError, match="did you mean 'nuclei'"):
         resolve("nucleii", zoo)
-    with pytest.raises(ModelError, match=r"shipped models: facade, nuclei; .* lists the 24 published ones"):
+    with pytest.raises(ModelError, match=r"shipped models: facade, nuclei; .* lists the \d+ published ones"):
         resolve("zzz", zoo)
     with pytest.raises(ModelError, match="ships no models"):
         resolve("zzz", tmp_path / "nowhere")

@@ -49,7 +49,14 @@ def obtain(place: Place, options: HubOptions | None = None) -> Path:
         return place
     if isinstance(place, Repository):
         return _from_repository(place.id, options or HubOptions())
-    return _from_places(place, options or HubOptions())
+    if place.mirrors or not place.on_hub:
+        return _from_places(place, options or HubOptions())
+    try:
+        return _fetch(place, options or HubOptions())
+    except DigestError:
+        raise
+    except ModelError as error:
+        raise ModelError(f"{error}; or download it by hand and save it as {torch_cache() / place.kept_as}") from None
 
 
 def _from_places(checkpoint: Checkpoint, options: HubOptions) -> Path:
