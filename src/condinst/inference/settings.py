@@ -76,6 +76,7 @@ def with_settings(
     threshold = None if conf is None else (conf**2 if config.detect.score_root else conf) * (1 - 1e-6)
     settings = {
         "detect.score_threshold": threshold,
+        "detect.decayed_threshold": None if threshold is None else min(threshold, config.detect.decayed_threshold),
         "input.shorter": shorter,
         "input.longer": longer,
         "detect.max_detections": max_detections,

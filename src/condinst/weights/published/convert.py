@@ -11,11 +11,11 @@ from torch import Tensor
 from condinst.config import Config
 from condinst.errors import ModelError, UsageError
 from condinst.weights.classes import COCO_CLASSES
-from condinst.weights.published import adelaidet, boxed_file, mmdetection, rtmdet_file
+from condinst.weights.published import adelaidet, boxed_file, mmdetection, rtmdet_file, solo_file
 from condinst.weights.published.layout import Architecture, Layout
 from condinst.weights.tensors import expected_shapes, misfits, not_finite, not_plain, some
 
-READERS = (rtmdet_file, boxed_file)  # files whose layout depends on their tensors
+READERS = (rtmdet_file, boxed_file, solo_file)  # files whose layout depends on their tensors
 LAYOUTS = (adelaidet.FPN_LAYOUT, adelaidet.BIFPN_LAYOUT, mmdetection.LAYOUT)
 PARALLEL = "module."  # DistributedDataParallel's prefix
 COUNTER = ".num_batches_tracked"  # tensor of a batch norm; frozen norms have none
@@ -53,7 +53,7 @@ def find_layout(state: Mapping[str, Tensor]) -> Layout:
             return layout
     programs = " or ".join(sorted({layout.program for layout in LAYOUTS}))
     raise ModelError(
-        f"not a CondInst of {programs}, and not an RTMDet-Ins, BlendMask or MEInst: no tensor has a name of theirs; "
+        f"not a CondInst of {programs}, and no model of another method: no tensor has a name of theirs; "
         "give another file"
     )
 
