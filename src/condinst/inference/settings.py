@@ -74,9 +74,10 @@ def with_settings(
     check_tile(tile)
     # the score may be the square root of the compared value; lower the threshold slightly against rounding
     threshold = None if conf is None else (conf**2 if config.detect.score_root else conf) * (1 - 1e-6)
+    lower = threshold is not None and config.detect.nms == "matrix" and threshold < config.detect.decayed_threshold
     settings = {
         "detect.score_threshold": threshold,
-        "detect.decayed_threshold": None if threshold is None else min(threshold, config.detect.decayed_threshold),
+        "detect.decayed_threshold": threshold if lower else None,
         "input.shorter": shorter,
         "input.longer": longer,
         "detect.max_detections": max_detections,

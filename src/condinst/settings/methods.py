@@ -63,8 +63,23 @@ NEEDS: dict[str, dict[str, object]] = {
     },
 }
 OF_MASKS = ("targets.mask_sampling", "targets.max_mask_positives")
+UNUSED_BY_SOLO = (
+    "targets.center_radius",
+    "targets.dynamic_radius",
+    "targets.dynamic_candidates",
+    "targets.mask_sampling",
+    "loss.box",
+    "loss.quality",
+    "loss.box_weight",
+    "loss.quality_weight",
+    "loss.semantic_weight",
+    "box_supervision",
+)
 # method → settings, or whole groups of them, that must keep their default; `settings.model` has those of the model
 UNUSED: dict[str, tuple[str, ...]] = {
+    "solo": UNUSED_BY_SOLO,
+    "decoupled-solo": UNUSED_BY_SOLO,
+    "solov2": UNUSED_BY_SOLO,
     "blendmask": ("box_supervision", "detect.decayed_threshold", "targets.center_part", *OF_MASKS, "train.mask_code"),
     "meinst": ("box_supervision", "detect.decayed_threshold", "targets.center_part", *OF_MASKS),
     "yolact": (
