@@ -27,7 +27,6 @@ OF_SOLO: dict[str, object] = {
     "loss.mask": "dice",
     "input.stretch": False,
 }
-# method → the only value of a setting that works, because the method lacks the parts that the other values are for
 OF_SQUARES: dict[str, object] = {
     "input.stretch": False,
     "targets.assigner": "fcos",
@@ -37,6 +36,7 @@ OF_SQUARES: dict[str, object] = {
     "detect.exchange_scales": False,
 }
 MASK_LOSSES = ("dice", "bce", "both")
+# method → the only values of a setting that work, because the method lacks the parts that the other values are for
 NEEDS: dict[str, dict[str, object]] = {
     "condinst": {"input.stretch": False, "loss.mask": MASK_LOSSES},
     "rtmdet-ins": {
@@ -94,6 +94,7 @@ UNUSED: dict[str, tuple[str, ...]] = {
         "loss.quality",
         "loss.mask",
         "box_supervision",
+        "train.mask_code",
     ),
 }
 

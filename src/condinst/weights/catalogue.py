@@ -37,9 +37,9 @@ class Checkpoint(NamedTuple):
 
     name: the name that users give, program/title. place: a repository on the Hugging Face hub, or the https address of
     a folder. file: the file name in `place`. sha256: the digest, or its beginning; empty if unknown. box_ap, mask_ap:
-    percent on COCO val2017, as the publisher reports them; box_ap is None for a method without boxes. mirrors: copies
-    of the model, for times when `place` does not answer; their digests are unknown. alias: a short name, which is that
-    of its recipe, too.
+    percent on COCO val2017, as the publisher reports them; box_ap is None if it reports none. mirrors: copies of the
+    model, for times when `place` does not answer; their digests are unknown. alias: a short name, which is that of its
+    recipe, too.
     """
 
     name: str
@@ -186,12 +186,23 @@ SOLO_AT_OPENMMLAB = (
     ("solov2_light_r34_fpn_3x_coco", "20220511_091839-e51659d3", 31.9),
     ("solov2_light_r50_fpn_3x_coco", "20220512_165256-c93a6074", 33.7),
 )
+# title, short name, rest of the file name, mask AP
+YOLACT_AT_OPENMMLAB = (
+    ("yolact_r50_1x8_coco", "yolact-r50", "20200908-f38d58df", 29.0),
+    ("yolact_r50_8x8_coco", "yolact-r50-8x8", "20200908-ca34f5db", 28.4),
+    ("yolact_r101_1x8_coco", "yolact-r101", "20200908-4cbe9101", 30.4),
+)
 # fmt: on
 
 
 def _boxed(title: str, file: str, box_ap: float, mask_ap: float) -> Checkpoint:
     alias = title.lower().replace("_r_", "-r").replace("_", "-")
     return Checkpoint(f"{ADELAIDET}/{title}", BOXED_HUB, f"{file}.pth", "", box_ap, mask_ap, alias=alias)
+
+
+def _yolact(title: str, alias: str, stamp: str, mask_ap: float) -> Checkpoint:
+    place, file = f"{OPENMMLAB_2}/yolact/{title}", f"{title}_{stamp}.pth"
+    return Checkpoint(f"{MMDETECTION}/{title}", place, file, stamp[-8:], None, mask_ap, alias=alias)
 
 
 def _solo(title: str, stamp: str, mask_ap: float) -> Checkpoint:
@@ -230,6 +241,7 @@ PUBLISHED = (
     *(_rtmdet_ins(*row) for row in RTMDET_INS_AT_OPENMMLAB),
     *(_solo(*row) for row in SOLO_AT_OPENMMLAB),
     *(_boxed(*row) for row in ON_BOXED_HUB),
+    *(_yolact(*row) for row in YOLACT_AT_OPENMMLAB),
 )
 CATALOGUE = {checkpoint.name: checkpoint for checkpoint in PUBLISHED}
 BY_FILE = {checkpoint.file: checkpoint for checkpoint in PUBLISHED}

@@ -11,11 +11,11 @@ from torch import Tensor
 from condinst.config import Config
 from condinst.errors import ModelError, UsageError
 from condinst.weights.classes import COCO_CLASSES
-from condinst.weights.published import adelaidet, boxed_file, mmdetection, rtmdet_file, solo_file
+from condinst.weights.published import adelaidet, boxed_file, mmdetection, rtmdet_file, solo_file, yolact_file
 from condinst.weights.published.layout import Architecture, Layout
 from condinst.weights.tensors import expected_shapes, misfits, not_finite, not_plain, some
 
-READERS = (rtmdet_file, boxed_file, solo_file)  # files whose layout depends on their tensors
+READERS = (rtmdet_file, yolact_file, boxed_file, solo_file)  # files whose layout depends on their tensors
 LAYOUTS = (adelaidet.FPN_LAYOUT, adelaidet.BIFPN_LAYOUT, mmdetection.LAYOUT)
 PARALLEL = "module."  # DistributedDataParallel's prefix
 COUNTER = ".num_batches_tracked"  # tensor of a batch norm; frozen norms have none

@@ -1,4 +1,4 @@
-"""mmdetection's YOLACT: names and settings of its state dict."""
+"""mmdetection's YOLACT: names of its state dict."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from condinst.weights.published.layout import rename
 HEAD = "bbox_head."
 PROTONET = "mask_head.protonet."
 SEMANTIC = "mask_head.segm_branch.segm_conv."
+OLD_SEMANTIC = "segm_head.segm_conv."  # in files of mmdetection 2
 TOWER = range(1)  # convolutions of the head's tower
 CONVS = range(3)  # convolutions of the prototypes before the enlarging
 RENAMING = (
