@@ -20,6 +20,7 @@ FLOORS = {
     "safe_yaml": (0, "base"),
     "strict_json": (0, "base"),
     "foreign": (0, "base"),
+    "npz": (0, "base"),
     "web": (0, "base"),
     "memory": (0, "base"),
     "structures": (0, "base"),

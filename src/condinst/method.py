@@ -42,6 +42,7 @@ class Method(Generic[Output, Goal]):
         norms are means over all processes.
     needs_output: whether the targets depend on the values of the output. Otherwise `assign` may get None in its place.
     describe: words for the parts of the network.
+    begin: (network, settings) → lines about what the network needs before its training, and got. None: nothing.
     """
 
     network: Callable[[ModelConfig, bool], InstanceNetwork]
@@ -52,3 +53,4 @@ class Method(Generic[Output, Goal]):
     objective: Callable[[Output, Goal, Norms, Images, Config, int, torch.Generator], Losses]
     needs_output: Callable[[Config], bool]
     describe: Callable[[ModelConfig], Description]
+    begin: Callable[[InstanceNetwork, Config], list[str]] | None = None

@@ -11,6 +11,7 @@ import typer
 from condinst.cli.check import check
 from condinst.cli.terminal.say import say
 from condinst.cli.terminal.usage import Verb
+from condinst.errors import UsageError
 
 data = typer.Typer(name="data", no_args_is_help=True)
 data.command(cls=Verb)(check)
@@ -113,3 +114,43 @@ def split(
         say(f"note: {note}", err=True)
     for name, images_written, instances in done.written:
         say(f"{name}: {images_written} pictures, {instances} instances")
+
+
+@data.command(name="mask-code", cls=Verb)
+def mask_code(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", help="Annotated images: a folder, or a COCO JSON, YOLO data.yaml or CVAT XML file."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to write, with the ending .npz.")],
+    split: Annotated[str, typer.Option(metavar="train|val|NAME|all", help="Subset of the data set.")] = "train",
+    numbers: Annotated[int, typer.Option(min=1, max=4096, help="Numbers in the code of a mask.")] = 60,
+    side: Annotated[int, typer.Option(min=2, max=128, help="Side of the square mask in the box, in cells.")] = 28,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the soft labels.")] = 0,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images. Default: the place that the format defines.")
+    ] = None,
+) -> None:
+    """Learn the mask code that an MEInst needs for its training.
+
+    Example: condinst data mask-code my_data --out code.npz
+
+    A code is a short list of numbers that stands for a mask. The command prints how well codes keep masks that it did
+    not learn from. Train with: condinst train --recipe meinst-r50-1x --data my_data train.mask_code=code.npz
+    """
+    from condinst.cli.terminal.output import show_progress, write_bytes
+    from condinst.data.open import open_data
+    from condinst.training.boxed.code_file import pack_code
+    from condinst.training.boxed.learn_code import learn_code, squares_of
+
+    if out.suffix != ".npz":
+        raise UsageError(f"--out {out}: the ending must be .npz")
+    found = open_data(source, split, images)
+    learned = learn_code(squares_of(found, side, show_progress("pictures")), numbers, seed)
+    write_bytes(out, pack_code(learned.code, learned.ratio))
+    say(f"{out}: {numbers} numbers for {side}×{side} masks, learned from {learned.masks} masks of {source}")
+    say(f"the code keeps {learned.ratio.sum():.1%} of their variance")
+    if learned.held:
+        say(f"mean IoU with the decoded mask, of {learned.held} masks that it did not learn from: {learned.iou:.3f}")

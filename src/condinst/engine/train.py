@@ -34,6 +34,7 @@ from condinst.engine.stop import last_iteration
 from condinst.errors import CondinstError, DataError, UsageError, first_line, out_of_memory
 from condinst.evaluation.evaluate import evaluate
 from condinst.lock import locked
+from condinst.methods.choose import method_of
 from condinst.model.instance_network import InstanceNetwork
 from condinst.predictor import Predictor
 from condinst.weights.folder import Stored, save_model
@@ -79,6 +80,9 @@ def train(
         iteration = last_iteration(folder) if resume else 0
         changes = compare_settings(folder, config, iteration) if iteration else []
         model, lines = build_model(config, accelerator, None if iteration else start)
+        begin = method_of(config.model).begin
+        if begin is not None and not iteration:
+            lines += begin(model, config)
         if iteration:  # the initial weights no longer describe the model
             lines = [f"continuing from iteration {iteration} of {config.train.iterations}", *changes]
         elif resume:

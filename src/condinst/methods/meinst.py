@@ -7,6 +7,7 @@ from condinst.inference.squares import draw_decoded
 from condinst.method import Method
 from condinst.model.descriptions import describe_meinst
 from condinst.model.meinst import MEInst
+from condinst.training.boxed.begin import set_code
 from condinst.training.boxed.meinst import assign_batch, batch_losses, count_targets
 from condinst.training.step import needs_output
 
@@ -19,4 +20,5 @@ MEINST = Method(
     objective=batch_losses,
     needs_output=needs_output,
     describe=describe_meinst,
+    begin=set_code,
 )

@@ -62,7 +62,6 @@ NEEDS: dict[str, dict[str, object]] = {
         "augment.mixup": 0,
     },
 }
-OF_MASKS = ("targets.mask_sampling", "targets.max_mask_positives")
 UNUSED_BY_SOLO = (
     "targets.center_radius",
     "targets.dynamic_radius",
@@ -74,14 +73,21 @@ UNUSED_BY_SOLO = (
     "loss.quality_weight",
     "loss.semantic_weight",
     "box_supervision",
+    "train.mask_code",
+)
+UNUSED_BY_SQUARES = (
+    *("box_supervision", "detect.decayed_threshold"),
+    *("targets.center_part", "targets.dynamic_radius", "targets.dynamic_candidates"),
 )
 # method → settings, or whole groups of them, that must keep their default; `settings.model` has those of the model
 UNUSED: dict[str, tuple[str, ...]] = {
     "solo": UNUSED_BY_SOLO,
     "decoupled-solo": UNUSED_BY_SOLO,
     "solov2": UNUSED_BY_SOLO,
-    "blendmask": ("box_supervision", "detect.decayed_threshold", "targets.center_part", *OF_MASKS, "train.mask_code"),
-    "meinst": ("box_supervision", "detect.decayed_threshold", "targets.center_part", *OF_MASKS),
+    "condinst": ("train.mask_code",),
+    "rtmdet-ins": ("train.mask_code",),
+    "blendmask": (*UNUSED_BY_SQUARES, "train.mask_code"),
+    "meinst": UNUSED_BY_SQUARES,
     "yolact": (
         "detect.decayed_threshold",
         "targets.assigner",

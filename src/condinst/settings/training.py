@@ -43,7 +43,8 @@ class TargetConfig(Section):
     # those of each picture. best_per_image: the best of each picture by score × centerness, shared evenly over the
     # instances.
     mask_sampling: Literal["random", "random_per_image", "best_per_image"] = "random"
-    # Most positives that draw a mask: for each process with random, for each picture otherwise.
+    # Most positives that draw a mask: for each process with random, for each picture otherwise. All of them do with
+    # blendmask and meinst.
     max_mask_positives: Positive = 500
 
 

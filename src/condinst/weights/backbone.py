@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from math import isclose, prod
+from math import isclose
 from pathlib import Path
 from typing import Any, TypeVar
-from zipfile import ZipFile, ZipInfo
 
-import numpy as np
 import torch
 from torch import Size, Tensor, nn
 
 from condinst.errors import ModelError, first_line, one_line
+from condinst.npz import read_arrays
 from condinst.settings.model import ModelConfig
 from condinst.weights.fetch import fetch_url, torch_cache
 from condinst.weights.published.adelaidet import FPN_MODEL
@@ -182,33 +181,16 @@ def _load_folded(body: nn.Module, path: Path) -> None:
 
 def _read_folded(path: Path, most: int) -> list[tuple[Tensor, Tensor]]:
     """Read weight and bias of every convolution in the file's order. most: largest total size in bytes."""
+    held = read_arrays(path, most)
     try:
-        with ZipFile(path) as archive:
-            # numpy allocates the size that the header states, and compressed data may expand greatly
-            if sum(entry.file_size for entry in archive.infolist()) > most:
-                raise ValueError("it unpacks to more than a network of this backbone has")
-            for entry in archive.infolist():
-                _check_array(archive, entry)
-        with np.load(path, allow_pickle=False) as arrays:
-            held = {name: arrays[name] for name in arrays.files}
-            return [
-                (torch.from_numpy(array), torch.from_numpy(held[name.removesuffix("weight") + "bias"]))
-                for name, array in held.items()
-                if array.ndim == 4
-            ]
-    except Exception as error:  # numpy and zipfile raise many kinds of exceptions for a damaged file
+        return [
+            (torch.from_numpy(array), torch.from_numpy(held[name.removesuffix("weight") + "bias"]))
+            for name, array in held.items()
+            if array.ndim == 4
+        ]
+    except (KeyError, TypeError) as error:
         reason = one_line(first_line(error))
         raise ModelError(f"{path}: not readable as weights ({reason:.100}); give another file") from error
-
-
-def _check_array(archive: ZipFile, entry: ZipInfo) -> None:
-    """Raise ValueError unless an entry is an array of numbers with the size that its header states."""
-    with archive.open(entry) as stream:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(stream)
-        if dtype.kind not in "fiub" or prod(shape) * dtype.itemsize != entry.file_size - stream.tell():
-            raise ValueError(f"{entry.filename} holds no numbers, or not as many as it says")
 
 
 def _fill(conv: nn.Conv2d, norm: nn.BatchNorm2d, weight: Tensor, bias: Tensor) -> None:

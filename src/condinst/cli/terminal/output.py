@@ -20,8 +20,13 @@ PLAIN_WIDTH = 120  # columns if there is no terminal
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` in one step; raises CondinstError if it cannot be written."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` in one step; raises CondinstError if it cannot be written."""
     try:
-        replace_file(path, text.encode())
+        replace_file(path, content)
     except OSError as error:
         raise CondinstError(
             f"{path}: cannot be written ({error.strerror}); free some space or choose another folder"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
@@ -78,13 +79,24 @@ def crop_masks(
         if not width * height:
             continue
         mask = pixels[starts[one] : starts[one] + width * height].reshape(height, width)
-        # zeros around the mask, but not outside of the picture, where samples repeat its border
-        left, top, right, bottom = (min(PAD, room) for room in (x, y, size[1] - x - width, size[0] - y - height))
-        window = torch.nn.functional.pad(mask.to(boxes.dtype), (left, right, top, bottom))
-        box = boxes[one : one + 1] - boxes.new_tensor([x - left, y - top, x - left, y - top])
-        shares = roi_align(window[None, None], [box], side, 1.0, sampling_ratio=0, aligned=True)
-        squares[one] = shares[0, 0] >= 0.5
+        squares[one] = crop_mask(mask, (x, y), boxes[one], side, size)
     return squares
+
+
+def crop_mask(mask: Tensor, place: tuple[int, int], box: Tensor, side: int, size: tuple[int, int]) -> Tensor:
+    """One mask inside its box (4,) as a square (side, side) bool, see `crop_masks`.
+
+    mask: (h, w) bool, a rectangle of the picture whose first pixel is `place` = (x, y). Outside of it there is none.
+    size: (height, width) of the picture.
+    """
+    (height, width), (x, y) = mask.shape, place
+    # zeros around the mask, but not outside of the picture, where samples repeat its border
+    left, top, right, bottom = (min(PAD, room) for room in (x, y, size[1] - x - width, size[0] - y - height))
+    window = F.pad(mask.to(box.dtype), (left, right, top, bottom))
+    moved = box - box.new_tensor([x - left, y - top, x - left, y - top])
+    shares = roi_align(window[None, None], [moved[None]], side, 1.0, sampling_ratio=0, aligned=True)
+    square: Tensor = shares[0, 0] >= 0.5
+    return square
 
 
 def paint_semantic(truth: Truth, size: tuple[int, int]) -> Tensor:
