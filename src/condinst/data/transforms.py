@@ -11,7 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from condinst.data.augment.distortion import distort, draw_distortion
 from condinst.data.augment.hsv import draw_shifts, shift_hsv
+from condinst.data.augment.views import View
 from condinst.data.opencv_resize import resize_like_opencv
 from condinst.data.sample import Array8, Box, Matrix
 from condinst.settings.prediction import InputConfig, Resampling
@@ -57,17 +59,22 @@ def augment(
     rng: np.random.Generator,
     resampling: Resampling = "pillow",
     stretch: bool = False,
+    view: View | None = None,
+    fill: tuple[int, int, int] = (0, 0, 0),
 ) -> Augmented:
     """Resize, jitter the scale, crop, flip, turn and recolour (H, W, 3) uint8 RGB, as `config` says and `rng` draws.
 
-    stretch: resize to a square with sides of `config.longer`, see `InputConfig`.
+    stretch: resize to a square with sides of `config.longer`, see `InputConfig`. view: the part of the picture to show;
+    None shows all. fill: RGB where the view reaches outside of the picture.
     """
-    return finish(*_resize_and_crop(image, config, rng, resampling, stretch), config, rng)
+    return finish(*_resize_and_crop(image, config, rng, resampling, stretch, view, fill), config, rng)
 
 
 def finish(picture: Image.Image, matrix: Matrix, config: AugmentConfig, rng: np.random.Generator) -> Augmented:
     """Recolour, flip and turn a picture that has its size. `matrix` is the one so far."""
     recoloured = np.asarray(_recolour(picture, config, rng))
+    if config.distort:
+        recoloured = distort(recoloured, draw_distortion(rng))
     if any(config.hsv):
         recoloured = shift_hsv(recoloured, draw_shifts(config.hsv, rng))
     height, width = recoloured.shape[:2]
@@ -106,21 +113,39 @@ def resize_part(image: Array8, box: Box, height: int, width: int, resampling: Re
 
 
 def _resize_and_crop(
-    image: Array8, config: AugmentConfig, rng: np.random.Generator, resampling: Resampling, stretch: bool
+    image: Array8,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    resampling: Resampling,
+    stretch: bool,
+    view: View | None,
+    fill: tuple[int, int, int],
 ) -> tuple[Image.Image, Matrix]:
-    old_height, old_width = image.shape[:2]
+    shown = view or View(0, 0, image.shape[1], image.shape[0])
     factor = draw_factor(config, rng)
     shorter = config.shorter[rng.integers(len(config.shorter))]
     if stretch:
         height = width = max(int(config.longer * factor + 0.5), 1)
     else:
-        height, width = resize_shape(old_height, old_width, shorter * factor, config.longer * factor)
-    scale_x, scale_y = width / old_width, height / old_height
+        height, width = resize_shape(shown.height, shown.width, shorter * factor, config.longer * factor)
+    scale_x, scale_y = width / shown.width, height / shown.height
     crop_width, crop_height = (min(side, config.crop or side) for side in (width, height))
     left, top = int(rng.integers(width - crop_width + 1)), int(rng.integers(height - crop_height + 1))
-    box = (left / scale_x, top / scale_y, (left + crop_width) / scale_x, (top + crop_height) / scale_y)
-    picture = resize_part(image, box, crop_height, crop_width, resampling)
-    return picture, np.array([[scale_x, 0, -left], [0, scale_y, -top]], dtype=np.float64)
+    x0, y0 = shown.x + left / scale_x, shown.y + top / scale_y
+    box = (x0, y0, x0 + crop_width / scale_x, y0 + crop_height / scale_y)
+    if _is_inside(shown, image):
+        picture = resize_part(image, box, crop_height, crop_width, resampling)
+    else:
+        terms, size = (1 / scale_x, 0, x0, 0, 1 / scale_y, y0), (crop_width, crop_height)
+        bilinear, affine = Image.Resampling.BILINEAR, Image.Transform.AFFINE
+        picture = Image.fromarray(image).transform(size, affine, terms, bilinear, fillcolor=fill)
+    x, y = -left - shown.x * scale_x, -top - shown.y * scale_y
+    return picture, np.array([[scale_x, 0, x], [0, scale_y, y]], dtype=np.float64)
+
+
+def _is_inside(view: View, image: Array8) -> bool:
+    height, width = image.shape[:2]
+    return view.x >= 0 and view.y >= 0 and view.x + view.width <= width and view.y + view.height <= height
 
 
 def _recolour(picture: Image.Image, config: AugmentConfig, rng: np.random.Generator) -> Image.Image:

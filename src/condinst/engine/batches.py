@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from condinst.allocator import return_freed_memory
 from condinst.config import Config
-from condinst.data.augment.compose import BACKGROUND
+from condinst.data.augment.compose import BACKGROUND, Colour
 from condinst.data.augment.order import order_of_epoch
 from condinst.data.batch import Batch, Collate
 from condinst.data.dataset import TrainingSet
@@ -98,14 +98,16 @@ def make_steps(start: int, config: Config, data: AnnotatedData, accelerator: Acc
 
 def make_training_set(config: Config, data: AnnotatedData, augment: AugmentConfig) -> TrainingSet:
     """The training set of a run that augments as `augment` says."""
-    value = config.model.pad_value
+    model, value = config.model, config.model.pad_value
+    mean = model.pixel_mean if model.channel_order == "RGB" else model.pixel_mean[::-1]
+    colour: Colour = (int(mean[0]), int(mean[1]), int(mean[2])) if augment.surroundings > 1 else BACKGROUND
     return TrainingSet(
         data,
         augment,
         config.model.truth_stride,
         config.train.seed,
         config.input.range,
-        fill=BACKGROUND if value is None else (round(value),) * 3,
+        fill=colour if value is None else (round(value),) * 3,
         resampling=config.input.resampling,
         stretch=config.input.stretch,
         plain_from=first_plain_epoch(config, len(data.samples)),

@@ -110,6 +110,15 @@ class AugmentConfig(Section):
     jitter_scale: Literal["log", "linear"] = "log"
     # Side of a random square crop after resizing, in pixels. 0 crops nothing.
     crop: Annotated[int, Field(ge=0, le=16_384)] = 0
+    # Show the surroundings of a picture, as SSD and YOLACT train: with probability 1/2 the picture lies anywhere in a
+    # larger one, whose sides are up to this many times as long. 1 shows none.
+    surroundings: Annotated[float, Field(ge=1, le=64)] = 1.0
+    # Show a random part of the picture or of its surroundings, as SSD and YOLACT train. Its IoU with the box of every
+    # object is at least 0, 0.1, 0.3, 0.5, 0.7 or 0.9, or the part is the whole. Objects whose centre the part does not
+    # show are left out.
+    part: bool = False
+    # Change brightness, contrast, saturation, hue and the order of the channels at random, as SSD and YOLACT train.
+    distort: bool = False
     # Probability of a horizontal flip.
     flip_horizontal: Fraction = 0.5
     # Probability of a vertical flip.
@@ -142,6 +151,8 @@ class AugmentConfig(Section):
     plain_part: Fraction = 0.0
     # Training leaves out objects with a box that is not wider and higher than this number of pixels.
     min_side: Annotated[float, Field(ge=0, le=16_384)] = 0.0
+    # The same for the box in the file, before any resizing.
+    min_side_in_file: Annotated[float, Field(ge=0, le=16_384)] = 0.0
     # Number of decoded pictures that each process keeps. The other pictures of mosaic, copy_paste and mixup are then
     # among this number of pictures before it in the order of the epoch. With 0 they come from the whole data set, and
     # each is read again.
@@ -151,6 +162,12 @@ class AugmentConfig(Section):
     def _jitter_is_a_range(self) -> Self:
         if not 0 < self.jitter[0] <= self.jitter[1]:
             raise ValueError(f"jitter must be 0 < low ≤ high, got {self.jitter}")
+        return self
+
+    @model_validator(mode="after")
+    def _canvas_shows_whole_pictures(self) -> Self:
+        if self.mosaic and self.mosaic_kind == "canvas" and (self.part or self.surroundings > 1):
+            raise ValueError("mosaic_kind canvas shows whole pictures; set part=false and surroundings=1")
         return self
 
     @model_validator(mode="after")

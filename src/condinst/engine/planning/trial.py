@@ -127,6 +127,9 @@ def largest_canvas(config: Config, data: AnnotatedData) -> tuple[int, int]:
     augment, divisor = config.augment, config.model.size_divisor
     sizes = {(sample.height, sample.width) for sample in data.samples}
     drawn = [_largest_size(height, width, augment, config.input.stretch) for height, width in sizes]
+    if augment.part and not config.input.stretch:  # a part may have any proportions
+        longest = int(augment.longer * augment.jitter[1] + 0.5)
+        drawn.append((min(longest, augment.crop or longest),) * 2)
     if augment.mosaic or augment.mixup or config.input.letterbox:
         drawn.append((augment.crop, augment.crop))
     height, width = (max(sides) for sides in zip(*drawn, strict=True))
@@ -149,7 +152,7 @@ def _fullest(config: Config, data: AnnotatedData) -> Example:
     low, factor = augment.jitter
     if augment.mosaic and augment.mosaic_kind == "canvas":  # then the crop shows the whole canvas
         factor = min(max(low, augment.crop / (2 * augment.longer)), factor)
-    largest = {"jitter": (factor, factor), "shorter": (max(augment.shorter),)}
+    largest = {"jitter": (factor, factor), "shorter": (max(augment.shorter),), "part": False, "surroundings": 1.0}
     pictures = make_training_set(config, data, augment.model_copy(update=largest))
     return pictures[(0, fullest)]
 
