@@ -293,6 +293,9 @@ def test_given_keys() -> None:
         "input.stretch",
         "input.resampling",
         "input.range",
+        "input.tile",
+        "input.overlap",
+        "input.seen",
     }
     assert given_keys([]) == frozenset()
     assert json.dumps(sorted(given_keys(["model.head.prior=0.1"]))) == '["model.head.prior"]'
