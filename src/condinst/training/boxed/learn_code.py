@@ -58,12 +58,12 @@ def square_of(instance: Instance, sample: Sample, side: int) -> Square | None:
 
     Polygons are scaled to the square and drawn there by COCO's rule. Other masks are sampled as in `crop_mask`.
     """
-    x0, y0, x1, y1 = instance.box
     if instance.shape is None:
         return None
     if isinstance(instance.shape, Polygons):
-        scale = side / np.maximum([x1 - x0, y1 - y0], THINNEST)
-        return decode(draw_polygons([(part - (x0, y0)) * scale for part in instance.shape.parts], side, side))
+        corners = np.array(instance.box, dtype=np.float32)  # the published program computes the scale in float32
+        scale = np.float32(side) / np.maximum(corners[2:] - corners[:2], np.float32(THINNEST))
+        return decode(draw_polygons([(part - corners[:2]) * scale for part in instance.shape.parts], side, side))
     mask = torch.from_numpy(instance.shape.decode())
     place, size = (instance.shape.x, instance.shape.y), (sample.height, sample.width)
     return crop_mask(mask, place, torch.tensor(instance.box, dtype=torch.float32), side, size).numpy()
