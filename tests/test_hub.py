@@ -83,6 +83,37 @@ def test_rtmdet_ins(tmp_path: Path, model: CondInst) -> None:
         CondInst(settings)
 
 
+@pytest.mark.parametrize(
+    ("kind", "recipe", "another"),
+    [
+        (condinst.SOLO, "solo-r50-1x", condinst.SOLOv2),
+        (condinst.DecoupledSOLO, "decoupled-solo-light-r50-3x", condinst.SOLO),
+        (condinst.SOLOv2, "solov2-light-r18-3x", condinst.DecoupledSOLO),
+    ],
+)
+def test_solo_family(kind: Any, recipe: str, another: Any, tmp_path: Path) -> None:
+    """Each method has its class, which refuses the others in one line."""
+    whole = load_recipe(recipe)
+    model = whole.model.model_copy(
+        update={
+            "classes": ("cell",),
+            "backbone": whole.model.backbone.model_copy(update={"name": "resnet18"}),
+            "head": whole.model.head.model_copy(update={"channels": 32}),
+            "fpn_channels": 32,
+        }
+    )
+    settings = whole.model_copy(update={"model": model})
+    mine = kind(settings).eval()
+    mine.save_pretrained(tmp_path)
+    loaded = kind.from_pretrained(tmp_path)
+    assert (type(loaded), loaded.settings) == (kind, settings)
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in mine.state_dict().items())
+    assert len(Predictor.from_model(loaded, loaded.settings, "cpu")(np.zeros((64, 64, 3), np.uint8))) == 0
+    with pytest.raises(ModelError, match=rf"use condinst\.{kind.__name__}, or condinst\.Predictor") as caught:
+        another.from_pretrained(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_saved_and_loaded(model: CondInst, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", "config.yaml", "model.safetensors"]

@@ -50,6 +50,12 @@ def test_sgd_decays_all_but_norms() -> None:
     }
 
 
+def test_norms_decay_if_wanted() -> None:
+    model = Net()
+    settings = make_config(lr=0.1, weight_decay=0.01, decay_norms=True)
+    assert set(settings_of(make_optimizer(model, settings), model).values()) == {(0.1, 0.01)}
+
+
 def test_adamw_does_not_decay_biases() -> None:
     model = Net()
     optimizer = make_optimizer(model, make_config(optimizer="adamw", lr=0.1, weight_decay=0.01))

@@ -62,6 +62,12 @@ CASES = {
         ],
         ("classification", "box", "mask", "total", "grad_norm"),
     ),
+    "cells": (
+        "solov2-light-r18-3x",
+        PICTURES,
+        [],
+        ("classification", "mask", "total", "grad_norm"),
+    ),
     "boxes": (
         "boxinst-r50-1x",
         PICTURES[:1],
