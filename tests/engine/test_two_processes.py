@@ -62,12 +62,8 @@ CASES = {
         ],
         ("classification", "box", "mask", "total", "grad_norm"),
     ),
-    "cells": (
-        "solov2-light-r18-3x",
-        PICTURES,
-        [],
-        ("classification", "mask", "total", "grad_norm"),
-    ),
+    # as published, each process adds one to the divisor of the classes, so that term depends on their number
+    "cells": ("solov2-light-r18-3x", PICTURES, [], ("mask",)),
     "boxes": (
         "boxinst-r50-1x",
         PICTURES[:1],

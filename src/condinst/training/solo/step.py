@@ -72,7 +72,10 @@ def cell_losses(
     iteration: int,
     generator: torch.Generator,
 ) -> Losses:
-    """The weighted terms of the loss of one batch. norms: the divisors, averaged over all processes."""
+    """The weighted terms of the loss of one batch. norms: the divisors, averaged over all processes.
+
+    As published, the divisor of the classes is one more than the number of positive cells.
+    """
     logits = flatten_levels(output.class_logits).float()
     wanted = F.one_hot(targets.labels, logits.shape[2] + 1)[..., :-1].to(logits.dtype)
     classification = focal(logits, wanted).sum() / (norms.positives + 1)
