@@ -61,11 +61,15 @@ def test_pixels(side: int, threshold: float, band: int, monkeypatch: pytest.Monk
         assert rle["size"] == list(SIZE)
         mask = decode(rle)
         for y, x in np.ndindex(SIZE):
-            value = probability(square, box, x, y)
+            near = all(
+                math.floor(low) - 1 <= at < math.ceil(high) + 1
+                for at, low, high in zip((x, y), box[:2], box[2:], strict=True)
+            )
+            value = probability(square, box, x, y) if near else 0.0
             if abs(value - threshold) > 1e-5:
                 assert mask[y, x] == (value >= threshold), (x, y, box, value)
         drawn += int(mask.sum())
-    assert drawn > 500
+    assert drawn > 300
 
 
 def test_a_probability_that_equals_the_threshold_is_inside() -> None:
