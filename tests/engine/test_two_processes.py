@@ -64,6 +64,16 @@ CASES = {
     ),
     # as published, each process adds one to the divisor of the classes, so that term depends on their number
     "cells": ("solov2-light-r18-3x", PICTURES, [], ("mask",)),
+    "anchors": (
+        "yolact-r50",
+        PICTURES,
+        [
+            *("augment.part=false", "augment.surroundings=1", "augment.distort=false", "augment.longer=96"),
+            *("input.shorter=96", "input.longer=96", "model.backbone={name: resnet18, norm: affine}"),
+            *("targets.max_mask_positives=5000", "train.lr=0.00001"),
+        ],
+        ("classification", "box", "mask", "semantic", "total", "grad_norm"),
+    ),
     "boxes": (
         "boxinst-r50-1x",
         PICTURES[:1],
