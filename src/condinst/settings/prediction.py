@@ -27,7 +27,8 @@ class DetectConfig(Section):
     candidates_per_level: Annotated[int, Field(ge=1, le=100_000)] = 1000
     # How duplicates are suppressed: by the IoU of boxes, by the IoU of masks, or by Matrix NMS on masks.
     nms: Literal["box", "mask", "matrix"] = "box"
-    # IoU with a better candidate of the same class above which a candidate is dropped. Matrix NMS ignores it.
+    # IoU with a better candidate of the same class above which a candidate is dropped. Matrix NMS ignores it. With
+    # yolact, box is Fast NMS: dropped candidates drop others, too, and the best 200 of each class take part.
     nms_threshold: Fraction = 0.6
     # For the SOLO family: lowest score of an instance after Matrix NMS.
     decayed_threshold: Fraction = 0.05
