@@ -37,6 +37,8 @@ class Geometry(NamedTuple):
     mask_stride: pixels of the padded input for each value of a drawn mask. "stretched" and "boxed" do not use it.
     passing: what a candidate's threshold is compared with under `DetectConfig.score_root`: the "product" of class
         probability and centerness, or the "class" probability alone.
+    centre: where the FCOS assigner looks for positive locations: around the centroid of the "mask", or the centre of
+        the "box".
     """
 
     strides: tuple[int, ...]
@@ -46,14 +48,15 @@ class Geometry(NamedTuple):
     clips: Literal["picture", "canvas", "masks"]
     mask_stride: int = MASK_FEATURE_STRIDE
     passing: Literal["product", "class"] = "product"
+    centre: Literal["mask", "box"] = "mask"
 
 
 CONDINST = Geometry(STRIDES, 0.5, True, "aligned", "picture")
 RTMDET_INS = Geometry((8, 16, 32), 0.0, False, "bilinear", "canvas")
 YOLACT = Geometry(STRIDES, 0.5, False, "stretched", "picture")
 SOLO = Geometry((8, 8, 16, 32, 32), 0.5, False, "soft", "masks", 4)
-BLENDMASK = Geometry(STRIDES, 0.5, True, "boxed", "picture")
-MEINST = Geometry(STRIDES, 0.5, True, "boxed", "picture", passing="class")
+BLENDMASK = Geometry(STRIDES, 0.5, True, "boxed", "picture", centre="box")
+MEINST = Geometry(STRIDES, 0.5, True, "boxed", "picture", passing="class", centre="box")
 
 
 class Images(NamedTuple):

@@ -17,7 +17,6 @@ from condinst.doctor.page_pictures import show_object, show_picture
 from condinst.doctor.summary import by_kind, shorten, summarise
 from condinst.ops.drawing.page import Html, bars, cards, marked, page, picture, pictures, section, table
 from condinst.settings.prediction import InputConfig
-from condinst.structures import STRIDES
 
 MOST_PICTURES = 36  # on the page
 OF_A_KIND = 6  # pictures per kind of finding
@@ -98,7 +97,7 @@ def _input(size: InputConfig) -> str:
 def _levels(examination: Examination, config: Config) -> Html:
     levels = [
         (f"P{level + 3}, stride {stride}: {_range(config.model.size_ranges[level])}", examination.levels.get(level, 0))
-        for level, stride in enumerate(STRIDES)
+        for level, stride in enumerate(config.model.geometry.strides)
     ]
     levels.append(("no location", examination.levels.get(NOWHERE, 0)))
     return section("Pyramid level that learns the objects, by the largest distance to a side", [bars(levels)], 3)

@@ -8,7 +8,7 @@ import torch
 
 from condinst.config import Config
 from condinst.data.findings import Finding
-from condinst.data.sample import Instance, RunLengths, Sample
+from condinst.data.sample import Instance, Polygons, RunLengths, Sample
 from condinst.doctor.checks.claims import NOWHERE, find_claims
 from condinst.doctor.checks.reach import check_reach
 from condinst.ops.locations import level_sizes
@@ -109,9 +109,10 @@ def test_a_larger_input_reaches_more() -> None:
     assert check_reach(sample(), CONFIG, findings.append) == []
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_the_claims_are_those_of_training(seed: int) -> None:
+@pytest.mark.parametrize(("seed", "levels"), [(0, 5), (1, 5), (2, 5), (3, 5), (4, 3), (5, 4)])
+def test_the_claims_are_those_of_training(seed: int, levels: int) -> None:
     """`condinst data check` has the rule in NumPy, training has it in torch. Ties, edges and rounding included."""
+    ranges = (*RANGES[: levels - 1], (RANGES[levels - 1][0], float("inf")))
     rng = np.random.default_rng(seed)
     height, width = 352, 608
     count = 200
@@ -120,11 +121,11 @@ def test_the_claims_are_those_of_training(seed: int) -> None:
     boxes = np.concatenate((corners, corners + sides), axis=1).clip(0, (width, height) * 2).astype(np.float32)
     boxes[1::10] = boxes[::10]  # equal boxes: the first wins
     centroids = (boxes[:, :2] + boxes[:, 2:]) / 2 + rng.choice([0, 0, 3], (count, 2)).astype(np.float32)
-    claims = find_claims(boxes, centroids, (height, width), RANGES, 1.5)
-    grid = make_grid(level_sizes(height, width), RANGES, torch.device("cpu"))
+    claims = find_claims(boxes, centroids, (height, width), ranges, 1.5)
+    grid = make_grid(level_sizes(height, width, STRIDES[:levels]), ranges, torch.device("cpu"))
     chosen = assign_image(grid, torch.tensor(boxes), torch.tensor(centroids), 1.5).numpy()
-    level = np.arange(len(STRIDES)).repeat(grid.sizes.prod(1).numpy())
-    votes = np.zeros((len(STRIDES), count), dtype=np.int64)
+    level = np.arange(levels).repeat(grid.sizes.prod(1).numpy())
+    votes = np.zeros((levels, count), dtype=np.int64)
     np.add.at(votes, (level[chosen >= 0], chosen[chosen >= 0]), 1)
     assert claims.level.tolist() == np.where(votes.max(0) > 0, votes.argmax(0), NOWHERE).tolist()
     for index in range(0, count, 7):
@@ -132,3 +133,15 @@ def test_the_claims_are_those_of_training(seed: int) -> None:
         alone = assign_image(grid, torch.tensor(boxes[one]), torch.tensor(centroids[one]), 1.5)
         assert claims.alone[index] == bool((alone >= 0).any())
     assert (claims.level == NOWHERE).any()
+
+
+def test_methods_that_look_at_the_centre_of_the_box() -> None:
+    """The mask lies in a corner of its box: the distances from there are those of a higher level."""
+    corner = np.array([[2.0, 2], [12, 2], [12, 12], [2, 12]])
+    far = np.array([[180.0, 180], [181, 180], [181, 181]])
+    thing = Instance(0, (2, 2, 181, 181), Polygons((corner, far)), False, 1)
+    for recipe, expected in (("condinst-r50-1x", [2]), ("blendmask-550-r50-3x", [1]), ("meinst-r50-1x", [1])):
+        config = load_recipe(recipe).with_overrides([f"input.shorter={SIZE}", f"input.longer={SIZE}"])
+        findings: list[Finding] = []
+        assert check_reach(sample(thing), config, findings.append) == expected
+        assert findings == []

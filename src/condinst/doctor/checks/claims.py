@@ -51,7 +51,8 @@ def find_claims(
     boxes: (M, 4) xyxy and centroids: (M, 2), in pixels of the padded input of `size` (height, width). size_ranges: the
     distances in pixels that each level learns. center_radius: in strides.
     """
-    pairs = _near(centroids, size, center_radius)
+    strides = STRIDES[: len(size_ranges)]
+    pairs = _near(centroids, size, center_radius, strides)
     kept = _fits(pairs, boxes, centroids, size_ranges, center_radius)
     instance, level, location = pairs.instance[kept], pairs.level[kept], pairs.location[kept]
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -59,24 +60,24 @@ def find_claims(
     order = np.lexsort((instance, area[instance], location))
     winners = order[np.diff(location[order], prepend=-1) != 0]
     count = len(boxes)
-    votes = np.bincount(level[winners] * count + instance[winners], minlength=len(STRIDES) * count)
-    votes = votes.reshape(len(STRIDES), count)
+    votes = np.bincount(level[winners] * count + instance[winners], minlength=len(strides) * count)
+    votes = votes.reshape(len(strides), count)
     alone = np.zeros(count, dtype=np.bool_)
     alone[instance] = True
     return Claims(np.where(votes.max(axis=0) > 0, votes.argmax(axis=0), NOWHERE), alone)
 
 
-def _near(centroids: Numbers32, size: tuple[int, int], center_radius: float) -> _Pairs:
+def _near(centroids: Numbers32, size: tuple[int, int], center_radius: float, level_strides: tuple[int, ...]) -> _Pairs:
     """Return pairs with all locations in the squares around M centroids."""
-    strides = np.array(STRIDES, dtype=np.int64)
+    strides = np.array(level_strides, dtype=np.int64)
     heights, widths = (-(-side // strides) for side in size)
     begins = np.cumsum(widths * heights) - widths * heights
     cells = [math.ceil(min(2 * center_radius, max(size) / STRIDES[0])) + 2] * 2  # one of the two covers rounding
     stride = strides.astype(np.float32)[:, None]
-    low = centroids[:, None] - np.float32(center_radius) * stride  # (M, 5, 2)
+    low = centroids[:, None] - np.float32(center_radius) * stride  # (M, levels, 2)
     first = np.floor((low - stride // 2) / stride).astype(np.int64).clip(min=0)
-    x, y = (first[..., axis, None] + np.arange(number) for axis, number in enumerate(cells))  # (M, 5, cells)
-    inside = (y < heights[:, None])[..., None] & (x < widths[:, None])[..., None, :]  # (M, 5, rows, columns)
+    x, y = (first[..., axis, None] + np.arange(number) for axis, number in enumerate(cells))  # (M, levels, cells)
+    inside = (y < heights[:, None])[..., None] & (x < widths[:, None])[..., None, :]  # (M, levels, rows, columns)
     instance, level, row, column = np.nonzero(inside)
     x, y = x[instance, level, column], y[instance, level, row]
     place = strides[level]

@@ -39,6 +39,8 @@ def check_reach(sample: Sample, config: Config, tell: Report) -> list[int]:
     height, width = (-(-side // divisor) * divisor for side in size)
     boxes = np.array([thing.box for thing in things], dtype=np.float32)
     centroids = np.array([thing.centroid for thing in things], dtype=np.float32)
+    if config.model.geometry.centre == "box":
+        centroids = np.float32(0.5) * (boxes[:, :2] + boxes[:, 2:])
     claims = find_claims(boxes, centroids, (height, width), config.model.size_ranges, config.targets.center_radius)
     levels: list[int] = claims.level.tolist()
     for thing, level, alone in zip(things, levels, claims.alone.tolist(), strict=True):
