@@ -32,11 +32,13 @@ CLASSES = {  # method → name of its class in this package
     "yolact": "Yolact",
     "blendmask": "BlendMask",
     "meinst": "MEInst",
+    "solov2-fcos": "CondInst",
+    "yolact-fcos": "CondInst",
 }
 
 
 class HubModel(ModelHubMixin):
-    """What the networks of all methods have in common. method: the value of model.method that the class takes."""
+    """What the networks of all methods have in common. method: the value of model.method that the class is for."""
 
     method: str
     settings: Config
@@ -44,7 +46,7 @@ class HubModel(ModelHubMixin):
     @classmethod
     def _check_method(cls, settings: Config, source: object = "settings") -> None:
         held = settings.model.method
-        if held != cls.method:
+        if CLASSES[held] != CLASSES[cls.method]:
             raise ModelError(
                 f"{source}: {METHODS[held]}, not {METHODS[cls.method]}; use condinst.{CLASSES[held]}, or "
                 "condinst.Predictor for any model"

@@ -39,6 +39,7 @@ class Geometry(NamedTuple):
         probability and centerness, or the "class" probability alone.
     centre: where the FCOS assigner looks for positive locations: around the centroid of the "mask", or the centre of
         the "box".
+    cut: whether masks are cut to their boxes.
     """
 
     strides: tuple[int, ...]
@@ -49,6 +50,7 @@ class Geometry(NamedTuple):
     mask_stride: int = MASK_FEATURE_STRIDE
     passing: Literal["product", "class"] = "product"
     centre: Literal["mask", "box"] = "mask"
+    cut: bool = False
 
 
 CONDINST = Geometry(STRIDES, 0.5, True, "aligned", "picture")
@@ -57,6 +59,7 @@ YOLACT = Geometry(STRIDES, 0.5, False, "stretched", "picture")
 SOLO = Geometry((8, 8, 16, 32, 32), 0.5, False, "soft", "masks", 4)
 BLENDMASK = Geometry(STRIDES, 0.5, True, "boxed", "picture", centre="box")
 MEINST = Geometry(STRIDES, 0.5, True, "boxed", "picture", passing="class", centre="box")
+YOLACT_ON_FCOS = CONDINST._replace(cut=True)
 
 
 class Images(NamedTuple):
@@ -288,12 +291,16 @@ class FilterLayout:
     coordinates: 2 if the dynamic mask head reads coordinates, otherwise 0.
     depth: number of 1×1 convolutions.
     width: channels between two convolutions.
+    biases: whether the output holds biases. They are 0 otherwise.
+    bounded: whether a tanh limits the output to numbers from −1 to 1.
     """
 
     features: int = 8
     coordinates: int = 2
     depth: int = 3
     width: int = 8
+    biases: bool = True
+    bounded: bool = False
 
     @property
     def sizes(self) -> list[int]:
@@ -308,4 +315,9 @@ class FilterLayout:
     @property
     def count(self) -> int:
         """Number of weights and biases for one instance: 169 by default."""
-        return sum(self.weight_counts) + sum(self.sizes[1:])
+        return sum(self.weight_counts) + (self.bias_count if self.biases else 0)
+
+    @property
+    def bias_count(self) -> int:
+        """Number of biases of one instance, whether the output holds them or not."""
+        return sum(self.sizes[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from condinst.inference.paste import paste
 from condinst.inference.regions import place
 from condinst.inference.result import Result
 from condinst.method import Draw
-from condinst.ops.bitmaps.rle import Rle, decode_region, tighten
+from condinst.ops.bitmaps.rle import Region, Rle, decode_region, encode, tighten
 from condinst.ops.boxes import clip_boxes, scale_boxes
 from condinst.structures import Detections, Images
 
@@ -45,6 +46,8 @@ def assemble(output: Any, found: Sequence[Detections], images: Images, draw: Dra
         rles: list[Rle] = []
         for values in draw(output, index, detections, model):
             rles += _place(values.float().cpu(), boxes[len(rles) : len(rles) + len(values)], placement)
+        if model.geometry.cut:
+            rles = [_cut(rle, box) for rle, box in zip(rles, boxes.tolist(), strict=True)]
         if model.geometry.clips == "masks":
             boxes = torch.tensor([_extent(rle) for rle in rles], dtype=torch.float32).reshape(-1, 4)
         shown = Boxes(boxes, detections.scores.float().cpu(), detections.labels.cpu(), original)
@@ -57,6 +60,14 @@ def _place(values: Tensor, boxes: Tensor, placement: Placement) -> list[Rle]:
     if placement.enlarging == "boxed":
         return paste(values, boxes, placement.original, placement.threshold)
     return place(values, placement)
+
+
+def _cut(rle: Rle, box: list[float]) -> Rle:
+    """The pixels of a mask whose centres lie inside a box (x0, y0, x1, y1)."""
+    (bitmap, x, y), (height, width) = decode_region(rle), rle["size"]
+    left, top, right, bottom = (math.ceil(side - 0.5) for side in box)
+    kept = bitmap[max(top - y, 0) : max(bottom - y, 0), max(left - x, 0) : max(right - x, 0)]
+    return encode(Region(kept, max(x, left), max(y, top)), height, width)
 
 
 def _extent(rle: Rle) -> tuple[int, int, int, int]:

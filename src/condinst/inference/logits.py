@@ -38,7 +38,7 @@ def mask_logits(mask_features: Tensor, found: Detections, model: ModelConfig) ->
             found.locations[rows],
             scales[found.levels[rows]],
             layout,
-            model.mask_head.coordinates,
+            model.coordinates,
             MASK_FEATURE_STRIDE,
             model.geometry,
         )

@@ -8,6 +8,7 @@ from condinst.method import Method
 from condinst.methods.blendmask import BLENDMASK
 from condinst.methods.condinst import CONDINST
 from condinst.methods.meinst import MEINST
+from condinst.methods.on_fcos import SOLOV2_ON_FCOS, YOLACT_ON_FCOS
 from condinst.methods.rtmdet_ins import RTMDET_INS
 from condinst.methods.solo import DECOUPLED_SOLO, SOLO, SOLOV2
 from condinst.methods.yolact import YOLACT
@@ -23,6 +24,8 @@ METHODS: dict[str, Method[Any, Any]] = {
     "yolact": YOLACT,
     "blendmask": BLENDMASK,
     "meinst": MEINST,
+    "solov2-fcos": SOLOV2_ON_FCOS,
+    "yolact-fcos": YOLACT_ON_FCOS,
 }
 
 

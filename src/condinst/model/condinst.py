@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from condinst.model.backbones.backbone import Backbone
 from condinst.model.heads.fcos_head import FCOSHead
 from condinst.model.heads.mask_branch import MaskBranch
+from condinst.model.heads.norm_groups import norm_groups
 from condinst.model.heads.semantic_head import SemanticHead
 from condinst.model.pyramids.bifpn import BiFPN
 from condinst.model.pyramids.fpn import FPN
@@ -38,8 +41,11 @@ class CondInst(nn.Module):
             else BiFPN(self.backbone.channels, channels, config.bifpn_repeats)
         )
         self.head = FCOSHead(channels, head, classes, self.layout.count)
+        ending = ENDINGS[config.filters](branch.features)
         self.mask_branch = (
-            MaskBranch(channels, branch.channels, branch.convs, branch.features) if self.layout.features else None
+            MaskBranch(channels, branch.channels, branch.convs, branch.features, ending)
+            if self.layout.features
+            else None
         )
         self.semantic_head = SemanticHead(channels, branch.channels, classes, head.prior) if config.semantic else None
 
@@ -59,9 +65,23 @@ class CondInst(nn.Module):
         return NetworkOutput(self.head(pyramid), features, semantic)
 
 
+def _norm_relu(features: int) -> nn.Module:
+    return nn.Sequential(nn.GroupNorm(norm_groups(features), features), nn.ReLU())
+
+
+# by `ModelConfig.filters`: what follows the last convolution of the mask branch, for a number of features
+ENDINGS: dict[str, Callable[[int], nn.Module]] = {
+    "layers": lambda _: nn.Identity(),
+    "kernel": _norm_relu,
+    "coefficients": lambda _: nn.ReLU(),
+}
+
+
 def filter_layout(config: ModelConfig) -> FilterLayout:
     """The layout of the controller's output for a configuration."""
     head = config.mask_head
+    if config.filters != "layers":  # one convolution without bias
+        return FilterLayout(config.mask_branch.features, 0, 1, biases=False, bounded=config.filters == "coefficients")
     return FilterLayout(
         features=0 if head.coordinates == "only" else config.mask_branch.features,
         coordinates=0 if head.coordinates == "none" else 2,

@@ -27,6 +27,14 @@ def describe_condinst(model: ModelConfig) -> Description:
     )
 
 
+def describe_linear(model: ModelConfig) -> Description:
+    """The parts of a model whose masks are weighted sums of the mask features."""
+    described = describe_condinst(model)
+    where = ", cut to the box" if model.geometry.cut else ""
+    words = f"a weighted sum of the features, masks at stride {model.mask_head.mask_out_stride}{where}"
+    return described._replace(mask_head=words)
+
+
 def describe_rtmdet_ins(model: ModelConfig) -> Description:
     """The parts of an RTMDet-Ins."""
     blocks = f"{model.pafpn_blocks} block{'s' * (model.pafpn_blocks != 1)} in each stage"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
@@ -63,6 +64,15 @@ def split_filters(filters: Tensor, layout: FilterLayout) -> list[Layer]:
     ]
 
 
+def complete(filters: Tensor, layout: FilterLayout) -> tuple[Tensor, FilterLayout]:
+    """Apply the tanh of bounded filters (…, count) and append the biases that the controller does not predict."""
+    if layout.bounded:
+        filters = filters.tanh()
+    if not layout.biases:
+        filters = torch.cat((filters, filters.new_zeros(*filters.shape[:-1], layout.bias_count)), dim=-1)
+    return filters, replace(layout, biases=True, bounded=False)
+
+
 def dynamic_mask_head(
     mask_features: Tensor,
     filters: Tensor,
@@ -90,6 +100,7 @@ def dynamic_mask_head(
     float16 and bfloat16 inputs are computed in float32, with and without autocast: they cannot hold positions of a
     thousand pixels exactly.
     """
+    filters, layout = complete(filters, layout)
     factor = MASK_FEATURE_STRIDE // mask_out_stride
     aligned = factor == 1 or geometry.enlarging == "aligned"
     if aligned and _can_be_fused((mask_features, filters, locations, scales), layout):
@@ -130,6 +141,7 @@ def dynamic_mask_head_of_each(
     need. mask_features: (N, F, h, w). filters: (N, D, count). locations: (N, D, 2). scales: (N, D). See
     `dynamic_mask_head` for the rest.
     """
+    filters, layout = complete(filters, layout)
     images, each = filters.shape[:2]
     instances = Instances(filters.flatten(0, 1).float(), locations.flatten(0, 1), scales.flatten())
     kind = Kind(layout, coordinates, geometry.offset)

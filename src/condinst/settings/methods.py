@@ -16,6 +16,8 @@ TITLES = {
     "yolact": "YOLACT",
     "blendmask": "BlendMask",
     "meinst": "MEInst",
+    "solov2-fcos": "SOLOv2's masks on FCOS",
+    "yolact-fcos": "YOLACT's masks on FCOS",
 }
 OF_SOLO: dict[str, object] = {
     "targets.supervision": "masks",
@@ -35,7 +37,7 @@ OF_SQUARES: dict[str, object] = {
     "detect.nms": "box",
     "detect.exchange_scales": False,
 }
-MASK_LOSSES = ("dice", "bce", "both")
+MASK_LOSSES = ("dice", "bce", "both", "box_bce")
 # method → the only values of a setting that work, because the method lacks the parts that the other values are for
 NEEDS: dict[str, dict[str, object]] = {
     "condinst": {"input.stretch": False, "loss.mask": MASK_LOSSES},
@@ -46,6 +48,8 @@ NEEDS: dict[str, dict[str, object]] = {
         "input.stretch": False,
         "loss.mask": MASK_LOSSES,
     },
+    "solov2-fcos": {"input.stretch": False, "loss.mask": MASK_LOSSES},
+    "yolact-fcos": {"input.stretch": False, "loss.mask": MASK_LOSSES},
     "blendmask": {**OF_SQUARES, "loss.mask": "bce"},
     "meinst": {**OF_SQUARES, "loss.mask": ("code", "bce")},
     "solo": OF_SOLO,
@@ -85,6 +89,8 @@ UNUSED: dict[str, tuple[str, ...]] = {
     "decoupled-solo": UNUSED_BY_SOLO,
     "solov2": UNUSED_BY_SOLO,
     "condinst": ("train.mask_code",),
+    "solov2-fcos": ("train.mask_code",),
+    "yolact-fcos": ("train.mask_code",),
     "rtmdet-ins": ("train.mask_code",),
     "blendmask": (*UNUSED_BY_SQUARES, "train.mask_code"),
     "meinst": UNUSED_BY_SQUARES,

@@ -9,9 +9,21 @@ from pydantic import Field, model_validator
 from condinst.settings.boxed import BlendMaskConfig, MEInstConfig
 from condinst.settings.kinds import AboveZero, Channels, ClassName, Convs, Extent, Section
 from condinst.settings.solo import SoloConfig
-from condinst.structures import BLENDMASK, CONDINST, MEINST, RTMDET_INS, SOLO, YOLACT, Geometry
+from condinst.structures import BLENDMASK, CONDINST, MEINST, RTMDET_INS, SOLO, YOLACT, YOLACT_ON_FCOS, Geometry
 
-Method = Literal["condinst", "rtmdet-ins", "solo", "decoupled-solo", "solov2", "yolact", "blendmask", "meinst"]
+Method = Literal[
+    "condinst",
+    "rtmdet-ins",
+    "solo",
+    "decoupled-solo",
+    "solov2",
+    "yolact",
+    "blendmask",
+    "meinst",
+    "solov2-fcos",
+    "yolact-fcos",
+]
+Filters = Literal["layers", "kernel", "coefficients"]
 
 
 class Fit(NamedTuple):
@@ -19,7 +31,8 @@ class Fit(NamedTuple):
 
     geometry: where the locations lie and how masks grow. pyramids: values of model.pyramid. ranges: numbers of
     size_ranges. scales: the number of coordinate_scales. unused: settings that the method does not use; they keep their
-    default.
+    default. filters: what a location of FCOS predicts for its mask: the "layers" of a dynamic mask head; the "kernel"
+    of one 1×1 convolution without a bias; or such "coefficients" from −1 to 1.
     """
 
     geometry: Geometry
@@ -27,6 +40,7 @@ class Fit(NamedTuple):
     ranges: tuple[int, ...]
     scales: int
     unused: tuple[str, ...]
+    filters: Filters = "layers"
 
 
 OF_BOXES = ("semantic", "bifpn_repeats", "pafpn_blocks", "mask_head", "head.distance_prior", "head.separate_box_tower")
@@ -36,6 +50,7 @@ OF_ANCHORS = (
 )
 OF_FCOS = ("head.shared_convs", "head.level_norms", "head.deformable")
 OTHERS = ("blendmask", "meinst", *OF_FCOS)  # settings of few methods
+OF_LAYERS = ("mask_head.depth", "mask_head.width", "mask_head.coordinates")
 OF_SQUARES = ("bifpn_repeats", "pafpn_blocks", "mask_head", "head.separate_box_tower", "solo")
 FITS: dict[str, Fit] = {
     "condinst": Fit(CONDINST, ("fpn", "bifpn"), (5,), 5, ("solo", *OTHERS)),
@@ -45,6 +60,8 @@ FITS: dict[str, Fit] = {
     "solov2": Fit(SOLO, ("fpn",), (5,), 0, (*OF_BOXES, "mask_branch.convs", "solo.one_mask_tower", *OTHERS)),
     "yolact": Fit(YOLACT, ("fpn",), (0,), 0, (*OF_ANCHORS, *OTHERS)),
     "blendmask": Fit(BLENDMASK, ("fpn",), (3, 4, 5), 0, (*OF_SQUARES, "meinst", "head.deformable")),
+    "solov2-fcos": Fit(CONDINST, ("fpn", "bifpn"), (5,), 5, ("solo", *OF_LAYERS, *OTHERS), "kernel"),
+    "yolact-fcos": Fit(YOLACT_ON_FCOS, ("fpn", "bifpn"), (5,), 5, ("solo", *OF_LAYERS, *OTHERS), "coefficients"),
     "meinst": Fit(MEINST, ("fpn",), (5,), 0, (*OF_SQUARES, "blendmask", "mask_branch", "semantic", *OF_FCOS[:2])),
 }
 
@@ -131,7 +148,8 @@ class ModelConfig(Section):
     # The method: CondInst; RTMDet-Ins (arXiv 2212.07784), which has the same dynamic mask head on another detector;
     # SOLO (arXiv 1912.04488), Decoupled SOLO or SOLOv2 (arXiv 2003.10152), which find no boxes; YOLACT
     # (arXiv 1904.02689), which has anchors and adds up prototypes; BlendMask (arXiv 2001.00309) or MEInst
-    # (arXiv 2003.11712), whose masks fill the boxes.
+    # (arXiv 2003.11712), whose masks fill the boxes. solov2-fcos and yolact-fcos predict the masks of SOLOv2 and YOLACT
+    # at the locations of FCOS, as condinst predicts its own.
     method: Method = "condinst"
     backbone: BackboneConfig = BackboneConfig()
     # The feature pyramid. fpn makes P3–P7, for condinst, blendmask and meinst. bifpn does so for condinst. pafpn makes
@@ -175,6 +193,16 @@ class ModelConfig(Section):
         """Where the locations lie and how masks grow."""
         geometry, ranges = FITS[self.method].geometry, FITS[self.method].ranges
         return geometry._replace(strides=geometry.strides[: len(self.size_ranges)]) if len(ranges) > 1 else geometry
+
+    @property
+    def filters(self) -> Filters:
+        """What a location of FCOS predicts for its mask, see `Fit`."""
+        return FITS[self.method].filters
+
+    @property
+    def coordinates(self) -> Literal["relative", "absolute", "none", "only"]:
+        """The coordinates that the dynamic mask head reads."""
+        return self.mask_head.coordinates if self.filters == "layers" else "none"
 
     @property
     def truth_stride(self) -> int:

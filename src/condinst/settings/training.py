@@ -59,9 +59,10 @@ class LossConfig(Section):
     box: Literal["giou", "plain_giou", "clamped_giou", "iou", "smooth_l1"] = "giou"
     # What the centerness output learns: the centerness of a location, or the IoU of its predicted box.
     quality: Literal["centerness", "iou"] = "centerness"
-    # Loss of the masks: dice, binary cross-entropy, or the sum of both. blendmask needs bce. meinst needs code, the
+    # Loss of the masks: dice, binary cross-entropy, the sum of both, or box_bce, the mean cross-entropy inside the true
+    # box, as YOLACT has it. blendmask needs bce. meinst needs code, the
     # squared error of the mask code, or bce of the decoded masks.
-    mask: Literal["dice", "bce", "both", "code"] = "dice"
+    mask: Literal["dice", "bce", "both", "box_bce", "code"] = "dice"
     # Factor of the classification loss.
     classification_weight: float = 1.0
     # Factor of the box loss.

@@ -46,7 +46,7 @@ def draw_masks(
         locations[positives.location_index],
         scales[positives.location_index],
         layout,
-        model.mask_head.coordinates,
+        model.coordinates,
         model.mask_head.mask_out_stride,
         model.geometry,
     )
@@ -184,7 +184,8 @@ def _truth(targets: Targets, masks: PositiveMasks, which: Tensor) -> Tensor:
 
 def _mask(logits: Tensor, truth: Tensor, config: LossConfig) -> Tensor:
     dice, crossed = losses.dice_loss, losses.mask_cross_entropy
-    terms = {"dice": (dice,), "bce": (crossed,), "both": (dice, crossed)}[config.mask]
+    inside = losses.box_cross_entropy
+    terms = {"dice": (dice,), "bce": (crossed,), "both": (dice, crossed), "box_bce": (inside,)}[config.mask]
     return torch.stack([_made_again(term, logits, truth) for term in terms]).sum(dim=0)
 
 

@@ -25,6 +25,8 @@ METHODS = {
     "solov2": "locations (SOLOv2, arXiv 2003.10152)",
     "blendmask": "bases and attention (BlendMask, arXiv 2001.00309)",
     "meinst": "mask codes (MEInst, arXiv 2003.11712)",
+    "solov2-fcos": "convolutions of one layer (SOLOv2, arXiv 2003.10152) on FCOS",
+    "yolact-fcos": "prototypes and coefficients (YOLACT, arXiv 1904.02689) on FCOS",
 }
 
 

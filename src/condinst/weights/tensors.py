@@ -22,10 +22,13 @@ METHODS = {
     "yolact": "a YOLACT",
     "blendmask": "a BlendMask",
     "meinst": "an MEInst",
+    "solov2-fcos": "SOLOv2's masks on FCOS",
+    "yolact-fcos": "YOLACT's masks on FCOS",
 }
 SIGNS = {  # tensors of one method alone, or of those that the rows before it leave
     "blendmask": "mask_branch.fine.",
     "meinst": "mask_code.",
+    "solov2-fcos": "mask_branch.ending.",
     "condinst": "head.centerness.",
     "rtmdet-ins": "head.controller_tower.",
     "solo": "head.masks.",
@@ -33,6 +36,7 @@ SIGNS = {  # tensors of one method alone, or of those that the rows before it le
     "solov2": "head.filters.",
     "yolact": "head.coefficients.",
 }
+ALIKE = {"yolact-fcos": "condinst"}  # methods whose tensors have the names of another one's
 KINDS = {
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
     *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
@@ -74,7 +78,11 @@ def other_method(names: Iterable[str], method: str) -> str:
     """Return what is wrong if the names are those of a model of another method than `method`; empty otherwise."""
     names = tuple(names)
     held = next((kind for kind, sign in SIGNS.items() if any(name.startswith(sign) for name in names)), method)
-    return "" if held == method else f"the tensors are those of {METHODS[held]}, the settings are for {METHODS[method]}"
+    return (
+        ""
+        if held == ALIKE.get(method, method)
+        else f"the tensors are those of {METHODS[held]}, the settings are for {METHODS[method]}"
+    )
 
 
 def not_plain(tensors: Mapping[str, Tensor]) -> str:

@@ -81,20 +81,20 @@ class Program(nn.Module):
             found.locations,
             self.scales[found.levels],
             self.layout,
-            self.config.model.mask_head.coordinates,
+            self.config.model.coordinates,
             self.config.model.geometry,
         )
         counts = (found.scores > NONE).sum(dim=1)
         return ProgramOutput(found.boxes, found.scores, found.labels, counts, logits)
 
 
-EXPORTED = ("condinst", "rtmdet-ins")  # methods
+EXPORTED = ("condinst", "rtmdet-ins", "solov2-fcos")  # methods
 
 
 def check_exportable(config: Config) -> None:
     """Raise UsageError for a method or an NMS that cannot be exported."""
     if config.model.method not in EXPORTED:
-        known = " and ".join(EXPORTED)
+        known = ", ".join(EXPORTED)
         raise UsageError(f"model.method={config.model.method} cannot be exported; condinst exports models of {known}")
     if config.detect.nms != "box":
         raise UsageError(
