@@ -51,14 +51,8 @@ def test_masks_are_weighted_sums_of_the_features(method: str) -> None:
     logits.square().sum().backward()
     assert filters.grad is not None
     assert filters.grad.abs().min() > 0
-    each = dynamic_mask_head_of_each(
-        features,
-        filters.detach().reshape(1, 5, 16).expand(2, 5, 16),
-        places.expand(2, 5, 2),
-        scales.expand(2, 5),
-        layout,
-        "none",
-    )
+    several = filters.detach().expand(2, 5, 16)
+    each = dynamic_mask_head_of_each(features, several, places.expand(2, 5, 2), scales.expand(2, 5), layout, "none")
     assert torch.allclose(each[0, 0].double(), wanted[0].detach(), atol=1e-5)
 
 
@@ -93,14 +87,8 @@ def test_masks_of_yolact_end_at_their_boxes() -> None:
         output = model(torch.randn(1, 3, 64, 96))
     boxes = torch.tensor([[10.2, 5.0, 40.7, 50.5], [0.0, 0.0, 96.0, 64.0], [70.6, 20.4, 71.4, 21.2]])
     filters = torch.randn(3, 16)
-    found = Detections(
-        boxes,
-        torch.ones(3),
-        torch.zeros(3, dtype=torch.int64),
-        boxes[:, :2],
-        torch.zeros(3, dtype=torch.int64),
-        filters,
-    )
+    zeros = torch.zeros(3, dtype=torch.int64)
+    found = Detections(boxes, torch.ones(3), zeros, boxes[:, :2], zeros, filters)
     images = Images(torch.zeros(1, 3, 64, 96), ((64, 96),), ((64, 96),))
     (cut,) = assemble(output, [found], images, draw_logits, config)
     free = config.model_copy(update={"model": make("solov2-fcos").model})
