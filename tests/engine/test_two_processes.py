@@ -64,6 +64,12 @@ CASES = {
     ),
     # as published, each process adds one to the divisor of the classes, so that term depends on their number
     "cells": ("solov2-light-r18-3x", PICTURES, [], ("mask",)),
+    "squares": (
+        "blendmask-r50-1x",
+        PICTURES,
+        ["model.backbone={name: resnet18, stride_in_1x1: false}", "train.lr=0.00001"],
+        ("classification", "box", "quality", "mask", "semantic", "total", "grad_norm"),
+    ),
     "anchors": (
         "yolact-r50",
         PICTURES,
