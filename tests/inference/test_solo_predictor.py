@@ -94,3 +94,17 @@ def test_the_threshold_after_the_suppression_follows_a_low_score() -> None:
 def test_another_suppression_is_refused() -> None:
     with pytest.raises(UsageError, match=r"model\.method is solov2, which needs detect\.nms=matrix"):
         with_settings(Config.from_dict(VALUES), nms="box")
+
+
+def test_tiles(predictor: Predictor, picture: NDArray[np.uint8]) -> None:
+    """A large picture in tiles: each mask lies inside its box, and empty masks do no harm."""
+    tiled = Predictor.from_model(build_network(predictor.config.model), predictor.config, "cpu")
+    tiled.network = predictor.network
+    tiled.config = with_settings(predictor.config, tile=96, max_detections=20)
+    result = tiled(np.tile(picture, (2, 1, 1)))
+    assert len(result) > 20
+    assert result.masks.data.shape[1:] == (240, 150)
+    for (x0, y0, x1, y1), mask in zip(result.boxes.xyxy.tolist(), np.asarray(result.masks.data), strict=True):
+        outside = mask.copy()
+        outside[int(y0) : int(np.ceil(y1)), int(x0) : int(np.ceil(x1))] = 0
+        assert not outside.any()

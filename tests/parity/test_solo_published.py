@@ -73,7 +73,10 @@ def agree(result: Result, recorded: Arrays, note: Note) -> None:
     assert all(wrong <= PIXELS or iou >= 0.998 for wrong, iou in zip(pixels, overlaps, strict=True)), found
 
 
-@pytest.mark.parametrize("name", ["solo", "decoupled", "decoupled_light", "solov2"])
+@pytest.mark.parametrize(
+    "name",
+    [*(pytest.param(name, marks=pytest.mark.slow) for name in ("solo", "decoupled")), "decoupled_light", "solov2"],
+)
 def test_a_file_predicts_as_mmdetection(
     reference: Path, picture: NDArray[np.uint8], name: str, tmp_path: Path, record_property: Note
 ) -> None:

@@ -32,7 +32,9 @@ from tests.parity.solo_formula import GOLDEN, MEAN, STD, Arrays, build, config_o
 
 Note = Callable[[str, object], None]
 Scene = dict[str, Any]
-NAMES = list(GOLDEN)
+# the forms with the same code as another one only on demand
+SLOW = ("decoupled", "solov2_light")
+NAMES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in GOLDEN]
 SIZE = (448, 512)
 GRIDS = (40, 36, 24, 16, 12)
 LOSS, HEAD, BACKBONE, TOTAL = 1e-5, 1e-4, 3e-3, 1e-4  # relative; the last three are of norms of gradients
@@ -193,6 +195,7 @@ def test_gradients(step_of: Callable[[str], Step], name: str, record_property: N
     assert far <= 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["second_image_empty", "both_empty"])
 @pytest.mark.parametrize("name", ["solo", "decoupled_light", "solov2"])
 def test_pictures_without_objects(reference: Path, name: str, case: str, record_property: Note) -> None:

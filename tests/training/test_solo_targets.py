@@ -95,6 +95,20 @@ def test_batch(repeated: bool) -> None:
         }
 
 
+@pytest.mark.parametrize("repeated", [False, True])
+def test_objects_without_a_mask_give_a_class_alone(repeated: bool) -> None:
+    truth, _ = random_truth(7, 25)
+    levels = [Level(9, 1, 200, 4)]
+    every = assign_cells((truth,), SIZE, levels, 4, 0.5, repeated)
+    known = torch.arange(25) % 2 == 0
+    some = assign_cells((truth._replace(has_mask=known),), SIZE, levels, 4, 0.5, repeated)
+    assert torch.equal(some.labels, every.labels)
+    claims = claim_cells(truth, SIZE, levels[0], 0.5)
+    owned = claims.owner[claims.owner >= 0]
+    assert len(some.levels[0].cells) == int(known[claims.objects if repeated else owned].sum())
+    assert 0 < len(some.levels[0].cells) < len(every.levels[0].cells)
+
+
 @pytest.mark.parametrize("stride", [4, 8, 16])
 def test_small_masks(stride: int) -> None:
     """A pixel is set if the mean of the four in the middle of its block is at least one half."""

@@ -87,9 +87,12 @@ class BackboneConfig(Section):
 
 
 class HeadConfig(Section):
-    """The FCOS head: a class tower and a box tower, shared by all pyramid levels (paper §3.2)."""
+    """The FCOS head: a class tower and a box tower, shared by all pyramid levels (paper §3.2).
 
-    # Number of 3×3 convolutions in each of the two towers. yolact has one tower.
+    In the SOLO family: a class tower, and towers for masks or for filters.
+    """
+
+    # Number of 3×3 convolutions in each of the towers. yolact has one tower.
     convs: Convs = 4
     # Output channels of each convolution in the towers.
     channels: Channels = 256
@@ -114,14 +117,16 @@ class HeadConfig(Section):
 class MaskBranchConfig(Section):
     """The mask branch: it makes the mask features, at stride 8, from P3, P4 and P5.
 
-    Those of blendmask are its bases, at stride 4. Those of yolact are its prototypes, from P3 at stride 4.
+    Those of blendmask are its bases, at stride 4. Those of yolact are its prototypes, from P3 at stride 4. Those of
+    solov2 have stride 4 and are made from P2–P5.
     """
 
     # Number of 3×3 convolutions after P3, P4 and P5 are summed. blendmask and yolact have one more, at stride 4.
     convs: Convs = 4
     # Output channels of each of these convolutions.
     channels: Channels = 128
-    # Number of mask features for each pixel. The published BlendMask has 4 bases, the published YOLACT 32 prototypes.
+    # Number of mask features for each pixel. The published BlendMask has 4 bases, the published YOLACT 32 prototypes, the
+    # published SOLOv2 256 features.
     features: Annotated[int, Field(ge=1, le=1024)] = 8
 
 

@@ -104,7 +104,8 @@ def mask_losses(masks: CellMasks, targets: SoloTargets, images: int) -> Tensor:
         for image in range(images):
             mine = (wanted.images == image).nonzero()[:, 0]
             for rows in torch.split(mine, at_once):
-                dice: Tensor = checkpoint(_dice, masks, level, image, wanted, rows, use_reentrant=False)
+                work = (masks, level, image, wanted, rows)
+                dice: Tensor = checkpoint(_dice, *work, use_reentrant=False, preserve_rng_state=False)
                 losses.append(dice)
     return torch.cat(losses)
 

@@ -63,7 +63,8 @@ def assign_cells(
 
     size: (height, width) of the padded input. classes: C. part: the part of an object's box, moved to the centroid of
     its mask, whose cells belong to the object. Of several objects of a cell, the last one gives its class. repeated:
-    the cell learns the masks of all of them, as in SOLOv2, and otherwise of the last one only.
+    the cell learns the masks of all of them, as in SOLOv2, and otherwise of the last one only. An object without an
+    annotated mask gives its cells a class and no mask.
     """
     labels, targets = [], []
     for level in levels:
@@ -126,7 +127,8 @@ def _collect(
     """The targets of a level. chosen: the objects and the cells of the positives of each image."""
     images, cells, masks, bitmaps = [], [], [], []
     count = 0
-    for image, (truth, (objects, places)) in enumerate(zip(truths, chosen, strict=True)):
+    for image, (truth, pairs) in enumerate(zip(truths, chosen, strict=True)):
+        objects, places = (part[truth.has_mask[pairs[0]]] for part in pairs)
         which, index = torch.unique(objects, return_inverse=True)
         images.append(torch.full_like(places, image))
         cells.append(places)
