@@ -125,8 +125,8 @@ class MaskBranchConfig(Section):
     convs: Convs = 4
     # Output channels of each of these convolutions.
     channels: Channels = 128
-    # Number of mask features for each pixel. The published BlendMask has 4 bases, the published YOLACT 32 prototypes, the
-    # published SOLOv2 256 features.
+    # Number of mask features for each pixel. The published BlendMask has 4 bases, YOLACT 32 prototypes, SOLOv2 256
+    # features.
     features: Annotated[int, Field(ge=1, le=1024)] = 8
 
 
