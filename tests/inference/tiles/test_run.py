@@ -98,6 +98,8 @@ def test_auto_tells_why() -> None:
 def test_when_auto_cuts() -> None:
     size = InputConfig(shorter=640, longer=1280, seen=SEEN)
     assert choose_tiling(1024, 1024, size) is None  # as large as a picture of the training
+    assert choose_tiling(1250, 1250, size) is None  # hardly larger
+    assert choose_tiling(1300, 1300, size) is not None
     assert choose_tiling(256, 256, size) is None
     tiling = choose_tiling(5632, 5632, size)
     assert tiling is not None

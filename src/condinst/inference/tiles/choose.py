@@ -10,6 +10,7 @@ from condinst.inference.tiles.plan import SMALLEST, Window, overlap_pixels, plan
 from condinst.settings.prediction import InputConfig
 from condinst.structures import STRIDES
 
+SHRUNK = 0.8  # of the scale of the training picture that was shrunk most: above it, the picture is like those
 LEAST_SIDE = STRIDES[0]  # pixels of the network's input: objects below the finest stride have no location of their own
 
 
@@ -34,9 +35,9 @@ class Tiling(NamedTuple):
 def choose_tiling(height: int, width: int, size: InputConfig) -> Tiling | None:
     """The tiles of a picture of (height, width) pixels, or None for a picture that the network sees as a whole.
 
-    With `size.tile` "auto", a picture is cut if it is shrunk more than any training picture, and so far that the small
-    objects of the training pictures would be below the finest stride. Raises UsageError for an overlap that does not
-    fit the tile.
+    With `size.tile` "auto", a picture is cut if it is shrunk clearly more than any training picture, and so far that
+    the small objects of the training pictures would be below the finest stride. Raises UsageError for an overlap that
+    does not fit the tile.
     """
     if size.tile == "off":
         return None
@@ -49,7 +50,7 @@ def choose_tiling(height: int, width: int, size: InputConfig) -> Tiling | None:
         rows, _ = input_shape(height, width, size)
         shown = rows / height
         side = size.seen.small_side * shown / scale
-        if shown >= size.seen.least_scale or side >= LEAST_SIDE:
+        if shown >= SHRUNK * size.seen.least_scale or side >= LEAST_SIDE:
             return None
         tile = max(round(size.shorter / scale), SMALLEST)
         reason = f"small objects like those in training would have {side:.2g} pixels in the whole picture; "
