@@ -20,6 +20,7 @@ from benchmarks.facts import RESULTS, Facts, run_command
 from benchmarks.speed.models.busy_rtmdet import settled_rtmdet
 from condinst.config import Config
 from condinst.errors import CondinstError
+from condinst.export.formats.program import EXPORTED
 from condinst.files import replace_file
 from condinst.methods.choose import build_network
 from condinst.model.instance_network import InstanceNetwork
@@ -55,7 +56,7 @@ class Report(Facts):
 def main(out: Annotated[Path, typer.Option(help="The file to write.")] = RESULTS / "export-recipes.json") -> None:
     """Export every recipe."""
     groups: dict[str, list[str]] = {}
-    for name in recipe_names():
+    for name in exported_names():
         config = program_config(name)
         groups.setdefault(config.model.model_dump_json() + config.detect.model_dump_json(), []).append(name)
     rows = []
@@ -64,6 +65,11 @@ def main(out: Annotated[Path, typer.Option(help="The file to write.")] = RESULTS
         print(rows[-1], flush=True)
     report = Report(command=COMMAND, versions=versions(), rows=tuple(rows))
     replace_file(out, report.model_dump_json(indent=1).encode() + b"\n")
+
+
+def exported_names() -> list[str]:
+    """The recipes of the methods that can be exported."""
+    return [name for name in recipe_names() if load_recipe(name).model.method in EXPORTED]
 
 
 def program_config(recipe: str) -> Config:

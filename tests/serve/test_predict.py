@@ -101,7 +101,7 @@ def test_a_remark_on_the_picture_is_in_the_answer(client: httpx.Client) -> None:
     file = io.BytesIO()
     Image.new("RGB", (4000, 100)).save(file, "PNG")
     answer = client.post("/v1/predict", content=file.getvalue())
-    assert "4000×100 pixels are reduced" in answer.json()["info"]["notes"][0]
+    assert "condinst cuts it into 20 tiles" in answer.json()["info"]["notes"][0]
     assert json.loads(answer.headers["x-condinst-notes"]) == answer.json()["info"]["notes"]
     assert "x-condinst-notes" in client.post("/v1/predict?format=csv", content=file.getvalue()).headers
     assert "x-condinst-notes" not in post(client).headers

@@ -72,6 +72,8 @@ def with_settings(
     if config.input.letterbox or config.input.stretch:  # the input is a square
         shorter, longer = shorter or longer, longer or shorter
     check_tile(tile)
+    if (shorter or longer) and tile is None and config.input.tile == "auto":
+        tile = "off"  # the caller chose the size at which the network sees the whole picture
     # the score may be the square root of the compared value; lower the threshold slightly against rounding
     threshold = None if conf is None else (conf**2 if config.detect.score_root else conf) * (1 - 1e-6)
     lower = threshold is not None and config.detect.nms == "matrix" and threshold < config.detect.decayed_threshold

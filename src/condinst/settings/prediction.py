@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from condinst.settings.kinds import FULL, MOST_DETECTIONS, AboveZero, Fraction, Range, Section, Side
 
@@ -58,6 +58,14 @@ class SeenConfig(Section):
     middle_side: AboveZero
 
 
+TileSide = Annotated[int, Field(ge=32, le=65_536)]
+
+
+def _as_word(value: object) -> object:
+    """YAML reads off as False."""
+    return "off" if value is False else value
+
+
 class InputConfig(Section):
     """The size of the image that the network sees, and the values in a file that become black and white.
 
@@ -80,7 +88,9 @@ class InputConfig(Section):
     range: Range = FULL
     # Cut large pictures into square tiles with sides of this many pixels of the picture. auto: where the whole picture
     # would be shrunk so far that objects like those in training vanish. off: never.
-    tile: Annotated[int, Field(ge=32, le=65_536)] | Literal["auto", "off"] = "auto"
+    tile: Annotated[Annotated[int, Field(ge=32, le=65_536)] | Literal["auto", "off"], BeforeValidator(_as_word)] = (
+        "auto"
+    )
     # What neighbouring tiles share: a part of the side below 1, or pixels. At most half of the side.
     overlap: Annotated[float, Field(ge=0, le=32_768)] = 0.2
     # What the training pictures looked like, or null where it is unknown.
