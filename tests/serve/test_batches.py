@@ -74,6 +74,7 @@ def test_a_request_whose_client_left_is_not_predicted(server: Running, client: h
         wait_for(lambda: metric(client, "condinst_waiting_pictures") == 0)
         assert not busy.done()
         assert busy.result().status_code == 200
+    wait_for(lambda: metric(client, "condinst_batch_pictures_sum") > before)  # counted after the answers
     assert metric(client, "condinst_batch_pictures_sum") == before + 1
 
 
