@@ -18,7 +18,7 @@ from condinst.inference.paste import paste
 from condinst.inference.regions import place
 from condinst.inference.result import Result
 from condinst.method import Draw
-from condinst.ops.bitmaps.rle import Region, Rle, decode_region, encode, tighten
+from condinst.ops.bitmaps.rle import Rle, crop, decode_region, encode, tighten
 from condinst.ops.boxes import clip_boxes, scale_boxes
 from condinst.structures import Detections, Images
 
@@ -64,10 +64,8 @@ def _place(values: Tensor, boxes: Tensor, placement: Placement) -> list[Rle]:
 
 def _cut(rle: Rle, box: list[float]) -> Rle:
     """The pixels of a mask whose centres lie inside a box (x0, y0, x1, y1)."""
-    (bitmap, x, y), (height, width) = decode_region(rle), rle["size"]
     left, top, right, bottom = (math.ceil(side - 0.5) for side in box)
-    kept = bitmap[max(top - y, 0) : max(bottom - y, 0), max(left - x, 0) : max(right - x, 0)]
-    return encode(Region(kept, max(x, left), max(y, top)), height, width)
+    return encode(crop(decode_region(rle), left, top, right, bottom), *rle["size"])
 
 
 def _extent(rle: Rle) -> tuple[int, int, int, int]:

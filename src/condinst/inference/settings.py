@@ -8,8 +8,9 @@ from typing import TypedDict
 
 from condinst.config import Config
 from condinst.errors import UsageError
-from condinst.inference.tiles.plan import LARGEST, SMALLEST, overlap_pixels
+from condinst.inference.tiles.plan import overlap_pixels
 from condinst.settings.kinds import Range, check_range
+from condinst.settings.prediction import LARGEST_TILE, SMALLEST_TILE
 
 Classes = str | int | Iterable[str | int]
 Size = int | tuple[int, int] | list[int]
@@ -99,10 +100,10 @@ def with_settings(
 def check_tile(tile: int | str | None) -> None:
     """Raise UsageError unless `tile` is None, a number of pixels, "auto" or "off"."""
     text = str(tile)
-    known = tile is None or text in {"auto", "off"} or (text.isdecimal() and SMALLEST <= int(text) <= LARGEST)
+    known = tile is None or text in {"auto", "off"} or (text.isdecimal() and SMALLEST_TILE <= int(text) <= LARGEST_TILE)
     if not known or isinstance(tile, bool):
         raise UsageError(
-            f"tile: expected a side from {SMALLEST} to {LARGEST} pixels, 'auto' or 'off', got {tile!r:.60}"
+            f"tile: expected a side from {SMALLEST_TILE} to {LARGEST_TILE} pixels, 'auto' or 'off', got {tile!r:.60}"
         )
 
 

@@ -143,7 +143,7 @@ class Stream(Generic[Source]):
 
     def _alone(self, picture: Picture) -> Result | DataError:
         """The result of one picture that is large, or after the memory was not enough for its batch."""
-        if self.large is not None and self._is_large(picture):
+        if self.large is not None and self.large.needed(picture):
             return segment_large(self.large, picture)
         result = _if_it_fits(lambda: self.pipeline([picture])[0])
         return no_memory(picture, self.pipeline) if result is None else result

@@ -7,7 +7,8 @@ from condinst.inference.squares import draw_blended
 from condinst.method import Method
 from condinst.model.blendmask import BlendMask
 from condinst.model.descriptions import describe_blendmask
-from condinst.training.boxed.blendmask import assign_batch, batch_losses, count_targets
+from condinst.training.boxed.blendmask import assign_batch, batch_losses
+from condinst.training.boxed.targets import count_boxed
 from condinst.training.step import needs_output
 
 BLENDMASK = Method(
@@ -15,7 +16,7 @@ BLENDMASK = Method(
     detect=detect,
     draw=draw_blended,
     assign=assign_batch,
-    count=count_targets,
+    count=count_boxed,
     objective=batch_losses,
     needs_output=needs_output,
     describe=describe_blendmask,

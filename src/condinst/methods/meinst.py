@@ -8,7 +8,8 @@ from condinst.method import Method
 from condinst.model.descriptions import describe_meinst
 from condinst.model.meinst import MEInst
 from condinst.training.boxed.begin import set_code
-from condinst.training.boxed.meinst import assign_batch, batch_losses, count_targets
+from condinst.training.boxed.meinst import assign_batch, batch_losses
+from condinst.training.boxed.targets import count_boxed
 from condinst.training.step import needs_output
 
 MEINST = Method(
@@ -16,7 +17,7 @@ MEINST = Method(
     detect=detect,
     draw=draw_decoded,
     assign=assign_batch,
-    count=count_targets,
+    count=count_boxed,
     objective=batch_losses,
     needs_output=needs_output,
     describe=describe_meinst,

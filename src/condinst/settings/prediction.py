@@ -58,7 +58,8 @@ class SeenConfig(Section):
     middle_side: AboveZero
 
 
-TileSide = Annotated[int, Field(ge=32, le=65_536)]
+SMALLEST_TILE, LARGEST_TILE = 32, 65_536  # pixels of the side of a tile
+TileSide = Annotated[int, Field(ge=SMALLEST_TILE, le=LARGEST_TILE)]
 
 
 def _as_word(value: object) -> object:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from condinst.config import Config
 from condinst.data.transforms import input_shape
-from condinst.inference.tiles.plan import SMALLEST, Window, overlap_pixels, plan_windows
-from condinst.settings.prediction import InputConfig
+from condinst.inference.tiles.plan import Window, overlap_pixels, plan_windows
+from condinst.settings.prediction import SMALLEST_TILE, InputConfig
 from condinst.structures import STRIDES
 
 SHRUNK = 0.8  # of the scale of the training picture that was shrunk most: above it, the picture is like those
@@ -41,22 +41,23 @@ def choose_tiling(height: int, width: int, size: InputConfig) -> Tiling | None:
     """
     if size.tile == "off":
         return None
-    scale = None if size.seen is None else size.seen.scale
+    seen = size.seen
     if isinstance(size.tile, int):
         tile, reason = size.tile, ""
-    elif size.seen is None or scale is None:
+    elif seen is None:
         return None
     else:
         rows, _ = input_shape(height, width, size)
         shown = rows / height
-        side = size.seen.small_side * shown / scale
-        if shown >= SHRUNK * size.seen.least_scale or side >= LEAST_SIDE:
+        side = seen.small_side * shown / seen.scale
+        if shown >= SHRUNK * seen.least_scale or side >= LEAST_SIDE:
             return None
-        tile = max(round(size.shorter / scale), SMALLEST)
+        tile = max(round(size.shorter / seen.scale), SMALLEST_TILE)
         reason = f"small objects like those in training would have {side:.2g} pixels in the whole picture; "
     shared = overlap_pixels(tile, size.overlap)
     if max(height, width) <= tile:
         return None
+    scale = None if seen is None else seen.scale
     return Tiling(plan_windows(height, width, tile, shared), tile, scale, reason)
 
 

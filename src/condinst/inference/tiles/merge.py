@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condinst.inference.tiles.plan import Window
-from condinst.ops.bitmaps.rle import Region
+from condinst.ops.bitmaps.rle import Region, crop
 
 SAME = 0.5  # IoU, or for a cut find IoS, from which two finds are one object
 
@@ -137,9 +137,7 @@ def _overlap(one: _Piece, other: _Piece) -> tuple[float, float]:
 
 def _inside(region: Region, window: Window) -> Region:
     """The part of a region inside a window."""
-    top, left = max(window.y - region.y, 0), max(window.x - region.x, 0)
-    bottom, right = max(window.bottom - region.y, 0), max(window.right - region.x, 0)
-    return Region(region.bitmap[top:bottom, left:right], region.x + left, region.y + top)
+    return crop(region, window.x, window.y, window.right, window.bottom)
 
 
 def _intersection(one: Region, other: Region) -> int:

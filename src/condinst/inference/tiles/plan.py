@@ -6,8 +6,7 @@ import math
 from typing import NamedTuple
 
 from condinst.errors import UsageError
-
-SMALLEST, LARGEST = 32, 65_536  # pixels of the side of a tile
+from condinst.settings.prediction import SMALLEST_TILE
 
 
 class Window(NamedTuple):
@@ -38,10 +37,10 @@ class Window(NamedTuple):
 def overlap_pixels(tile: int, overlap: float) -> int:
     """The pixels that neighbouring tiles share. overlap: below 1 a part of the tile's side, otherwise pixels.
 
-    Raises UsageError for a tile below SMALLEST, and for an overlap that is negative or more than half of the tile.
+    Raises UsageError for a tile below SMALLEST_TILE, and for an overlap that is negative or more than half of the tile.
     """
-    if tile < SMALLEST:
-        raise UsageError(f"tile: expected at least {SMALLEST} pixels, got {tile}")
+    if tile < SMALLEST_TILE:
+        raise UsageError(f"tile: expected at least {SMALLEST_TILE} pixels, got {tile}")
     shared = round(overlap * tile) if overlap < 1 else round(overlap)
     if not 0 <= shared <= tile // 2:
         raise UsageError(

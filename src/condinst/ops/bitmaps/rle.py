@@ -28,6 +28,16 @@ class Region(NamedTuple):
     y: int
 
 
+def crop(region: Region, left: int, top: int, right: int, bottom: int) -> Region:
+    """The part of a region in the columns from `left` to `right` and the rows from `top` to `bottom` of the image.
+
+    The ends are not included.
+    """
+    bitmap, x, y = region
+    kept = bitmap[max(top - y, 0) : max(bottom - y, 0), max(left - x, 0) : max(right - x, 0)]
+    return Region(kept, max(x, left), max(y, top))
+
+
 def encode(region: Region, height: int, width: int) -> Rle:
     """Encode the mask of a `height`×`width` image that is `region` inside the rectangle and empty outside.
 

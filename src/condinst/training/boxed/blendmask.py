@@ -12,8 +12,8 @@ from condinst.model.heads.basis_module import STRIDE
 from condinst.ops.blend import blend, pool_bases
 from condinst.ops.locations import flatten_levels
 from condinst.ops.losses import mask_cross_entropy
-from condinst.structures import Counts, Images, Losses, NetworkOutput, Norms, Truth
-from condinst.training.boxed.targets import BoxedTargets, assign_boxed, count_boxed
+from condinst.structures import Images, Losses, NetworkOutput, Norms, Truth
+from condinst.training.boxed.targets import BoxedTargets, assign_boxed
 from condinst.training.objective import location_losses
 
 POSITIVES_AT_ONCE = 256  # positives whose masks are blended together; bounds the memory
@@ -24,11 +24,6 @@ def assign_batch(
 ) -> BoxedTargets:
     """The targets of a batch, see `assign_boxed`."""
     return assign_boxed(truths, size, config, config.model.blendmask.resolution, config.model.semantic)
-
-
-def count_targets(targets: BoxedTargets, config: Config) -> Counts:
-    """The divisors of the losses."""
-    return count_boxed(targets, config)
 
 
 def batch_losses(

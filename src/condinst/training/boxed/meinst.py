@@ -9,8 +9,8 @@ from condinst.config import Config
 from condinst.ops.locations import flatten_levels
 from condinst.ops.losses import cross_entropy
 from condinst.ops.mask_code import decode_logits, encode, soft_logits
-from condinst.structures import Counts, Images, Losses, MaskCode, NetworkOutput, Norms, Truth
-from condinst.training.boxed.targets import BoxedTargets, assign_boxed, count_boxed
+from condinst.structures import Images, Losses, MaskCode, NetworkOutput, Norms, Truth
+from condinst.training.boxed.targets import BoxedTargets, assign_boxed
 from condinst.training.objective import location_losses
 
 
@@ -19,11 +19,6 @@ def assign_batch(
 ) -> BoxedTargets:
     """The targets of a batch, see `assign_boxed`."""
     return assign_boxed(truths, size, config, config.model.meinst.resolution, semantic=False)
-
-
-def count_targets(targets: BoxedTargets, config: Config) -> Counts:
-    """The divisors of the losses."""
-    return count_boxed(targets, config)
 
 
 def batch_losses(
