@@ -57,10 +57,10 @@ def accuracy_sections(cards: Sequence[Card], results: Path) -> dict[str, str]:
     return sections | {"rival": pair_table(read_pairs(results)), "supervision": supervision_table(results)}
 
 
-def fill(page: str, sections: Mapping[str, str], path: Path) -> str:
+def fill(page: str, sections: Mapping[str, str], path: Path, writer: str = "benchmarks/accuracy/results.py") -> str:
     """`page` with what stands between its markers replaced; raises DataError for a marker that is missing."""
     for name, text in sections.items():
-        begin, end = f"<!-- {name}: written by benchmarks/accuracy/results.py -->", f"<!-- end of {name} -->"
+        begin, end = f"<!-- {name}: written by {writer} -->", f"<!-- end of {name} -->"
         body = f"{begin}\n{text}\n{end}"
         places = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
         count = len(places.findall(page))
