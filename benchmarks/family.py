@@ -37,7 +37,7 @@ from condinst.files import replace_file
 def main(
     data: Annotated[str, typer.Option(help="Some of nuclei, facade, granular, strawberry.")] = ",".join(DATA),
     ablate: Annotated[str, typer.Option(help="The data sets of the ablations; '' for none.")] = "nuclei",
-    pictures: Annotated[int, typer.Option(min=8, help="That every training sees.")] = 800,
+    pictures: Annotated[int, typer.Option(min=8, help="That every training sees.")] = 400,
     seed: int = 0,
     datasets: Annotated[Path, typer.Option(help="Folder of the data sets.")] = Path("datasets"),
     out: Annotated[Path, typer.Option(help="Where the trained models go.")] = Path("runs/family"),

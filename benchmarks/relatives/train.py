@@ -129,7 +129,7 @@ def train(entry: str, config: Config, data: AnnotatedData, out: Path, clock: Clo
     config = config.model_copy(
         update={
             "model": config.model.model_copy(update={"classes": data.classes}),
-            "train": config.train.model_copy(update={"validate_every": EVERY, "checkpoint_every": 0}),
+            "train": config.train.model_copy(update={"validate_every": EVERY, "checkpoint_every": EVERY}),
         }
     )
     accelerator = make_accelerator(config)
