@@ -21,6 +21,7 @@ BATCH = 2
 COMMON = (
     "train.init=weights/mobilenet_v2_imagenet.npz",
     "model.backbone.same_padding=true",  # as the first weights were trained
+    "model.backbone.frozen_stages=3",  # as the paper: what makes C2 does not learn
     "model.pixel_mean=[127.5,127.5,127.5]",
     "model.pixel_std=[127.5,127.5,127.5]",
     "augment.jitter=[0.8,1.25]",
@@ -65,10 +66,10 @@ class Data:
 
 UPSIDE_DOWN = ("augment.flip_vertical=0.5", "augment.turns=true")  # pictures without a fixed top
 DATA = {
-    "nuclei": Data(384, 512, 500, UPSIDE_DOWN),
-    "facade": Data(384, 384, 100),
-    "granular": Data(320, 544, 500, UPSIDE_DOWN),
-    "strawberry": Data(320, 320, 100),
+    "nuclei": Data(320, 448, 500, UPSIDE_DOWN),
+    "facade": Data(320, 320, 100),
+    "granular": Data(288, 480, 500, UPSIDE_DOWN),
+    "strawberry": Data(256, 256, 100),
 }
 FAMILY: Mapping[str, Entry] = {
     FIRST: Entry("CondInst"),

@@ -29,6 +29,7 @@ from benchmarks.relatives.record import Point, Run
 from condinst.config import Config
 from condinst.data.formats.coco.read import read_coco
 from condinst.data.sample import AnnotatedData
+from condinst.engine.averaging import moving_average
 from condinst.engine.batches import make_steps
 from condinst.engine.build import build_model
 from condinst.engine.fit import fit
@@ -38,6 +39,7 @@ from condinst.evaluation.analysis import examine
 from condinst.evaluation.evaluate import Predicts
 from condinst.files import replace_file
 from condinst.methods.choose import method_of
+from condinst.model.backbones.backbone import Backbone
 from condinst.model.instance_network import InstanceNetwork
 from condinst.predictor import Predictor
 from condinst.weights.backbone import load_backbone_weights
@@ -46,7 +48,6 @@ from condinst.weights.folder import load_model, save_model
 SHARES = (0.25, 0.5, 1.0)  # of the pictures: the points of the curves
 LAST = f"pictures-{SHARES[-1]:g}"  # the point with all pictures
 LONGEST = 8  # times the pictures: no method is that much faster than CondInst
-EVERY = 5  # steps between two looks at the clock
 FOR_MASKS = ("mask_branch.", "head.controller.", "head.mask_tower.", "head.masks.")  # parameters that serve masks alone
 FOR_MASKS_OF_RIVAL = ("roi_heads.mask_head.", "roi_heads.mask_predictor.")
 
@@ -126,12 +127,7 @@ def learn(entry: str, config: Config, data: Path, out: Path, pictures: int, seco
 
 def train(entry: str, config: Config, data: AnnotatedData, out: Path, clock: Clock) -> nn.Module:
     """Train an entry from the backbone's weights and keep the weights of each point. Returns the network."""
-    config = config.model_copy(
-        update={
-            "model": config.model.model_copy(update={"classes": data.classes}),
-            "train": config.train.model_copy(update={"validate_every": EVERY, "checkpoint_every": EVERY}),
-        }
-    )
+    config = config.model_copy(update={"model": config.model.model_copy(update={"classes": data.classes})})
     accelerator = make_accelerator(config)
     model: nn.Module
     losses: Any
@@ -140,6 +136,7 @@ def train(entry: str, config: Config, data: AnnotatedData, out: Path, clock: Clo
         torch.manual_seed(config.train.seed)
         model = Rival(config, len(data.classes))
         load_backbone_weights(model.backbone.body, Path(config.train.init))
+        freeze_alike(model.backbone.body, config)
         if config.train.channels_last:
             model = model.to(memory_format=torch.channels_last)
         losses = rival_losses
@@ -150,20 +147,30 @@ def train(entry: str, config: Config, data: AnnotatedData, out: Path, clock: Clo
             begin(model, config)
         losses = partial(step_losses, config=config, accelerator=accelerator)
 
+    average = moving_average(model, config.train)
+
     def steps(start: int) -> Iterator[Any]:
-        for batches in make_steps(start, config, data, accelerator):
+        """The batches. Between two steps, the average follows the model, and the clock is asked."""
+        for done, batches in enumerate(make_steps(start, config, data, accelerator)):
+            if done:
+                average.update_parameters(model)
+            for name in clock.due(done * BATCH):
+                keep(average.module, config, out / name)
             if clock.over:
                 return
             yield batches if entry == RIVAL else prepare(batches, config, accelerator)
 
-    def look(module: nn.Module, iteration: int, _: float) -> float:
-        for name in clock.due(iteration * BATCH):
-            keep(module, config, out / name)
-        return 0.0
-
     clock.started = time.process_time()
-    fit(model, losses, steps, config.train, out, accelerator, measure=look)
+    own_average = {"ema_decay": 0.0, "checkpoint_every": config.train.iterations}
+    fit(model, losses, steps, config.train.model_copy(update=own_average), out, accelerator)
     return model
+
+
+def freeze_alike(body: nn.Module, config: Config) -> None:
+    """Freeze the parts of a backbone that CondInst's backbone of the same settings freezes."""
+    learns = {name: own.requires_grad for name, own in Backbone(config.model.backbone).body.named_parameters()}
+    for name, parameter in body.named_parameters():
+        parameter.requires_grad_(learns[name])
 
 
 def whole_masks(config: Config) -> Config:

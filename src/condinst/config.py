@@ -63,7 +63,7 @@ class Config(Section):
     @property
     def size_decides_level(self) -> bool:
         """Whether the annotated size of an object alone decides which pyramid level learns the object."""
-        return self.model.method in {"condinst", "blendmask", "meinst"} and self.targets.assigner == "fcos"
+        return len(self.model.size_ranges) > 0 and not self.model.grids and self.targets.assigner == "fcos"
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "configuration") -> Config:

@@ -210,6 +210,11 @@ class ModelConfig(Section):
         return self.mask_head.coordinates if self.filters == "layers" else "none"
 
     @property
+    def grids(self) -> tuple[int, ...]:
+        """The number of cells along each side of the grid of each level; () for a method without grids."""
+        return self.solo.grids if self.geometry.clips == "masks" else ()
+
+    @property
     def truth_stride(self) -> int:
         """Pixels of the padded input for each pixel of a training mask, along each side."""
         return self.mask_head.mask_out_stride if self.geometry.enlarging in {"aligned", "bilinear"} else 1

@@ -56,7 +56,8 @@ def plan(
 def of(sizes: tuple[float, ...] = (40.0,), pictures: int = 500, shorter: int = 512, **changes: object) -> Statistics:
     """Objects of these sizes, in pixels, squares."""
     relative = np.array(sizes) / shorter
-    return Statistics(pictures, len(sizes), 20, float(shorter), 1.25, relative, relative)._replace(**changes)
+    places = np.zeros(len(sizes), dtype=np.int64), np.full((len(sizes), 2), 0.5)
+    return Statistics(pictures, len(sizes), 20, float(shorter), 1.25, relative, relative, *places)._replace(**changes)
 
 
 def test_statistics_by_hand() -> None:
@@ -66,6 +67,7 @@ def test_statistics_by_hand() -> None:
     assert found.aspect == pytest.approx(np.quantile([2, 2, 1.2], 0.95))
     assert found.sizes.tolist() == pytest.approx([6 / 50, 10 / 50, 0.2, 0.2, 0.2])
     assert found.sides.tolist() == pytest.approx([9 / 50, 10 / 50, 0.4, 0.4, 0.4])
+    assert found.picture.tolist() == [0, 0, 2, 2, 2]
 
 
 def test_levels_by_hand() -> None:

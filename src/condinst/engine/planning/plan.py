@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from condinst.config import Config
+from condinst.engine.planning.crowding import words_on_crowding
 from condinst.engine.planning.settings import count_iterations
 from condinst.engine.planning.statistics import Statistics, share_of_levels
 from condinst.settings.kinds import MOST_DETECTIONS
@@ -111,7 +112,8 @@ def _set(config: Config, given: frozenset[str], values: dict[str, Any]) -> Confi
 def _choose_size(config: Config, given: frozenset[str], data: Statistics) -> Config:
     """A shorter side at which nine objects in ten have SMALLEST pixels, within bounds, and a crop of it.
 
-    A stretched input keeps its size, because the anchors are made for it.
+    A stretched input keeps its size, because the anchors are made for it. Methods with grids see no crops: their grids
+    divide the whole picture in training as in prediction.
     """
     if config.input.stretch:
         return config
@@ -124,7 +126,8 @@ def _choose_size(config: Config, given: frozenset[str], data: Statistics) -> Con
     config = _set(config, given, {"augment.shorter": [config.input.shorter], "augment.longer": config.input.longer})
     # twice as large as nearly all objects, so that few are cut
     crop = _multiple(max(2 * float(np.quantile(data.sides, 0.95)) * config.augment.shorter[0], 384), 64)
-    return _set(config, given, {"augment.crop": crop if crop < config.augment.longer else 0})
+    cropped = crop < config.augment.longer and not config.model.grids
+    return _set(config, given, {"augment.crop": crop if cropped else 0})
 
 
 def _choose_limits(config: Config, given: frozenset[str], data: Statistics) -> Config:
@@ -218,6 +221,8 @@ def _words(config: Config, data: Statistics, machine: Machine, need: Need, fine_
         shares = share_of_levels(data.sides * size.shorter, config.model)
         used = ", ".join(f"P{level} {share:.0%}" for level, share in enumerate(shares, start=3) if share >= 0.005)
         yield f"pyramid levels of these objects: {used or 'none'}"
+    if config.model.grids:
+        yield words_on_crowding(data, config.model, size.shorter)
     yield f"detections: at most {config.detect.max_detections} in a picture"
     parts = f" as {train.accumulate} batches of {train.batch_size}" if train.accumulate > 1 else ""
     yield (

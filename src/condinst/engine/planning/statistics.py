@@ -22,6 +22,8 @@ class Statistics(NamedTuple):
 
     shorter: pixels, the median shorter side. aspect: longer over shorter side, of 95 pictures in 100 at most. sizes:
     (instances,) √(width · height) of each box, sides: (instances,) its longer side; both over the picture's shorter.
+    picture: (instances,) int64, the index of its picture. middles: (instances, 2), x and y of the middle of its box, as
+    parts of the picture's width and height.
     """
 
     pictures: int
@@ -31,6 +33,8 @@ class Statistics(NamedTuple):
     aspect: float
     sizes: Numbers
     sides: Numbers
+    picture: NDArray[np.int64]
+    middles: Numbers
 
 
 def measure_data(data: AnnotatedData) -> Statistics:
@@ -45,8 +49,10 @@ def measure_data(data: AnnotatedData) -> Statistics:
             if not instance.crowd
         ]
     )
+    extent = np.array([[sample.width, sample.height] for sample in data.samples], dtype=np.float64)
     extents = np.maximum(boxes[:, 2:4] - boxes[:, :2], 0) / boxes[:, 4:]
     counts = [sum(not instance.crowd for instance in sample.instances) for sample in data.samples]
+    picture = np.repeat(np.arange(len(counts)), counts)
     return Statistics(
         pictures=len(data.samples),
         instances=len(boxes),
@@ -55,6 +61,8 @@ def measure_data(data: AnnotatedData) -> Statistics:
         aspect=float(np.quantile(longer / shorter, 0.95)),
         sizes=np.sqrt(extents.prod(axis=1)),
         sides=extents.max(axis=1),
+        picture=picture,
+        middles=(boxes[:, :2] + boxes[:, 2:4]) / 2 / extent[picture],
     )
 
 
