@@ -22,7 +22,7 @@ TORCH_FIRST = @:
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check quality lint kill format docs bench recipes fuzz constraints clean
+.PHONY: help demo test check variants quality lint kill format docs bench recipes fuzz constraints clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ demo: $(PACKAGE)  ## segment the sample images with the shipped models; pictures
 test: lint  ## lint, types and all tests
 	$(PYTEST)
 
+variants: $(DEVELOPER)  ## compare the further published models of the family with their recorded numbers
+	$(PYTEST) -m variant
+
 quality: $(DEVELOPER)  ## train small models until they know a picture by heart, from masks and from boxes alone
 	$(PYTEST) -m quality
 
@@ -44,7 +47,7 @@ kill: $(DEVELOPER)  ## kill training and predicting KILLS times each at random m
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.survival.kill_predict --kills $(KILLS)
 
 check: lint  ## lint, types and the fast tests
-	$(PYTEST) -m "not slow and not quality" -x -q
+	$(PYTEST) -m "not slow and not quality and not variant" -x -q
 
 lint: $(DEVELOPER)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -65,7 +65,7 @@ class Clock:
         """The names of the points that are reached and not kept yet."""
         spent = time.process_time() - self.started
         found = [f"pictures-{share:g}" for share in SHARES if pictures >= share * self.pictures]
-        if spent >= self.seconds:
+        if self.seconds and spent >= self.seconds:
             found.append("time")
         found = [name for name in found if name not in self.kept]
         self.kept |= dict.fromkeys(found, (pictures, spent))

@@ -75,7 +75,7 @@ def agree(result: Result, recorded: Arrays, note: Note) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [*(pytest.param(name, marks=pytest.mark.slow) for name in ("solo", "decoupled")), "decoupled_light", "solov2"],
+    [*(pytest.param(name, marks=pytest.mark.variant) for name in ("solo", "decoupled")), "decoupled_light", "solov2"],
 )
 def test_a_file_predicts_as_mmdetection(
     reference: Path, picture: NDArray[np.uint8], name: str, tmp_path: Path, record_property: Note

@@ -32,9 +32,9 @@ from tests.parity.solo_formula import GOLDEN, MEAN, STD, Arrays, build, config_o
 
 Note = Callable[[str, object], None]
 Scene = dict[str, Any]
-# the forms with the same code as another one only on demand
-SLOW = ("decoupled", "solov2_light")
-NAMES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in GOLDEN]
+# forms whose code other forms have, too: only on demand
+VARIANTS = ("decoupled", "solov2_light")
+NAMES = [pytest.param(name, marks=pytest.mark.variant if name in VARIANTS else ()) for name in GOLDEN]
 SIZE = (448, 512)
 GRIDS = (40, 36, 24, 16, 12)
 LOSS, HEAD, BACKBONE, TOTAL = 1e-5, 1e-4, 3e-3, 1e-4  # relative; the last three are of norms of gradients

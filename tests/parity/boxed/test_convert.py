@@ -15,11 +15,11 @@ from condinst import Predictor, read_image
 from condinst.cli.main import app
 from tests.parity.boxed.formula import FOLDERS, REFERENCE, SKIP, state_of
 
-SLOW = pytest.mark.slow
+VARIANT = pytest.mark.variant
 pytestmark = SKIP
 CASES = [
     pytest.param("BlendMask", "R_50_1x", id="blendmask"),
-    pytest.param("BlendMask", "RT_R_50_4x_bn-head_syncbn_shtw", id="blendmask-rt", marks=SLOW),
+    pytest.param("BlendMask", "RT_R_50_4x_bn-head_syncbn_shtw", id="blendmask-rt", marks=VARIANT),
     pytest.param("MEInst", "MEInst_R_50_1x", id="meinst"),
 ]
 

@@ -35,26 +35,26 @@ from condinst.structures import Detections, Images, NetworkOutput
 from condinst.weights.published.convert import read_published
 from tests.parity.boxed.formula import FOLDERS, REFERENCE, SKIP, state_of
 
-SLOW = pytest.mark.slow
+VARIANT = pytest.mark.variant
 EXACT = "exact:"  # by the network that `Predictor(mode="exact")` runs, with norms folded and channels last
 RT = "RT_R_50_4x_bn-head_syncbn_shtw"
 CASES = [
     pytest.param("BlendMask/R_50_1x__s256", id="blendmask"),
     pytest.param("BlendMask/exact:R_50_1x__s256", id="blendmask-exact"),
-    pytest.param("BlendMask/R_50_1x__s256_alllevels", id="blendmask-alllevels", marks=SLOW),
-    pytest.param("BlendMask/R_50_1x__s256_batch2mixed", id="blendmask-batch2", marks=SLOW),
-    pytest.param("BlendMask/R_50_1x__s256_th015", id="blendmask-th015", marks=SLOW),
-    pytest.param("BlendMask/R_50_1x__s800", id="blendmask-s800", marks=SLOW),
+    pytest.param("BlendMask/R_50_1x__s256_alllevels", id="blendmask-alllevels", marks=VARIANT),
+    pytest.param("BlendMask/R_50_1x__s256_batch2mixed", id="blendmask-batch2", marks=VARIANT),
+    pytest.param("BlendMask/R_50_1x__s256_th015", id="blendmask-th015", marks=VARIANT),
+    pytest.param("BlendMask/R_50_1x__s800", id="blendmask-s800", marks=VARIANT),
     pytest.param("BlendMask/550_R_50_3x__s256", id="blendmask-550"),
     pytest.param(f"BlendMask/{RT}__s256", id="blendmask-rt"),
-    pytest.param(f"BlendMask/exact:{RT}__s256", id="blendmask-rt-exact", marks=SLOW),
+    pytest.param(f"BlendMask/exact:{RT}__s256", id="blendmask-rt-exact", marks=VARIANT),
     pytest.param("BlendMask/DLA_34_syncbn_4x__s256", id="blendmask-dla"),
     pytest.param("MEInst/MEInst_R_50_1x__s256", id="meinst"),
-    pytest.param("MEInst/exact:MEInst_R_50_1x__s256", id="meinst-exact", marks=SLOW),
-    pytest.param("MEInst/MEInst_R_50_1x__s256_alllevels", id="meinst-alllevels", marks=SLOW),
-    pytest.param("MEInst/MEInst_R_50_1x__s256_batch2mixed", id="meinst-batch2", marks=SLOW),
+    pytest.param("MEInst/exact:MEInst_R_50_1x__s256", id="meinst-exact", marks=VARIANT),
+    pytest.param("MEInst/MEInst_R_50_1x__s256_alllevels", id="meinst-alllevels", marks=VARIANT),
+    pytest.param("MEInst/MEInst_R_50_1x__s256_batch2mixed", id="meinst-batch2", marks=VARIANT),
     pytest.param("MEInst/MEInst_R_50_1x__s256_th015", id="meinst-th015"),
-    pytest.param("MEInst/MEInst_R_50_1x__s800", id="meinst-s800", marks=SLOW),
+    pytest.param("MEInst/MEInst_R_50_1x__s800", id="meinst-s800", marks=VARIANT),
     pytest.param("MEInst/MEInst_R_50_1x_none__s256", id="meinst-none"),
 ]
 Note = Callable[[str, object], None]

@@ -32,7 +32,7 @@ from condinst.weights.published import boxed_file
 from condinst.weights.published.convert import read_published
 from tests.parity.boxed.formula import FOLDERS, REFERENCE, SKIP, state_of
 
-SLOW = pytest.mark.slow
+VARIANT = pytest.mark.variant
 RT = "RT_R_50_4x_bn-head_syncbn_shtw"
 
 
@@ -54,13 +54,15 @@ CASES = [
     pytest.param(Case("BlendMask", "BlendMask_R50", "R_50_1x"), id="blendmask"),
     pytest.param(Case("BlendMask", "BlendMask_R50_bitmask", "R_50_1x"), id="blendmask-bitmask"),
     pytest.param(
-        Case("BlendMask", "BlendMask_R50_nosem", "R_50_1x", ("model.semantic=false",)), id="blendmask-nosem", marks=SLOW
+        Case("BlendMask", "BlendMask_R50_nosem", "R_50_1x", ("model.semantic=false",)),
+        id="blendmask-nosem",
+        marks=VARIANT,
     ),
-    pytest.param(Case("BlendMask", "BlendMask_550_R50", "550_R_50_3x"), id="blendmask-550", marks=SLOW),
+    pytest.param(Case("BlendMask", "BlendMask_550_R50", "550_R_50_3x"), id="blendmask-550", marks=VARIANT),
     pytest.param(Case("BlendMask", "BlendMask_RT_R50_bnhead", RT, (), (5e-3, 5e-3), 1e-6), id="blendmask-rt"),
     pytest.param(Case("MEInst", "MEInst_R50_dcn", "MEInst_R_50_1x"), id="meinst"),
-    pytest.param(Case("MEInst", "MEInst_R50_none", "MEInst_R_50_1x_none"), id="meinst-none", marks=SLOW),
-    pytest.param(Case("MEInst", "MEInst_R50_none_bitmask", "MEInst_R_50_1x_none"), id="meinst-bitmask", marks=SLOW),
+    pytest.param(Case("MEInst", "MEInst_R50_none", "MEInst_R_50_1x_none"), id="meinst-none", marks=VARIANT),
+    pytest.param(Case("MEInst", "MEInst_R50_none_bitmask", "MEInst_R_50_1x_none"), id="meinst-bitmask", marks=VARIANT),
     pytest.param(
         Case("MEInst", "MEInst_R50_none_lossonmask", "MEInst_R_50_1x_none", ("loss.mask=bce",)),
         id="meinst-mask",
