@@ -24,7 +24,7 @@ from torch import nn
 from benchmarks.accuracy.mask_rcnn import count_parameters
 from benchmarks.accuracy.rival import Rival, load_rival, rival_losses
 from benchmarks.facts import read_facts, run_command
-from benchmarks.relatives.contest import BATCH, RIVAL, configure, find_entry
+from benchmarks.relatives.contest import BATCH, FAMILY, RIVAL, configure, find_entry
 from benchmarks.relatives.record import Point, Run
 from condinst.config import Config
 from condinst.data.formats.coco.read import read_coco
@@ -58,13 +58,14 @@ class Clock:
 
     pictures: int
     seconds: float
+    shares: tuple[float, ...] = SHARES
     started: float = field(default_factory=time.process_time)
     kept: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     def due(self, pictures: int) -> list[str]:
         """The names of the points that are reached and not kept yet."""
         spent = time.process_time() - self.started
-        found = [f"pictures-{share:g}" for share in SHARES if pictures >= share * self.pictures]
+        found = [f"pictures-{share:g}" for share in self.shares if pictures >= share * self.pictures]
         if self.seconds and spent >= self.seconds:
             found.append("time")
         found = [name for name in found if name not in self.kept]
@@ -105,7 +106,7 @@ def again(entry: str, config: Config, data: Path, like: Path) -> Run:
 
 def learn(entry: str, config: Config, data: Path, out: Path, pictures: int, seconds: float) -> Run:
     """Train an entry and measure its points."""
-    clock = Clock(pictures, seconds)
+    clock = Clock(pictures, seconds, SHARES if entry in FAMILY else SHARES[-1:])
     model = train(entry, config, read_coco(data / "train.json", data / "images"), out, clock)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     held_out = read_coco(data / "val.json", data / "images")

@@ -163,7 +163,9 @@ class Result(Generic[Array]):
         if picture.shape != (*self.orig_shape, 3):
             raise UsageError(f"plot: expected an image of {(*self.orig_shape, 3)}, got {picture.shape}")
         classes, scores = self.boxes.cls.tolist(), self.boxes.conf.tolist()
-        return draw_overlay(picture, self.masks.rle, np.asarray(self.boxes.xyxy), classes, scores, self.names, style)
+        tracks = None if self.boxes.id is None else self.boxes.id.tolist()
+        places = np.asarray(self.boxes.xyxy)
+        return draw_overlay(picture, self.masks.rle, places, classes, scores, self.names, style, tracks)
 
     def save(self, path: str | Path, **options: Unpack[StyleOptions]) -> Path:
         """Write `plot(**options)` as PNG, JPEG or WebP, by the ending of `path`; returns the path.

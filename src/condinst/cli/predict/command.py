@@ -30,16 +30,20 @@ if TYPE_CHECKING:
     from condinst.cli.results.formats import Saved
     from condinst.cli.results.run import Run
     from condinst.predictor import Predictor
+    from condinst.sources.film import Part
     from condinst.sources.places import Source
 
 DEFAULT_OUT = Path("condinst-out")
+FAINT = 0.1  # lowest score with which an instance may continue a track
 
 
 def predict(
     source: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE", help="Image files, folders, patterns, http(s) addresses, or - for standard input."
+            metavar="SOURCE",
+            help="Image files, folders, patterns, http(s) addresses, or - for standard input. Or films: video files, "
+            "addresses such as rtsp://…, or the number of a camera.",
         ),
     ],
     model: Model = "nuclei",
@@ -90,6 +94,12 @@ def predict(
             help="Pages to read from a file with several. Default: all pages of a TIFF, the first of other formats.",
         ),
     ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Films: read every n-th frame.")] = 1,
+    start: Annotated[float, typer.Option(min=0, help="Films: begin at this time, in seconds.")] = 0.0,
+    end: Annotated[float | None, typer.Option(min=0, help="Films: end at this time, in seconds.")] = None,
+    track: Annotated[
+        bool, typer.Option("--track", help="Films: follow each object, and give it one number in all frames.")
+    ] = False,
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Read the sub-folders of a folder, too.")
     ] = False,
@@ -120,8 +130,12 @@ def predict(
 
     Example: condinst predict photos/ --model nuclei --out my_results
 
-    condinst reports an image that it cannot use and continues with the next image. The exit code is then 3.
+    Example: condinst predict film.mp4 --model nuclei --track --out my_results
+
+    condinst reports an image that it cannot use and continues with the next image. The exit code is then 3. For a film,
+    it writes a film with the masks drawn in and a line of JSON for each frame.
     """
+    from condinst.cli.predict.films import Wanted, only_films, predict_films, refuse
     from condinst.cli.predict.loop import complain, predict_all
     from condinst.cli.predict.printed import Printer
     from condinst.cli.results.formats import Saved, read_formats
@@ -134,10 +148,24 @@ def predict(
     }  # fmt: skip
     folder = out or (None if json else DEFAULT_OUT)
     ending = overlay_format.value if overlay and folder else ""
-    saved = Saved(read_formats(save or []), ending, {name: value for name, value in style.items() if value is not None})
+    chosen = {name: value for name, value in style.items() if value is not None}
+    lowest = SHOWN_SCORE if conf is None else conf
+    if only_films(source):
+        refuse({"--resume": resume, "--save": save, "--pages": pages, "--legend": legend, "--scale": scale})
+        predictor = make_predictor(
+            model, device, size, max_size, max_detections, nms, min(lowest, FAINT) if track else lowest, max_pixels,
+            mode, range, iou, "off" if tile is None else tile, overlap,
+        )  # fmt: skip
+        wanted = None if classes is None else list(read_labels(classes, predictor.names))
+        header = _header(predictor, model, wanted, batch)
+        part = _film_part(every, start, end)
+        films = Wanted(part, track, lowest, batch, wanted, folder, overlay, overwrite, json, chosen, header)
+        predict_films(source, predictor, films)
+        return
+    _refuse_film_options(every, start, end, track)
+    saved = Saved(read_formats(save or []), ending, chosen)
     sources, unusable = _expand(source, pages, recursive)
     with _results_folder(folder, resume, overwrite, saved) as (place, old):
-        lowest = SHOWN_SCORE if conf is None else conf
         predictor = make_predictor(
             model, device, size, max_size, max_detections, nms, lowest, max_pixels, mode, range, iou, tile, overlap
         )
@@ -148,6 +176,23 @@ def predict(
         unwritten = predict_all(run, predictor, printer, batch, wanted, json, kept=folder is not None)
         printer.total(folder, bool(ending))
         complain(run, unusable, unwritten)
+
+
+def _film_part(every: int, start: float, end: float | None) -> Part:
+    from condinst.errors import UsageError
+    from condinst.sources.film import Part
+
+    if end is not None and end <= start:
+        raise UsageError(f"--end {end:g}: expected a time after --start ({start:g})")
+    return Part(every, start, end)
+
+
+def _refuse_film_options(every: int, start: float, end: float | None, track: bool) -> None:
+    from condinst.errors import UsageError
+
+    given = {"--every": every > 1, "--start": start > 0, "--end": end is not None, "--track": track}
+    for option in (name for name, used in given.items() if used):
+        raise UsageError(f"{option} is for films; the sources are pictures")
 
 
 def _expand(source: list[str], pages: str | None, recursive: bool) -> tuple[list[Source], int]:

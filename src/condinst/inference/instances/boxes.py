@@ -21,14 +21,21 @@ class Boxes(Generic[Array]):
     """Boxes, scores and classes of K instances, best first.
 
     xyxy: (K, 4) float32 in pixels, inside the image. conf: (K,) float32, scores in [0, 1]. cls: (K,) int64, labels, the
-    keys of `Result.names`. orig_shape: (height, width) of the image. Arrays are torch tensors on the CPU, and NumPy
-    arrays after `boxes.numpy()`. `for box in boxes` yields a Boxes with one row for each instance.
+    keys of `Result.names`. orig_shape: (height, width) of the image. id: (K,) int64, the number of the track that each
+    instance belongs to, from 1; None without tracking. Arrays are torch tensors on the CPU, and NumPy arrays after
+    `boxes.numpy()`. `for box in boxes` yields a Boxes with one row for each instance.
     """
 
     xyxy: Array
     conf: Array
     cls: Array
     orig_shape: tuple[int, int]
+    id: Array | None = None
+
+    @property
+    def is_track(self) -> bool:
+        """Whether the instances have the numbers of tracks."""
+        return self.id is not None
 
     @property
     def xywh(self) -> Array:
@@ -50,9 +57,10 @@ class Boxes(Generic[Array]):
 
     @property
     def data(self) -> Array:
-        """(K, 6) float32: x1, y1, x2, y2 in pixels, score, class."""
-        columns = [torch.as_tensor(part) for part in (self.xyxy, self.conf, self.cls)]
-        return self._like(torch.cat([columns[0], columns[1][:, None], columns[2][:, None].float()], dim=1))
+        """(K, 6) float32: x1, y1, x2, y2 in pixels, score, class; (K, 7) with tracks: the id before the score."""
+        parts = (self.conf, self.cls) if self.id is None else (self.id, self.conf, self.cls)
+        columns = [torch.as_tensor(part).float()[:, None] for part in parts]
+        return self._like(torch.cat([torch.as_tensor(self.xyxy), *columns], dim=1))
 
     def cpu(self) -> Boxes[Array]:
         """The boxes themselves. They are always on the CPU."""
@@ -61,7 +69,11 @@ class Boxes(Generic[Array]):
     def numpy(self) -> Boxes[NDArray[Any]]:
         """The boxes with NumPy arrays in place of tensors."""
         xyxy, conf, cls = (torch.as_tensor(part).numpy() for part in (self.xyxy, self.conf, self.cls))
-        return Boxes(xyxy, conf, cls, self.orig_shape)
+        return Boxes(xyxy, conf, cls, self.orig_shape, None if self.id is None else torch.as_tensor(self.id).numpy())
+
+    def with_id(self, id: Tensor) -> Boxes[Array]:
+        """The boxes with the numbers of tracks, (K,) int64."""
+        return replace(self, id=self._like(id))
 
     def __len__(self) -> int:
         return len(self.conf)
@@ -71,7 +83,7 @@ class Boxes(Generic[Array]):
         rows: Any = choose_rows(index, len(self))
         rows = rows.numpy() if isinstance(self.conf, np.ndarray) else rows
         xyxy, conf, cls = (cast(Array, part[rows]) for part in (self.xyxy, self.conf, self.cls))
-        return replace(self, xyxy=xyxy, conf=conf, cls=cls)
+        return replace(self, xyxy=xyxy, conf=conf, cls=cls, id=None if self.id is None else cast(Array, self.id[rows]))
 
     def __iter__(self) -> Iterator[Boxes[Array]]:
         return (self[row] for row in range(len(self)))

@@ -23,6 +23,7 @@ def supervision_detections(result: Result[Any]) -> Any:
         mask=np.asarray(result.masks.data),
         confidence=np.asarray(result.boxes.conf),
         class_id=labels,
+        tracker_id=None if result.boxes.id is None else np.asarray(result.boxes.id),
         data={"class_name": np.array([result.name_of(label) for label in labels.tolist()], dtype=str)},
     )
 

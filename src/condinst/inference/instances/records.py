@@ -23,7 +23,7 @@ def coco_records(result: Result[Any], image_id: int, category_ids: Mapping[int, 
     corners = torch.as_tensor(result.boxes.xyxy).double()
     bboxes = torch.cat((corners[:, :2], corners[:, 2:] - corners[:, :2]), dim=1).tolist()
     rows = zip(labels, bboxes, result.boxes.conf.tolist(), result.masks.rle, result.masks.areas.tolist(), strict=True)
-    return [
+    found = [
         {
             "image_id": image_id,
             "category_id": ids[label],
@@ -34,6 +34,14 @@ def coco_records(result: Result[Any], image_id: int, category_ids: Mapping[int, 
         }
         for label, bbox, score, rle, area in rows
     ]
+    return with_tracks(result, found)
+
+
+def with_tracks(result: Result[Any], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records of the instances, with the number of their track if there is one."""
+    if result.boxes.id is None:
+        return found
+    return [record | {"track_id": track} for record, track in zip(found, result.boxes.id.tolist(), strict=True)]
 
 
 def rounded(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,7 +54,7 @@ def summary_records(result: Result[Any], normalize: bool, decimals: int) -> list
     boxes = result.boxes.xyxyn if normalize else result.boxes.xyxy
     outlines = result.masks.xyn if normalize else result.masks.xy
     rows = zip(result.boxes.cls.tolist(), result.boxes.conf.tolist(), boxes.tolist(), outlines, strict=True)
-    return [
+    found = [
         {
             "name": result.name_of(label),
             "class": label,
@@ -59,3 +67,4 @@ def summary_records(result: Result[Any], normalize: bool, decimals: int) -> list
         }
         for label, score, box, outline in rows
     ]
+    return with_tracks(result, found)

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 
 
 def columns(result: Result[Any]) -> dict[str, Any]:
-    """Arrays and lists of K values: x1, y1, x2, y2 in pixels, score, label, name, area in pixels."""
+    """Arrays and lists of K values: x1, y1, x2, y2 in pixels, score, label, name, area in pixels; track_id if known."""
     labels = result.boxes.cls.tolist()
+    tracks = {} if result.boxes.id is None else {"track_id": np.asarray(result.boxes.id)}
     return {
         **dict(zip(("x1", "y1", "x2", "y2"), np.asarray(result.boxes.xyxy).T, strict=True)),
         "score": np.asarray(result.boxes.conf),
         "label": labels,
         "name": [result.name_of(label) for label in labels],
         "area": result.masks.areas,
+        **tracks,
     }
 
 
@@ -37,6 +39,6 @@ def csv_text(result: Result[Any]) -> str:
     table = csv.writer(text, lineterminator="\n")
     held = columns(result)
     table.writerow(held)
-    for *corners, score, label, name, area in zip(*held.values(), strict=True):
-        table.writerow([*(f"{edge:.2f}" for edge in corners), f"{score:.4f}", label, name, area])
+    for x1, y1, x2, y2, score, *rest in zip(*held.values(), strict=True):
+        table.writerow([*(f"{edge:.2f}" for edge in (x1, y1, x2, y2)), f"{score:.4f}", *rest])
     return text.getvalue()

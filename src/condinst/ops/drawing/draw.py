@@ -13,7 +13,7 @@ from condinst.ops.bitmaps.boundary import shrink
 from condinst.ops.bitmaps.rle import Region, Rle, areas, decode_region
 from condinst.ops.drawing.captions import Place, fits, free_place, make_caption, write_caption
 from condinst.ops.drawing.legend import Entry, add_legend
-from condinst.ops.drawing.palette import Colour, class_colours, spread_colours
+from condinst.ops.drawing.palette import PALETTE, Colour, class_colours, spread_colours
 from condinst.ops.drawing.style import BOXED, CAPTIONED, Style
 
 Picture = NDArray[np.uint8]
@@ -27,19 +27,26 @@ def draw_overlay(
     scores: Sequence[float],
     names: Mapping[int, str],
     style: Style | None = None,
+    tracks: Sequence[int] | None = None,
 ) -> Picture:
     """Draw K instances into a copy of `image` (H, W, 3) uint8 RGB.
 
     masks, boxes, labels and scores have one entry for each instance, best first. boxes: (K, 4) xyxy in pixels of
-    `image`. names: class name for each label. The result is larger than `image` by the factor `style.scale`. A legend
-    adds height.
+    `image`. names: class name for each label. tracks: the number of each instance's track, or None. An instance then
+    has the colour of its track, unless the style asks for the colour of its class, and the number in its caption. The
+    result is larger than `image` by the factor `style.scale`. A legend adds height.
     """
     style = style or Style()
     scale = style.scale_for(*image.shape[:2])
-    by_class = len(names) > 1 if style.color_by is None else style.color_by == "class"
+    by_class = (len(names) > 1 and tracks is None) if style.color_by is None else style.color_by == "class"
     palette = class_colours(max([*names, *labels], default=0) + 1)
-    colours = [palette[label] for label in labels] if by_class else spread_colours(boxes)
+    if by_class:
+        colours = [palette[label] for label in labels]
+    else:
+        colours = spread_colours(boxes) if tracks is None else [PALETTE[track % len(PALETTE)] for track in tracks]
     written = [names.get(label, str(label)) for label in labels]
+    if tracks is not None:
+        written = [f"#{track} {name}" for track, name in zip(tracks, written, strict=True)]
     captions = [_caption(name, score, style) for name, score in zip(written, scores, strict=True)]
     picture, shown = _draw(_resize(image, scale), masks, boxes * scale, captions, colours, style, scale)
     counts = Counter(labels)

@@ -1,0 +1,1 @@
+"""Follow instances from frame to frame."""

@@ -1,0 +1,1 @@
+"""Segment films: frames in, a film with masks and a line for each frame out."""
