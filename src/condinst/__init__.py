@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from condinst.inference.instances.masks import Masks
     from condinst.inference.result import Result
     from condinst.predictor import Predictor
+    from condinst.tracking.tracker import Tracker
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,7 @@ __all__ = [
     "Result",
     "SOLOv2",
     "Scores",
+    "Tracker",
     "UsageError",
     "Yolact",
     "load_data",
@@ -66,6 +68,7 @@ _HOMES = {
     "SOLO": "condinst.hub",
     "SOLOv2": "condinst.hub",
     "Scores": "condinst.evaluation.evaluate",
+    "Tracker": "condinst.tracking.tracker",
     "UsageError": "condinst.errors",
     "Yolact": "condinst.hub",
     "load_data": "condinst.api",
