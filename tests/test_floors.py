@@ -43,6 +43,7 @@ FLOORS = {
     "api": (7, "composition"),
     "export": (7, "composition"),
     "video": (8, "video"),
+    "many": (8, "many"),
     "serve": (8, "serve"),
     "cli": (9, "cli"),
     "__init__": (10, "top"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -100,6 +101,19 @@ def predict(
     track: Annotated[
         bool, typer.Option("--track", help="Films: follow each object, and give it one number in all frames.")
     ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Very many pictures: predict in this many processes and write lines of JSON in shards. A source "
+            "@FILE is a list with a picture on each line.",
+        ),
+    ] = None,
+    shard_size: Annotated[int, typer.Option(min=1, help="With --workers: pictures of a shard.")] = 1000,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="NUMBER/COUNT", help="With --workers: the shards of this machine, one of several."),
+    ] = None,
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Read the sub-folders of a folder, too.")
     ] = False,
@@ -138,7 +152,11 @@ def predict(
     from condinst.cli.predict.films import Wanted, only_films, predict_films, refuse
     from condinst.cli.predict.loop import complain, predict_all
     from condinst.cli.predict.printed import Printer
+    from condinst.cli.predict.shards import Wanted as Many
+    from condinst.cli.predict.shards import predict_many
+    from condinst.cli.predict.shards import refuse as no_shards
     from condinst.cli.results.formats import Saved, read_formats
+    from condinst.errors import UsageError
     from condinst.inference.instances.classes import read_labels
     from condinst.settings.prediction import SHOWN_SCORE
 
@@ -163,6 +181,22 @@ def predict(
         predict_films(source, predictor, films)
         return
     _refuse_film_options(every, start, end, track)
+    if workers is not None:
+        no_shards({"--overwrite": overwrite, "--save": save, "--json": json, "--verbose": verbose, "--pages": pages})
+        make = partial(
+            _make_on, model=model, size=size, max_size=max_size, max_detections=max_detections, nms=nms, conf=lowest,
+            max_pixels=max_pixels, mode=mode, range=range, iou=iou, tile=tile, overlap=overlap, chosen=device,
+        )  # fmt: skip
+        predictor = make(None)
+        wanted = None if classes is None else list(read_labels(classes, predictor.names))
+        many = Many(
+            out or DEFAULT_OUT, workers, shard_size, shard, resume, batch, wanted, recursive,
+            _header(predictor, model, wanted, batch),
+        )  # fmt: skip
+        predict_many(source, make, many)
+        return
+    if shard is not None:
+        raise UsageError("--shard needs --workers")
     saved = Saved(read_formats(save or []), ending, chosen)
     sources, unusable = _expand(source, pages, recursive)
     with _results_folder(folder, resume, overwrite, saved) as (place, old):
@@ -176,6 +210,11 @@ def predict(
         unwritten = predict_all(run, predictor, printer, batch, wanted, json, kept=folder is not None)
         printer.total(folder, bool(ending))
         complain(run, unusable, unwritten)
+
+
+def _make_on(device: str | None, chosen: str | None, **options: Any) -> Predictor:
+    """A predictor on the device that was chosen, or else on `device`."""
+    return make_predictor(device=chosen or device, **options)
 
 
 def _film_part(every: int, start: float, end: float | None) -> Part:

@@ -1,0 +1,158 @@
+"""`condinst predict --workers N`: results in shards, for very many pictures."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import typer
+
+from condinst.cli.terminal.say import say, warnings_as_notes
+
+if TYPE_CHECKING:
+    from condinst.many.plan import Plan, Slice
+    from condinst.many.workers import Make
+
+INTERRUPTED, TERMINATED = 130, 143
+LIST = "@"  # a source that begins with it is a file with a source on each line
+
+
+class Wanted(NamedTuple):
+    """What a run does. part: the shards of this machine."""
+
+    folder: Path
+    workers: int
+    size: int
+    part: str | None
+    resume: bool
+    batch: int
+    classes: list[int] | None
+    recursive: bool
+    header: dict[str, Any]
+
+
+def refuse(given: dict[str, object]) -> None:
+    """Raise UsageError for an option that runs with --workers do not have."""
+    from condinst.errors import UsageError
+
+    for option, value in given.items():
+        if value:
+            raise UsageError(f"{option} is not for --workers, which writes lines of JSON in shards; leave it out")
+
+
+def predict_many(sources: list[str], make: Make, wanted: Wanted) -> None:
+    """Predict all pictures in shards.
+
+    Raises DataError if pictures were left out, CondinstError for a shard that is not done.
+    """
+    from condinst.engine.stop import Terminated, terminable
+    from condinst.errors import CondinstError, DataError
+    from condinst.lock import locked
+    from condinst.many.plan import remove_parts
+    from condinst.many.workers import Job, predict_shards
+
+    part = read_part(wanted.part)
+    plan = _plan(sources, wanted, part)
+    place = plan.folder / f".slice-{part.machine + 1}-of-{part.machines}"
+    pictures = left_out = instances = undone = 0
+    begun = time.perf_counter()
+    with locked(place, "predicting these shards"):
+        remove_parts(plan, part)
+        todo = plan.waiting(part)
+        whole = len(range(part.machine, plan.shards, part.machines))
+        say(f"{plan.pictures} pictures in {plan.shards} shards; to do here: {len(todo)} of {whole} shards", err=True)
+        told = predict_shards(Job(plan, make, wanted.batch, wanted.classes), todo, wanted.workers)
+        try:
+            with terminable(), warnings_as_notes():
+                for number, one in enumerate(told, start=1):
+                    if one.error:
+                        undone += 1
+                        say(f"not done: {plan.path(one.shard).name}: {one.error}", err=True)
+                    pictures, left_out = pictures + one.done.pictures, left_out + one.done.left_out
+                    instances += one.done.instances
+                    _show(number, len(todo), pictures, time.perf_counter() - begun)
+        except KeyboardInterrupt as stop:
+            left = len(plan.waiting(part))
+            say(f"stopped with {whole - left} of {whole} shards done; to continue, add --resume", err=True)
+            raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
+        finally:
+            told.close()  # type: ignore[attr-defined]  # a generator
+    seconds = time.perf_counter() - begun
+    say(
+        f"{pictures} pictures in {seconds:.1f} s ({pictures / max(seconds, 1e-6):.2f} pictures/s with {wanted.workers} "
+        f"workers), {instances} instances; results: {plan.folder}/results-*.jsonl",
+        err=True,
+    )
+    if undone:
+        raise CondinstError(f"{undone} shards are not done; see above, then run the same command with --resume")
+    if left_out:
+        raise DataError(f"{left_out} of {pictures} pictures could not be used; their lines say why ('left_out')")
+
+
+def read_part(text: str | None) -> Slice:
+    """'2/8' → the second of eight machines. Raises UsageError."""
+    from condinst.errors import UsageError
+    from condinst.many.plan import Slice
+
+    if text is None:
+        return Slice()
+    found = re.fullmatch("([0-9]{1,6})/([0-9]{1,6})", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise UsageError(f"--shard {text}: expected NUMBER/COUNT, such as 1/8 … 8/8")
+    return Slice(int(found[1]) - 1, int(found[2]))
+
+
+def _plan(sources: list[str], wanted: Wanted, part: Slice) -> Plan:
+    """The plan of the run: a new one, or with --resume or --shard the one that the folder has."""
+    from condinst.errors import DataError, UsageError
+    from condinst.lock import locked
+    from condinst.many.plan import begin, has_plan, read
+
+    settings = {**wanted.header, "shard_size": wanted.size}
+    with locked(wanted.folder, "planning"):
+        if has_plan(wanted.folder):
+            if not wanted.resume and part.machines == 1:
+                raise UsageError(f"{wanted.folder}: holds a run; add --resume to continue it, or choose another --out")
+            return read(wanted.folder, settings)
+        if wanted.folder.is_dir() and any(path.name != ".condinst.lock" for path in wanted.folder.iterdir()):
+            raise UsageError(f"{wanted.folder}: holds other files; choose another --out")
+        plan = begin(wanted.folder, _list(sources, wanted.recursive), wanted.size, settings)
+        if not plan.pictures:
+            raise DataError("nothing to predict: the sources hold no pictures")
+        return plan
+
+
+def _list(sources: list[str], recursive: bool) -> Iterator[str]:
+    """Each picture once for each time that it is named. A list of millions is read line by line."""
+    from condinst.errors import DataError
+    from condinst.sources.places import expand_sources
+
+    for source in sources:
+        if source.startswith(LIST):
+            try:
+                with Path(source[1:]).open(encoding="utf-8") as lines:
+                    yield from (line.rstrip("\r\n") for line in lines if line.strip())
+            except (OSError, UnicodeDecodeError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise DataError(f"{source[1:]}: cannot be read as a list of pictures ({reason})") from None
+            continue
+        found = expand_sources([source], None, recursive)
+        for line in found.failures:
+            raise DataError(line)
+        for one in found.sources:
+            if one.page is not None:
+                raise DataError(f"{one.name}: pages are not for --workers; predict this file in a run of its own")
+            yield str(one.place)
+
+
+def _show(done: int, shards: int, pictures: int, seconds: float) -> None:
+    if sys.stderr.isatty():
+        rate = pictures / max(seconds, 1e-6)
+        left = seconds / done * (shards - done)
+        typer.echo(f"\r{done}/{shards} shards, {rate:.1f} pictures/s, {left:.0f} s left   ", nl=False, err=True)
+        if done == shards:
+            typer.echo(err=True)

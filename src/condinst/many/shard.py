@@ -1,0 +1,82 @@
+"""Predict the pictures of one shard and write its file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from condinst.errors import CondinstError
+from condinst.inference.instances.records import rounded
+from condinst.inference.result import Result
+from condinst.many.plan import Plan, part_path
+from condinst.predictor import Predictor
+
+
+class Done(NamedTuple):
+    """What a shard holds: pictures, those left out, and instances."""
+
+    pictures: int
+    left_out: int
+    instances: int
+
+
+def predict_shard(predictor: Predictor, plan: Plan, shard: int, batch: int, classes: Any) -> Done:
+    """Predict a shard. Its file gets its name when it is complete and on the disk. Raises CondinstError."""
+    sources, temporary = plan.sources(shard), part_path(plan, shard)
+    left_out = instances = 0
+    try:
+        with temporary.open("w", encoding="utf-8") as lines:
+            for record in records(predictor, sources, batch, classes):
+                left_out += "left_out" in record
+                instances += len(record.get("annotations", ()))
+                lines.write(json.dumps(record, allow_nan=False) + "\n")
+            lines.flush()
+            os.fsync(lines.fileno())
+        os.replace(temporary, plan.path(shard))
+        _sync(plan.folder)
+    except OSError as error:
+        raise CondinstError(f"{plan.path(shard)}: cannot be written ({error.strerror or error})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Done(len(sources), left_out, instances)
+
+
+def records(predictor: Predictor, sources: Sequence[str], batch: int, classes: Any) -> Iterator[dict[str, Any]]:
+    """A record for each source, in order: its size and its annotations, or why it was left out."""
+    ids = {label: label + 1 for label in predictor.names}
+    waiting = deque(sources)
+    ready: deque[dict[str, Any]] = deque()
+
+    def leave_out(_: object, error: CondinstError) -> None:
+        ready.append({"source": waiting.popleft(), "left_out": str(error)})
+
+    for result in predictor.stream(iter(_openable(sources)), batch, leave_out, classes=classes):
+        yield from ready
+        ready.clear()
+        yield _record(waiting.popleft(), result, ids)
+    yield from ready
+
+
+def _openable(sources: Sequence[str]) -> list[Any]:
+    """Paths as paths, so that no name is read as a pattern or a folder; addresses as text."""
+    return [source if "://" in source else Path(source) for source in sources]
+
+
+def _record(source: str, result: Result, ids: dict[int, int]) -> dict[str, Any]:
+    height, width = result.orig_shape
+    found = [{key: value for key, value in rounded(one).items() if key != "image_id"} for one in result.to_coco(1, ids)]
+    return {"source": source, "width": width, "height": height, "annotations": found}
+
+
+def _sync(folder: Path) -> None:
+    """Write the new name of a file to the disk. Windows cannot open folders."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
