@@ -87,7 +87,7 @@ def test_a_list_and_two_machines_share_the_work(pictures: Path, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_after_kills_each_picture_is_there_once(pictures: Path, tmp_path: Path) -> None:
-    """SIGKILL for all processes at random moments, then --resume; `benchmarks.survival.kill_shards` does it 50 times."""
+    """SIGKILL at random moments, then --resume; `benchmarks.survival.kill_shards` does it 50 times."""
     out, rng, kills = tmp_path / "out", random.Random(0), 0
     for _ in range(3):
         with subprocess.Popen(
