@@ -26,8 +26,8 @@ HOURS = 3600.0
 class Fleet:
     """What is simulated.
 
-    seconds: of a picture, the mean. spread: of the logarithm of a shard's mean. hours: between two failures of a machine,
-    the mean. pause: seconds until a failed machine works again. overhead: seconds of each shard.
+    seconds: of a picture, the mean. spread: of the logarithm of a shard's mean. hours: the mean between two failures of
+    a machine. pause: seconds until a failed machine works again. overhead: seconds of each shard.
     """
 
     pictures: int
