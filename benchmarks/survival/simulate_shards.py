@@ -44,8 +44,8 @@ class Fleet:
 class Outcome:
     """What a run took.
 
-    size: pictures of a shard. shards: how many. hours: until the last machine is done. ideal: the same without failures,
-    spread and overhead. lost: part of all work that was done again. failures: of machines.
+    size: pictures of a shard. shards: how many. hours: until the last machine is done. ideal: the hours without
+    failures, spread and overhead. lost: part of all work that was done again. failures: of machines.
     """
 
     size: int
