@@ -45,13 +45,15 @@ class Entry:
     """A method of the table.
 
     settings: changes of the recipe. like: the entry whose trained model this one measures, with `settings` of
-    detection; "" if the entry trains a model of its own.
+    detection; "" if the entry trains a model of its own. paper: mask AP on COCO in the ablations of the paper
+    (arXiv 2003.05664, §4.1), or "" if the paper has none.
     """
 
     title: str
     recipe: str = "small"
     settings: tuple[str, ...] = ()
     like: str = ""
+    paper: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,41 +83,42 @@ FAMILY: Mapping[str, Entry] = {
     "meinst": Entry("MEInst", "small-meinst"),
     RIVAL: Entry("Mask R-CNN"),
 }
+
+
+def _variants(setting: str, prefix: str, papers: Mapping[int, str], default: int) -> dict[str, Entry]:
+    """The values of a setting. The default is CondInst itself."""
+    return {
+        FIRST if value == default else f"{prefix}-{value}": Entry(
+            str(value), settings=() if value == default else (f"model.{setting}={value}",), paper=paper
+        )
+        for value, paper in papers.items()
+    }
+
+
 ABLATIONS: Mapping[str, Mapping[str, Entry]] = {
-    "depth of the dynamic mask head": {
-        **{f"depth-{depth}": Entry(str(depth), settings=(f"model.mask_head.depth={depth}",)) for depth in (1, 2)},
-        FIRST: Entry("3"),
-        "depth-4": Entry("4", settings=("model.mask_head.depth=4",)),
-    },
-    "width of the dynamic mask head": {
-        **{f"width-{width}": Entry(str(width), settings=(f"model.mask_head.width={width}",)) for width in (2, 4)},
-        FIRST: Entry("8"),
-        "width-16": Entry("16", settings=("model.mask_head.width=16",)),
-    },
-    "mask features": {
-        **{
-            f"features-{count}": Entry(str(count), settings=(f"model.mask_branch.features={count}",))
-            for count in (2, 4)
-        },
-        FIRST: Entry("8"),
-        "features-16": Entry("16", settings=("model.mask_branch.features=16",)),
-    },
+    "depth of the dynamic mask head": _variants(
+        "mask_head.depth", "depth", {1: "30.9", 2: "35.5", 3: "35.7", 4: "35.7"}, 3
+    ),
     "coordinates": {
-        "coordinates-none": Entry("none", settings=("model.mask_head.coordinates=none",)),
-        "coordinates-absolute": Entry("absolute", settings=("model.mask_head.coordinates=absolute",)),
-        FIRST: Entry("relative"),
-        "coordinates-only": Entry("relative, no mask features", settings=("model.mask_head.coordinates=only",)),
+        "coordinates-none": Entry("none", settings=("model.mask_head.coordinates=none",), paper="31.4"),
+        "coordinates-absolute": Entry("absolute", settings=("model.mask_head.coordinates=absolute",), paper="31.5"),
+        "coordinates-only": Entry(
+            "relative, no mask features", settings=("model.mask_head.coordinates=only",), paper="31.3"
+        ),
+        FIRST: Entry("relative", paper="35.7"),
     },
-    "pixels of the input for each pixel of a mask": {
-        "stride-8": Entry("8", settings=("model.mask_head.mask_out_stride=8",)),
-        FIRST: Entry("4"),
-        "stride-2": Entry("2", settings=("model.mask_head.mask_out_stride=2",)),
-    },
+    "pixels of the input for each pixel of a mask": _variants(
+        "mask_head.mask_out_stride", "stride", {8: "34.4", 4: "35.8", 2: "35.7"}, 4
+    ),
     "suppression of duplicates": {
-        FIRST: Entry("boxes"),
-        "nms-mask": Entry("masks", settings=("detect.nms=mask",), like=FIRST),
+        FIRST: Entry("boxes", paper="35.7"),
+        "nms-mask": Entry("masks", settings=("detect.nms=mask",), like=FIRST, paper="35.7"),
         "nms-matrix": Entry("Matrix NMS", settings=("detect.nms=matrix",), like=FIRST),
     },
+    "width of the dynamic mask head": _variants(
+        "mask_head.width", "width", {2: "34.1", 4: "35.6", 8: "35.7", 16: "35.6"}, 8
+    ),
+    "mask features": _variants("mask_branch.features", "features", {2: "35.4", 4: "35.5", 8: "35.7", 16: "35.5"}, 8),
 }
 
 

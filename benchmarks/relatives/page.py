@@ -99,9 +99,9 @@ def ablations(found: Sequence[Comparison]) -> str:
                 runs = [one.runs[entry] for one in having if one.data == name]
                 cells += [average(runs, "pictures", part) for part in ("mask", "mask75", "boundary")]
             parameters = having[0].runs[entry].mask_parameters
-            rows.append((known.title, *cells, f"{parameters:,}"))
+            rows.append((known.title, known.paper or "–", *cells, f"{parameters:,}"))
         head = [f"{name}, {part}" for name in names for part in ("mask AP", "mask AP75", "boundary AP")]
-        parts.append(table((title, *head, "parameters for masks"), rows))
+        parts.append(table((title, "paper, COCO, mask AP", *head, "parameters for masks"), rows))
     return "\n\n".join(parts) or NOTHING
 
 

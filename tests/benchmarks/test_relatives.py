@@ -86,7 +86,7 @@ def test_the_tables_show_means_over_the_seeds() -> None:
     assert "| CondInst | 0.300 | 0.500 | 0.300 | 0.400 | 0.400 | 0.300 | 500 | 4 | 12 | 3 | 900 |" in found["nuclei"]
     assert "| Mask R-CNN | 0.300 | 0.500 | 0.300 | 0.400 | 0.400 | 0.300 | 500 | 4 | – | – | 900 |" in found["nuclei"]
     assert found["facade"] == page.NOTHING
-    assert "| relative, no mask features | 0.300 | 0.500 | 0.300 | 4 |" in found["ablations"]
+    assert "| relative, no mask features | 31.3 | 0.300 | 0.500 | 0.300 | 4 |" in found["ablations"]
     assert found["commands"].count("python -m benchmarks.family") == 1
     assert page.charts([make("nuclei", 0, 0.2)])["nuclei"].startswith("<svg")
 
