@@ -29,6 +29,7 @@ from condinst.model.instance_network import InstanceNetwork
 from condinst.settings.kinds import Range
 from condinst.settings.prediction import SHOWN_SCORE
 from condinst.sources.expand import Fetch, Source, expand, is_single
+from condinst.sources.film import is_live
 from condinst.sources.read import Picture, read_source
 from condinst.weights.folder import load_model
 from condinst.weights.names import local_file
@@ -154,10 +155,10 @@ class Predictor:
 
         One picture: the path of a file, an http(s) address, encoded bytes, an open file or BytesIO, a PIL image, an
         array (H, W) or (H, W, 1, 3 or 4) in RGB order, a tensor (C, H, W), or a function that returns one of these.
-        Many: a folder, a pattern such as "*.png", a list, tuple, generator, a batch (N, H, W, C) or tensor
-        (N, C, H, W). Type checkers treat a str as one picture; use `stream` for folders in typed code. The values of
-        arrays and tensors run from 0 to 255 for uint8, from 0 to 65 535 for uint16 and from 0 to 1 for floats; for
-        bool, False is black and True is white. `range` sets another range.
+        Many: a folder, a pattern such as "*.png", a film such as "film.mp4" with the extra [video], a list, tuple,
+        generator, a batch (N, H, W, C) or tensor (N, C, H, W). Type checkers treat a str as one picture; use `stream`
+        for folders in typed code. The values of arrays and tensors run from 0 to 255 for uint8, from 0 to 65 535 for
+        uint16 and from 0 to 1 for floats; for bool, False is black and True is white. `range` sets another range.
 
         conf: lowest score to keep, from 0 to 1. iou: threshold of the NMS, from 0 to 1. max_detections: maximum number
         of instances per picture. classes: names or labels to keep; other classes do not count towards max_detections.
@@ -169,6 +170,8 @@ class Predictor:
         setting out of range. A Python warning reports an unusual picture, for example a picture with unused range.
         """
         if not is_single(source):
+            if isinstance(source, str | os.PathLike) and is_live(os.fspath(source)):
+                raise UsageError(f"{source}: a camera or a stream has no end; use predictor.stream")
             return list(self.stream(source, batch, on_error, **settings))
         check_stream(batch, on_error)
         check_names(settings)

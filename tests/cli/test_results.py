@@ -35,7 +35,7 @@ PICTURES = sorted((Path(__file__).parent.parent / "data" / "nuclei" / "images").
 FOLDER = Path(tempfile.mkdtemp(prefix="condinst-"))  # small pictures, as these tests predict many
 FILES = [FOLDER / path.name for path in PICTURES]
 Run = Callable[..., Result]
-SAVE = ("--save", "json,labelme,yolo,csv,label-image,masks,crops")
+SAVE = ("--save", "json,labelme,yolo,csv,geojson,label-image,masks,crops")
 
 
 @pytest.fixture(scope="module", autouse=True)

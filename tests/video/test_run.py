@@ -15,7 +15,7 @@ from PIL import Image
 
 pytest.importorskip("av", reason="PyAV is not installed: pip install 'condinst[video]'")
 
-from condinst.errors import CondinstError
+from condinst.errors import CondinstError, UsageError
 from condinst.predictor import Predictor
 from condinst.sources.film import Part, describe_film, read_frames
 from condinst.tracking.tracker import Tracker
@@ -82,6 +82,18 @@ def test_the_lines_equal_single_predictions(film: Path) -> None:
         alone = predictor(frame.array)
         assert result.masks.rle == alone.masks.rle
         assert np.array_equal(result.boxes.xyxy, alone.boxes.xyxy)
+
+
+def test_a_film_is_a_source_as_any_other(film: Path) -> None:
+    predictor = Predictor("nuclei", shorter=128)
+    found = predictor(str(film))
+    assert len(found) == 6
+    assert found[2].name.endswith("cells.mp4 frame 2")
+    frame = next(read_frames(str(film)))
+    assert predictor(frame).masks.rle == found[0].masks.rle
+    assert [len(one) for one in predictor.stream([PICTURE, film])][1:] == [len(one) for one in found]
+    with pytest.raises(UsageError, match=r"rtsp://host/a: a camera or a stream has no end; use predictor\.stream"):
+        predictor("rtsp://host/a")
 
 
 def test_a_broken_film_keeps_what_was_done(tmp_path: Path) -> None:

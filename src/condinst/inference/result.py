@@ -250,6 +250,17 @@ class Result(Generic[Array]):
         """
         return annotation_files.labelme_annotation(self, image_path)
 
+    def to_geojson(self) -> dict[str, Any]:
+        """A GeoJSON FeatureCollection with a feature for each instance, as QuPath imports it.
+
+            Path("slide.geojson").write_text(json.dumps(result.to_geojson()))
+
+        Masks become polygons along pixel edges with their holes. Coordinates are pixels of the picture, y downwards.
+        The properties of a feature: objectType, classification (name and colour), score, and track_id if known.
+        Instances with an empty mask are left out with a warning.
+        """
+        return annotation_files.geojson(self)
+
     def to_yolo(self) -> str:
         """The text of a YOLO segmentation label file: a row "class x1 y1 x2 y2 …" for each instance, in [0, 1].
 

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from condinst.data.pictures.image import Page, list_images
 from condinst.errors import DataError, PictureWarning, UsageError
+from condinst.sources.film import Frame, is_film, read_frames
 from condinst.sources.skipped import skipped
 from condinst.web import is_address
 
 Encoded = bytes | bytearray | memoryview | IO[bytes]
-Source = str | os.PathLike[str] | Page | Encoded | NDArray[Any] | Image.Image | Tensor
+Source = str | os.PathLike[str] | Page | Frame | Encoded | NDArray[Any] | Image.Image | Tensor
 Fetch = Callable[[], Source]
-WANTED = "a path, folder, pattern, address, open file, bytes, array, PIL image or tensor, or a list of these"
+WANTED = "a path, folder, pattern, address, film, open file, bytes, array, PIL image or tensor, or a list of these"
 
 
 def is_single(sources: object) -> bool:
@@ -32,7 +33,7 @@ def is_single(sources: object) -> bool:
     if isinstance(sources, np.ndarray | Tensor):
         return sources.ndim < 4
     if (
-        isinstance(sources, Page | bytes | bytearray | memoryview | Image.Image)
+        isinstance(sources, Page | Frame | bytes | bytearray | memoryview | Image.Image)
         or is_file(sources)
         or callable(sources)
     ):
@@ -43,10 +44,11 @@ def is_single(sources: object) -> bool:
 
 
 def expand(sources: Any) -> Iterator[Source | Fetch]:
-    """Yield the single sources in order. A folder or pattern, also in a list, becomes the paths of its pictures.
+    """Yield the single sources in order.
 
-    A folder or pattern without pictures stays in the list; reading it raises the error. A PictureWarning counts the
-    files of a folder that are left out.
+    A folder or pattern, also in a list, becomes the paths of its pictures, a film its frames. A folder or pattern
+    without pictures stays in the list; reading it raises the error. A PictureWarning counts the files of a folder that
+    are left out.
     """
     if is_single(sources):
         yield sources
@@ -65,9 +67,12 @@ def is_file(source: object) -> bool:
     return callable(getattr(source, "read", None))
 
 
-def _pictures(place: str | os.PathLike[str]) -> Iterator[str | Path]:
+def _pictures(place: str | os.PathLike[str]) -> Iterator[str | Path | Frame]:
     if not _is_many(place):
         yield place if isinstance(place, str) else Path(place)
+        return
+    if is_film(os.fspath(place)):
+        yield from read_frames(os.fspath(place))
         return
     for line in skipped([os.fspath(place)]):
         warnings.warn(line, PictureWarning, stacklevel=2)
@@ -78,9 +83,11 @@ def _pictures(place: str | os.PathLike[str]) -> Iterator[str | Path]:
 
 
 def _is_many(place: str | os.PathLike[str]) -> bool:
-    """Return whether `place` is a folder or a pattern. An existing file is never a pattern."""
+    """Return whether `place` is a folder, a pattern or a film. An existing file is never a pattern."""
     text = os.fspath(place)
     try:
-        return not is_address(text) and (os.path.isdir(text) or (glob.has_magic(text) and not os.path.isfile(text)))
+        return is_film(text) or (
+            not is_address(text) and (os.path.isdir(text) or (glob.has_magic(text) and not os.path.isfile(text)))
+        )
     except ValueError:  # a null character; reading reports the error
         return False

@@ -54,12 +54,19 @@ class Film(NamedTuple):
 class Frame(NamedTuple):
     """A frame.
 
-    number: in the film, from 0. seconds: from the start of the film. array: (H, W, 3) uint8 RGB, upright.
+    number: in the film, from 0. seconds: from the start of the film. array: (H, W, 3) uint8 RGB, upright. film: its
+    name.
     """
 
     number: int
     seconds: float
     array: NDArray[np.uint8]
+    film: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name in messages."""
+        return f"{self.film} frame {self.number}"
 
 
 class Part(NamedTuple):
@@ -81,6 +88,11 @@ def is_film(place: str) -> bool:
         return True
     path = place.split("?")[0] if is_address(place) else place
     return Path(path).suffix.lower() in ENDINGS and (is_address(place) or not Path(place).is_dir())
+
+
+def is_live(place: str) -> bool:
+    """Whether a film has no end of its own: a camera or a stream."""
+    return bool(CAMERA.fullmatch(place) or STREAMS.match(place))
 
 
 def describe_film(place: str, max_pixels: int = MAX_PIXELS) -> Film:
@@ -110,7 +122,7 @@ def read_frames(place: str, part: Part = WHOLE, max_pixels: int = MAX_PIXELS) ->
                     return
                 if seconds >= part.start - 1e-6 and (last < 0 or seen - last >= part.every):
                     last = seen
-                    yield Frame(seen, seconds, _upright(frame))
+                    yield Frame(seen, seconds, _upright(frame), film.name)
         except av_errors() as error:
             raise DataError(
                 f"{film.name}: breaks off after frame {seen} ({first_line(error)}); the frames before it were read"
@@ -158,13 +170,12 @@ def _describe(place: str, container: Any, max_pixels: int) -> Film:
         raise DataError(f"{name}: its codec cannot be decoded here ({stream.codec_context.name})")
     if height * width > max_pixels:
         raise TooLargeError(f"{name}: frames of {width}×{height} pixels, more than {max_pixels:,}; see --max-pixels")
-    live = bool(CAMERA.fullmatch(place) or STREAMS.match(place))
     seconds = float(stream.duration * stream.time_base) if stream.duration else None
     if seconds is None and container.duration:
         seconds = container.duration / 1e6
     sound = container.streams.audio[0].codec_context.name if container.streams.audio else ""
     rate = stream.average_rate or stream.guessed_rate
-    return Film(place, name, height, width, rate or None, stream.frames or None, seconds, sound, live)
+    return Film(place, name, height, width, rate or None, stream.frames or None, seconds, sound, is_live(place))
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from condinst.errors import (
 from condinst.settings.kinds import FULL, Range
 from condinst.sources.arrays import show_array, show_tensor
 from condinst.sources.expand import WANTED, is_file
+from condinst.sources.film import Frame
 from condinst.web import is_address, read_address
 
 CUT_ADDRESS = re.compile("https?:/[^/]", re.IGNORECASE)  # Path("http://host") keeps one slash
@@ -66,6 +67,8 @@ def name_of(source: object) -> str:
     """Return the name of a source in messages: a path, an address without its password, or its type."""
     if isinstance(source, Page):
         return f"{source.path} page {source.number}"
+    if isinstance(source, Frame):
+        return source.name
     if isinstance(source, str):
         return hide_secrets(source)
     if isinstance(source, os.PathLike):
@@ -92,6 +95,8 @@ def _read(source: Any, max_pixels: int, range: Range) -> Picture:
         if not path.is_file():
             _complain(os.fspath(source))
         return _file(path, name, Reading(None, range, max_pixels))
+    if isinstance(source, Frame):
+        return Picture(source.array, None, name)
     if isinstance(source, Page):
         return _file(Path(source.path), name, Reading(source.number, range, max_pixels))
     if isinstance(source, bytes | bytearray | memoryview):

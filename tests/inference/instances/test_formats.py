@@ -175,7 +175,24 @@ def test_to_yolo_reads_back(tmp_path: Path) -> None:
     assert result_of(0).to_yolo() == ""
 
 
-@pytest.mark.parametrize("method", ["to_labelme", "to_yolo"])
+def test_geojson_has_every_pixel_and_runs_as_the_standard_says() -> None:
+    """Shapely reads the areas; RFC 7946 has outer rings counter-clockwise with y upwards."""
+    shape = pytest.importorskip("shapely.geometry").shape
+    whole = difficult()
+    document = json.loads(json.dumps(whole.to_geojson()))
+    assert document["type"] == "FeatureCollection"
+    for feature, area, label in zip(document["features"], whole.masks.areas.tolist(), whole.cls.tolist(), strict=True):
+        found = shape(feature["geometry"])
+        assert found.area == area
+        for polygon in getattr(found, "geoms", [found]):
+            assert polygon.exterior.is_ccw
+            assert not any(hole.is_ccw for hole in polygon.interiors)
+        assert feature["properties"]["classification"]["name"] == whole.names[label]
+        assert feature["properties"]["objectType"] == "detection"
+    assert result_of(0).to_geojson() == {"type": "FeatureCollection", "features": []}
+
+
+@pytest.mark.parametrize("method", ["to_labelme", "to_yolo", "to_geojson"])
 def test_empty_masks_are_left_out_with_a_warning(method: str) -> None:
     whole = result_of(3)
     nothing = encode(Region(np.zeros((0, 0), dtype=bool), 0, 0), HEIGHT, WIDTH)
@@ -184,7 +201,8 @@ def test_empty_masks_are_left_out_with_a_warning(method: str) -> None:
     with pytest.warns(UserWarning, match=f"{method}: left out 1 of 3 instances with an empty mask") as told:
         written = getattr(some, method)()
     assert told[0].filename == __file__
-    assert len(written["shapes"] if method == "to_labelme" else written.splitlines()) == 2
+    objects = {"to_labelme": "shapes", "to_geojson": "features"}
+    assert len(written[objects[method]] if method in objects else written.splitlines()) == 2
 
 
 def test_a_label_without_a_name() -> None:

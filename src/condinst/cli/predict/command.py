@@ -63,7 +63,8 @@ def predict(
         list[str] | None,
         typer.Option(
             metavar="FORMAT,...",
-            help="Formats to write besides results.json (coco): json, labelme, yolo, csv, label-image, masks, crops.",
+            help="Formats to write besides results.json (coco): json, labelme, yolo, csv, geojson, label-image, masks, "
+            "crops.",
         ),
     ] = None,
     conf: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score to keep. Default: 0.5.")] = None,

@@ -27,6 +27,7 @@ class Format(StrEnum):
     labelme = "labelme"
     yolo = "yolo"
     csv = "csv"
+    geojson = "geojson"
     label_image = "label-image"
     masks = "masks"
     crops = "crops"
@@ -73,6 +74,7 @@ class Saved:
             Format.json: [f"json/{stem}.json"],
             Format.labelme: [f"labelme/{stem}.json"],
             Format.yolo: [f"yolo/labels/{stem}.txt"],
+            Format.geojson: [f"geojson/{stem}.geojson"],
             Format.label_image: [f"label-image/{stem}.tif"],
             Format.masks: [f"masks/{stem}"],
             Format.crops: [f"crops/{stem}"],
@@ -120,6 +122,10 @@ def _yolo(result: Result, stem: str) -> Iterator[File]:
     yield File("yolo", f"yolo/labels/{stem}.txt", lambda: result.to_yolo().encode())
 
 
+def _geojson(result: Result, stem: str) -> Iterator[File]:
+    yield File("geojson", f"geojson/{stem}.geojson", lambda: json.dumps(result.to_geojson()).encode())
+
+
 def _label_image(result: Result, stem: str) -> Iterator[File]:
     yield File("label_image", f"label-image/{stem}.tif", lambda: _encode(result.label_image(), "tif"))
 
@@ -144,6 +150,7 @@ _WRITERS: dict[Format, Callable[[Any, str], Iterator[File]]] = {
     Format.json: _json,
     Format.labelme: _labelme,
     Format.yolo: _yolo,
+    Format.geojson: _geojson,
     Format.label_image: _label_image,
     Format.masks: _masks,
     Format.crops: _crops,

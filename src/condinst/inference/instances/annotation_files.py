@@ -15,6 +15,7 @@ from condinst.data.formats.labelme.write import labelme_document, labelme_shapes
 from condinst.data.formats.yolo.write import yolo_row
 from condinst.data.sample import Instance, RunLengths
 from condinst.ops.bitmaps.rle import decode_region
+from condinst.ops.drawing.palette import class_colours
 
 if TYPE_CHECKING:
     from condinst.inference.result import Result
@@ -37,6 +38,44 @@ def labelme_annotation(result: Result[Any], image_path: str | Path | None) -> di
         Image.fromarray(result.orig_img).save(encoded, "PNG")
         document["imageData"] = base64.b64encode(encoded.getvalue()).decode("ascii")
     return document
+
+
+def geojson(result: Result[Any]) -> dict[str, Any]:
+    """A feature for each instance; see `Result.to_geojson`."""
+    palette = class_colours(max(result.names, default=0) + 1)
+    tracks = None if result.boxes.id is None else result.boxes.id.tolist()
+    rows = zip(result.boxes.cls.tolist(), result.boxes.conf.tolist(), result.masks.polygons, strict=True)
+    features, empty = [], 0
+    for row, (label, score, polygons) in enumerate(rows):
+        if not polygons:
+            empty += 1
+            continue
+        parts = [[_ring(ring) for ring in (polygon.outer, *polygon.holes)] for polygon in polygons]
+        single = len(parts) == 1
+        features.append(
+            {
+                "type": "Feature",
+                "geometry": {
+                    "type": "Polygon" if single else "MultiPolygon",
+                    "coordinates": parts[0] if single else parts,
+                },
+                "properties": {
+                    "objectType": "detection",
+                    "classification": {"name": result.name_of(label), "color": list(palette[label])},
+                    "score": round(score, 4),
+                    **({} if tracks is None else {"track_id": tracks[row]}),
+                },
+            }
+        )
+    if empty:
+        warnings.warn(f"to_geojson: left out {empty} of {len(result)} instances with an empty mask", stacklevel=3)
+    return {"type": "FeatureCollection", "features": features}
+
+
+def _ring(ring: Any) -> list[list[float]]:
+    """A closed ring, counter-clockwise outside and clockwise in holes if y is read upwards (RFC 7946, §3.1.6)."""
+    points: list[list[float]] = ring.tolist()
+    return [*points, points[0]]
 
 
 def yolo_text(result: Result[Any]) -> str:
