@@ -7,7 +7,9 @@ from pathlib import Path
 from statistics import mean
 
 from benchmarks.accuracy.results import fill
+from benchmarks.facts import read_facts
 from benchmarks.markdown import number, table
+from benchmarks.relatives.ceilings import FILE, Ceilings
 from benchmarks.relatives.contest import ABLATIONS, DATA, FAMILY
 from benchmarks.relatives.record import Comparison, Point, Run, read_comparisons
 from condinst.files import replace_file
@@ -35,6 +37,7 @@ def sections(found: Sequence[Comparison]) -> dict[str, str]:
     return {
         "overview": overview(by_data),
         **{data: comparison(of) if of else NOTHING for data, of in by_data.items()},
+        "ceilings": ceilings(),
         "ablations": ablations(found),
         "commands": commands(found),
     }
@@ -103,6 +106,16 @@ def ablations(found: Sequence[Comparison]) -> str:
         head = [f"{name}, {part}" for name in names for part in ("mask AP", "mask AP75", "boundary AP")]
         parts.append(table((title, "paper, COCO, mask AP", *head, "parameters for masks"), rows))
     return "\n\n".join(parts) or NOTHING
+
+
+def ceilings() -> str:
+    """The best that squares inside boxes can reach."""
+    if not FILE.exists():
+        return NOTHING
+    found = read_facts(FILE, Ceilings)
+    rows = [(row.data, row.kind, *map(number, (row.mask, row.mask75, row.large, row.boundary))) for row in found.rows]
+    head = ("data", "each mask drawn as", "mask AP", "mask AP75", "mask AP, large objects", "boundary AP")
+    return f"{table(head, rows, words=2)}\n\n<!-- not run: needs the whole data sets -->\n```sh\n{found.command}\n```"
 
 
 def commands(found: Sequence[Comparison]) -> str:
