@@ -1,7 +1,7 @@
 # Two commands for a stranger: `make demo` and `make test`. Both set themselves up and reuse what is there.
 PYTHON ?= python3
 VENV ?= .venv
-DEMO_MODELS ?= nuclei mushrooms granular
+DEMO_MODELS ?= nuclei mushrooms granular facade people
 # TORCH=cpu: PyTorch without CUDA, about 1 GB in place of 6; the address is the one that pytorch.org names
 TORCH ?= default
 CPU_WHEELS := https://download.pytorch.org/whl/cpu

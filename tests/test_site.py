@@ -53,7 +53,17 @@ def test_site_builds_strictly(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["cli.md", "settings.md", "python.md", "model-nuclei.md", "model-mushrooms.md", "model-granular.md"]
+    "name",
+    [
+        "cli.md",
+        "settings.md",
+        "python.md",
+        "model-nuclei.md",
+        "model-mushrooms.md",
+        "model-granular.md",
+        "model-facade.md",
+        "model-people.md",
+    ],
 )
 def test_reference_pages_follow_the_code(name: str) -> None:
     page = (reference.REFERENCE / name).read_text(encoding="utf-8")

@@ -149,7 +149,7 @@ def write_pictures(name: str, model: Path, measured: Measured, held_out: Annotat
     for picture, file in shown.items():
         replace_file(folder / picture, draw_case(cases[file]))
     if choice.successes:
-        replace_file(folder / f"{name}.png", draw_cover([cases[file] for file in choice.successes]))
+        replace_file(folder / f"{name}.jpg", draw_cover([cases[file] for file in choice.successes]))
     return shown
 
 

@@ -15,11 +15,11 @@ from condinst.evaluation.analysis import Fit
 from condinst.evaluation.cases import Case, describe, draw_panels, enlarge, enlarge_masks, words_of
 from condinst.ops.drawing.draw import draw_instances
 from condinst.ops.drawing.palette import class_colours, spread_colours
-from condinst.ops.drawing.sheet import fit_within, join, to_jpeg, to_png
+from condinst.ops.drawing.sheet import fit_within, join, to_jpeg
 
-SIDES = (520, 440, 360, 300)  # longer side of a panel in pixels: the largest that fits LARGEST_JPEG
+SIDES = (440, 360, 300, 260)  # longer side of a panel in pixels: the largest that fits LARGEST_JPEG
 QUALITIES = (90, 80, 70)
-LARGEST_JPEG = 150_000  # bytes
+LARGEST_JPEG, LARGEST_COVER = 60_000, 70_000  # bytes
 COVER_HEIGHT = 320  # pixels
 APART = 64  # mean difference of the mean colours, of 255, from which on two pictures are of different kinds
 
@@ -56,8 +56,8 @@ def draw_case(case: Case) -> bytes:
 
 
 def draw_cover(cases: Sequence[Case]) -> bytes:
-    """Of each case picture and prediction beside each other, as one PNG; a colour for each object, or for each class
-    if there are several.
+    """Of each case picture and prediction beside each other, as one JPEG; a colour for each object, or for each
+    class if there are several.
     """
     panels = []
     for case in cases:
@@ -71,7 +71,7 @@ def draw_cover(cases: Sequence[Case]) -> bytes:
         drawn = draw_instances(image, masks, *words_of(case.predicted, zoom), colours)
         width = round(COVER_HEIGHT * image.shape[1] / image.shape[0])
         panels += [fit_within(Image.fromarray(panel), width, COVER_HEIGHT) for panel in (image, drawn)]
-    return to_png(join(panels))
+    return to_jpeg(join(panels), LARGEST_COVER, QUALITIES)
 
 
 def _two(files: Sequence[str], folder: Path) -> tuple[str, ...]:

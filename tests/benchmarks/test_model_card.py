@@ -124,11 +124,11 @@ def test_from_run_to_results(threshold: float, tmp_path: Path, monkeypatch: pyte
     card = (folder / "README.md").read_text()
     assert "Not a medical device" in card
     assert len(facts["shown"]) == 4
-    for picture in (*facts["shown"], "nuclei.png"):
+    for picture in (*facts["shown"], "nuclei.jpg"):
         content = (tmp_path / "docs" / "images" / picture).read_bytes()
         assert len(content) < (150_000 if picture in facts["shown"] else 600_000)
         Image.open(io.BytesIO(content)).load()
-        assert picture == "nuclei.png" or f"docs/images/{picture}" in card
+        assert picture == "nuclei.jpg" or f"docs/images/{picture}" in card
 
     scores = {"20": facts["scores"]["20"]}
     summary = {"recipe": "nuclei", "parameters": 7, "training_seconds": 120, "scores": scores}
