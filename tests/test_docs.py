@@ -173,6 +173,8 @@ def test_command_that_is_not_run_is_valid(command: str) -> None:
     elif program := re.match(r"python -m ((?:benchmarks|tools)\.[\w.]+)", command):
         place = ROOT / program[1].replace(".", "/")
         assert place.with_suffix(".py").is_file() or (place / "__main__.py").is_file()
+    elif program := re.match(r"python (examples/\S+\.py)", command):
+        assert (ROOT / program[1]).is_file()
     elif command.startswith("condinst ") or LAUNCHER.match(command):
         words = shlex.split(LAUNCHER.sub("condinst ", command))[1:]
         check_options(words)
