@@ -39,7 +39,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("ending", [".whl", ".gz"])
 def test_installs_into_an_empty_environment(ending: str, built: dict[str, Path], tmp_path: Path) -> None:
     """Dependencies are those of this interpreter, by a .pth file that comes after the installed package."""
-    assert built[ending].stat().st_size < 20_000_000
+    assert built[ending].stat().st_size < 35_000_000
     archive = built[ending] if ending == ".whl" else wheel_of(built[ending], tmp_path)
     venv.create(tmp_path / "venv", with_pip=False)
     scripts = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
