@@ -35,7 +35,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("exam
 RUN = {"sh", "python"}  # languages of blocks that do something
 FENCE = re.compile(
     r"(?:<!-- (?P<mark>not run|exit code): (?P<said>[^>]+) -->\s*)?"
-    r"(?:<!-- [\w-]+: written by [^>]+ -->[^`]*?)?"
+    r"(?:<!-- [\w-]+: written by [^>]+ -->(?:(?!<!-- end of)[^`])*?)?"
     r"^(?P<tab> *)```(?P<language>\w+)?[^\n]*\n(?P<text>.*?)^(?P=tab)```",
     re.MULTILINE | re.DOTALL,
 )
