@@ -32,6 +32,19 @@ def make_film(path: Path, frames: list[Picture], sound: str = "", rate: int = RA
     return path
 
 
+def cut_film(film: Path, path: Path, part: float) -> Path:
+    """Write the first `part` of the bytes of a film whose index comes first."""
+    first = path.with_name("first.mp4")
+    with av.open(str(film)) as source, av.open(str(first), "w", options={"movflags": "faststart"}) as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                output.mux(packet)
+    path.write_bytes(first.read_bytes()[: int(first.stat().st_size * part)])
+    return path
+
+
 def _add_tone(output: av.container.OutputContainer, audio: av.AudioStream, samples: int) -> None:
     kind = audio.codec_context.format.name
     tone = 0.2 * np.sin(2 * np.pi * 440 * np.arange(samples) / 48000)

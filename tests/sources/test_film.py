@@ -11,7 +11,7 @@ import pytest
 
 from condinst.errors import CondinstError, DataError, TooLargeError, UsageError
 from condinst.sources.film import Part, describe_film, is_film, read_frames
-from tests.sources.films import grey_frames, make_film, sound_of
+from tests.sources.films import cut_film, grey_frames, make_film, sound_of
 
 pytest.importorskip("av", reason="PyAV is not installed: pip install 'condinst[video]'")
 
@@ -134,20 +134,10 @@ def test_sound_alone_is_no_film(tmp_path: Path) -> None:
 
 def test_a_truncated_film_gives_its_frames_and_one_line(tmp_path: Path) -> None:
     """A film whose index comes first, cut in the middle, as a download that broke off."""
-    import av
-
     whole = make_film(
         tmp_path / "whole.mp4", [np.random.default_rng(n).integers(0, 256, (48, 64, 3), np.uint8) for n in range(24)]
     )
-    first = tmp_path / "first.mp4"
-    with av.open(str(whole)) as source, av.open(str(first), "w", options={"movflags": "faststart"}) as output:
-        stream = output.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(source.streams.video[0]):
-            if packet.dts is not None:
-                packet.stream = stream
-                output.mux(packet)
-    cut = tmp_path / "cut.mp4"
-    cut.write_bytes(first.read_bytes()[: int(first.stat().st_size * 0.6)])
+    cut = cut_film(whole, tmp_path / "cut.mp4", 0.6)
     seen = []
 
     frames = read_frames(str(cut))

@@ -21,7 +21,7 @@ from condinst.sources.film import Part, describe_film, read_frames
 from condinst.tracking.tracker import Tracker
 from condinst.video.run import Background, Times, segment_film
 from condinst.video.write import FilmWriter, ending_for
-from tests.sources.films import grey_frames, make_film, sound_of
+from tests.sources.films import cut_film, grey_frames, make_film, sound_of
 
 PICTURE = Path("examples/images/nuclei/fluorescence_large.png")
 
@@ -98,18 +98,8 @@ def test_a_film_is_a_source_as_any_other(film: Path) -> None:
 
 def test_a_broken_film_keeps_what_was_done(tmp_path: Path) -> None:
     """Cut after the index, so that the last frames are missing."""
-    import av
-
     film = make_film(tmp_path / "whole.mp4", [frame[:, :160] for frame in pan(12)])
-    first = tmp_path / "first.mp4"
-    with av.open(str(film)) as source, av.open(str(first), "w", options={"movflags": "faststart"}) as output:
-        stream = output.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(source.streams.video[0]):
-            if packet.dts is not None:
-                packet.stream = stream
-                output.mux(packet)
-    cut = tmp_path / "cut.mp4"
-    cut.write_bytes(first.read_bytes()[: int(first.stat().st_size * 0.8)])
+    cut = cut_film(film, tmp_path / "cut.mp4", 0.8)
     done = run(str(cut), "--out", str(tmp_path / "out"))
     assert done.returncode == 3
     assert "breaks off" in done.stderr

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from condinst.cli.predict.loop import INTERRUPTED, TERMINATED
 from condinst.cli.terminal.say import say, warnings_as_notes
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from condinst.tracking.tracker import Tracker
     from condinst.video.run import Times
 
-INTERRUPTED, TERMINATED = 130, 143
 SHOWN_EVERY = 0.5  # seconds between two updates of the progress line
 FIRST_KEY, VERSION = "condinst_film", 1  # of the first line of the JSON Lines: the version of this format
 

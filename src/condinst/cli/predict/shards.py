@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
+from condinst.cli.predict.loop import INTERRUPTED, TERMINATED
 from condinst.cli.terminal.say import say, warnings_as_notes
 
 if TYPE_CHECKING:
     from condinst.many.plan import Plan, Slice
     from condinst.many.workers import Make
 
-INTERRUPTED, TERMINATED = 130, 143
 LIST = "@"  # a source that begins with it is a file with a source on each line
 
 
