@@ -2,6 +2,7 @@
 
     python -m benchmarks.family                   # everything: hours on two cores
     python -m benchmarks.family --data nuclei --pictures 100 --out /tmp/family   # a short look at one data set
+    python -m benchmarks.family --entries width-2,width-16 --data ""   # some entries; the other results stay
     python -m benchmarks.family --page            # only writes the page again
 
 Every method trains on the training pictures of a data set. It is measured on the held-out pictures after the same
@@ -37,6 +38,7 @@ from condinst.files import replace_file
 def main(
     data: Annotated[str, typer.Option(help="Some of nuclei, facade, granular, strawberry.")] = ",".join(DATA),
     ablate: Annotated[str, typer.Option(help="The data sets of the ablations; '' for none.")] = "nuclei",
+    entries: Annotated[str, typer.Option(help="Only these, such as solo,width-2; '' for all.")] = "",
     pictures: Annotated[int, typer.Option(min=8, help="That every training sees.")] = 400,
     seed: int = 0,
     datasets: Annotated[Path, typer.Option(help="Folder of the data sets.")] = Path("datasets"),
@@ -61,6 +63,12 @@ def main(
     wanted = {name: [*FAMILY] if name in chosen else [FIRST] for name in dict.fromkeys([*chosen, *ablated])}
     for name in ablated:
         wanted[name] = list(dict.fromkeys([*wanted[name], *names]))
+    if entries:
+        only = entries.split(",")
+        for unknown in {*only} - {*FAMILY, *names}:
+            raise UsageError(f"--entries {unknown}: expected some of {', '.join(dict.fromkeys([*FAMILY, *names]))}")
+        wanted = {name: [one for one in [FIRST, *group] if one in {FIRST, *only}] for name, group in wanted.items()}
+        wanted = {name: list(dict.fromkeys(group)) for name, group in wanted.items()}
     with ThreadPoolExecutor(jobs) as pool:
         firsts = [pool.submit(train, FIRST, datasets / name, out, pictures, 0.0, seed) for name in wanted]
         seconds = {name: one.result().pictures.seconds for name, one in zip(wanted, firsts, strict=True)}
@@ -75,7 +83,8 @@ def main(
     if rounds:
         set_threads(1)
         for name in chosen:
-            costs = {entry: cost(entry, datasets / name, out, seed, rounds) for entry in FAMILY}
+            measured = [entry for entry in FAMILY if entry in wanted[name]]
+            costs = {entry: cost(entry, datasets / name, out, seed, rounds) for entry in measured}
             record(name, wanted[name], costs, datasets, out, results, pictures, seconds[name], seed)
     if results == FOLDER:
         write_page(results, ROOT)
@@ -141,21 +150,29 @@ def record(
     seconds: float,
     seed: int,
 ) -> None:
-    """Write the results of a data set."""
+    """Write the results of a data set. Results of other entries with as many pictures stay."""
+    file = results / f"{data}-{seed}.json"
+    before = read_facts(file, Comparison) if file.exists() else None
+    kept = before if before is not None and before.pictures == pictures else None
     machine = describe_machine("cpu")
+    here = f"{machine.cpu}; torch {machine.versions['torch']}; one thread"
+    runs = {entry: read_facts(folder_of(out, data, seed, entry) / "run.json", Run) for entry in entries}
+    if kept is not None:
+        # CondInst stays as it was measured with the others
+        runs = {entry: run for entry, run in runs.items() if entry != FIRST or FIRST not in kept.runs}
     found = Comparison(
         data=data,
         seed=seed,
-        command=command_line(),
-        machine=f"{machine.cpu}; torch {machine.versions['torch']}; one thread",
+        command=command_line() if kept is None else kept.command,
+        machine=here if kept is None or here in kept.machine else f"{kept.machine}, and {here}",
         pictures=pictures,
-        seconds=seconds,
+        seconds=seconds if kept is None else kept.seconds,
         limit=DATA[data].limit,
-        runs={entry: read_facts(folder_of(out, data, seed, entry) / "run.json", Run) for entry in entries},
-        costs=costs,
+        runs=runs if kept is None else kept.runs | runs,
+        costs=costs if kept is None else kept.costs | costs,
     )
     results.mkdir(parents=True, exist_ok=True)
-    replace_file(results / f"{data}-{seed}.json", (found.model_dump_json(indent=1) + "\n").encode())
+    replace_file(file, (found.model_dump_json(indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

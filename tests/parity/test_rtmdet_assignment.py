@@ -31,6 +31,7 @@ from tests.parity.test_rtmdet_network import MEAN, STD, build, state
 from tests.parity.test_rtmdet_training_units import CANDIDATES, CLASSES, RADIUS, Arrays, load, make_truth
 
 Note = Callable[[str, object], None]
+IOU = 1e-5  # rounding of an IoU, after batch statistics
 CASES = (
     *(f"{case}_frozenbn" for case in ("two", "one_empty", "both_empty", "no_candidate")),
     *(f"{case}_trainbn" for case in ("two", "one_empty")),
@@ -87,12 +88,15 @@ def test_positives(case_of: Callable[[str], Case], name: str, record_property: N
         worst = max(worst, deviation.max(initial=0))
         first += len(truth.labels)
     record_property("IoU", float(worst))
-    assert worst < 1e-5
+    assert worst < IOU
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith(("two", "one"))])
 def test_costs(case_of: Callable[[str], Case], name: str, record_property: Note) -> None:
-    """Costs above 1000 come from the distance alone, as a power of ten."""
+    """Costs above 1000 come from the distance alone, as a power of ten.
+
+    −log IoU of boxes that hardly overlap multiplies the rounding of the IoU.
+    """
     recorded, truths, output, _ = case_of(name)
     for image, truth in enumerate(truths):
         if not len(truth.labels):
@@ -102,10 +106,12 @@ def test_costs(case_of: Callable[[str], Case], name: str, record_property: Note)
         ((cost, overlap),) = compare(candidates, truth, RADIUS, OVERLAP_WEIGHT)
         expected = recorded[f"assign{image}.cost"].T
         low = expected < 1e3
-        difference = np.abs(cost.numpy() - expected)[low].max()
-        record_property(f"image {image}, cost", float(difference))
+        allowed = 1e-3 + OVERLAP_WEIGHT * IOU / (recorded[f"assign{image}.iou"].T + 1e-7)
+        difference = np.abs(cost.numpy() - expected)
+        record_property(f"image {image}, cost", float(difference[low].max()))
         assert (low == (cost.numpy() < 1e3)).all()
-        assert difference < 1e-3
+        assert (difference <= allowed)[low].all()
+        assert (allowed < 2e-3)[low].mean() > 0.3
         difference = np.abs(overlap.numpy() - recorded[f"assign{image}.iou"].T).max()
         record_property(f"image {image}, IoU", float(difference))
         assert difference < 1e-5

@@ -29,7 +29,7 @@ Note = Callable[[str, object], None]
 NAMES = list(GOLDEN)
 GRIDS = (40, 36, 24, 16, 12)
 FIRST = np.cumsum([0, *(grid * grid for grid in GRIDS)])
-SCORES, PIXELS = 1e-4, 4
+SCORES, PIXELS = 2e-4, 4  # a pixel of a small mask moves its score
 # one candidate lies this close to the threshold of 0.05
 NEAR = {"decoupled": 3e-5, "decoupled_light": 1.5e-5}
 
@@ -90,7 +90,7 @@ def test_candidates(seen: Callable[[str], Seen], name: str, dense: str, record_p
     scores = np.abs(found.scores.numpy() - recorded[f"{dense}cand_score"]).max()
     record_property("areas", float(areas))
     record_property("scores", float(scores))
-    assert (areas <= 1, scores <= SCORES) == (True, True)
+    assert (areas <= PIXELS, scores <= SCORES) == (True, True)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -37,7 +37,7 @@ VARIANTS = ("decoupled", "solov2_light")
 NAMES = [pytest.param(name, marks=pytest.mark.variant if name in VARIANTS else ()) for name in GOLDEN]
 SIZE = (448, 512)
 GRIDS = (40, 36, 24, 16, 12)
-LOSS, HEAD, BACKBONE, TOTAL = 1e-5, 1e-4, 3e-3, 1e-4  # relative; the last three are of norms of gradients
+LOSS, HEAD, BACKBONE, TOTAL = 1e-5, 5e-4, 3e-3, 1e-4  # relative; the last three are of norms of gradients
 
 
 class Step(NamedTuple):
@@ -192,7 +192,7 @@ def test_gradients(step_of: Callable[[str], Step], name: str, record_property: N
         assert gradient is not None
         far = max(far, float(np.linalg.norm(gradient.numpy() - arrays[key]) / np.linalg.norm(arrays[key])))
     record_property("whole gradients", far)
-    assert far <= 1e-3
+    assert far <= BACKBONE
 
 
 @pytest.mark.slow

@@ -229,8 +229,8 @@ def test_gradients(step_of: Callable[[str], Step], name: str, record_property: N
         record_property(part, value)
     assert worst["backbone"] <= 3e-3
     assert worst["total"] <= 1e-4
-    assert worst["neck and heads"] <= 1e-4
-    assert worst["whole"] <= 1e-4
+    assert worst["neck and heads"] <= 5e-4
+    assert worst["whole"] <= 1e-3
 
 
 def test_running_statistics(step_of: Callable[[str], Step], record_property: Note) -> None:
