@@ -23,14 +23,15 @@ from condinst.inference.result import Result
 from condinst.inference.settings import CallSettings, Classes, Size, check_names, sides, with_settings
 from condinst.inference.shrinking import note_shrinking
 from condinst.inference.stream import OnError, Stream, all_together, check_stream, tell_remarks
-from condinst.inference.tiles.run import Tiles
+from condinst.inference.tiles.run import Journals, Tiles
 from condinst.methods.choose import method_of
 from condinst.model.instance_network import InstanceNetwork
 from condinst.settings.kinds import Range
 from condinst.settings.prediction import SHOWN_SCORE
 from condinst.sources.expand import Fetch, Source, expand, is_single
 from condinst.sources.film import is_live
-from condinst.sources.read import Picture, read_source
+from condinst.sources.read import Opened, Picture, open_source
+from condinst.weights.fetch import digest
 from condinst.weights.folder import load_model
 from condinst.weights.names import local_file
 
@@ -192,6 +193,8 @@ class Predictor:
         sources: Source | Fetch | Iterable[object],
         batch: int = 1,
         on_error: OnError = "raise",
+        journal: str | Path | None = None,
+        on_tile: Callable[[str, int, int], object] | None = None,
         **settings: Unpack[CallSettings],
     ) -> Iterator[Result]:
         """Segment any number of pictures. Other threads read and assemble pictures while the network computes.
@@ -209,12 +212,18 @@ class Predictor:
         and the error, in the order of the sources. Every exception of a source becomes a DataError: a missing or
         damaged file, a function that raises, a picture that does not fit into memory.
 
+        journal: a folder for the finished tiles of large pictures. If the program ends early, the next call with the
+        same folder, picture and settings continues after them. A file is removed when its picture is done. on_tile:
+        called with the name of the picture, the number of finished tiles and the number of all its tiles.
+
         `__call__` describes the other settings. Raises UsageError for a setting out of range.
         """
         check_stream(batch, on_error)
         check_names(settings)
         pipeline = self._pipeline(**settings)
-        return Stream(pipeline, self._reader(pipeline), batch, on_error, Tiles(pipeline, batch))(expand(sources))
+        journals = None if journal is None else Journals(Path(journal), self._identity())
+        tiles = Tiles(pipeline, batch, journals, on_tile)
+        return Stream(pipeline, self._reader(pipeline), batch, on_error, tiles)(expand(sources))
 
     def _pipeline(
         self,
@@ -240,22 +249,31 @@ class Predictor:
         tiles = Tiles(pipeline)
         if any(tiles.needed(picture) for picture in pictures):
             results = [
-                tiles.segment(picture) if tiles.needed(picture) else all_together(pipeline, [picture], 0)[0]
+                all_together(pipeline, [picture], 0)[0]
+                if isinstance(picture, Picture) and not tiles.needed(picture)
+                else tiles.segment(picture)
                 for picture in pictures
             ]
         else:
-            results = all_together(pipeline, pictures, time.perf_counter() - start)
+            whole = [picture for picture in pictures if isinstance(picture, Picture)]
+            results = all_together(pipeline, whole, time.perf_counter() - start)
         for picture in pictures:
             tell_remarks(picture, stacklevel=4)  # the line of the user that calls the predictor
         return results
 
-    def _reader(self, pipeline: Pipeline) -> Callable[[Any], Picture]:
+    def _identity(self) -> str:
+        """Text on the weights and how they are computed with."""
+        model = digest(self.file) if self.file else f"{self.model} {id(self)}"
+        return f"{model} {self.mode} {self.device.type}"
+
+    def _reader(self, pipeline: Pipeline) -> Callable[[Any], Opened]:
         size, tiles = pipeline.config.input, Tiles(pipeline)
 
-        def read(source: Any) -> Picture:
-            picture = read_source(source, self.max_pixels, size.range)
+        def read(source: Any) -> Opened:
+            picture = open_source(source, tiles.cuts, self.max_pixels, size.range)
             if tiles.needed(picture):
                 return tiles.with_remark(picture)
+            assert isinstance(picture, Picture)
             return note_shrinking(picture, size)
 
         return read

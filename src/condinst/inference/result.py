@@ -22,11 +22,13 @@ from condinst.inference.instances import annotation_files, libraries, records, t
 from condinst.inference.instances.boxes import Array, Boxes, Index
 from condinst.inference.instances.classes import choose_labels
 from condinst.inference.instances.masks import Masks
+from condinst.inference.instances.preview import preview
 from condinst.inference.settings import check_score
 from condinst.ops.bitmaps.contours import Polygon
 from condinst.ops.drawing.draw import draw_overlay
 from condinst.ops.drawing.style import ALPHA, OVERLAY_FORMATS, ColorBy, Style, StyleOptions
 
+PREVIEW_SIDE = 4096  # pixels of the longer side
 SHOWN_CLASSES = 5  # classes in the `repr` of a result
 
 
@@ -185,6 +187,16 @@ class Result(Generic[Array]):
             raise CondinstError(f"{target}: cannot be written ({error.strerror or error})") from None
         return target
 
+    def preview(self, longer: int = PREVIEW_SIDE) -> Result[Array]:
+        """A smaller copy for overlays of large pictures: boxes, masks and the picture at 1/2, 1/3, … of their size.
+
+            result.preview().save("overlay.png")
+
+        longer: the largest longer side, in pixels. A smaller picture gives the result itself. condinst reads a large
+        TIFF part by part. Raises UsageError for a side below 1 and if there is no picture.
+        """
+        return preview(self, longer)
+
     def show(self, **options: Unpack[StyleOptions]) -> None:
         """Show `plot(**options)` in a window, or below the cell of a notebook.
 
@@ -250,16 +262,18 @@ class Result(Generic[Array]):
         """
         return annotation_files.labelme_annotation(self, image_path)
 
-    def to_geojson(self) -> dict[str, Any]:
-        """A GeoJSON FeatureCollection with a feature for each instance, as QuPath imports it.
+    def to_geojson(self, pixels: bool = False) -> dict[str, Any]:
+        """A GeoJSON FeatureCollection with a feature for each instance, as QuPath and QGIS import it.
 
             Path("slide.geojson").write_text(json.dumps(result.to_geojson()))
 
         Masks become polygons along pixel edges with their holes. Coordinates are pixels of the picture, y downwards.
+        For a GeoTIFF, they are coordinates of its reference system, and the member "crs" names the system; pixels=True
+        keeps pixels.
         The properties of a feature: objectType, classification (name and colour), score, and track_id if known.
         Instances with an empty mask are left out with a warning.
         """
-        return annotation_files.geojson(self)
+        return annotation_files.geojson(self, pixels)
 
     def to_yolo(self) -> str:
         """The text of a YOLO segmentation label file: a row "class x1 y1 x2 y2 …" for each instance, in [0, 1].

@@ -17,7 +17,7 @@ def note_shrinking(picture: Picture, size: InputConfig) -> Picture:
     Example: a panorama of 10000×800 pixels becomes 1280×102 pixels at shorter=640 and longer=1280. The remark is added
     if the resized shorter side is below half of `size.shorter`, or if the picture shrinks to less than a quarter.
     """
-    height, width = picture.array.shape[:2]
+    height, width = picture.size
     rows, columns = input_shape(height, width, size)
     scale = max(rows, columns) / max(height, width)
     if scale >= LEAST_SCALE and (scale >= 1 or min(rows, columns) >= LEAST_SIDE * size.shorter):

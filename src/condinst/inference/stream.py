@@ -15,7 +15,7 @@ from condinst.data.transforms import input_shape
 from condinst.errors import CondinstError, DataError, PictureWarning, TooLargeError, UsageError, out_of_memory
 from condinst.inference.pipeline import SMALL, Pipeline, Prepared, Seen
 from condinst.inference.result import Result
-from condinst.sources.read import Picture
+from condinst.sources.read import Opened, Picture
 from condinst.web import Downloads
 
 Source = TypeVar("Source")
@@ -27,10 +27,10 @@ AHEAD = 2  # batches that are read or assembled while the network works on anoth
 class Large(Protocol):
     """Segments pictures that are too large for one pass through the network."""
 
-    def needed(self, picture: Picture) -> bool:
+    def needed(self, picture: Opened) -> bool:
         """Whether the picture is too large."""
 
-    def segment(self, picture: Picture) -> Result:
+    def segment(self, picture: Opened) -> Result:
         """The result of such a picture."""
 
 
@@ -42,13 +42,13 @@ class Loaded(NamedTuple, Generic[Source]):
     """
 
     sources: tuple[Source, ...]
-    outcomes: list[Picture | CondinstError]
+    outcomes: list[Opened | CondinstError]
     prepared: Prepared | None
 
     @property
-    def pictures(self) -> list[Picture]:
+    def pictures(self) -> list[Opened]:
         """The pictures that could be read."""
-        return [outcome for outcome in self.outcomes if isinstance(outcome, Picture)]
+        return [outcome for outcome in self.outcomes if not isinstance(outcome, CondinstError)]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Stream(Generic[Source]):
     """
 
     pipeline: Pipeline
-    read: Callable[[Source], Picture]
+    read: Callable[[Source], Opened]
     batch: int
     on_error: OnError
     large: Large | None = None
@@ -97,11 +97,12 @@ class Stream(Generic[Source]):
         start = time.perf_counter()
         loaded = Loaded(sources, [self._read(source) for source in sources], None)
         reading = time.perf_counter() - start
-        if not loaded.pictures or any(self._is_large(picture) for picture in loaded.pictures):
+        whole = [picture for picture in loaded.pictures if isinstance(picture, Picture)]
+        if not whole or len(whole) < len(loaded.pictures) or any(map(self._is_large, whole)):
             return loaded
-        return loaded._replace(prepared=_if_it_fits(lambda: self.pipeline.prepare(loaded.pictures, reading)))
+        return loaded._replace(prepared=_if_it_fits(lambda: self.pipeline.prepare(whole, reading)))
 
-    def _read(self, source: Source) -> Picture | CondinstError:
+    def _read(self, source: Source) -> Opened | CondinstError:
         try:
             return self.read(source)
         except CondinstError as error:
@@ -126,9 +127,8 @@ class Stream(Generic[Source]):
             if isinstance(outcome, CondinstError):
                 found = outcome
             else:
+                tell_remarks(outcome, stacklevel=5)  # first, because a picture in tiles may take an hour
                 found = self._alone(outcome) if waiting is None else next(waiting)
-            if isinstance(outcome, Picture):
-                tell_remarks(outcome, stacklevel=5)
             if isinstance(found, Result):
                 yield found
             elif self.on_error == "raise":
@@ -138,18 +138,19 @@ class Stream(Generic[Source]):
             else:
                 self.on_error(source, found)
 
-    def _is_large(self, picture: Picture) -> bool:
+    def _is_large(self, picture: Opened) -> bool:
         return self.large is not None and self.large.needed(picture)
 
-    def _alone(self, picture: Picture) -> Result | DataError:
+    def _alone(self, picture: Opened) -> Result | DataError:
         """The result of one picture that is large, or after the memory was not enough for its batch."""
         if self.large is not None and self.large.needed(picture):
             return segment_large(self.large, picture)
+        assert isinstance(picture, Picture)  # the others are large
         result = _if_it_fits(lambda: self.pipeline([picture])[0])
         return no_memory(picture, self.pipeline) if result is None else result
 
 
-def segment_large(large: Large, picture: Picture) -> Result | DataError:
+def segment_large(large: Large, picture: Opened) -> Result | DataError:
     """The result of a large picture, or the error that ends it."""
     try:
         return large.segment(picture)
@@ -159,7 +160,7 @@ def segment_large(large: Large, picture: Picture) -> Result | DataError:
 
 def no_memory(picture: Picture, pipeline: Pipeline) -> TooLargeError:
     """The error of a picture that the memory does not suffice for."""
-    height, width = picture.array.shape[:2]
+    height, width = picture.size
     size = pipeline.config.input
     rows, columns = input_shape(height, width, size)
     what, remedy = f"{width}×{height} pixels", "scale the picture down or cut it into tiles"
@@ -169,7 +170,7 @@ def no_memory(picture: Picture, pipeline: Pipeline) -> TooLargeError:
     return TooLargeError(f"{picture.name}: not enough memory for {what}; {remedy}")
 
 
-def tell_remarks(picture: Picture, stacklevel: int) -> None:
+def tell_remarks(picture: Opened, stacklevel: int) -> None:
     """Issue a Python warning for each remark on a picture."""
     for remark in picture.remarks:
         warnings.warn(f"{picture.name}: {remark}", PictureWarning, stacklevel)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from condinst.data.pictures.image import FIRST_PAGE, MAX_PIXELS, Page, Reading, convert_image, list_images, read_picture
 from condinst.data.pictures.values import Remark
+from condinst.data.pictures.windows import open_windows
 from condinst.data.sample import Array8
 from condinst.errors import (
     CondinstError,
@@ -28,6 +30,7 @@ from condinst.settings.kinds import FULL, Range
 from condinst.sources.arrays import show_array, show_tensor
 from condinst.sources.expand import WANTED, is_file
 from condinst.sources.film import Frame
+from condinst.sources.large import LargePicture
 from condinst.web import is_address, read_address
 
 CUT_ADDRESS = re.compile("https?:/[^/]", re.IGNORECASE)  # Path("http://host") keeps one slash
@@ -47,20 +50,62 @@ class Picture(NamedTuple):
     remarks: tuple[Remark, ...] = ()
     reading: Reading = FIRST_PAGE
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.array.shape[0], self.array.shape[1]
+
+    def part(self, left: int, top: int, right: int, bottom: int) -> Array8:
+        """The pixels of a window: (bottom − top, right − left, 3) uint8 RGB."""
+        return self.array[top:bottom, left:right]
+
+
+Opened = Picture | LargePicture
+
 
 def read_source(source: Any, max_pixels: int = MAX_PIXELS, range: Range = FULL) -> Picture:
     """Decode a source. A function is called first and returns the source. range: see `InputConfig.range`.
 
     Raises UsageError for a wrong type or shape, and DataError for every other failure to read a source.
     """
+    opened = open_source(source, lambda height, width: False, max_pixels, range)
+    assert isinstance(opened, Picture)
+    return opened
+
+
+def open_source(
+    source: Any, in_tiles: Callable[[int, int], bool], max_pixels: int = MAX_PIXELS, range: Range = FULL
+) -> Opened:
+    """Decode a source as `read_source` does, or open a large TIFF to read it tile by tile.
+
+    in_tiles: whether a picture of (height, width) pixels is segmented in tiles. `max_pixels` does not limit a picture
+    that is read tile by tile.
+    """
     try:
-        return _read(source() if callable(source) else source, max_pixels, range)
+        source = source() if callable(source) else source
+        return _large(source, in_tiles, max_pixels, range) or _read(source, max_pixels, range)
     except CondinstError:
         raise
     except Exception as error:  # a function, or a library that reads a damaged file, may raise any exception
         if out_of_memory(error):
             raise TooLargeError(f"{name_of(source)}: cannot be used (not enough memory)") from error
         raise DataError(f"{name_of(source)}: cannot be used ({first_line(error)})") from error
+
+
+def _large(source: Any, in_tiles: Callable[[int, int], bool], max_pixels: int, range: Range) -> LargePicture | None:
+    """A large TIFF that is read tile by tile, or None for another source."""
+    number = source.number if isinstance(source, Page) else None
+    place = source.path if isinstance(source, Page) else source
+    if not isinstance(place, str | os.PathLike) or not os.path.isfile(place):
+        return None
+    path, name = Path(place), name_of(source)
+    file = open_windows(path, name, number or 1, range)
+    if file is None:
+        return None
+    if not in_tiles(*file.size):
+        file.close()
+        return None
+    return LargePicture(file, path, name, file.remarks, Reading(number, range, max_pixels))
 
 
 def name_of(source: object) -> str:

@@ -31,7 +31,7 @@ def predict_all(
 
     try:
         with terminable(), warnings_as_notes():
-            unwritten = _predict_each(run, predictor, printer, batch, classes)
+            unwritten = _predict_each(run, predictor, printer, batch, classes, kept)
     except BaseException as stop:
         _close(run, json, stop)
         if not isinstance(stop, KeyboardInterrupt):
@@ -44,8 +44,11 @@ def predict_all(
     return unwritten
 
 
-def _predict_each(run: Run, predictor: Predictor, printer: Printer, batch: int, classes: list[int] | None) -> int:
-    from condinst.cli.predict.printed import left_out
+def _predict_each(
+    run: Run, predictor: Predictor, printer: Printer, batch: int, classes: list[int] | None, kept: bool
+) -> int:
+    from condinst.cli.predict.printed import TileProgress, left_out
+    from condinst.cli.results.folder import TILES
     from condinst.cli.results.run import failure
 
     unwritten = 0
@@ -62,7 +65,9 @@ def _predict_each(run: Run, predictor: Predictor, printer: Printer, batch: int, 
         run.leave_out(index, str(error))
         left_out(run.sources[index].name, str(error))
 
-    for result in predictor.stream(read(), batch, leave_out, classes=classes):
+    journal = run.folder / TILES if kept else None
+    tiles = TileProgress()
+    for result in predictor.stream(read(), batch, leave_out, journal, tiles, classes=classes):
         index = waiting.popleft()
         if run.is_done(index):
             continue

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from condinst.cli.results.folder import RESULTS
 from condinst.cli.terminal.say import say
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from condinst.inference.result import Result
 
 ROWS = 10  # rows for each picture; results.json has all instances
+SHOWN_EVERY, LINE_EVERY = 2.0, 60.0  # seconds between two states of the tiles
 CLASSES = 8  # classes named in one line
 
 
@@ -83,3 +87,38 @@ def _table(result: Result) -> None:
     if len(result) > ROWS:
         rows.append((f"… and {len(result) - ROWS} more", "", "", ""))
     print_table(("class", "score", "box (x1 y1 x2 y2)", "area (px)"), rows)
+
+
+@dataclass
+class TileProgress:
+    """Tell on standard error how far a picture of many tiles is.
+
+    A terminal shows one line that changes; a file gets a line each minute. Pictures of a few seconds show nothing.
+    """
+
+    name: str = ""
+    started: float = 0.0
+    first: int = 0
+    told: float = 0.0
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        """Count a tile. done: finished tiles. total: all tiles of the picture."""
+        now = time.perf_counter()
+        terminal = sys.stderr.isatty()
+        if name != self.name or done <= self.first:
+            self.name, self.started, self.first, self.told = name, now, done, now
+        if done == total:
+            if terminal and self.told > self.started:
+                typer.echo("\r" + " " * 79 + "\r", nl=False, err=True)
+            return
+        if now - self.told < (SHOWN_EVERY if terminal else LINE_EVERY):
+            return
+        self.told = now
+        from condinst.engine.run_folder.log import duration
+
+        left = (now - self.started) / (done - self.first) * (total - done)
+        line = f"{name}: {done:,} of {total:,} tiles, {duration(left)} left"
+        if terminal:
+            typer.echo(f"\r{line:<79.79}", nl=False, err=True)
+        else:
+            say(f"note: {line}", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from condinst.errors import CondinstError, UsageError
 from condinst.sources.places import Source
 
 RESULTS = "results.json"
+TILES = ".condinst-tiles"  # the folder of the finished tiles of large pictures
 DESCRIPTION = "predictions of the condinst model"  # how the description in results.json begins
 OURS = f'{{"info": {{"description": "{DESCRIPTION}'
 
@@ -66,6 +68,8 @@ def remove_run(folder: Path) -> None:
                 with suppress(OSError):  # what holds other files stays
                     (folder / name).rmdir()
         remove_temporary(folder)
+        if (folder / TILES).is_dir() and not (folder / TILES).is_symlink():
+            shutil.rmtree(folder / TILES)
         for path in (folder / RESULTS, journal):  # the journal last: until then --overwrite can be tried again
             path.unlink(missing_ok=True)
     except OSError as error:

@@ -84,10 +84,17 @@ class Saved:
     def files(self, result: Result, stem: str) -> Iterator[File]:
         """The files of one picture, computed one at a time."""
         if self.overlay:
-            yield File("overlay", f"{stem}.{self.overlay}", lambda: _encode(result.plot(**self.style), self.overlay))
+            yield File("overlay", f"{stem}.{self.overlay}", lambda: _encode(_drawn(result, self.style), self.overlay))
         for kind in PICTURE_FORMATS:
             if kind in self.formats:
                 yield from _WRITERS[kind](result, stem)
+
+
+def _drawn(result: Result, style: dict[str, Any]) -> NDArray[Any]:
+    """The picture with its instances; smaller for a large picture."""
+    from condinst.inference.instances.pixels import is_large
+
+    return (result.preview() if is_large(result) else result).plot(**style)
 
 
 def read_formats(words: list[str]) -> frozenset[Format]:

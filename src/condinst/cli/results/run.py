@@ -63,10 +63,12 @@ class Run:
 
         Raises CondinstError where the line itself cannot be written.
         """
+        from condinst.inference.instances.pixels import is_large
+
         stem = self._stem(index)
         record = record_of(self.sources[index], result.orig_shape, found)
         record |= {"source": self._key(index), "stem": stem}
-        if self.sources[index].page is not None:
+        if self.sources[index].page is not None and not is_large(result):
             result = replace(result, image=result.orig_img)  # a copy of the file would hold the other pages, too
         staging = Staging(self.folder)
         failed: dict[str, str] = {}

@@ -106,13 +106,7 @@ def show_values(values: Values, range: Range, largest: int = LARGEST_16) -> Show
     Raises NoRangeError if "full" does not fit the values, and DataError if no value is a number.
     """
     lowest, highest, missing = _extremes(values)
-    if range == "full":
-        _check_full(values, lowest, highest, largest)
-        low, high = 0.0, float(largest)
-    elif range == "auto":
-        low, high = _auto(values, lowest, highest)
-    else:
-        low, high = range
+    low, high = _chosen(values, range, largest, lowest, highest)
     pixels, counts, outside = _map(values, low, high)
     remarks = []
     if missing:
@@ -125,6 +119,24 @@ def show_values(values: Values, range: Range, largest: int = LARGEST_16) -> Show
     if range != "auto" and lowest < highest and _is_dark(counts):
         remarks.append(_dark(counts, (lowest, highest), _bulk(values, highest), (low, high)))
     return Shown(pixels, tuple(remarks))
+
+
+def choose_range(values: Values, range: Range, largest: int = LARGEST_16) -> tuple[float, float]:
+    """Return the values that `show_values` makes black and white. Raises the same errors."""
+    lowest, highest, _ = _extremes(values)
+    return _chosen(values, range, largest, lowest, highest)
+
+
+def map_values(values: Values, low: float, high: float) -> Array8:
+    """Return (H, W, 3) pixels: `low` and below become 0, `high` and above 255, NaN 0."""
+    return _map(values, low, high)[0]
+
+
+def _chosen(values: Values, range: Range, largest: int, lowest: float, highest: float) -> tuple[float, float]:
+    if range == "full":
+        _check_full(values, lowest, highest, largest)
+        return 0.0, float(largest)
+    return _auto(values, lowest, highest) if range == "auto" else range
 
 
 def _map(values: Values, low: float, high: float) -> tuple[Array8, NDArray[np.int64], int]:

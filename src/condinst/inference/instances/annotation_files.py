@@ -13,6 +13,7 @@ from PIL import Image
 
 from condinst.data.formats.labelme.write import labelme_document, labelme_shapes
 from condinst.data.formats.yolo.write import yolo_row
+from condinst.data.pictures.georeference import Georeference, read_georeference
 from condinst.data.sample import Instance, RunLengths
 from condinst.ops.bitmaps.rle import decode_region
 from condinst.ops.drawing.palette import class_colours
@@ -40,8 +41,9 @@ def labelme_annotation(result: Result[Any], image_path: str | Path | None) -> di
     return document
 
 
-def geojson(result: Result[Any]) -> dict[str, Any]:
+def geojson(result: Result[Any], pixels: bool) -> dict[str, Any]:
     """A feature for each instance; see `Result.to_geojson`."""
+    earth = None if pixels or result.path is None else read_georeference(result.path, result.page or 1)
     palette = class_colours(max(result.names, default=0) + 1)
     tracks = None if result.boxes.id is None else result.boxes.id.tolist()
     rows = zip(result.boxes.cls.tolist(), result.boxes.conf.tolist(), result.masks.polygons, strict=True)
@@ -50,7 +52,7 @@ def geojson(result: Result[Any]) -> dict[str, Any]:
         if not polygons:
             empty += 1
             continue
-        parts = [[_ring(ring) for ring in (polygon.outer, *polygon.holes)] for polygon in polygons]
+        parts = [[_ring(ring, earth) for ring in (polygon.outer, *polygon.holes)] for polygon in polygons]
         single = len(parts) == 1
         features.append(
             {
@@ -69,12 +71,17 @@ def geojson(result: Result[Any]) -> dict[str, Any]:
         )
     if empty:
         warnings.warn(f"to_geojson: left out {empty} of {len(result)} instances with an empty mask", stacklevel=3)
-    return {"type": "FeatureCollection", "features": features}
+    system = None if earth is None else earth.system
+    crs = {} if system is None else {"crs": {"type": "name", "properties": {"name": system}}}
+    return {"type": "FeatureCollection", **crs, "features": features}
 
 
-def _ring(ring: Any) -> list[list[float]]:
+def _ring(ring: Any, earth: Georeference | None) -> list[list[float]]:
     """A closed ring, counter-clockwise outside and clockwise in holes if y is read upwards (RFC 7946, §3.1.6)."""
     points: list[list[float]] = ring.tolist()
+    if earth is not None:
+        points = [list(earth.place(x, y)) for x, y in points]
+        points = points[::-1] if earth.mirrored else points
     return [*points, points[0]]
 
 

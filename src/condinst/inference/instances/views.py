@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageShow
 
 from condinst.errors import CondinstError, UsageError
-from condinst.ops.bitmaps.rle import decode, decode_region
+from condinst.inference.instances.pixels import parts
+from condinst.ops.bitmaps.rle import crop as crop_region
+from condinst.ops.bitmaps.rle import decode_region
 from condinst.ops.drawing.style import StyleOptions
 
 if TYPE_CHECKING:
@@ -36,17 +38,21 @@ def crops(result: Result[Any], padding: int, alpha: bool) -> list[NDArray[np.uin
     """The part of the picture inside each box; see `Result.crops`."""
     if padding < 0:
         raise UsageError(f"crops: expected a padding of at least 0 pixels, got {padding}")
-    picture = result.orig_img
     height, width = result.orig_shape
     found = []
-    for (x1, y1, x2, y2), rle in zip(result.boxes.xyxy.tolist(), result.masks.rle, strict=True):
-        left, top = max(math.floor(x1) - padding, 0), max(math.floor(y1) - padding, 0)
-        right, bottom = min(math.ceil(x2) + padding, width), min(math.ceil(y2) + padding, height)
-        crop = picture[top:bottom, left:right]
-        if alpha:
-            mask = decode(rle)[top:bottom, left:right, None]
-            crop = np.concatenate((crop, mask * np.uint8(255)), axis=2)
-        found.append(np.ascontiguousarray(crop))
+    with parts(result) as part:
+        for (x1, y1, x2, y2), rle in zip(result.boxes.xyxy.tolist(), result.masks.rle, strict=True):
+            left, top = max(math.floor(x1) - padding, 0), max(math.floor(y1) - padding, 0)
+            right, bottom = min(math.ceil(x2) + padding, width), min(math.ceil(y2) + padding, height)
+            crop = part(left, top, right, bottom)
+            if alpha:
+                mask = np.zeros(crop.shape[:2], dtype=np.bool_)
+                inside = crop_region(decode_region(rle), left, top, right, bottom)
+                rows, columns = inside.bitmap.shape
+                y, x = inside.y - top, inside.x - left
+                mask[y : y + rows, x : x + columns] = inside.bitmap
+                crop = np.concatenate((crop, mask[..., None] * np.uint8(255)), axis=2)
+            found.append(np.ascontiguousarray(crop))
     return found
 
 

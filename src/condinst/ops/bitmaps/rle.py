@@ -9,6 +9,8 @@ import numpy as np
 from hotcoco import mask as codec
 from numpy.typing import NDArray
 
+SMALL = 4_000_000  # pixels of an image up to which a mask is decoded as a whole
+
 
 class Rle(TypedDict):
     """A mask as COCO files store it. `counts` is the compressed string, so the dict can be written as JSON."""
@@ -74,9 +76,58 @@ def decode(rle: Rle) -> NDArray[np.bool_]:
 
 
 def decode_region(rle: Rle) -> Region:
-    """The bitmap inside its tight bounding rectangle, which is 0×0 pixels for an empty mask."""
+    """The bitmap inside its tight bounding rectangle, which is 0×0 pixels for an empty mask.
+
+    The function does not create a bitmap of a large image.
+    """
+    if rle["size"][0] * rle["size"][1] > SMALL:
+        return _region_of_runs(read_counts(rle["counts"]), rle["size"][0])
     x, y, width, height = (int(number) for number in codec.toBbox(dict(rle)))
     return Region(codec.decode(dict(rle))[y : y + height, x : x + width].astype(np.bool_), x, y)
+
+
+def read_counts(counts: str) -> NDArray[np.int64]:
+    """The lengths of the runs in column-major order: empty, filled, empty, filled … counts: the compressed string.
+
+    COCO's format: each number is written in digits of 5 bits, the lowest first, and from the fourth number on as the
+    difference from the number two places before.
+    """
+    digits = np.frombuffer(counts.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
+    if not len(digits):
+        return np.zeros(0, dtype=np.int64)
+    last = (digits & 32) == 0
+    starts = np.concatenate(([0], np.flatnonzero(last)[:-1] + 1))
+    place = np.arange(len(digits)) - np.repeat(starts, np.diff(np.concatenate((starts, [len(digits)]))))
+    numbers = np.add.reduceat((digits & 31) << (5 * place), starts)
+    negative = (digits[last] & 16) != 0
+    numbers -= negative.astype(np.int64) << (5 * (place[last] + 1))
+    # from index 3 on, each number is a difference; the sums run over every second number
+    for first in (1, 2):
+        numbers[first::2] = numbers[first::2].cumsum()
+    return numbers
+
+
+def _region_of_runs(counts: NDArray[np.int64], height: int) -> Region:
+    """The region of run lengths in an image of this height."""
+    ends = counts.cumsum()
+    starts, stops = ends[0:-1:2], ends[1::2]
+    filled = stops > starts
+    starts, stops = starts[: len(stops)][filled], stops[filled]
+    if not len(starts):
+        return Region(np.zeros((0, 0), dtype=np.bool_), 0, 0)
+    first, last = starts // height, (stops - 1) // height
+    # a run over several columns becomes a piece in each of them
+    pieces = last - first + 1
+    column = np.repeat(first, pieces) + np.arange(pieces.sum()) - np.repeat(pieces.cumsum() - pieces, pieces)
+    top = np.maximum(np.repeat(starts, pieces) - column * height, 0)
+    bottom = np.minimum(np.repeat(stops, pieces) - column * height, height)
+    x, y = int(column[0]), int(top.min())
+    shape = int(bottom.max()) - y, int(column[-1]) - x + 1
+    # +1 where a piece begins and −1 after it; the running sum down each column is the bitmap
+    steps = np.zeros((shape[0] + 1, shape[1]), dtype=np.int8)
+    np.add.at(steps, (top - y, column - x), 1)
+    np.add.at(steps, (bottom - y, column - x), -1)
+    return Region(steps[:-1].cumsum(axis=0, dtype=np.int8).astype(np.bool_), x, y)
 
 
 def tighten(region: Region) -> Region | None:
