@@ -37,6 +37,7 @@ from condinst.predictor import Predictor
 
 FILE = "large-seams.json"
 SIDE, ACROSS, LIMIT = 256, 4, 2000
+CANDIDATES = 32000
 SCALE = 2.5  # of the network's input, as in training
 AWAY = 40  # pixels from every seam from which masks are compared with those of the whole picture
 
@@ -181,6 +182,8 @@ def main(
     side = SIDE * ACROSS
     pixels = round(side * SCALE)
     whole = Predictor(model, tile="off", shorter=pixels, longer=pixels, conf=None, max_detections=LIMIT)
+    # a mosaic has the candidates of 16 pictures
+    whole.config = whole.config.with_overrides([f"detect.candidates_per_level={CANDIDATES}"])
     answers = [whole(mosaic.array) for mosaic in mosaics]
     everything: Any = lambda box: True  # noqa: E731
     ways = []
