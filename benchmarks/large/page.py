@@ -1,6 +1,6 @@
 """The figures of docs/how-to/large-pictures.md.
 
-    python -m benchmarks.large.page
+python -m benchmarks.large.page
 """
 
 from __future__ import annotations

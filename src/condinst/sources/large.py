@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 from condinst.data.pictures.image import FIRST_PAGE, Reading
 from condinst.data.pictures.values import Remark
-from condinst.data.pictures.windows import WindowedTiff
+from condinst.data.pictures.windows.pixels import Windows
 from condinst.data.sample import Array8
 
 
 class LargePicture(NamedTuple):
     """A picture that is not decoded as a whole. The fields are those of `Picture`, but `file` replaces the pixels."""
 
-    file: WindowedTiff
+    file: Windows
     path: Path
     name: str
     remarks: tuple[Remark, ...] = ()

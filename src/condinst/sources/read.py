@@ -15,7 +15,7 @@ from torch import Tensor
 
 from condinst.data.pictures.image import FIRST_PAGE, MAX_PIXELS, Page, Reading, convert_image, list_images, read_picture
 from condinst.data.pictures.values import Remark
-from condinst.data.pictures.windows import open_windows
+from condinst.data.pictures.windows.pixels import open_windows
 from condinst.data.sample import Array8
 from condinst.errors import (
     CondinstError,

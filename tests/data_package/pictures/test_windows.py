@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from condinst.data.pictures import windows
+from condinst.data.pictures.georeference import read_georeference
 from condinst.data.pictures.image import Reading, read_picture
-from condinst.data.pictures.windows import WindowedTiff, open_windows
+from condinst.data.pictures.windows import tiff
+from condinst.data.pictures.windows.pixels import Windows, open_windows
 from condinst.errors import DataError
 from condinst.settings.kinds import Range
 
@@ -47,7 +48,7 @@ def write(path: Path, kind: str, layout: str) -> None:
     )
 
 
-def opened(path: Path, range: Range = "full") -> WindowedTiff:
+def opened(path: Path, range: Range = "full") -> Windows:
     file = open_windows(path, path.name, 1, range, least=1)
     assert file is not None
     return file
@@ -101,15 +102,17 @@ def test_only_what_a_window_touches_is_decoded(tmp_path: Path, monkeypatch: pyte
     write(path, "colour", "tiles, deflate")
     file = opened(path)
     seen: list[int] = []
-    decode = file._decode
-    monkeypatch.setattr(file, "_decode", lambda index: (seen.append(index), decode(index))[1])
+    parts = file._parts
+    assert isinstance(parts, tiff.TiffParts)
+    decode = parts._decode
+    monkeypatch.setattr(parts, "_decode", lambda index: (seen.append(index), decode(index))[1])
     file.part(0, 0, 64, 128)
     assert seen == [0]
     file.part(60, 100, 70, 130)  # four tiles meet here; the first was decoded a moment ago
     assert seen == [0, 1, 7, 8]
-    monkeypatch.setattr(windows, "CACHE", 0)
+    monkeypatch.setattr(tiff, "CACHE", 0)
     file.part(0, 0, WIDTH, HEIGHT)
-    assert len(file._kept) == 1
+    assert len(parts._kept) == 1
 
 
 def test_small_pictures_and_those_that_need_the_whole(tmp_path: Path) -> None:
@@ -147,3 +150,30 @@ def test_dark_values_are_told_and_floats_need_a_range(tmp_path: Path) -> None:
     write(tmp_path / "float.tif", "float", "tiles")
     with pytest.raises(DataError, match=r"^float\.tif: float pixels .* do not state a range"):
         open_windows(tmp_path / "float.tif", "float.tif", least=1)
+
+
+def test_jpeg_2000_by_rasterio(tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
+    from rasterio.transform import from_origin
+
+    rng = np.random.default_rng(5)
+    for dtype, bands in (("uint8", 3), ("uint8", 1), ("uint16", 1)):
+        path = tmp_path / f"{dtype}-{bands}.jp2"
+        array = rng.integers(0, np.iinfo(dtype).max, (bands, HEIGHT, WIDTH), dtype=dtype)
+        options = {"QUALITY": "100", "REVERSIBLE": "YES", "YCC": "NO"}
+        place = {"crs": "EPSG:3035", "transform": from_origin(10, 20, 2, 2)}
+        with rasterio.open(
+            path, "w", driver="JP2OpenJPEG", width=WIDTH, height=HEIGHT, count=bands, dtype=dtype, **options, **place
+        ) as file:
+            file.write(array)
+        windows = opened(path)
+        expected = np.moveaxis(array if dtype == "uint8" else np.rint(array / 257).astype(np.uint8), 0, 2)
+        expected = np.repeat(expected, 3 // bands, axis=2)
+        np.testing.assert_array_equal(windows.part(37, 21, 333, 290), expected[21:290, 37:333])
+        assert windows.shrunk(10).shape == (30, 41, 3)
+        earth = read_georeference(path)
+        assert earth is not None
+        assert earth.place(1, 1) == (12, 18)
+        assert earth.epsg == 3035
+    (tmp_path / "damaged.jp2").write_bytes(path.read_bytes()[:300])
+    assert open_windows(tmp_path / "damaged.jp2", "a", least=1) is None

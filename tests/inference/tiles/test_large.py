@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from condinst.data.pictures import windows
+from condinst.data.pictures.windows import pixels as windows
 from condinst.errors import DataError, TooLargeError
 from condinst.inference.instances import pixels
 from condinst.inference.result import Result

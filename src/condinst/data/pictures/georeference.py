@@ -1,7 +1,8 @@
-"""Where a GeoTIFF lies on the earth, from its tags."""
+"""Where a GeoTIFF or a JPEG 2000 file lies on the earth."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from condinst.data.pictures.picture_file import is_tiff
 from condinst.data.pictures.pillow_limit import without_limit
+from condinst.data.pictures.windows.raster import is_jpeg_2000, open_raster
 
 # Tags and keys of OGC GeoTIFF 1.1, https://docs.ogc.org/is/19-008r4/19-008r4.html
 _SCALE, _TIEPOINT, _TRANSFORMATION, _KEYS = 33550, 33922, 34264, 34735
@@ -56,9 +58,10 @@ class Georeference(NamedTuple):
 def read_georeference(path: Path, page: int = 1) -> Georeference | None:
     """The georeference of a page, counted from 1, or None for a file without one."""
     if not is_tiff(path):
-        return None
+        return _from_raster(path) if is_jpeg_2000(path) else None
     try:
-        with without_limit(), Image.open(path, formats=("TIFF",)) as image:
+        with warnings.catch_warnings(), without_limit(), Image.open(path, formats=("TIFF",)) as image:
+            warnings.simplefilter("ignore")  # damaged tags; reading the picture tells of them
             image.seek(page - 1)
             tags: Any = image.tag_v2  # type: ignore[attr-defined]  # a TIFF
             return _from_tags(tags)
@@ -81,6 +84,18 @@ def _from_tags(tags: Any) -> Georeference | None:
         c, f = c - (a + b) / 2, f - (d + e) / 2
     code = keys.get(_PROJECTED) or keys.get(_GEOGRAPHIC)
     return Georeference(a, b, c, d, e, f, code if code and code < _LARGEST_CODE else None)
+
+
+def _from_raster(path: Path) -> Georeference | None:
+    """What rasterio reads from a JPEG 2000 file."""
+    file = open_raster(path)
+    if file is None:
+        return None
+    with file:
+        if file.crs is None and file.transform.is_identity:
+            return None
+        a, b, c, d, e, f = file.transform[:6]
+        return Georeference(a, b, c, d, e, f, None if file.crs is None else file.crs.to_epsg())
 
 
 def _short_keys(directory: Any) -> dict[int, int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from condinst.data.pictures.windows import LARGE, WindowedTiff, open_windows
+from condinst.data.pictures.windows.pixels import LARGE, Windows, open_windows
 from condinst.data.sample import Array8
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def shrunk(result: Result[Any], step: int) -> Array8:
     return np.asarray(Image.fromarray(result.orig_img).reduce(step))
 
 
-def _windows(result: Result[Any]) -> WindowedTiff | None:
+def _windows(result: Result[Any]) -> Windows | None:
     if result.image is not None or result.path is None:
         return None
     reading = result.reading

@@ -1,0 +1,1 @@
+"""Large picture files that are read window by window, not decoded as a whole."""
