@@ -9,7 +9,7 @@ import numpy as np
 from hotcoco import mask as codec
 from numpy.typing import NDArray
 
-SMALL = 4_000_000  # pixels of an image up to which a mask is decoded as a whole
+SMALL = 500_000  # pixels of an image up to which a mask is decoded as a whole
 
 
 class Rle(TypedDict):

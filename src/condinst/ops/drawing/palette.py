@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -60,12 +62,45 @@ def spread_colours(boxes: NDArray[np.float32]) -> list[Colour]:
     reach = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) / 2
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     used = np.zeros(len(PALETTE))
+    places = _Places()
     for row in range(count):
-        gap = np.abs(centres[:row] - centres[row]).max(axis=1, initial=0) - reach[:row] - reach[row]
-        near = np.bincount(chosen[:row][gap < 0.5 * reach[row]], minlength=len(PALETTE))
+        others = places.around(centres[row], 1.5 * reach[row])
+        gap = np.abs(centres[others] - centres[row]).max(axis=1, initial=0) - reach[others] - reach[row]
+        near = np.bincount(chosen[others[gap < 0.5 * reach[row]]], minlength=len(PALETTE))
         chosen[row] = np.lexsort((np.arange(len(PALETTE)), used, near))[0]
         used[chosen[row]] += 1
+        places.add(row, centres[row], reach[row])
     return [PALETTE[index] for index in chosen]
+
+
+class _Places:
+    """Rows by place, in a grid for each power of two of their reach, so that near rows are found among very many."""
+
+    def __init__(self) -> None:
+        self._cells: dict[int, dict[tuple[int, int], list[int]]] = {}
+
+    def add(self, row: int, centre: NDArray[np.float32], reach: np.float32) -> None:
+        """Add a row. centre: (x, y). reach: half of the longer side."""
+        level = math.frexp(max(float(reach), 1.0))[1]  # reach < 2 ** level
+        cell = math.floor(centre[0] / 2**level), math.floor(centre[1] / 2**level)
+        self._cells.setdefault(level, {}).setdefault(cell, []).append(row)
+
+    def around(self, centre: NDArray[np.float32], distance: float) -> NDArray[np.int64]:
+        """Rows among which are all whose reach comes within `distance` of a point, along the farther axis."""
+        found: list[int] = []
+        for level, cells in self._cells.items():
+            side = 2**level
+            radius = distance + side
+            columns, rows = (
+                range(math.floor((float(at) - radius) / side), math.floor((float(at) + radius) / side) + 1)
+                for at in centre
+            )
+            if len(columns) * len(rows) > len(cells):
+                found += itertools.chain.from_iterable(cells.values())
+                continue
+            for cell in itertools.product(columns, rows):
+                found += cells.get(cell, ())
+        return np.array(found, dtype=np.int64)
 
 
 def ink_on(colour: Colour) -> Colour:
