@@ -63,6 +63,8 @@ def predict(
     classes: Classes | None = None,
     size: Size | None = None,
     range: Range | str | None = None,
+    tile: int | str | None = None,
+    overlap: float | None = None,
     device: str | None = None,
     nms: str | None = None,
     mode: Mode | None = None,
@@ -85,7 +87,8 @@ def predict(
     wrong type or setting.
     """
     predictor = Predictor(model, device, conf, nms=nms, max_pixels=max_pixels, mode=mode, range=range, iou=iou)
-    return predictor(source, batch, on_error, max_detections=max_detections, classes=classes, size=size)
+    settings = CallSettings(max_detections=max_detections, classes=classes, size=size, tile=tile, overlap=overlap)
+    return predictor(source, batch, on_error, **settings)
 
 
 def val(

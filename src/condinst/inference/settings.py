@@ -25,6 +25,8 @@ class CallSettings(TypedDict, total=False):
     classes: Classes | None
     size: Size | None
     range: Range | str | None
+    tile: int | str | None
+    overlap: float | None
 
 
 def check_names(settings: Mapping[str, object]) -> None:
@@ -73,6 +75,8 @@ def with_settings(
     if config.input.letterbox or config.input.stretch:  # the input is a square
         shorter, longer = shorter or longer, longer or shorter
     check_tile(tile)
+    if overlap is not None and (not isinstance(overlap, Real) or isinstance(overlap, bool) or not overlap >= 0):
+        raise UsageError(f"overlap: expected a part of the tile from 0 to 0.5, or pixels, got {overlap!r:.60}")
     if (shorter or longer) and tile is None and config.input.tile == "auto":
         tile = "off"  # the caller chose the size at which the network sees the whole picture
     # the score may be the square root of the compared value; lower the threshold slightly against rounding

@@ -12,7 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from condinst.data.pictures.image import read_header
 from condinst.data.transforms import input_shape
-from condinst.inference.settings import sides, with_settings
+from condinst.inference.settings import check_tile, sides, with_settings
+from condinst.inference.tiles.choose import choose_tiling
 from condinst.serve.formats import Answer, Format, render
 from condinst.serve.http.body import BodyReader
 from condinst.serve.metrics import Metrics
@@ -23,6 +24,7 @@ from condinst.serve.work.worker import Worker
 from condinst.settings.prediction import InputConfig
 
 SIDE_DIGITS = 6  # of a side in pixels
+MOST_TILES = 256  # of one picture: more would keep the other requests waiting too long
 LARGER = 2  # times the longer side of the model's input that a request may ask for
 
 
@@ -53,7 +55,10 @@ class Service:
         if longer is not None and longer > most:
             raise RequestError(422, f"size: the longer side is at most {most} for the model '{model}', got {longer}")
         detections = settings.max_detections
-        resized = with_settings(config, settings.conf, shorter, longer, detections, iou=settings.iou).input
+        cut = settings.tile, settings.overlap
+        resized = with_settings(
+            config, settings.conf, shorter, longer, detections, None, None, settings.iou, *cut
+        ).input
         return Wanted(model, settings, resized)
 
     async def predict(self, request: Request, wanted: Wanted, format: Format) -> Answer:
@@ -88,7 +93,20 @@ class Service:
         most = self.models.predictors[wanted.model].max_pixels
         header = await asyncio.to_thread(read_header, content, max_pixels=most)
         shape = input_shape(header.height, header.width, wanted.size)
-        return Kind(wanted.model, wanted.settings, shape)
+        tiling = choose_tiling(header.height, header.width, wanted.size)
+        if tiling is None:
+            return Kind(wanted.model, wanted.settings, shape)
+        if tiling.total > MOST_TILES:
+            size = f"{header.width}×{header.height} pixels"
+            raise RequestError(
+                422,
+                f"tile: {size} make {tiling.total:,} tiles of {tiling.tile} pixels, and the server takes at most "
+                f"{MOST_TILES}; ask for a larger tile, or run `condinst predict --tile {tiling.tile}` for this picture",
+            )
+        window = tiling.rows[0][0]
+        scale = tiling.scale or min(input_shape(window.height, window.width, wanted.size)) / min(window[2:])
+        seen = round(window.height * scale), round(window.width * scale)
+        return Kind(wanted.model, wanted.settings, seen, tiling.total)
 
 
 def parse_size(text: str) -> int | tuple[int, int]:
@@ -97,6 +115,13 @@ def parse_size(text: str) -> int | tuple[int, int]:
     if not 1 <= len(parts) <= 2 or not all(part.isdecimal() and len(part) <= SIDE_DIGITS for part in parts):
         raise RequestError(422, f"size: expected the shorter side in pixels or SHORTER,LONGER, got '{text:.60}'")
     return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
+
+
+def parse_tile(text: str) -> int | str:
+    """ "512" → 512, "auto" and "off" stay. Raises UsageError for another text."""
+    value = int(text) if text.isdecimal() and len(text) <= SIDE_DIGITS else text
+    check_tile(value)
+    return value
 
 
 async def _disconnected(request: Request) -> None:

@@ -24,11 +24,19 @@ class Settings:
     max_detections: int | None = None
     classes: tuple[int, ...] | None = None
     size: int | tuple[int, int] | None = None
+    tile: int | str | None = None
+    overlap: float | None = None
 
     def of_call(self) -> CallSettings:
         """The settings as arguments of a predictor."""
         return CallSettings(
-            conf=self.conf, iou=self.iou, max_detections=self.max_detections, classes=self.classes, size=self.size
+            conf=self.conf,
+            iou=self.iou,
+            max_detections=self.max_detections,
+            classes=self.classes,
+            size=self.size,
+            tile=self.tile,
+            overlap=self.overlap,
         )
 
 
@@ -36,17 +44,19 @@ class Settings:
 class Kind:
     """What pictures must share to run through the network together.
 
-    shape: (height, width) of the resized picture. With one shape, no picture is padded because of another one.
+    shape: (height, width) of the resized picture, or of a resized tile. With one shape, no picture is padded because of
+    another one. tiles: the number of tiles that the picture is cut into.
     """
 
     model: str
     settings: Settings
     shape: tuple[int, int]
+    tiles: int = 1
 
     @property
     def pixels(self) -> int:
-        """Pixels of the resized picture."""
-        return self.shape[0] * self.shape[1]
+        """Pixels of the resized picture, or of all its resized tiles."""
+        return self.shape[0] * self.shape[1] * self.tiles
 
 
 @dataclass(eq=False)
