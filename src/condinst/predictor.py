@@ -163,8 +163,8 @@ class Predictor:
         conf: lowest score to keep, from 0 to 1. iou: threshold of the NMS, from 0 to 1. max_detections: maximum number
         of instances per picture. classes: names or labels to keep; other classes do not count towards max_detections.
         size: the shorter side of the resized picture, or (shorter, longer), in pixels. range: the values that become
-        black and white, for pictures of more than 8 bits. These settings apply to this call only; None keeps the
-        predictor's setting. batch, on_error: see `stream`.
+        black and white, for pictures of more than 8 bits. tile, overlap: see `Predictor`. These settings apply to
+        this call only; None keeps the predictor's setting. batch, on_error: see `stream`.
 
         Raises DataError for a picture that cannot be used, UsageError for a source of a wrong type or shape and for a
         setting out of range. A Python warning reports an unusual picture, for example a picture with unused range.
@@ -224,10 +224,12 @@ class Predictor:
         classes: Classes | None = None,
         size: Size | None = None,
         range: Range | str | None = None,
+        tile: int | str | None = None,
+        overlap: float | None = None,
     ) -> Pipeline:
         """Return the network with the predictor's settings and the changes of a call. Raises UsageError."""
         check_process(self.device)
-        config = with_settings(self.config, conf, *sides(size), max_detections, None, range, iou)
+        config = with_settings(self.config, conf, *sides(size), max_detections, None, range, iou, tile, overlap)
         labels = None if classes is None else choose_labels(classes, self.names)
         return Pipeline(
             self.network, self.device, config, method_of(config.model), self.conf if conf is None else conf, labels

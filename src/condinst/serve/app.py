@@ -100,13 +100,23 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         max_detections: Annotated[int | None, Query(ge=1, description="Maximum number of instances.")] = None,
         classes: Annotated[list[str] | None, Query(description="Classes to keep, separated by commas.")] = None,
         size: Annotated[str | None, Query(description="Shorter side in pixels, or SHORTER,LONGER.")] = None,
+        tile: Annotated[
+            str | None,
+            Query(
+                description="Cut larger pictures into tiles of this side in pixels and join their objects; auto; off."
+            ),
+        ] = None,
+        overlap: Annotated[
+            float | None,
+            Query(ge=0, le=32_768, description="What neighbouring tiles share: a part of the side below 1, or pixels."),
+        ] = None,
         format: Annotated[Format, Query(description="Format of the answer.")] = Format.coco,
     ) -> Response:
         start = time.perf_counter()
         name = service.models.choose(model)
         labels = None if classes is None else read_labels(classes, service.models.predictors[name].names)
         sides = None if size is None else parse_size(size)
-        wanted = service.wanted(name, Settings(conf, iou, max_detections, labels, sides))
+        wanted = service.wanted(name, Settings(conf, iou, max_detections, labels, sides, tile, overlap))
         answer = await service.predict(request, wanted, format)
         total = 1000 * (time.perf_counter() - start)
         timing = ", ".join(f"{name};dur={value:.1f}" for name, value in {**answer.stages, "total": total}.items())

@@ -89,7 +89,7 @@ def read_request(body: bytes, head: str | None) -> tuple[Document, bytes]:
 
 
 def settings_of(parameters: object, names: dict[int, str]) -> Settings:
-    """The parameters conf, iou, max_detections, classes and size. Raises RequestError (422) for another one."""
+    """The parameters, named as the fields of Settings. Raises RequestError (422) for another one."""
     unknown = set(parameters) - set(Settings.__annotations__) if isinstance(parameters, dict) else {"parameters"}
     if not isinstance(parameters, dict) or unknown:
         raise RequestError(422, f"parameters: expected some of {', '.join(Settings.__annotations__)}")
