@@ -50,42 +50,6 @@ def test_a_raw_body_is_a_picture_too(client: httpx.Client) -> None:
     assert raw["annotations"] == form["annotations"]
 
 
-def test_a_large_picture_in_tiles(client: httpx.Client) -> None:
-    wanted = Predictor("nuclei", tile=160, overlap=0.25)(NUCLEI.read_bytes())
-    answer = post(client, tile=160, overlap=0.25)
-    assert [each["segmentation"] for each in answer.json()["annotations"]] == list(wanted.masks.rle)
-    whole = post(client, tile="off").json()["annotations"]
-    assert [each["segmentation"] for each in whole] != list(wanted.masks.rle)
-
-
-@pytest.mark.parametrize(
-    ("query", "line"),
-    [
-        ({"tile": "0"}, "tile: expected a side from"),
-        ({"tile": "-5"}, "tile: expected a side from"),
-        ({"tile": "99999999999"}, "tile: expected a side from"),
-        ({"tile": "many"}, "'auto' or 'off', got 'many'"),
-        ({"tile": 64, "overlap": 0.9}, "overlap: expected a part of the tile from 0 to 0.5"),
-        ({"tile": 64, "overlap": -1}, "overlap"),
-        ({"tile": 64, "overlap": "nan"}, "overlap"),
-    ],
-)
-def test_tiles_that_do_not_fit(client: httpx.Client, query: dict[str, object], line: str) -> None:
-    answer = post(client, **query)
-    assert answer.status_code == 422, answer.text
-    assert line in answer.text
-    assert "\n" not in answer.text.strip()
-
-
-def test_too_many_tiles(client: httpx.Client) -> None:
-    wide = io.BytesIO()
-    Image.new("L", (1500, 1200)).save(wide, "PNG")
-    answer = client.post("/v1/predict", content=wide.getvalue(), params={"tile": 64})
-    assert answer.status_code == 422
-    assert "1500×1200 pixels make" in answer.text
-    assert "the server takes at most 256" in answer.text
-
-
 def test_settings_of_a_request_are_those_of_the_predictor(client: httpx.Client) -> None:
     predictor = Predictor("mushrooms")
     name = predictor.names[0]
@@ -146,6 +110,7 @@ def test_a_remark_on_the_picture_is_in_the_answer(client: httpx.Client) -> None:
 def test_models(client: httpx.Client) -> None:
     first, second = client.get("/v1/models").json()["models"]
     assert first == {
-        "name": "nuclei", "classes": ["nucleus"], "default": True, "conf": 0.5, "mode": "exact", "device": "cpu"
+        "name": "nuclei", "classes": ["nucleus"], "default": True, "conf": 0.5, "mode": "exact", "device": "cpu",
+        "tile": "auto", "overlap": 0.2,
     }  # fmt: skip
     assert (second["name"], second["default"]) == ("fungi", False)

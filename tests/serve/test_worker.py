@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
 
 from condinst.config import Config
 from condinst.errors import DataError
+from condinst.inference.network import Network
 from condinst.inference.result import Result
 from condinst.serve.formats import Answer
 from condinst.serve.models import Models
@@ -30,6 +32,7 @@ class Fake:
     def __init__(self) -> None:
         self.batches: list[list[bytes]] = []
         self.dead = False
+        self.network = Network(None, lambda _: None, torch.float32, 1)  # type: ignore[arg-type,return-value]
 
     def __call__(self, picture: object, size: int) -> None:
         if self.dead:
@@ -42,6 +45,9 @@ class Fake:
                 self.dead = True
             if source in (b"bug", b"dead"):
                 raise RuntimeError("an unexpected error")
+            if source == b"tiles":  # until nobody waits
+                while not time.sleep(0.01):
+                    self.network(torch.zeros(1, 3, 1, 1))
             if source == b"memory":
                 raise RuntimeError("can't allocate memory: you tried to allocate 9 bytes")
             if source == b"damaged":
@@ -122,6 +128,34 @@ def test_a_fault_of_the_worker_itself_leaves_no_request_without_an_answer(served
     assert served.answers(b"a", b"b", b"c", b"d", b"e") == [b"a", b"b", b"c", b"d", 500]
     served.worker.join(5)
     assert "the worker failed (KeyError)" in served.worker.broken
+
+
+def test_tiles_stop_when_nobody_waits_for_the_picture(served: Served) -> None:
+    served.worker.start()
+    job = job_of(b"tiles")
+    served.queue.put(job)
+    time.sleep(0.1)
+    assert job.answer.running()
+    served.queue.drop(job)
+    assert outcome(job) == 504
+    assert served.answers(b"a") == [b"a"]
+
+
+def test_a_picture_in_tiles_runs_alone_and_counts_with_all_its_tiles(served: Served) -> None:
+    served.queue.pace("a").add(1.0, [100])
+    kind = Kind("a", Settings(), (10, 10), 20)
+    jobs = [Job(kind, content, job_of(b"").render, time.monotonic() + 60) for content in (b"1", b"2")]
+    served.queue.put(jobs[0])
+    served.queue.put(jobs[1])
+    with pytest.raises(RequestError, match=r"2 pictures wait, about 40\.0 s") as busy:
+        served.queue.put(job_of(b"", side=1000))
+    assert busy.value.status == 503
+    with pytest.raises(RequestError, match=r"121 tiles take about 121 s, and the deadline is 60 s") as late:
+        served.queue.put(Job(replace(kind, tiles=121), b"", jobs[0].render, 0))
+    assert late.value.status == 413
+    served.worker.start()
+    assert [outcome(job) for job in jobs] == [b"1", b"2"]
+    assert served.model.batches == [[b"1"], [b"2"]]
 
 
 def test_jobs_of_one_kind_run_together(served: Served) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from condinst.cli.options import Device, ModeOption
+from condinst.cli.options import Device, ModeOption, OverlapOption, TileOption
 from condinst.cli.terminal.say import say
 
 TOKEN = "CONDINST_TOKEN"
@@ -36,6 +36,9 @@ def serve(
     max_body: Annotated[float, typer.Option(min=0.001, metavar="MIB", help="Largest request in MiB.")] = 64,
     body_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds within which a request must arrive.")] = 30,
     max_pixels: Annotated[int, typer.Option(min=1, help="Reject pictures with more pixels.")] = 50_000_000,
+    tile: TileOption = None,
+    overlap: OverlapOption = None,
+    max_tiles: Annotated[int, typer.Option(min=1, help="Reject pictures that need more tiles.")] = 1000,
     no_token: Annotated[
         bool, typer.Option("--no-token", help=f"Serve other computers without a token ({TOKEN}).")
     ] = False,
@@ -81,6 +84,9 @@ def serve(
             mode=mode.value if mode else None,
             max_body=max_body,
             max_pixels=max_pixels,
+            max_tiles=max_tiles,
+            tile=tile,
+            overlap=overlap,
             deadline=deadline,
             body_timeout=body_timeout,
             queue=queue,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import TypedDict
@@ -75,8 +76,7 @@ def with_settings(
     if config.input.letterbox or config.input.stretch:  # the input is a square
         shorter, longer = shorter or longer, longer or shorter
     check_tile(tile)
-    if overlap is not None and (not isinstance(overlap, Real) or isinstance(overlap, bool) or not overlap >= 0):
-        raise UsageError(f"overlap: expected a part of the tile from 0 to 0.5, or pixels, got {overlap!r:.60}")
+    check_overlap(overlap)
     if (shorter or longer) and tile is None and config.input.tile == "auto":
         tile = "off"  # the caller chose the size at which the network sees the whole picture
     # the score may be the square root of the compared value; lower the threshold slightly against rounding
@@ -104,11 +104,19 @@ def with_settings(
 def check_tile(tile: int | str | None) -> None:
     """Raise UsageError unless `tile` is None, a number of pixels, "auto" or "off"."""
     text = str(tile)
-    known = tile is None or text in {"auto", "off"} or (text.isdecimal() and SMALLEST_TILE <= int(text) <= LARGEST_TILE)
+    is_side = re.fullmatch("[0-9]{1,9}", text) and SMALLEST_TILE <= int(text) <= LARGEST_TILE
+    known = tile is None or text in {"auto", "off"} or is_side
     if not known or isinstance(tile, bool):
         raise UsageError(
             f"tile: expected a side from {SMALLEST_TILE} to {LARGEST_TILE} pixels, 'auto' or 'off', got {tile!r:.60}"
         )
+
+
+def check_overlap(overlap: float | None) -> None:
+    """Raise UsageError unless `overlap` is None, or a number of pixels or part of a tile that some tile allows."""
+    number = isinstance(overlap, Real) and not isinstance(overlap, bool)
+    if overlap is not None and not (number and 0 <= overlap <= LARGEST_TILE // 2):
+        raise UsageError(f"overlap: expected a part of the tile from 0 to 0.5, or pixels, got {overlap!r:.60}")
 
 
 def _is_count(value: object) -> bool:

@@ -21,7 +21,7 @@ from condinst.serve.kserve import add_kserve
 from condinst.serve.label_studio.pictures import Pictures
 from condinst.serve.label_studio.routes import add_label_studio
 from condinst.serve.refusal import RequestError
-from condinst.serve.service import Service, parse_size, parse_tile
+from condinst.serve.service import Service, parse_size
 from condinst.serve.work.jobs import Settings
 
 ABOUT = "Instance segmentation with CondInst. An error is one line of JSON with the key error."
@@ -101,10 +101,14 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         classes: Annotated[list[str] | None, Query(description="Classes to keep, separated by commas.")] = None,
         size: Annotated[str | None, Query(description="Shorter side in pixels, or SHORTER,LONGER.")] = None,
         tile: Annotated[
-            str | None, Query(description="Side of the tiles of a large picture in pixels, auto or off.")
+            str | None,
+            Query(
+                description="Cut larger pictures into tiles of this side in pixels and join their objects; auto; off."
+            ),
         ] = None,
         overlap: Annotated[
-            float | None, Query(ge=0, description="What neighbouring tiles share: a part of the side, or pixels.")
+            float | None,
+            Query(ge=0, le=32_768, description="What neighbouring tiles share: a part of the side below 1, or pixels."),
         ] = None,
         format: Annotated[Format, Query(description="Format of the answer.")] = Format.coco,
     ) -> Response:
@@ -112,8 +116,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         name = service.models.choose(model)
         labels = None if classes is None else read_labels(classes, service.models.predictors[name].names)
         sides = None if size is None else parse_size(size)
-        cut = None if tile is None else parse_tile(tile)
-        wanted = service.wanted(name, Settings(conf, iou, max_detections, labels, sides, cut, overlap))
+        wanted = service.wanted(name, Settings(conf, iou, max_detections, labels, sides, tile, overlap))
         answer = await service.predict(request, wanted, format)
         total = 1000 * (time.perf_counter() - start)
         timing = ", ".join(f"{name};dur={value:.1f}" for name, value in {**answer.stages, "total": total}.items())

@@ -58,18 +58,20 @@ def create(
     device: str | None = None,
     mode: Mode | None = None,
     tolerance: float = TOLERANCE,
+    tile: int | str | None = None,
+    overlap: float | None = None,
 ) -> Function:
     """Create the function for CVAT. An instance without a single pixel is left out.
 
-    model, conf, device, mode: as for `Predictor`; CVAT's --conf-threshold replaces conf. shapes: "mask", or "polygon"
-    for outlines without holes. tolerance: most distance in pixels between a polygon and the edge of the mask. Raises
-    UsageError and ModelError.
+    model, conf, device, mode, tile, overlap: as for `Predictor`; CVAT's --conf-threshold replaces conf. shapes: "mask",
+    or "polygon" for outlines without holes. tolerance: most distance in pixels between a polygon and the edge of the
+    mask. Raises UsageError and ModelError.
     """
     if shapes not in SHAPES:
         raise UsageError(f"shapes: expected {' or '.join(SHAPES)}, got {shapes!r:.60}")
     if not tolerance >= 0:
         raise UsageError(f"tolerance: expected a number of pixels from 0 on, got {tolerance!r:.60}")
-    return Function(Predictor(model, device, conf, mode=mode), shapes, tolerance)
+    return Function(Predictor(model, device, conf, mode=mode, tile=tile, overlap=overlap), shapes, tolerance)
 
 
 def _masks(result: Result) -> Iterator[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -39,8 +40,9 @@ class Answer(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def render(result: Result, format: Format, model: str, file_name: str) -> Answer:
-    """Write a result in a format. model, file_name: names that the answer contains."""
+def render(result: Result, format: Format, model: str, file_name: str, notes: tuple[str, ...] = ()) -> Answer:
+    """Write a result in a format. model, file_name: names that the answer contains. notes: further remarks."""
+    result = replace(result, notes=(*result.notes, *notes))
     content, media_type = _content(result, format, model, file_name)
     return Answer(content, media_type, result.speed, result.notes)
 

@@ -16,7 +16,7 @@ from condinst.inference.result import Result
 from condinst.serve.formats import JSON, Answer
 from condinst.serve.http.errors import described
 from condinst.serve.refusal import RequestError
-from condinst.serve.service import Service, parse_size, parse_tile
+from condinst.serve.service import Service, parse_size
 from condinst.serve.work.jobs import Job, Settings
 from condinst.strict_json import parse_json
 
@@ -89,7 +89,7 @@ def read_request(body: bytes, head: str | None) -> tuple[Document, bytes]:
 
 
 def settings_of(parameters: object, names: dict[int, str]) -> Settings:
-    """The parameters of a request, such as conf and tile. Raises RequestError (422) for another one."""
+    """The parameters, named as the fields of Settings. Raises RequestError (422) for another one."""
     unknown = set(parameters) - set(Settings.__annotations__) if isinstance(parameters, dict) else {"parameters"}
     if not isinstance(parameters, dict) or unknown:
         raise RequestError(422, f"parameters: expected some of {', '.join(Settings.__annotations__)}")
@@ -98,8 +98,6 @@ def settings_of(parameters: object, names: dict[int, str]) -> Settings:
         given["classes"] = read_labels([str(given["classes"])], names)
     if "size" in given:
         given["size"] = parse_size(str(given["size"]))
-    if "tile" in given:
-        given["tile"] = parse_tile(str(given["tile"]))
     return Settings(**given)
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from condinst.errors import UsageError, some
-from condinst.inference.network import Mode
 from condinst.predictor import Predictor
 from condinst.serve.refusal import RequestError
 from condinst.weights.fetch import digest
@@ -50,14 +48,17 @@ class Models:
                 "conf": predictor.conf,
                 "mode": predictor.mode,
                 "device": str(predictor.device),
+                "tile": predictor.config.input.tile,
+                "overlap": predictor.config.input.overlap,
             }
             for name, predictor in self.predictors.items()
         ]
 
 
-def load_models(words: Sequence[str], device: str | None, conf: float, mode: Mode | None, max_pixels: int) -> Models:
+def load_models(words: Sequence[str], **options: Any) -> Models:
     """Load the models of `--model`: any value that `Predictor` accepts, or NAME=VALUE to choose the name.
 
+    options: further arguments of `Predictor`.
     Raises ModelError for a model that cannot be loaded, and UsageError for two models of one name.
     """
     named: dict[str, str] = {}
@@ -66,8 +67,7 @@ def load_models(words: Sequence[str], device: str | None, conf: float, mode: Mod
         if name in named:
             raise UsageError(f"--model: two models are named '{name}'; name one of them: --model other={model}")
         named[name] = model
-    load = partial(Predictor, device=device, conf=conf, mode=mode, max_pixels=max_pixels)
-    predictors = {name: load(model) for name, model in named.items()}
+    predictors = {name: Predictor(model, **options) for name, model in named.items()}
     return Models(predictors, {name: version_of(name, predictor) for name, predictor in predictors.items()})
 
 

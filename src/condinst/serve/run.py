@@ -40,6 +40,7 @@ KEEP_ALIVE = 30  # seconds that an idle connection stays open
 class Options:
     """The options of `condinst serve`. max_body: MiB. deadline, body_timeout: seconds. token: "" for none.
 
+    max_tiles: of a picture. tile, overlap: for requests that name none; None keeps the models' settings.
     label_studio, label_studio_key: the address of a Label Studio server and its access token, or "". pictures_from:
     further servers of the pictures of its tasks.
     """
@@ -52,6 +53,9 @@ class Options:
     mode: Mode | None = None
     max_body: float = 64
     max_pixels: int = 50_000_000
+    max_tiles: int = 1000
+    tile: str | None = None
+    overlap: float | None = None
     deadline: float = 30
     body_timeout: float = 30
     queue: int = 64
@@ -119,13 +123,16 @@ def _pictures(options: Options) -> Pictures:
 
 def make_service(options: Options) -> Service:
     """Load the models and measure how long they take."""
-    models = load_models(options.models, options.device, options.conf, options.mode, options.max_pixels)
+    models = load_models(
+        options.models, device=options.device, conf=options.conf, mode=options.mode, max_pixels=options.max_pixels,
+        tile=options.tile, overlap=options.overlap,
+    )  # fmt: skip
     queue = Queue(options.queue, options.deadline)
     metrics = Metrics(queue)
     worker = Worker(models, queue, options.batch, metrics.batch)
     worker.warm_up()
     reader = BodyReader(int(options.max_body * MIB), options.body_timeout)
-    return Service(models, queue, worker, reader, metrics, options.deadline)
+    return Service(models, queue, worker, reader, metrics, options.deadline, options.max_tiles)
 
 
 class Server(uvicorn.Server):

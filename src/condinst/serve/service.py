@@ -12,8 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from condinst.data.pictures.image import read_header
 from condinst.data.transforms import input_shape
-from condinst.inference.settings import check_tile, sides, with_settings
-from condinst.inference.tiles.choose import choose_tiling
+from condinst.inference.settings import sides, with_settings
+from condinst.inference.tiles.choose import choose_tiling, tile_input
 from condinst.serve.formats import Answer, Format, render
 from condinst.serve.http.body import BodyReader
 from condinst.serve.metrics import Metrics
@@ -24,8 +24,7 @@ from condinst.serve.work.worker import Worker
 from condinst.settings.prediction import InputConfig
 
 SIDE_DIGITS = 6  # of a side in pixels
-MOST_TILES = 256  # of one picture: more would keep the other requests waiting too long
-LARGER = 2  # times the longer side of the model's input that a request may ask for
+LARGER = 2  # times the longer side of the model's input that a request may ask for, for a picture or a tile
 
 
 class Wanted(NamedTuple):
@@ -38,7 +37,7 @@ class Wanted(NamedTuple):
 
 @dataclass(frozen=True)
 class Service:
-    """The parts of a server. deadline: seconds from a complete request to its answer."""
+    """The parts of a server. deadline: seconds from a complete request to its answer. max_tiles: of a picture."""
 
     models: Models
     queue: Queue
@@ -46,6 +45,7 @@ class Service:
     reader: BodyReader
     metrics: Metrics
     deadline: float
+    max_tiles: int
 
     def wanted(self, model: str, settings: Settings) -> Wanted:
         """Check the settings of a request. Raises RequestError or UsageError."""
@@ -55,10 +55,14 @@ class Service:
         if longer is not None and longer > most:
             raise RequestError(422, f"size: the longer side is at most {most} for the model '{model}', got {longer}")
         detections = settings.max_detections
-        cut = settings.tile, settings.overlap
         resized = with_settings(
-            config, settings.conf, shorter, longer, detections, None, None, settings.iou, *cut
-        ).input
+            config, settings.conf, shorter, longer, detections, iou=settings.iou, tile=settings.tile,
+            overlap=settings.overlap,
+        ).input  # fmt: skip
+        scale = 0 if resized.seen is None or settings.tile is None else resized.seen.scale
+        if isinstance(resized.tile, int) and scale * resized.tile > most:
+            side = f"at most {int(most / scale)} pixels for the model '{model}'"
+            raise RequestError(422, f"tile: {side}, which sees a tile at {scale:.2g} of its size; got {resized.tile}")
         return Wanted(model, settings, resized)
 
     async def predict(self, request: Request, wanted: Wanted, format: Format) -> Answer:
@@ -67,7 +71,8 @@ class Service:
         async with self.reader.picture(request) as upload:
             ends = time.monotonic() + self.deadline
             kind = await self.kind(upload.content, wanted)
-            made = partial(render, format=format, model=wanted.model, file_name=upload.name)
+            notes = _notes(kind, wanted.size)
+            made = partial(render, format=format, model=wanted.model, file_name=upload.name, notes=notes)
             return await self.answer(request, Job(kind, upload.content, made, ends))
 
     async def answer(self, request: Request, job: Job) -> Answer:
@@ -89,24 +94,18 @@ class Service:
             self.queue.drop(job)
 
     async def kind(self, content: bytes, wanted: Wanted) -> Kind:
-        """The kind of a picture, from its header. Raises DataError for what is no picture or has too many pixels."""
+        """The kind of a picture, from its header.
+
+        Raises DataError for what is no picture, has too many pixels or needs too many tiles.
+        """
         most = self.models.predictors[wanted.model].max_pixels
         header = await asyncio.to_thread(read_header, content, max_pixels=most)
-        shape = input_shape(header.height, header.width, wanted.size)
-        tiling = choose_tiling(header.height, header.width, wanted.size)
+        tiling = choose_tiling(header.height, header.width, wanted.size, self.max_tiles)
         if tiling is None:
-            return Kind(wanted.model, wanted.settings, shape)
-        if tiling.total > MOST_TILES:
-            size = f"{header.width}×{header.height} pixels"
-            raise RequestError(
-                422,
-                f"tile: {size} make {tiling.total:,} tiles of {tiling.tile} pixels, and the server takes at most "
-                f"{MOST_TILES}; ask for a larger tile, or run `condinst predict --tile {tiling.tile}` for this picture",
-            )
-        window = tiling.rows[0][0]
-        scale = tiling.scale or min(input_shape(window.height, window.width, wanted.size)) / min(window[2:])
-        seen = round(window.height * scale), round(window.width * scale)
-        return Kind(wanted.model, wanted.settings, seen, tiling.total)
+            return Kind(wanted.model, wanted.settings, input_shape(header.height, header.width, wanted.size))
+        tile = tiling.rows[0][0]
+        shape = input_shape(tile.height, tile.width, tile_input(wanted.size, tiling))
+        return Kind(wanted.model, wanted.settings, shape, tiling.total)
 
 
 def parse_size(text: str) -> int | tuple[int, int]:
@@ -117,11 +116,11 @@ def parse_size(text: str) -> int | tuple[int, int]:
     return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
 
 
-def parse_tile(text: str) -> int | str:
-    """ "512" → 512, "auto" and "off" stay. Raises UsageError for another text."""
-    value = int(text) if text.isdecimal() and len(text) <= SIDE_DIGITS else text
-    check_tile(value)
-    return value
+def _notes(kind: Kind, size: InputConfig) -> tuple[str, ...]:
+    """A note on the tiles of a picture. The predictor itself tells of those that `auto` chose."""
+    if kind.tiles == 1 or size.tile == "auto":
+        return ()
+    return (f"condinst cuts it into {kind.tiles} tiles of {size.tile}×{size.tile} pixels",)
 
 
 async def _disconnected(request: Request) -> None:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from condinst.config import Config
 from condinst.data.transforms import input_shape
-from condinst.inference.tiles.plan import Window, overlap_pixels, plan_windows
+from condinst.errors import TooLargeError
+from condinst.inference.tiles.plan import Window, count_windows, overlap_pixels, plan_windows
 from condinst.settings.prediction import SMALLEST_TILE, InputConfig
 from condinst.structures import STRIDES
 
@@ -32,12 +33,12 @@ class Tiling(NamedTuple):
         return sum(len(row) for row in self.rows)
 
 
-def choose_tiling(height: int, width: int, size: InputConfig) -> Tiling | None:
+def choose_tiling(height: int, width: int, size: InputConfig, most: int | None = None) -> Tiling | None:
     """The tiles of a picture of (height, width) pixels, or None for a picture that the network sees as a whole.
 
     With `size.tile` "auto", a picture is cut if it is shrunk clearly more than any training picture, and so far that
-    the small objects of the training pictures would be below the finest stride. Raises UsageError for an overlap that
-    does not fit the tile.
+    the small objects of the training pictures would be below the finest stride. most: the largest number of tiles.
+    Raises UsageError for an overlap that does not fit the tile, TooLargeError for more tiles than `most`.
     """
     if size.tile == "off":
         return None
@@ -57,16 +58,27 @@ def choose_tiling(height: int, width: int, size: InputConfig) -> Tiling | None:
     shared = overlap_pixels(tile, size.overlap)
     if max(height, width) <= tile:
         return None
+    count = count_windows(height, width, tile, shared)
+    if most is not None and count > most:
+        raise TooLargeError(
+            f"{width}×{height} pixels need {count:,} tiles of {tile}×{tile} pixels, over the limit of {most:,} tiles; "
+            "choose larger tiles, or tile=off"
+        )
     scale = None if seen is None else seen.scale
     return Tiling(plan_windows(height, width, tile, shared), tile, scale, reason)
 
 
 def tile_config(config: Config, tiling: Tiling) -> Config:
     """The settings for a tile: one window, seen at the scale of the tiling."""
-    size = config.input.model_copy(update={"tile": "off"})
+    return config.model_copy(update={"input": tile_input(config.input, tiling)})
+
+
+def tile_input(size: InputConfig, tiling: Tiling) -> InputConfig:
+    """The size at which the network sees a tile."""
+    size = size.model_copy(update={"tile": "off"})
     if tiling.scale is not None and not size.stretch:
         window = tiling.rows[0][0]
         sides = sorted(max(round(side * tiling.scale), 1) for side in (window.height, window.width))
         # one more pixel, so that rounding of the longer side does not decide the scale
         size = size.model_copy(update={"shorter": sides[0], "longer": sides[1] + 1})
-    return config.model_copy(update={"input": size})
+    return size

@@ -59,9 +59,18 @@ def plan_windows(height: int, width: int, tile: int, shared: int) -> list[list[W
     return [[Window(x, y, min(tile, width), min(tile, height)) for x in columns] for y in rows]
 
 
+def count_windows(height: int, width: int, tile: int, shared: int) -> int:
+    """The number of windows that `plan_windows` returns."""
+    return _count(height, tile, shared) * _count(width, tile, shared)
+
+
+def _count(length: int, tile: int, shared: int) -> int:
+    return 1 if length <= tile else math.ceil((length - shared) / (tile - shared))
+
+
 def _starts(length: int, tile: int, shared: int) -> list[int]:
     """The first pixel of each window along one side."""
     if length <= tile:
         return [0]
-    count = math.ceil((length - shared) / (tile - shared))
+    count = _count(length, tile, shared)
     return [round(index * (length - tile) / (count - 1)) for index in range(count)]

@@ -22,7 +22,7 @@ STATUSES = {
     401: "The token is missing or wrong.",
     404: "There is no such model.",
     408: "The body arrived too slowly.",
-    413: "The body or the picture is too large.",
+    413: "The body or the picture is too large, or the picture needs too many tiles.",
     415: "The body is not a picture in a known format.",
     422: "A setting is wrong, or the picture is damaged.",
     500: "The prediction failed.",

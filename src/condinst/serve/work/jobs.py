@@ -14,6 +14,8 @@ from condinst.serve.formats import Answer
 from condinst.serve.refusal import RequestError
 from condinst.serve.work.admission import Pace, excess, retry_after
 
+HOPELESS = 2  # times the deadline that the tiles of a picture may be expected to take; the estimate is rough
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -30,22 +32,17 @@ class Settings:
     def of_call(self) -> CallSettings:
         """The settings as arguments of a predictor."""
         return CallSettings(
-            conf=self.conf,
-            iou=self.iou,
-            max_detections=self.max_detections,
-            classes=self.classes,
-            size=self.size,
-            tile=self.tile,
-            overlap=self.overlap,
-        )
+            conf=self.conf, iou=self.iou, max_detections=self.max_detections, classes=self.classes, size=self.size,
+            tile=self.tile, overlap=self.overlap,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Kind:
     """What pictures must share to run through the network together.
 
-    shape: (height, width) of the resized picture, or of a resized tile. With one shape, no picture is padded because of
-    another one. tiles: the number of tiles that the picture is cut into.
+    shape: (height, width) of the resized picture, or of each resized tile. With one shape, no picture is padded because
+    of another one. tiles: into how many the picture is cut.
     """
 
     model: str
@@ -55,15 +52,15 @@ class Kind:
 
     @property
     def pixels(self) -> int:
-        """Pixels of the resized picture, or of all its resized tiles."""
-        return self.shape[0] * self.shape[1] * self.tiles
+        """Pixels of the resized picture or tile."""
+        return self.shape[0] * self.shape[1]
 
 
 @dataclass(eq=False)
 class Job:
     """A picture to predict. render: makes the answer in the worker's thread. ends: the deadline on the monotonic clock.
 
-    answer: the worker's answer. A cancelled job is not predicted.
+    answer: the worker's answer. A cancelled job is not predicted. given_up: whether no client waits for it any longer.
     """
 
     kind: Kind
@@ -71,6 +68,7 @@ class Job:
     render: Callable[[Result], Answer]
     ends: float
     answer: Future[Answer] = field(default_factory=Future)
+    given_up: bool = False
 
 
 class Queue:
@@ -87,32 +85,38 @@ class Queue:
     def check(self, model: str, pixels: int) -> None:
         """Raise RequestError (503) if a picture of so many pixels would wait too long."""
         with self.changed:
-            self._check(model, pixels)
+            self._check(self.pace(model).seconds(pixels))
 
     def put(self, job: Job) -> None:
-        """Add a job. Raises RequestError (503) as `check` does."""
+        """Add a job. Raises RequestError (503) as `check` does, and (413) for tiles that take far too long."""
+        kind = job.kind
         with self.changed:
-            self._check(job.kind.model, job.kind.pixels)
+            own = self._seconds(kind)
+            if kind.tiles > 1 and own > HOPELESS * self.deadline:
+                what = f"{kind.tiles:,} tiles take about {own:.0f} s, and the deadline is {self.deadline:g} s"
+                raise RequestError(413, f"{what}; choose larger tiles, or tile=off")
+            self._check(own)
             self.waiting.append(job)
             self.changed.notify()
 
     def take(self, most: int, pixels: int) -> list[Job]:
         """Wait for a job and return it with later jobs of its kind: at most `most` jobs and `pixels` pixels together.
 
-        Returns an empty list after `close`, when no job waits.
+        A picture in tiles comes alone. Returns an empty list after `close`, when no job waits.
         """
         with self.changed:
             self.changed.wait_for(lambda: self.waiting or self.closed)
             if not self.waiting:
                 return []
             kind = self.waiting[0].kind
-            count = min(max(pixels // kind.pixels, 1), most)
+            count = fitting(kind, most, pixels) if kind.tiles == 1 else 1
             self.busy = [job for job in self.waiting if job.kind == kind][:count]
             self.waiting = [job for job in self.waiting if job not in self.busy]
             return self.busy
 
     def drop(self, job: Job) -> None:
-        """Take a job out of the queue if it still waits."""
+        """Take a job out of the queue if it still waits, and tell the worker that no client waits for it."""
+        job.given_up = True
         with self.changed:
             if job in self.waiting:
                 self.waiting.remove(job)
@@ -138,15 +142,24 @@ class Queue:
         with self.changed:
             return not self.waiting and not self.busy
 
-    def _check(self, model: str, pixels: int) -> None:
+    def _seconds(self, kind: Kind) -> float:
+        return kind.tiles * self.pace(kind.model).seconds(kind.pixels)
+
+    def _check(self, own: float) -> None:
+        """Raise RequestError (503) if a picture that takes `own` seconds would wait too long."""
         if self.closed:
             raise RequestError(503, self.closed, retry_after=5)
         held = [*self.busy, *self.waiting]
-        wait = sum(self.pace(job.kind.model).seconds(job.kind.pixels) for job in held)
-        late = excess(wait, self.pace(model).seconds(pixels), self.deadline)
+        wait = sum(self._seconds(job.kind) for job in held)
+        late = excess(wait, own, self.deadline)
         if late > 0 or len(self.waiting) >= self.most:
             what = f"{len(held)} pictures wait, about {wait:.1f} s"
             raise RequestError(503, f"the server is busy: {what}; try again later", retry_after=retry_after(late))
+
+
+def fitting(kind: Kind, most: int, pixels: int) -> int:
+    """How many pictures or tiles of a kind run through the network together: at least 1."""
+    return min(max(pixels // kind.pixels, 1), most)
 
 
 def seconds_left(job: Job) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 import numpy as np
+from torch import Tensor
 
 from condinst.errors import CondinstError, out_of_memory
 from condinst.inference.result import Result
@@ -16,7 +17,8 @@ from condinst.predictor import Predictor
 from condinst.serve.formats import Answer
 from condinst.serve.models import Models
 from condinst.serve.refusal import RequestError, refusal_of
-from condinst.serve.work.jobs import Job, Queue, seconds_left
+from condinst.serve.work.jobs import Job, Queue, fitting, seconds_left
+from condinst.structures import NetworkOutput
 
 log = logging.getLogger("condinst.serve")
 CPU_PIXELS = 4 * 256 * 256  # of a batch: on a CPU, larger batches take longer than their pictures one by one
@@ -24,6 +26,7 @@ FAILED = 500  # the status of an unexpected exception
 PROBE = 64  # pixels of each side of the picture that tests a model
 
 Outcome = Answer | RequestError
+Forward = Callable[[Tensor], NetworkOutput]
 
 
 class Worker(threading.Thread):
@@ -38,6 +41,9 @@ class Worker(threading.Thread):
         on_cpu = all(predictor.device.type == "cpu" for predictor in models.predictors.values())
         self.pixels = CPU_PIXELS if on_cpu else 2**62
         self.broken = ""
+        self.now: list[Job] = []  # the jobs that the network works on
+        for predictor in models.predictors.values():
+            predictor.network = predictor.network._replace(forward=self._guarded(predictor.network.forward))
 
     def warm_up(self) -> None:
         """Predict with each model, because the first prediction takes longer, and measure the pace of each model."""
@@ -76,7 +82,8 @@ class Worker(threading.Thread):
         seconds = time.perf_counter() - start
         errors = [outcome.status for outcome in outcomes if isinstance(outcome, RequestError)]
         if not errors:  # a damaged picture takes less time, and a failed one more
-            self.queue.pace(jobs[0].kind.model).add(seconds, [job.kind.pixels for job in jobs])
+            passes = [job.kind.pixels for job in jobs for _ in range(job.kind.tiles)]
+            self.queue.pace(jobs[0].kind.model).add(seconds, passes)
         if FAILED in errors:
             self._examine(self.models.predictors[jobs[0].kind.model])
         self.seen(len(jobs), seconds)
@@ -84,12 +91,29 @@ class Worker(threading.Thread):
     def _answers(self, jobs: list[Job]) -> list[Outcome]:
         """The outcome of each job. After an unexpected exception, each job of the batch is tried alone."""
         predictor = self.models.predictors[jobs[0].kind.model]
+        kind = jobs[0].kind
+        together = len(jobs) if kind.tiles == 1 else fitting(kind, self.batch, self.pixels)
+        self.now = jobs
         try:
-            return predict_jobs(predictor, jobs)
+            return predict_jobs(predictor, jobs, together)
+        except RequestError as error:
+            return [error for _ in jobs]
         except Exception as error:
             if len(jobs) == 1:
                 return [_failure(error)]
+        finally:
+            self.now = []
         return [outcome for job in jobs for outcome in self._answers([job])]
+
+    def _guarded(self, forward: Forward) -> Forward:
+        """The network, which stops between two tiles when no client waits for their picture any longer."""
+
+        def run(images: Tensor) -> NetworkOutput:
+            if self.now and all(job.given_up for job in self.now):
+                raise RequestError(504, "no client waits for the picture any longer", retry_after=1)
+            return forward(images)
+
+        return run
 
     def _examine(self, predictor: Predictor) -> None:
         """Set `broken` if the model cannot predict any longer, for example after an error of the GPU."""
@@ -110,12 +134,15 @@ class Worker(threading.Thread):
             jobs = self.queue.take(self.batch, self.pixels)
 
 
-def predict_jobs(predictor: Predictor, jobs: list[Job]) -> list[Outcome]:
-    """Predict pictures of one kind together. An error of a picture is its outcome; other exceptions are raised."""
+def predict_jobs(predictor: Predictor, jobs: list[Job], together: int) -> list[Outcome]:
+    """Predict pictures of one kind. An error of a picture is its outcome; other exceptions are raised.
+
+    together: pictures or tiles in one pass through the network.
+    """
     found: list[Result | CondinstError] = []
     results = predictor.stream(
         [job.content for job in jobs],
-        batch=len(jobs),
+        batch=together,
         on_error=lambda _, error: found.append(error),
         **jobs[0].kind.settings.of_call(),
     )
