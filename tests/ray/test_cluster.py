@@ -18,7 +18,7 @@ from tests.many.test_parquet import read_parquet
 from tests.many.test_shards import make_pictures
 
 MISSING = [name for name in ("ray", "pyarrow", "moto", "flask") if find_spec(name) is None]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"the extra 'ray' or a package of the tests is missing: {MISSING}")
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"the extra 'ray' or its tests need {MISSING}")
 
 # Two actors and small pictures; the cluster has more CPUs by name than the machine may have
 PROGRAM = """
@@ -115,7 +115,6 @@ def test_pictures_and_rows_on_s3(bucket: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_more_actors_than_cpus_are_one_line(tmp_path: Path) -> None:
-    """Also the command, and a model folder, an exit code and a summary of the second run."""
     pictures = make_pictures(tmp_path / "cells", 1)
     (tmp_path / "list.txt").write_text(str(next(pictures.iterdir())))
     command = [sys.executable, "-m", "condinst.ray", str(tmp_path / "list.txt"), "--out", str(tmp_path / "out")]

@@ -11,7 +11,7 @@ from condinst.ray.run import Summary, predict_manifest
 
 
 def main() -> None:
-    """Read the options and predict. An error that a user can cause is one line; the exit codes are those of condinst."""
+    """Read the options and predict. An error that a user can cause is one line; exit codes are those of condinst."""
     parser = argparse.ArgumentParser(prog="python -m condinst.ray", description=__doc__)
     parser.add_argument("manifest", help="text file with a path or URI on each line, or Parquet file with a column")
     parser.add_argument("--out", required=True, help="folder of the Parquet files: a path or URI")
@@ -28,8 +28,8 @@ def main() -> None:
         done = predict_manifest(**given, told=_show)
         seconds = time.perf_counter() - begun
         _say(
-            f"{done.pictures} pictures in {seconds:.1f} s, {done.instances} instances; {done.earlier} were done before; "
-            f"results: {given['out']}"
+            f"{done.pictures} pictures in {seconds:.1f} s, {done.instances} instances; {done.earlier} were done "
+            f"before; results: {given['out']}"
         )
         if done.left_out:
             raise DataError(f"{done.left_out} pictures could not be used; their rows say why ('left_out')")

@@ -1,4 +1,7 @@
-"""Files at paths and URIs: the manifest and the pictures. pyarrow reads s3://, gs:// and hdfs://, fsspec other schemes."""
+"""Files at paths and URIs: the manifest and the pictures.
+
+pyarrow reads and writes s3://, gs:// and hdfs://, fsspec other schemes.
+"""
 
 from __future__ import annotations
 

@@ -54,23 +54,18 @@ def predict_manifest(
 
         condinst.ray.predict_manifest("s3://my-bucket/list.txt", "s3://my-bucket/results", "nuclei", actors=16)
 
-    The function uses the cluster of `ray.init`, of the variable RAY_ADDRESS, or else this machine. A second call with the
-    same arguments predicts only the pictures without a row. `many.rows.schema` has the columns.
+    It uses the cluster of `ray.init`, of the variable RAY_ADDRESS, or else this machine. A second call with the same
+    arguments predicts only the pictures without a row. `many.rows.schema` has the columns.
 
-    manifest: a text file with a path or URI on each line, or a Parquet file whose `column` has them. out: a folder. Both
-    are paths or URIs; the machines of the cluster must reach them. model, settings: arguments of `Predictor`. actors:
-    number of processes, with one CPU and `gpus` GPUs each. batch: pictures of a pass through the network. shard_size:
-    pictures of a file. told: called after each file with the numbers so far.
+    manifest: a text file with a path or URI on each line, or a Parquet file whose `column` has them. out: a folder.
+    The machines of the cluster must reach both. model, settings: arguments of `Predictor`. actors: number of processes,
+    with one CPU and `gpus` GPUs each. batch: pictures of a pass through the network. shard_size: pictures of a file.
+    told: called after each file with the numbers so far.
 
     Raises UsageError for a wrong argument, a missing package or a folder with other results, DataError for a manifest
     that cannot be read, ModelError for the model, CondinstError if shards are not done.
     """
-    for package in ("ray", "pyarrow"):
-        if find_spec(package) is None:
-            raise UsageError(f"condinst.ray needs the package {package}; install it: pip install 'condinst[ray]'")
-    for name, value in (("actors", actors), ("batch", batch), ("shard_size", shard_size)):
-        if value < 1:
-            raise UsageError(f"{name}: expected a number from 1 on, got {value}")
+    _check(actors=actors, batch=batch, shard_size=shard_size)
     from condinst.ray.places import check_access, read_manifest
     from condinst.ray.store import Store
 
@@ -89,6 +84,16 @@ def predict_manifest(
             given = (model, settings, place, batch, os.getcwd())
             done = _run(given, shards, actors, gpus, done, told)
     return done
+
+
+def _check(**counts: int) -> None:
+    """Raise UsageError for a missing package or a wrong number."""
+    for package in ("ray", "pyarrow"):
+        if find_spec(package) is None:
+            raise UsageError(f"condinst.ray needs the package {package}; install it: pip install 'condinst[ray]'")
+    for name, value in counts.items():
+        if value < 1:
+            raise UsageError(f"{name}: expected a number from 1 on, got {value}")
 
 
 def waiting(pictures: list[str], size: int, store: Store) -> dict[str, list[str]]:
@@ -166,7 +171,7 @@ def _run(
     done: Summary,
     told: Callable[[Summary], None],
 ) -> Summary:
-    """Predict the shards. given: arguments of `Segmenter` without the last. Raises CondinstError if shards are not done."""
+    """Predict the shards. given: arguments of `Segmenter` without the last. Raises CondinstError if one is not done."""
     import ray
     from ray.data import ActorPoolStrategy, from_items
     from ray.exceptions import RayActorError
