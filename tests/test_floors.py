@@ -45,7 +45,7 @@ FLOORS = {
     "video": (8, "video"),
     "many": (8, "many"),
     "serve": (8, "serve"),
-    "ray": (8, "ray"),
+    "ray": (9, "ray"),
     "cli": (9, "cli"),
     "__init__": (10, "top"),
     "__main__": (10, "top"),

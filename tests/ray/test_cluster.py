@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from condinst.errors import UsageError
+from condinst.ray import run
 from tests.many.test_parquet import read_parquet
 from tests.many.test_shards import make_pictures
 
@@ -23,8 +23,13 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"the extra 'ray' or its t
 # Two actors and small pictures; the cluster has more CPUs by name than the machine may have
 PROGRAM = """
 import sys, ray
+from condinst import UsageError
 from condinst.ray import predict_manifest
 ray.init(num_cpus=4, log_to_driver=False)
+try:
+    predict_manifest(sys.argv[1], sys.argv[2], shard_size=2, shorter=64, longer=64, actors=5)
+except UsageError as error:
+    print(error)
 print(*predict_manifest(sys.argv[1], sys.argv[2], shard_size=2, shorter=64, longer=64))
 """
 
@@ -46,6 +51,7 @@ def numbers(process: subprocess.Popen[str]) -> list[int]:
     """The summary: pictures, earlier, left out, instances."""
     said, complaint = process.communicate(timeout=200)
     assert process.returncode == 0, complaint
+    assert said.startswith("actors: 5 need 5 CPUs, and the Ray cluster has 4 CPUs\n")
     return [int(word) for word in said.split()[-4:]]
 
 
@@ -95,6 +101,8 @@ def test_pictures_and_rows_on_s3(bucket: str, tmp_path: Path) -> None:
     from pyarrow.fs import S3FileSystem
     from pyarrow.parquet import read_table
 
+    from condinst.ray.store import Store
+
     client = boto3.client("s3", endpoint_url=bucket)
     pictures = sorted(make_pictures(tmp_path / "cells", 5).iterdir())
     for path in pictures:
@@ -102,24 +110,13 @@ def test_pictures_and_rows_on_s3(bucket: str, tmp_path: Path) -> None:
     names = [*(f"s3://bucket/a b#/{path.name}" for path in pictures), "s3://bucket/none.png", str(pictures[0])]
     client.put_object(Bucket="bucket", Key="list.txt", Body="\n".join(names).encode())
     done = numbers(start("s3://bucket/list.txt", "s3://bucket/results"))
-    assert done[:3] == [7, 0, 2]
+    assert done[:3] == [8, 0, 2]
     system = S3FileSystem(endpoint_override=bucket)
     rows = read_table("bucket/results", filesystem=system).to_pylist()
     assert sorted(row["source"] for row in rows) == sorted(names)
     reasons = {row["source"]: row["left_out"] for row in rows if row["left_out"]}
-    assert reasons.keys() == {names[4 + 1], "s3://bucket/none.png"}
+    assert reasons.keys() == {names[5], "s3://bucket/none.png"}
     assert all(source in reason for source, reason in reasons.items())
+    assert run.waiting(names, 2, Store("s3://bucket/results")) == {}
     same = [row["annotations"] for row in rows if row["source"] in (names[0], names[-1])]
     assert same[0] == same[1]
-
-
-@pytest.mark.slow
-def test_more_actors_than_cpus_are_one_line(tmp_path: Path) -> None:
-    pictures = make_pictures(tmp_path / "cells", 1)
-    (tmp_path / "list.txt").write_text(str(next(pictures.iterdir())))
-    command = [sys.executable, "-m", "condinst.ray", str(tmp_path / "list.txt"), "--out", str(tmp_path / "out")]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([*command, "--actors", "10000"], capture_output=True, text=True, env=env, check=False)
-    assert done.returncode == UsageError.exit_code
-    assert "actors: 10000 need 10000 CPUs, and the Ray cluster has" in done.stderr
-    assert "Traceback" not in done.stderr

@@ -93,7 +93,7 @@ def test_other_schemes_come_from_fsspec(monkeypatch: pytest.MonkeyPatch) -> None
 
     fsspec.filesystem("memory").pipe("/cells/a.png", b"content")
     content = places.fetch("memory://cells/a.png")
-    assert (content.read(), content.name) == (b"content", "memory://cells/a.png")  # type: ignore[attr-defined]
+    assert (content.read(), content.name) == (b"content", "memory://cells/a.png")
     store = Store("memory://cells/out/")
     store.write("x.parquet", b"rows")
     assert store.names() == {"x.parquet"}

@@ -121,5 +121,5 @@ def fetch(uri: str) -> io.BytesIO:
             content = io.BytesIO(file.read(PICTURE_BYTES))
     except FAULTS as error:
         raise DataError(f"{place.name}: cannot be fetched ({reason(error)})") from None
-    content.name = place.name  # type: ignore[attr-defined]  # the name in messages
+    content.name = place.name  # in messages
     return content
