@@ -45,6 +45,7 @@ FLOORS = {
     "video": (8, "video"),
     "many": (8, "many"),
     "serve": (8, "serve"),
+    "ray": (9, "ray"),
     "cli": (9, "cli"),
     "__init__": (10, "top"),
     "__main__": (10, "top"),
@@ -148,7 +149,7 @@ def test_light_imports(module: str) -> None:
     """`import condinst` and `condinst --help` must not import torch, which takes seconds."""
     heavy = (
         "{'torch', 'torchvision', 'timm', 'accelerate', 'pandas', 'supervision', 'matplotlib', "
-        "'fastapi', 'starlette', 'uvicorn', 'prometheus_client', 'onnxruntime', 'openvino'}"
+        "'fastapi', 'starlette', 'uvicorn', 'prometheus_client', 'ray', 'pyarrow', 'onnxruntime', 'openvino'}"
     )
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

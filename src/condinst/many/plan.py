@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 
 from condinst.errors import CondinstError, UsageError
 from condinst.files import replace_file
+from condinst.many.rows import JSONL
 
 MANIFEST, PLAN = "sources.jsonl", "plan.json"
+FORMAT = "shard_format"  # a setting: the ending of the shards
 FIRST_KEY, VERSION = "condinst_plan", 1
 PART = ".part"  # ending of a shard that is being written
 
@@ -45,9 +47,14 @@ class Plan(NamedTuple):
         """The number of shards."""
         return len(self.offsets)
 
+    @property
+    def format(self) -> str:
+        """The format of the shards; see `rows`."""
+        return str(self.settings.get(FORMAT, JSONL))
+
     def path(self, shard: int) -> Path:
         """The file of a shard."""
-        return self.folder / f"results-{shard:05d}-of-{self.shards:05d}.jsonl"
+        return self.folder / f"results-{shard:05d}-of-{self.shards:05d}.{self.format}"
 
     def sources(self, shard: int) -> list[str]:
         """The pictures of a shard, in order."""
@@ -104,7 +111,7 @@ def read(folder: Path, settings: Mapping[str, Any]) -> Plan:
         told = json.loads(path.read_bytes())
         if told[FIRST_KEY] != VERSION:
             raise UsageError(f"{path}: another version of condinst wrote this plan; choose another --out")
-        plan = Plan(folder, told["pictures"], tuple(told["offsets"]), told["settings"])
+        plan = Plan(folder, told["pictures"], tuple(told["offsets"]), {FORMAT: JSONL, **told["settings"]})
     except (OSError, ValueError, KeyError, TypeError):
         raise CondinstError(f"{path}: cannot be read as a plan; choose another --out") from None
     for key in settings:

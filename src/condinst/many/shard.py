@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from condinst.errors import CondinstError
 from condinst.inference.instances.records import rounded
 from condinst.inference.result import Result
 from condinst.many.plan import Plan, part_path
+from condinst.many.rows import Write, writer
 from condinst.predictor import Predictor
 
 
@@ -27,26 +27,49 @@ class Done(NamedTuple):
 def predict_shard(predictor: Predictor, plan: Plan, shard: int, batch: int, classes: Any) -> Done:
     """Predict a shard. Its file gets its name when it is complete and on the disk. Raises CondinstError."""
     sources, temporary = plan.sources(shard), part_path(plan, shard)
-    left_out = instances = 0
     try:
-        with temporary.open("w", encoding="utf-8") as lines:
-            for record in records(predictor, sources, batch, classes):
-                left_out += "left_out" in record
-                instances += len(record.get("annotations", ()))
-                lines.write(json.dumps(record, allow_nan=False) + "\n")
-            lines.flush()
-            os.fsync(lines.fileno())
+        with temporary.open("wb") as file:
+            with writer(plan.format, file) as write:
+                done = write_records(write, predictor, sources, batch, classes)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, plan.path(shard))
         _sync(plan.folder)
     except OSError as error:
         raise CondinstError(f"{plan.path(shard)}: cannot be written ({error.strerror or error})") from None
     finally:
         temporary.unlink(missing_ok=True)
+    return done
+
+
+def openable(source: str) -> Any:
+    """A path as a path, so that no name is read as a pattern or a folder; an address as text."""
+    return source if "://" in source else Path(source)
+
+
+def write_records(
+    write: Write,
+    predictor: Predictor,
+    sources: Sequence[str],
+    batch: int,
+    classes: Any,
+    open: Callable[[str], Any] = openable,
+) -> Done:
+    """Write a record for each source, in order: its size and its annotations, or why it was left out.
+
+    open: returns what the predictor reads for a source.
+    """
+    left_out = instances = 0
+    for record in _records(predictor, sources, batch, classes, open):
+        left_out += "left_out" in record
+        instances += len(record.get("annotations", ()))
+        write(record)
     return Done(len(sources), left_out, instances)
 
 
-def records(predictor: Predictor, sources: Sequence[str], batch: int, classes: Any) -> Iterator[dict[str, Any]]:
-    """A record for each source, in order: its size and its annotations, or why it was left out."""
+def _records(
+    predictor: Predictor, sources: Sequence[str], batch: int, classes: Any, open: Callable[[str], Any]
+) -> Iterator[dict[str, Any]]:
     ids = {label: label + 1 for label in predictor.names}
     waiting = deque(sources)
     ready: deque[dict[str, Any]] = deque()
@@ -54,16 +77,11 @@ def records(predictor: Predictor, sources: Sequence[str], batch: int, classes: A
     def leave_out(_: object, error: CondinstError) -> None:
         ready.append({"source": waiting.popleft(), "left_out": str(error)})
 
-    for result in predictor.stream(iter(_openable(sources)), batch, leave_out, classes=classes):
+    for result in predictor.stream(map(open, sources), batch, leave_out, classes=classes):
         yield from ready
         ready.clear()
         yield _record(waiting.popleft(), result, ids)
     yield from ready
-
-
-def _openable(sources: Sequence[str]) -> list[Any]:
-    """Paths as paths, so that no name is read as a pattern or a folder; addresses as text."""
-    return [source if "://" in source else Path(source) for source in sources]
 
 
 def _record(source: str, result: Result, ids: dict[int, int]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from condinst.cli.options import (
     make_predictor,
 )
 from condinst.cli.predict import overlay_options as draw
+from condinst.cli.predict.shards import ShardFormat
 from condinst.cli.terminal.say import say
 
 if TYPE_CHECKING:
@@ -106,11 +107,15 @@ def predict(
         int | None,
         typer.Option(
             min=1,
-            help="Very many pictures: predict in this many processes and write lines of JSON in shards. A source "
-            "@FILE is a list with a picture on each line.",
+            help="Very many pictures: predict in this many processes and write the results in shards. A source @FILE "
+            "is a list with a picture on each line.",
         ),
     ] = None,
     shard_size: Annotated[int, typer.Option(min=1, help="With --workers: pictures of a shard.")] = 1000,
+    shard_format: Annotated[
+        ShardFormat | None,
+        typer.Option(help="With --workers: lines of JSON, or Parquet with the same rows. Default: jsonl."),
+    ] = None,
     shard: Annotated[
         str | None,
         typer.Option(metavar="NUMBER/COUNT", help="With --workers: the shards of this machine, one of several."),
@@ -191,13 +196,13 @@ def predict(
         predictor = make(None)
         wanted = None if classes is None else list(read_labels(classes, predictor.names))
         many = Many(
-            out or DEFAULT_OUT, workers, shard_size, shard, resume, batch, wanted, recursive,
-            _header(predictor, model, wanted, batch),
+            out or DEFAULT_OUT, workers, shard_size, shard_format or ShardFormat.jsonl, shard, resume, batch, wanted,
+            recursive, _header(predictor, model, wanted, batch),
         )  # fmt: skip
         predict_many(source, make, many)
         return
-    if shard is not None:
-        raise UsageError("--shard needs --workers")
+    for option in (name for name, given in {"--shard": shard, "--shard-format": shard_format}.items() if given):
+        raise UsageError(f"{option} needs --workers")
     saved = Saved(read_formats(save or []), ending, chosen)
     sources, unusable = _expand(source, pages, recursive)
     with _results_folder(folder, resume, overwrite, saved) as (place, old):

@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,12 +22,20 @@ if TYPE_CHECKING:
 LIST = "@"  # a source that begins with it is a file with a source on each line
 
 
+class ShardFormat(StrEnum):
+    """File formats of shards."""
+
+    jsonl = "jsonl"
+    parquet = "parquet"
+
+
 class Wanted(NamedTuple):
     """What a run does. part: the shards of this machine."""
 
     folder: Path
     workers: int
     size: int
+    format: str
     part: str | None
     resume: bool
     batch: int
@@ -41,7 +50,7 @@ def refuse(given: dict[str, object]) -> None:
 
     for option, value in given.items():
         if value:
-            raise UsageError(f"{option} is not for --workers, which writes lines of JSON in shards; leave it out")
+            raise UsageError(f"{option} is not for --workers, which writes shards; leave it out")
 
 
 def predict_many(sources: list[str], make: Make, wanted: Wanted) -> None:
@@ -53,8 +62,10 @@ def predict_many(sources: list[str], make: Make, wanted: Wanted) -> None:
     from condinst.errors import CondinstError, DataError
     from condinst.lock import locked
     from condinst.many.plan import remove_parts
+    from condinst.many.rows import check_format
     from condinst.many.workers import Job, predict_shards
 
+    check_format(wanted.format)
     part = read_part(wanted.part)
     plan = _plan(sources, wanted, part)
     place = plan.folder / f".slice-{part.machine + 1}-of-{part.machines}"
@@ -84,13 +95,13 @@ def predict_many(sources: list[str], make: Make, wanted: Wanted) -> None:
     seconds = time.perf_counter() - begun
     say(
         f"{pictures} pictures in {seconds:.1f} s ({pictures / max(seconds, 1e-6):.2f} pictures/s with {wanted.workers} "
-        f"workers), {instances} instances; results: {plan.folder}/results-*.jsonl",
+        f"workers), {instances} instances; results: {plan.folder}/results-*.{plan.format}",
         err=True,
     )
     if undone:
         raise CondinstError(f"{undone} shards are not done; see above, then run the same command with --resume")
     if left_out:
-        raise DataError(f"{left_out} of {pictures} pictures could not be used; their lines say why ('left_out')")
+        raise DataError(f"{left_out} of {pictures} pictures could not be used; their rows say why ('left_out')")
 
 
 def read_part(text: str | None) -> Slice:
@@ -110,9 +121,9 @@ def _plan(sources: list[str], wanted: Wanted, part: Slice) -> Plan:
     """The plan of the run: a new one, or with --resume or --shard the one that the folder has."""
     from condinst.errors import DataError, UsageError
     from condinst.lock import locked
-    from condinst.many.plan import begin, has_plan, read
+    from condinst.many.plan import FORMAT, begin, has_plan, read
 
-    settings = {**wanted.header, "shard_size": wanted.size}
+    settings = {**wanted.header, "shard_size": wanted.size, FORMAT: wanted.format}
     with locked(wanted.folder, "planning"):
         if has_plan(wanted.folder):
             if not wanted.resume and part.machines == 1:
