@@ -14,7 +14,7 @@ from condinst.errors import CondinstError, DataError, TooLargeError, UsageError
 from condinst.many.rows import PARQUET, writer
 from condinst.ray import predict_manifest, run
 
-needs_pyarrow = pytest.mark.skipif(find_spec("pyarrow") is None, reason="pyarrow, the extra 'ray', is missing")
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="the extra 'ray' is missing")
 
 
 def rows_of(pictures: list[str]) -> bytes:
@@ -25,7 +25,6 @@ def rows_of(pictures: list[str]) -> bytes:
     return content.getvalue()
 
 
-@needs_pyarrow
 def test_a_manifest_is_text_or_parquet(tmp_path: Path) -> None:
     from condinst.ray.places import read_manifest
 
@@ -50,7 +49,6 @@ def test_a_manifest_is_text_or_parquet(tmp_path: Path) -> None:
             read_manifest(str(tmp_path / name), "source")
 
 
-@needs_pyarrow
 def test_files_of_other_shards_count(tmp_path: Path) -> None:
     """Another size of shards, and a manifest that has grown."""
     from condinst.ray.store import Store, name_of
@@ -69,7 +67,6 @@ def test_files_of_other_shards_count(tmp_path: Path) -> None:
         run.waiting(names, 3, store)
 
 
-@needs_pyarrow
 def test_a_folder_has_the_results_of_one_setting(tmp_path: Path) -> None:
     from condinst.ray.store import Store
 
@@ -85,7 +82,6 @@ def test_a_folder_has_the_results_of_one_setting(tmp_path: Path) -> None:
         Store(str(tmp_path / "mine.txt" / "out")).keep_settings({})
 
 
-@needs_pyarrow
 def test_other_schemes_come_from_fsspec(monkeypatch: pytest.MonkeyPatch) -> None:
     from condinst.ray import places
     from condinst.ray.store import Store
@@ -102,7 +98,6 @@ def test_other_schemes_come_from_fsspec(monkeypatch: pytest.MonkeyPatch) -> None
             places.fetch(place)
 
 
-@needs_pyarrow
 def test_a_bucket_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     from condinst.ray.places import check_access
 
@@ -122,7 +117,6 @@ def test_wrong_arguments_and_missing_packages_are_one_line(tmp_path: Path, monke
         predict_manifest("list.txt", tmp_path, actors=0)
 
 
-@pytest.mark.skipif(find_spec("ray") is None, reason="the extra 'ray' is missing")
 def test_the_command_says_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "condinst.ray", "none.txt", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
