@@ -5,31 +5,35 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from typing import Any
 
 from condinst.errors import CondinstError, DataError
 from condinst.ray.run import Summary, predict_manifest
 
+OPTIONS: dict[str, tuple[Any, str]] = {  # name → default and help
+    "model": ("nuclei", "name, folder or file of the model"),
+    "actors": (2, "processes, with one CPU each"),
+    "gpus": (0.0, "GPUs of each process"),
+    "batch": (1, "pictures of a pass through the network"),
+    "column": ("source", "column of a Parquet manifest"),
+    "shard-size": (1000, "pictures of a file"),
+    "conf": (0.5, "lowest score to keep"),
+}
+
 
 def main() -> None:
-    """Read the options and predict. An error that a user can cause is one line; exit codes are those of condinst."""
+    """Read the options and predict. Errors and exit codes are those of `condinst`."""
     parser = argparse.ArgumentParser(prog="python -m condinst.ray", description=__doc__)
     parser.add_argument("manifest", help="text file with a path or URI on each line, or Parquet file with a column")
     parser.add_argument("--out", required=True, help="folder of the Parquet files: a path or URI")
-    parser.add_argument("--model", default="nuclei", help="name, folder or file of the model (default: nuclei)")
-    parser.add_argument("--actors", type=int, default=2, help="processes, with one CPU each (default: 2)")
-    parser.add_argument("--gpus", type=float, default=0, help="GPUs of each process (default: 0)")
-    parser.add_argument("--batch", type=int, default=1, help="pictures of a pass through the network (default: 1)")
-    parser.add_argument("--column", default="source", help="column of a Parquet manifest (default: source)")
-    parser.add_argument("--shard-size", type=int, default=1000, help="pictures of a file (default: 1000)")
-    parser.add_argument("--conf", type=float, default=0.5, help="lowest score to keep (default: 0.5)")
-    given = vars(parser.parse_args())
+    for name, (default, text) in OPTIONS.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} (default: {default})")
     begun = time.perf_counter()
     try:
-        done = predict_manifest(**given, told=_show)
+        done = predict_manifest(**vars(parser.parse_args()), told=_show)
         seconds = time.perf_counter() - begun
         _say(
-            f"{done.pictures} pictures in {seconds:.1f} s, {done.instances} instances; {done.earlier} were done "
-            f"before; results: {given['out']}"
+            f"{done.pictures} pictures in {seconds:.1f} s, {done.instances} instances; {done.earlier} were done before"
         )
         if done.left_out:
             raise DataError(f"{done.left_out} pictures could not be used; their rows say why ('left_out')")

@@ -1,7 +1,4 @@
-"""Files at paths and URIs: the manifest and the pictures.
-
-pyarrow reads and writes s3://, gs:// and hdfs://, fsspec other schemes.
-"""
+"""Files at paths and URIs. pyarrow reads and writes s3://, gs:// and hdfs://, fsspec other schemes."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from pyarrow.parquet import ParquetFile
 from condinst.errors import DataError, TooLargeError, first_line, hide_secrets, one_line
 from condinst.web import PICTURE_BYTES, is_address
 
-STORES = ("s3", "gs", "gcs")  # a path begins with the bucket; an object is written completely or not at all
+STORES = ("s3", "gs")  # a path begins with the bucket; an object is written completely or not at all
 SECONDS = 60  # that Google Cloud Storage may take for an answer; pyarrow would wait for 15 minutes
 FAULTS = (OSError, pa.ArrowException, ValueError, ImportError)  # of pyarrow, fsspec and its packages
 
@@ -47,10 +44,9 @@ def locate(text: str) -> Place:
     host, _, path = rest.partition("/")
     try:
         if scheme in STORES:
-            limit = "" if scheme == "s3" else f"?retry_limit_seconds={SECONDS}"
-            return Place(_system(f"{scheme}://{host}{limit}"), f"{host}/{path}", name)
-        if scheme in ("hdfs", "viewfs"):
-            return Place(_system(f"{scheme}://{host}"), f"/{path}", name)
+            return Place(_system(scheme, host), f"{host}/{path}", name)
+        if scheme == "hdfs":
+            return Place(_system(scheme, host), f"/{path}", name)
         other, path = url_to_fs(text)
         return Place(PyFileSystem(FSSpecHandler(other)), path, name)
     except FAULTS as error:
@@ -58,32 +54,30 @@ def locate(text: str) -> Place:
 
 
 @lru_cache(maxsize=64)
-def _system(root: str) -> FileSystem:
+def _system(scheme: str, host: str) -> FileSystem:
     """The file system of a bucket or a server. Opening one takes requests, so it is kept."""
-    return FileSystem.from_uri(root)[0]
+    return FileSystem.from_uri(f"{scheme}://{host}" + f"?retry_limit_seconds={SECONDS}" * (scheme == "gs"))[0]
 
 
 def reason(error: BaseException) -> str:
     """The reason for a fault, in one line."""
-    return one_line(getattr(error, "strerror", None) or first_line(error)).rstrip(".")
+    return one_line(first_line(error)).rstrip(".")
 
 
 def read_manifest(manifest: str, column: str) -> list[str]:
-    """The pictures of a manifest, each once, in order.
+    """The pictures of a manifest, each once, in order. See `predict_manifest`.
 
-    manifest: path or URI of a text file with a picture on each line, or of a Parquet file with a column of text. Raises
-    DataError if it cannot be read, lacks the column or holds no pictures.
+    Raises DataError if the manifest cannot be read, lacks the column or holds no pictures.
     """
     place = locate(manifest)
     try:
-        if manifest.endswith(".parquet"):
-            with place.system.open_input_file(place.path) as file:
+        with place.system.open_input_file(place.path) as file:
+            if manifest.endswith(".parquet"):
                 table = ParquetFile(file)
                 if column not in table.schema_arrow.names:
                     raise DataError(f"{place.name}: has no column '{column}'; name the column of the pictures")
                 lines = table.read([column]).column(column).cast(pa.string()).drop_null().to_pylist()
-        else:
-            with place.system.open_input_stream(place.path, compression=None) as file:
+            else:
                 lines = file.read().decode().split("\n")
     except FAULTS as error:
         raise DataError(f"{place.name}: cannot be read as a list of pictures ({reason(error)})") from None
@@ -95,8 +89,8 @@ def read_manifest(manifest: str, column: str) -> list[str]:
 
 def check_access(pictures: Iterable[str]) -> None:
     """Ask for one picture of each bucket or server. Raises DataError if the answer is not whether it exists."""
-    firsts = {picture.split("/")[2]: picture for picture in pictures if is_uri(picture) and not is_address(picture)}
-    for picture in firsts.values():
+    some = {picture.split("/")[2]: picture for picture in pictures if is_uri(picture) and not is_address(picture)}
+    for picture in some.values():
         place = locate(picture)
         try:
             place.system.get_file_info(place.path)
@@ -118,7 +112,7 @@ def fetch(uri: str) -> io.BytesIO:
         with place.system.open_input_file(place.path) as file:
             if file.size() > PICTURE_BYTES:
                 raise TooLargeError(f"{place.name}: over {PICTURE_BYTES // 2**20} MiB")
-            content = io.BytesIO(file.read(PICTURE_BYTES))
+            content = io.BytesIO(file.read())
     except FAULTS as error:
         raise DataError(f"{place.name}: cannot be fetched ({reason(error)})") from None
     content.name = place.name  # in messages

@@ -26,11 +26,7 @@ TRIES = 3  # that a shard gets if its process dies
 
 
 class Summary(NamedTuple):
-    """What a run did.
-
-    pictures: rows written now. earlier: pictures with a row of an earlier run. left_out: of the rows written now, those
-    of pictures that cannot be used. instances: of the rows written now.
-    """
+    """What a run did: pictures with a row of this run, of an earlier run, without a result; instances of this run."""
 
     pictures: int
     earlier: int
@@ -58,12 +54,11 @@ def predict_manifest(
     arguments predicts only the pictures without a row. `many.rows.schema` has the columns.
 
     manifest: a text file with a path or URI on each line, or a Parquet file whose `column` has them. out: a folder.
-    The machines of the cluster must reach both. model, settings: arguments of `Predictor`. actors: number of processes,
-    with one CPU and `gpus` GPUs each. batch: pictures of a pass through the network. shard_size: pictures of a file.
-    told: called after each file with the numbers so far.
+    model, settings: arguments of `Predictor`. actors: processes, with one CPU and `gpus` GPUs each. batch: pictures of
+    a pass through the network. shard_size: pictures of a file. told: called after each file.
 
-    Raises UsageError for a wrong argument, a missing package or a folder with other results, DataError for a manifest
-    that cannot be read, ModelError for the model, CondinstError if shards are not done.
+    Raises UsageError for a wrong argument, a missing package or a folder with other results, DataError for the
+    manifest, ModelError for the model, CondinstError if shards are not done.
     """
     _check(actors=actors, batch=batch, shard_size=shard_size)
     from condinst.ray.places import check_access, read_manifest
@@ -99,8 +94,8 @@ def _check(**counts: int) -> None:
 def waiting(pictures: list[str], size: int, store: Store) -> dict[str, list[str]]:
     """The files that are missing, and the pictures of each.
 
-    The shards are those of the whole manifest, so a file of an earlier run is the file of a shard. Files of other
-    shards, of a shorter manifest or with another size, are read, and their pictures left out.
+    The shards are those of the whole manifest. Files of other shards, of a shorter manifest or with another size, are
+    read, and their pictures left out.
     """
     from condinst.ray.store import RESULTS, name_of
 
@@ -226,11 +221,6 @@ def _cluster(actors: int, gpus: float) -> Iterator[None]:
 
 def _describe(predictor: Predictor, batch: int) -> dict[str, Any]:
     """What affects the results. A later run into the same folder must have the same values."""
-    return {
-        "condinst": 1,
-        "model": hide_secrets(predictor.model),
-        "mode": predictor.mode,
-        "conf": predictor.conf,
-        "batch": batch,
-        "settings": sha256(predictor.config.model_dump_json().encode()).hexdigest()[:16],
-    }
+    settings = sha256(predictor.config.model_dump_json().encode()).hexdigest()[:16]
+    model = hide_secrets(predictor.model)
+    return {"model": model, "mode": predictor.mode, "conf": predictor.conf, "batch": batch, "settings": settings}

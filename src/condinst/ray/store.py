@@ -6,14 +6,13 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from pyarrow.fs import FileSelector, FileType, LocalFileSystem
+from pyarrow.fs import FileSelector, FileType
 from pyarrow.parquet import read_table
 
 from condinst.errors import CondinstError, UsageError
-from condinst.files import replace_file
 from condinst.ray.places import FAULTS, STORES, Place, is_uri, locate, reason
 
 SETTINGS = "_condinst.json"  # readers of Parquet folders leave out names that begin with "_"
@@ -56,17 +55,14 @@ class Store:
     def write(self, name: str, content: bytes) -> None:
         """Write a file, completely or not at all."""
         system, path = self.place.system, f"{self.place.path}/{name}"
+        temporary = path if self.whole else f"{self.place.path}/.{name}.{uuid4().hex}.part"
         try:
-            if isinstance(system, LocalFileSystem):
-                replace_file(Path(path), content)
-                return
             if not self.whole:
                 system.create_dir(self.place.path)
-            written = path if self.whole else f"{self.place.path}/.{name}.part"
-            with system.open_output_stream(written) as file:
+            with system.open_output_stream(temporary) as file:
                 file.write(content)
-            if written != path:
-                system.move(written, path)
+            if not self.whole:
+                system.move(temporary, path)
         except FAULTS as error:
             raise self._fault(error) from None
 
