@@ -7,8 +7,9 @@ import signal
 from collections.abc import Callable
 
 import pytest
+import typer
 
-from condinst.cli.terminal.interrupts import interruptible
+from condinst.cli.terminal.interrupts import interruptible, stoppable
 from condinst.errors import ModelError
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -53,3 +54,14 @@ def test_turned_into_an_error(number: signal.Signals) -> None:
 def test_an_error_alone_stays() -> None:
     with pytest.raises(ModelError, match="broken"), interruptible():
         raise ModelError("broken")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_exit_code_and_the_line(number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(number)
+    done = 0
+    with pytest.raises(typer.Exit) as stop, stoppable(lambda: f"stopped after {done} steps"):
+        done = 3
+        signal.raise_signal(number)
+    assert (stop.value.exit_code, capsys.readouterr().err) == (code, "stopped after 3 steps\n")
+    assert signal.getsignal(number) is before

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from condinst.data.pictures.image import Page
 from condinst.errors import CondinstError
 from condinst.inference.instances.records import rounded
 from condinst.inference.result import Result
-from condinst.many.plan import Plan, part_path
+from condinst.many.plan import Place, Plan, part_path
 from condinst.predictor import Predictor
 
 
@@ -45,31 +46,37 @@ def predict_shard(predictor: Predictor, plan: Plan, shard: int, batch: int, clas
     return Done(len(sources), left_out, instances)
 
 
-def records(predictor: Predictor, sources: Sequence[str], batch: int, classes: Any) -> Iterator[dict[str, Any]]:
+def records(predictor: Predictor, sources: Sequence[Place], batch: int, classes: Any) -> Iterator[dict[str, Any]]:
     """A record for each source, in order: its size and its annotations, or why it was left out."""
     ids = {label: label + 1 for label in predictor.names}
     waiting = deque(sources)
     ready: deque[dict[str, Any]] = deque()
 
     def leave_out(_: object, error: CondinstError) -> None:
-        ready.append({"source": waiting.popleft(), "left_out": str(error)})
+        ready.append({**_named(waiting.popleft()), "left_out": str(error)})
 
-    for result in predictor.stream(iter(_openable(sources)), batch, leave_out, classes=classes):
+    for result in predictor.stream(map(openable, sources), batch, leave_out, classes=classes):
         yield from ready
         ready.clear()
         yield _record(waiting.popleft(), result, ids)
     yield from ready
 
 
-def _openable(sources: Sequence[str]) -> list[Any]:
-    """Paths as paths, so that no name is read as a pattern or a folder; addresses as text."""
-    return [source if "://" in source else Path(source) for source in sources]
+def openable(source: Place) -> Callable[[], Any]:
+    """A function that returns the picture, so that no name is read as a pattern, a folder or a film."""
+    if not isinstance(source, str):
+        return lambda: Page(Path(source[0]), source[1])
+    return lambda: source if "://" in source else Path(source)
 
 
-def _record(source: str, result: Result, ids: dict[int, int]) -> dict[str, Any]:
+def _named(source: Place) -> dict[str, Any]:
+    return {"source": source} if isinstance(source, str) else {"source": source[0], "page": source[1]}
+
+
+def _record(source: Place, result: Result, ids: dict[int, int]) -> dict[str, Any]:
     height, width = result.orig_shape
     found = [{key: value for key, value in rounded(one).items() if key != "image_id"} for one in result.to_coco(1, ids)]
-    return {"source": source, "width": width, "height": height, "annotations": found}
+    return {**_named(source), "width": width, "height": height, "annotations": found}
 
 
 def _sync(folder: Path) -> None:

@@ -43,8 +43,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="SOURCE",
-            help="Image files, folders, patterns, http(s) addresses, or - for standard input. Or films: video files, "
-            "addresses such as rtsp://…, or the number of a camera.",
+            help="Image files, folders, patterns, http(s) addresses, @FILE for a list with an image on each line, or - "
+            "for standard input. Or films: video files, addresses such as rtsp://…, or the number of a camera.",
         ),
     ],
     model: Model = "nuclei",
@@ -171,6 +171,7 @@ def predict(
     lowest = SHOWN_SCORE if conf is None else conf
     if only_films(source):
         refuse({"--resume": resume, "--save": save, "--pages": pages, "--legend": legend, "--scale": scale})
+        refuse({"--workers": workers})
         predictor = make_predictor(
             model, device, size, max_size, max_detections, nms, min(lowest, FAINT) if track else lowest, max_pixels,
             mode, range, iou, "off" if tile is None else tile, overlap,
@@ -194,7 +195,7 @@ def predict(
             out or DEFAULT_OUT, workers, shard_size, shard, resume, batch, wanted, recursive,
             _header(predictor, model, wanted, batch),
         )  # fmt: skip
-        predict_many(source, make, many)
+        predict_many(source, make, predictor, many)
         return
     if shard is not None:
         raise UsageError("--shard needs --workers")
@@ -239,9 +240,11 @@ def _expand(source: list[str], pages: str | None, recursive: bool) -> tuple[list
     """Return the sources and the number of arguments without any source. Report each of those on standard error."""
     from condinst.data.pictures.pages import parse_pages
     from condinst.errors import DataError
+    from condinst.sources.lists import is_list, read_list
     from condinst.sources.places import expand_sources
     from condinst.sources.skipped import skipped
 
+    source = [place for text in source for place in (read_list(text) if is_list(text) else (text,))]
     sources, failures, notes = expand_sources(source, None if pages is None else parse_pages(pages), recursive)
     for line in (*skipped(source, recursive), *notes):
         say(f"note: {line}", err=True)
