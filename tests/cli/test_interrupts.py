@@ -7,8 +7,9 @@ import signal
 from collections.abc import Callable
 
 import pytest
+import typer
 
-from condinst.cli.terminal.interrupts import interruptible
+from condinst.cli.terminal.interrupts import interruptible, stoppable
 from condinst.errors import ModelError
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -53,3 +54,18 @@ def test_turned_into_an_error(number: signal.Signals) -> None:
 def test_an_error_alone_stays() -> None:
     with pytest.raises(ModelError, match="broken"), interruptible():
         raise ModelError("broken")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_exit_code_and_the_line(number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    before, begun = signal.getsignal(number), ["first"]
+
+    def work() -> None:
+        with stoppable(lambda: f"stopped after {len(begun)} steps"):
+            begun.append("second")
+            signal.raise_signal(number)
+
+    with pytest.raises(typer.Exit) as stop:
+        work()
+    assert (stop.value.exit_code, capsys.readouterr().err) == (code, "stopped after 2 steps\n")
+    assert signal.getsignal(number) is before

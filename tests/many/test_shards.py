@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import condinst
 from condinst.cli.predict.shards import read_part
 from condinst.errors import CondinstError, DataError, UsageError
 from condinst.many import plan as plans
@@ -85,6 +87,41 @@ def test_a_list_and_two_machines_share_the_work(pictures: Path, tmp_path: Path) 
     assert [one["source"] for one in read(out)] == names
 
 
+def test_pages_and_what_is_no_picture(pictures: Path, tmp_path: Path) -> None:
+    """Each page of a TIFF has a line, as has each line of a list: a folder, a film and a pattern are no pictures."""
+    cells = [Image.open(path).convert("L") for path in sorted(pictures.glob("cell_00[0-4].png"))]
+    stack = tmp_path / "stack.tif"
+    cells[0].save(stack, save_all=True, append_images=cells[1:])
+    cells[0].save(tmp_path / "single.TIF")
+    (tmp_path / "broken.tiff").write_bytes(stack.read_bytes()[:100])
+    (tmp_path / "film.mp4").write_bytes(b"no film")
+    no_pictures = [
+        "broken.tiff",
+        "film.mp4",
+        "cells",
+        "*.tif",
+        "missing.tif",
+        "s3://bucket/a.png",
+        "rtsp://localhost/1",
+    ]
+    places = [name if "://" in name else str(tmp_path / name) for name in ("stack.tif", "single.TIF", *no_pictures)]
+    (tmp_path / "cells").mkdir()
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join(places) + "\n\n")
+    done = run(Path(f"@{listed}"), tmp_path / "out")
+    assert done.returncode == 3, done.stderr
+    found = read(tmp_path / "out")
+    assert [(one["source"], one.get("page")) for one in found] == [
+        *[(str(stack), page) for page in range(1, 6)], *[(place, None) for place in places[1:]]
+    ]  # fmt: skip
+    assert ["left_out" in one for one in found] == [False] * 6 + [True] * 7
+    predictor = Predictor("nuclei", shorter=64, longer=64)
+    alone = predictor(condinst.Page(stack, 4))
+    assert [entry["segmentation"] for entry in found[3]["annotations"]] == list(alone.masks.rle)
+    assert run(stack, tmp_path / "folder").returncode == 0
+    assert read(tmp_path / "folder") == found[:5]
+
+
 @pytest.mark.slow
 def test_after_kills_each_picture_is_there_once(pictures: Path, tmp_path: Path) -> None:
     """SIGKILL at random moments, then --resume; `benchmarks.survival.kill_shards` does it 50 times."""
@@ -127,6 +164,8 @@ def test_the_plan_reads_its_list_back(tmp_path: Path) -> None:
     plan = plans.begin(tmp_path, iter(names), 3, {})
     assert (plan.pictures, plan.shards) == (7, 3)
     assert [plan.sources(shard) for shard in range(3)] == [names[:3], names[3:6], names[6:]]
+    assert plans.begin(tmp_path, ["a", ("b", 2)], 3, {}).sources(0) == ["a", ("b", 2)]
+    plan = plans.begin(tmp_path, iter(names), 3, {})
     assert plans.read(tmp_path, {}) == plan
     plan.path(1).write_text("")
     assert plan.waiting(Slice()) == [0, 2]
@@ -166,7 +205,7 @@ def test_a_worker_that_dies_costs_its_shard_alone(tmp_path: Path, monkeypatch: p
     plan = plans.begin(tmp_path / "out", ["one", "bad", "two", "three", "once", "four"], 1, {})
 
     def predict(_: object, plan: plans.Plan, shard: int, batch: int, classes: object) -> Done:
-        (name,) = plan.sources(shard)
+        name = str(*plan.sources(shard))
         mark = tmp_path / name
         if name == "bad" or (name == "once" and not mark.exists()):
             mark.write_text("")
@@ -176,8 +215,9 @@ def test_a_worker_that_dies_costs_its_shard_alone(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(workers, "predict_shard", predict)
     monkeypatch.setattr(workers, "_cores", lambda: [0, 1])
-    job = workers.Job(plan, lambda _: _Fatal(tmp_path), 1, None)  # type: ignore[arg-type,return-value]
-    told = sorted(workers.predict_shards(job, plan.waiting(Slice()), 2))
+    job = workers.Job(plan, lambda _: pytest.fail("the forks share one model"), 1, None)
+    ready: Any = _Fatal(tmp_path)
+    told = sorted(workers.predict_shards(job, plan.waiting(Slice()), 2, ready))
     assert [one.shard for one in told if one.error] == [1]
     assert "its process ended 2 times, last by signal 9 (SIGKILL)" in told[1].error
     assert plan.waiting(Slice()) == [1]

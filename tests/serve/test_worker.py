@@ -133,10 +133,15 @@ def test_a_fault_of_the_worker_itself_leaves_no_request_without_an_answer(served
 def test_tiles_stop_when_nobody_waits_for_the_picture(served: Served) -> None:
     served.worker.start()
     job = job_of(b"tiles")
+    job.kind = replace(job.kind, tiles=20)
+    served.queue.pace("a").add(1.0, [100])  # 20 s for all tiles
     served.queue.put(job)
     time.sleep(0.1)
     assert job.answer.running()
+    with pytest.raises(RequestError, match="the server is busy"):
+        served.queue.check("a", 1_500_000)  # 38 s
     served.queue.drop(job)
+    served.queue.check("a", 1_500_000)
     assert outcome(job) == 504
     assert served.answers(b"a") == [b"a"]
 

@@ -22,13 +22,13 @@ from condinst.cli.info import info
 from condinst.cli.models import models
 from condinst.cli.predict.command import predict
 from condinst.cli.serve import serve
+from condinst.cli.terminal.interrupts import INTERRUPTED
 from condinst.cli.terminal.say import say
 from condinst.cli.terminal.usage import Verb, plain_usage_errors
 from condinst.cli.train import train
 from condinst.cli.val import val
 from condinst.errors import CondinstError, PictureWarning
 
-INTERRUPTED = 130
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk is full, the quota is used up, the file is too large
 
 

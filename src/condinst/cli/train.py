@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from condinst.cli.options import RangeOption
+from condinst.cli.terminal.interrupts import stoppable
 from condinst.cli.terminal.say import say
 
-INTERRUPTED, TERMINATED = 130, 143
 NOTHING = "none"  # value of --val: no validation
 
 
@@ -70,18 +70,13 @@ def train(
     from condinst.cli.terminal.output import show_progress
     from condinst.cli.val import print_scores
     from condinst.engine.run import Request, run
-    from condinst.engine.stop import Terminated, terminable
 
     out = out or Path("runs") / (Path(recipe).stem if recipe else data.resolve().stem)
     measured_on = None if val is None or val == NOTHING else Path(val)
     overrides = (*(settings or ()), *(() if range is None else (f"input.range={range}",)))
     request = Request(data, out, recipe, start, overrides, images, measured_on, val_images, val != NOTHING, resume)
-    try:
-        with terminable():
-            trained = run(request, lambda line: say(line, err=True), show_progress)
-    except KeyboardInterrupt as stop:
-        say(_words_on_interruption(out), err=True)
-        raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
+    with stoppable(lambda: _words_on_interruption(out)):
+        trained = run(request, lambda line: say(line, err=True), show_progress)
     if not trained.main_process:
         return
     if trained.measured is not None:

@@ -21,6 +21,7 @@ MANIFEST, PLAN = "sources.jsonl", "plan.json"
 FORMAT = "shard_format"  # a setting: the ending of the shards
 FIRST_KEY, VERSION = "condinst_plan", 1
 PART = ".part"  # ending of a shard that is being written
+Place = str | tuple[str, int]  # a picture, or a page of a file, counted from 1
 
 
 class Slice(NamedTuple):
@@ -56,20 +57,21 @@ class Plan(NamedTuple):
         """The file of a shard."""
         return self.folder / f"results-{shard:05d}-of-{self.shards:05d}.{self.format}"
 
-    def sources(self, shard: int) -> list[str]:
+    def sources(self, shard: int) -> list[Place]:
         """The pictures of a shard, in order."""
         end = self.offsets[shard + 1] if shard + 1 < self.shards else None
         with (self.folder / MANIFEST).open("rb") as lines:
             lines.seek(self.offsets[shard])
             text = lines.read() if end is None else lines.read(end - self.offsets[shard])
-        return [json.loads(line) for line in text.splitlines()]
+        found = [json.loads(line) for line in text.splitlines()]
+        return [(one[0], one[1]) if isinstance(one, list) else one for one in found]
 
     def waiting(self, part: Slice) -> list[int]:
         """The shards of a slice whose file is missing."""
         return [number for number in range(part.machine, self.shards, part.machines) if not self.path(number).exists()]
 
 
-def begin(folder: Path, sources: Iterable[str], size: int, settings: Mapping[str, Any]) -> Plan:
+def begin(folder: Path, sources: Iterable[Place], size: int, settings: Mapping[str, Any]) -> Plan:
     """Write the plan of a new run. size: pictures of a shard. Raises CondinstError if it cannot be written.
 
     The list is written as it is read, so it may have millions of pictures.

@@ -1,6 +1,6 @@
 """The formats of a shard: lines of JSON, or Parquet with the same rows.
 
-A record has the keys of `SCHEMA`. In Parquet, a key that a record lacks is null: `left_out` of a picture with a result,
+A record has the keys of `SCHEMA`. In Parquet, a key that a record lacks is null: `page` of a file with one page, `left_out` of a picture with a result,
 `width`, `height` and `annotations` of a picture that was left out.
 """
 
@@ -48,6 +48,7 @@ def schema() -> pyarrow.Schema:
     return pa.schema(
         [
             ("source", pa.string()),
+            ("page", pa.int32()),
             ("width", pa.int32()),
             ("height", pa.int32()),
             ("annotations", pa.list_(pa.struct(instance))),

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from condinst.data.pictures.image import Page
 from condinst.errors import CondinstError
 from condinst.inference.instances.records import rounded
 from condinst.inference.result import Result
-from condinst.many.plan import Plan, part_path
+from condinst.many.plan import Place, Plan, part_path
 from condinst.many.rows import Write, writer
 from condinst.predictor import Predictor
 
@@ -42,18 +43,20 @@ def predict_shard(predictor: Predictor, plan: Plan, shard: int, batch: int, clas
     return done
 
 
-def openable(source: str) -> Any:
-    """A path as a path, so that no name is read as a pattern or a folder; an address as text."""
-    return source if "://" in source else Path(source)
+def openable(source: Place) -> Callable[[], Any]:
+    """A function that returns the picture, so that no name is read as a pattern, a folder or a film."""
+    if not isinstance(source, str):
+        return lambda: Page(Path(source[0]), source[1])
+    return lambda: source if "://" in source else Path(source)
 
 
 def write_records(
     write: Write,
     predictor: Predictor,
-    sources: Sequence[str],
+    sources: Sequence[Place],
     batch: int,
     classes: Any,
-    open: Callable[[str], Any] = openable,
+    open: Callable[[Any], Any] = openable,
 ) -> Done:
     """Write a record for each source, in order: its size and its annotations, or why it was left out.
 
@@ -68,14 +71,14 @@ def write_records(
 
 
 def _records(
-    predictor: Predictor, sources: Sequence[str], batch: int, classes: Any, open: Callable[[str], Any]
+    predictor: Predictor, sources: Sequence[Place], batch: int, classes: Any, open: Callable[[Any], Any]
 ) -> Iterator[dict[str, Any]]:
     ids = {label: label + 1 for label in predictor.names}
     waiting = deque(sources)
     ready: deque[dict[str, Any]] = deque()
 
     def leave_out(_: object, error: CondinstError) -> None:
-        ready.append({"source": waiting.popleft(), "left_out": str(error)})
+        ready.append({**_named(waiting.popleft()), "left_out": str(error)})
 
     for result in predictor.stream(map(open, sources), batch, leave_out, classes=classes):
         yield from ready
@@ -84,10 +87,14 @@ def _records(
     yield from ready
 
 
-def _record(source: str, result: Result, ids: dict[int, int]) -> dict[str, Any]:
+def _named(source: Place) -> dict[str, Any]:
+    return {"source": source} if isinstance(source, str) else {"source": source[0], "page": source[1]}
+
+
+def _record(source: Place, result: Result, ids: dict[int, int]) -> dict[str, Any]:
     height, width = result.orig_shape
     found = [{key: value for key, value in rounded(one).items() if key != "image_id"} for one in result.to_coco(1, ids)]
-    return {"source": source, "width": width, "height": height, "annotations": found}
+    return {**_named(source), "width": width, "height": height, "annotations": found}
 
 
 def _sync(folder: Path) -> None:

@@ -53,14 +53,14 @@ class Worker:
     shard: int | None = None
 
 
-def predict_shards(job: Job, shards: list[int], count: int) -> Iterator[Told]:
+def predict_shards(job: Job, shards: list[int], count: int, ready: Predictor | None = None) -> Iterator[Told]:
     """Predict the shards in `count` processes, and tell of each as soon as it ends. Closing the iterator ends them.
 
     The processes share the cores of this process, each with its own. On the CPU with one thread each they are forks
-    and share the memory of one model. With CUDA, they take the cards in turn.
+    and share the memory of one model: of `ready`, or else of a new predictor. With CUDA, they take the cards in turn.
     """
     context, threads, cards = _choose(count)
-    predictor = job.make(None) if context.get_start_method() == "fork" else None
+    predictor = (ready or job.make(None)) if context.get_start_method() == "fork" else None
     todo, tries = shards[::-1], Counter[int]()
     workers: list[Worker] = []
     cores = _cores()

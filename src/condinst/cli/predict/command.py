@@ -44,8 +44,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="SOURCE",
-            help="Image files, folders, patterns, http(s) addresses, or - for standard input. Or films: video files, "
-            "addresses such as rtsp://…, or the number of a camera.",
+            help="Image files, folders, patterns, http(s) addresses, @FILE for a list with an image on each line, or - "
+            "for standard input. Or films: video files, addresses such as rtsp://…, or the number of a camera.",
         ),
     ],
     model: Model = "nuclei",
@@ -176,6 +176,7 @@ def predict(
     lowest = SHOWN_SCORE if conf is None else conf
     if only_films(source):
         refuse({"--resume": resume, "--save": save, "--pages": pages, "--legend": legend, "--scale": scale})
+        refuse({"--workers": workers})
         predictor = make_predictor(
             model, device, size, max_size, max_detections, nms, min(lowest, FAINT) if track else lowest, max_pixels,
             mode, range, iou, "off" if tile is None else tile, overlap,
@@ -199,7 +200,7 @@ def predict(
             out or DEFAULT_OUT, workers, shard_size, shard_format or ShardFormat.jsonl, shard, resume, batch, wanted,
             recursive, _header(predictor, model, wanted, batch),
         )  # fmt: skip
-        predict_many(source, make, many)
+        predict_many(source, make, predictor, many)
         return
     for option in (name for name, given in {"--shard": shard, "--shard-format": shard_format}.items() if given):
         raise UsageError(f"{option} needs --workers")
@@ -244,9 +245,11 @@ def _expand(source: list[str], pages: str | None, recursive: bool) -> tuple[list
     """Return the sources and the number of arguments without any source. Report each of those on standard error."""
     from condinst.data.pictures.pages import parse_pages
     from condinst.errors import DataError
+    from condinst.sources.lists import is_list, read_list
     from condinst.sources.places import expand_sources
     from condinst.sources.skipped import skipped
 
+    source = [place for text in source for place in (read_list(text) if is_list(text) else (text,))]
     sources, failures, notes = expand_sources(source, None if pages is None else parse_pages(pages), recursive)
     for line in (*skipped(source, recursive), *notes):
         say(f"note: {line}", err=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from condinst.cli.predict.loop import INTERRUPTED, TERMINATED
+from condinst.cli.terminal.interrupts import stoppable
 from condinst.cli.terminal.say import say, warnings_as_notes
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def refuse(given: dict[str, object]) -> None:
     reasons = {
         "--resume": "a film starts again; --start SECONDS continues at a time",
         "--save": "the lines of OUT/NAME.jsonl hold boxes and masks",
+        "--workers": "one process segments a film",
         "--pages": "a film has frames; --every, --start and --end choose them",
         "--legend": "the frames of a film have one size",
         "--scale": "the frames of a film keep their size",
@@ -100,7 +101,6 @@ def predict_films(sources: list[str], predictor: Predictor, wanted: Wanted) -> N
 
 
 def _predict_film(source: str, predictor: Predictor, wanted: Wanted) -> None:
-    from condinst.engine.stop import Terminated, terminable
     from condinst.sources.film import describe_film
     from condinst.video.run import Times
 
@@ -108,11 +108,8 @@ def _predict_film(source: str, predictor: Predictor, wanted: Wanted) -> None:
     places = _places(film, wanted)
     count, times, begun = Count(), Times(), time.perf_counter()
     try:
-        with terminable(), warnings_as_notes():
+        with stoppable(lambda: f"stopped after {count.frames} frames; {_kept(places, count)}"), warnings_as_notes():
             _each_frame(film, predictor, wanted, places, count, times)
-    except KeyboardInterrupt as stop:
-        say(f"stopped after {count.frames} frames; {_kept(places, count)}", err=True)
-        raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
     finally:
         if sys.stderr.isatty():
             typer.echo(err=True)

@@ -7,8 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from condinst.cli.terminal.interrupts import stoppable
 from condinst.cli.terminal.say import say, warnings_as_notes
 
 if TYPE_CHECKING:
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from condinst.cli.results.run import Run
     from condinst.errors import CondinstError
     from condinst.predictor import Predictor
-
-INTERRUPTED, TERMINATED = 130, 143
 
 
 def predict_all(
@@ -27,19 +24,18 @@ def predict_all(
 
     kept: whether the results stay in a folder, so that --resume can continue.
     """
-    from condinst.engine.stop import Terminated, terminable
 
-    try:
-        with terminable(), warnings_as_notes():
-            unwritten = _predict_each(run, predictor, printer, batch, classes, kept)
-    except BaseException as stop:
-        _close(run, json, stop)
-        if not isinstance(stop, KeyboardInterrupt):
-            raise
-        done, total = run.finished, len(run.sources)
+    def stopped() -> str:
         again = "; to continue, run the same command with --resume" if kept else ""
-        say(f"stopped after {done} of {total} images{again}", err=True)
-        raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
+        return f"stopped after {run.finished} of {len(run.sources)} images{again}"
+
+    with stoppable(stopped):
+        try:
+            with warnings_as_notes():
+                unwritten = _predict_each(run, predictor, printer, batch, classes, kept)
+        except BaseException as stop:
+            _close(run, json, stop)
+            raise
     _close(run, json)
     return unwritten
 

@@ -6,20 +6,22 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from condinst.cli.predict.loop import INTERRUPTED, TERMINATED
+from condinst.cli.terminal.interrupts import stoppable
 from condinst.cli.terminal.say import say, warnings_as_notes
 
 if TYPE_CHECKING:
-    from condinst.many.plan import Plan, Slice
+    from condinst.many.plan import Place, Plan, Slice
     from condinst.many.workers import Make
+    from condinst.predictor import Predictor
 
-LIST = "@"  # a source that begins with it is a file with a source on each line
+TIFF = (".tif", ".tiff")  # a list of millions names files of other kinds, which are not opened for their pages
 
 
 class ShardFormat(StrEnum):
@@ -53,12 +55,11 @@ def refuse(given: dict[str, object]) -> None:
             raise UsageError(f"{option} is not for --workers, which writes shards; leave it out")
 
 
-def predict_many(sources: list[str], make: Make, wanted: Wanted) -> None:
-    """Predict all pictures in shards.
+def predict_many(sources: list[str], make: Make, ready: Predictor, wanted: Wanted) -> None:
+    """Predict all pictures in shards. make: makes a predictor of a process. ready: one that forks share.
 
     Raises DataError if pictures were left out, CondinstError for a shard that is not done.
     """
-    from condinst.engine.stop import Terminated, terminable
     from condinst.errors import CondinstError, DataError
     from condinst.lock import locked
     from condinst.many.plan import remove_parts
@@ -76,9 +77,13 @@ def predict_many(sources: list[str], make: Make, wanted: Wanted) -> None:
         todo = plan.waiting(part)
         whole = len(range(part.machine, plan.shards, part.machines))
         say(f"{plan.pictures} pictures in {plan.shards} shards; to do here: {len(todo)} of {whole} shards", err=True)
-        told = predict_shards(Job(plan, make, wanted.batch, wanted.classes), todo, wanted.workers)
+        told = predict_shards(Job(plan, make, wanted.batch, wanted.classes), todo, wanted.workers, ready)
+
+        def stopped() -> str:
+            return f"stopped with {whole - len(plan.waiting(part))} of {whole} shards done; to continue, add --resume"
+
         try:
-            with terminable(), warnings_as_notes():
+            with stoppable(stopped), warnings_as_notes():
                 for number, one in enumerate(told, start=1):
                     if one.error:
                         undone += 1
@@ -86,10 +91,6 @@ def predict_many(sources: list[str], make: Make, wanted: Wanted) -> None:
                     pictures, left_out = pictures + one.done.pictures, left_out + one.done.left_out
                     instances += one.done.instances
                     _show(number, len(todo), pictures, time.perf_counter() - begun)
-        except KeyboardInterrupt as stop:
-            left = len(plan.waiting(part))
-            say(f"stopped with {whole - left} of {whole} shards done; to continue, add --resume", err=True)
-            raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
         finally:
             told.close()  # type: ignore[attr-defined]  # a generator
     seconds = time.perf_counter() - begun
@@ -137,27 +138,39 @@ def _plan(sources: list[str], wanted: Wanted, part: Slice) -> Plan:
         return plan
 
 
-def _list(sources: list[str], recursive: bool) -> Iterator[str]:
-    """Each picture once for each time that it is named. A list of millions is read line by line."""
+def _list(sources: list[str], recursive: bool) -> Iterator[Place]:
+    """Each picture once for each time that it is named, and each page of a TIFF. A list is read line by line."""
     from condinst.errors import DataError
+    from condinst.sources.lists import is_list, read_list
     from condinst.sources.places import expand_sources
 
     for source in sources:
-        if source.startswith(LIST):
-            try:
-                with Path(source[1:]).open(encoding="utf-8") as lines:
-                    yield from (line.rstrip("\r\n") for line in lines if line.strip())
-            except (OSError, UnicodeDecodeError) as error:
-                reason = getattr(error, "strerror", None) or error
-                raise DataError(f"{source[1:]}: cannot be read as a list of pictures ({reason})") from None
+        if is_list(source):
+            for line in read_list(source):
+                yield from _pages(line)
             continue
         found = expand_sources([source], None, recursive)
         for line in found.failures:
             raise DataError(line)
         for one in found.sources:
-            if one.page is not None:
-                raise DataError(f"{one.name}: pages are not for --workers; predict this file in a run of its own")
-            yield str(one.place)
+            yield str(one.place) if one.page is None else (str(one.place), one.page)
+        for note in found.notes:
+            say(f"note: {note}", err=True)
+
+
+def _pages(line: str) -> Iterator[Place]:
+    """The pictures of a line of a list: the line itself, or the pages of a TIFF.
+
+    A TIFF that cannot be read stays as it is, and its row in the results says why.
+    """
+    from condinst.data.pictures.pages import choose_pages
+    from condinst.errors import DataError
+
+    chosen = None
+    if line.lower().endswith(TIFF) and "://" not in line:
+        with suppress(DataError):
+            chosen = choose_pages(Path(line), None)
+    yield from [line] if chosen is None else [(line, page) for page in chosen.wanted]
 
 
 def _show(done: int, shards: int, pictures: int, seconds: float) -> None:

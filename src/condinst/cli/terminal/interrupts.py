@@ -7,7 +7,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import typer
+
+from condinst.cli.terminal.say import say
 from condinst.errors import CondinstError
+
+INTERRUPTED, TERMINATED = 130, 143
+
+
+@contextmanager
+def stoppable(told: Callable[[], str]) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end a block: print the line `told()`, and exit with 130 or 143."""
+    from condinst.engine.stop import Terminated, terminable
+
+    try:
+        with terminable():
+            yield
+    except KeyboardInterrupt as stop:
+        say(told(), err=True)
+        raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
 
 
 @contextmanager

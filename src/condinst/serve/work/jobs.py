@@ -94,7 +94,7 @@ class Queue:
             own = self._seconds(kind)
             if kind.tiles > 1 and own > HOPELESS * self.deadline:
                 what = f"{kind.tiles:,} tiles take about {own:.0f} s, and the deadline is {self.deadline:g} s"
-                raise RequestError(413, f"{what}; choose larger tiles, or tile=off")
+                raise RequestError(413, f"{what}; send a smaller picture, or tile=off")
             self._check(own)
             self.waiting.append(job)
             self.changed.notify()
@@ -149,7 +149,8 @@ class Queue:
         """Raise RequestError (503) if a picture that takes `own` seconds would wait too long."""
         if self.closed:
             raise RequestError(503, self.closed, retry_after=5)
-        held = [*self.busy, *self.waiting]
+        ending = [job for job in self.busy if job.given_up and job.kind.tiles > 1]  # at most one more tile
+        held = [job for job in (*self.busy, *self.waiting) if job not in ending]
         wait = sum(self._seconds(job.kind) for job in held)
         late = excess(wait, own, self.deadline)
         if late > 0 or len(self.waiting) >= self.most:
