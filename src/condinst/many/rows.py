@@ -1,7 +1,7 @@
 """The formats of a shard: lines of JSON, or Parquet with the same rows.
 
-A record has the keys of `SCHEMA`. In Parquet, a key that a record lacks is null: `page` of a file with one page, `left_out` of a picture with a result,
-`width`, `height` and `annotations` of a picture that was left out.
+A record has the keys of `SCHEMA`. In Parquet, a key that a record lacks is null: `page` of a file with one page,
+`left_out` of a picture with a result, `width`, `height` and `annotations` of a picture that was left out.
 """
 
 from __future__ import annotations
