@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,24 +13,41 @@ from condinst.errors import UsageError
 from condinst.inference.result import Result
 from condinst.tracking.association import Numbers, Shape, make_shape, pair_up, similarities
 
-SMOOTHING = 0.5  # weight of the newest step in the velocity
+SMOOTHING = 0.2  # least weight of the newest step in the velocity; the first steps have equal weights
+NEW, NEW_PATIENCE = 2, 2  # a track with at most NEW instances ends after NEW_PATIENCE updates without one
+CAMERA_TRACKS = 3  # least number of tracks that tell how the camera moved
+CAMERA_SPREAD = 2.0  # the camera moved if the tracks' common step is this many times their median distance from it
 
 
 @dataclass
 class Track:
-    """An object. shape: as it was seen last, in frame `seen`. velocity: (2,) pixels in x and y for each frame."""
+    """An object. shape: as it was seen last, in frame `seen`. velocity: (2,) pixels in x and y for each frame.
+
+    missed: updates since then. camera: (2,) pixels that the camera has moved since then, beyond the velocity.
+    """
 
     id: int
     shape: Shape
     seen: int
-    velocity: Numbers
+    velocity: Numbers = field(default_factory=lambda: np.zeros(2))
     frames: int = 1
+    missed: int = 0
+    camera: Numbers = field(default_factory=lambda: np.zeros(2))
+
+    def move(self, frame: int) -> Numbers:
+        """(2,): the pixels from the place of the shape to the place that is expected in a frame."""
+        return self.velocity * (frame - self.seen) + self.camera
 
     def take(self, shape: Shape, frame: int) -> None:
         """Continue with an instance of a later frame."""
-        step = (_middle(shape) - _middle(self.shape)) / max(frame - self.seen, 1)
-        self.velocity = step if self.frames == 1 else SMOOTHING * step + (1 - SMOOTHING) * self.velocity
+        step = (_middle(shape) - _middle(self.shape) - self.camera) / max(frame - self.seen, 1)
+        self.velocity = self.velocity + max(SMOOTHING, 1 / self.frames) * (step - self.velocity)
         self.shape, self.seen, self.frames = shape, frame, self.frames + 1
+        self.missed, self.camera = 0, np.zeros(2)
+
+    def lasts(self, frame: int, patience: int) -> bool:
+        """Whether the track goes on in this frame. A new track may be a false detection, so it ends sooner."""
+        return frame - self.seen - 1 <= patience and (self.frames > NEW or self.missed <= NEW_PATIENCE)
 
 
 class Tracker:
@@ -43,11 +60,11 @@ class Tracker:
 
     Round one pairs the tracks with the instances of at least the score `high`. Round two pairs the remaining tracks
     with the instances of at least `low`. Each remaining instance of at least `high` begins a track. A track ends after
-    `patience` frames without an instance.
+    `patience` frames without an instance. A track of one or two instances ends after 2 updates without one.
 
     overlap, second_overlap: least similarity of a pair in each round, from 0 to 1: the mean of the IoU of the masks and
-    the IoU of enlarged boxes, after the earlier mask has moved on with the velocity of its track. Raises UsageError for
-    a value out of range.
+    the IoU of enlarged boxes, after the earlier mask has moved on with the velocity of its track and with the camera. The
+    camera moves if most tracks leave their expected places together. Raises UsageError for a value out of range.
     """
 
     def __init__(
@@ -85,28 +102,55 @@ class Tracker:
         scores = np.asarray(result.boxes.conf, dtype=np.float64)
         shapes = list(_shapes(result))
         ids = np.zeros(len(shapes), dtype=np.int64)
-        self.tracks = [track for track in self.tracks if number - track.seen - 1 <= self.patience]
-        free = list(self.tracks)
+        self.tracks = [track for track in self.tracks if track.lasts(number, self.patience)]
         high = np.flatnonzero(scores >= self.high).tolist()
         low = np.flatnonzero((scores >= self.low) & (scores < self.high)).tolist()
-        for rows, least in ((high, self.overlap), (low, self.second_overlap)):
-            free = self._round(free, rows, shapes, ids, least)
+        certain = [shapes[row] for row in high]
+        free = self._round(self.tracks, high, shapes, ids, self._follow_camera(certain), self.overlap)
+        faint = self._similar(free, [shapes[row] for row in low])
+        for track in self._round(free, low, shapes, ids, faint, self.second_overlap):
+            track.missed += 1
         for row in high:
             if not ids[row]:
                 self.started += 1
                 ids[row] = self.started
-                self.tracks.append(Track(self.started, shapes[row], number, np.zeros(2)))
+                self.tracks.append(Track(self.started, shapes[row], number))
         kept = np.flatnonzero(ids)
         found = result[kept.tolist()]
         numbers = torch.from_numpy(ids[kept])
         return replace(found, boxes=found.boxes.with_id(numbers))
 
+    def _similar(self, tracks: list[Track], now: list[Shape]) -> Numbers:
+        """(T, D): how similar the tracks at their expected places are to instances of this frame."""
+        moves = np.array([track.move(self.frame) for track in tracks]).reshape(-1, 2)
+        return similarities([track.shape for track in tracks], moves, now)
+
+    def _follow_camera(self, now: list[Shape]) -> Numbers:
+        """Move all tracks with the camera, and return how similar they are to the certain instances of this frame."""
+        similar = self._similar(self.tracks, now)
+        steady = [row for row, track in enumerate(self.tracks) if track.frames > 1 and not track.missed]
+        pairs = [(self.tracks[steady[row]], now[column]) for row, column in pair_up(similar[steady], self.overlap)]
+        if len(pairs) < CAMERA_TRACKS:
+            return similar
+        steps = np.array([_middle(one) - _middle(track.shape) - track.move(self.frame) for track, one in pairs])
+        common = np.median(steps, axis=0)
+        common[np.abs(common) <= CAMERA_SPREAD * np.median(np.abs(steps - common), axis=0)] = 0
+        if not common.any():
+            return similar
+        for track in self.tracks:
+            track.camera = track.camera + common
+        return self._similar(self.tracks, now)
+
     def _round(
-        self, tracks: list[Track], rows: list[int], shapes: list[Shape], ids: np.ndarray[Any, Any], least: float
+        self,
+        tracks: list[Track],
+        rows: list[int],
+        shapes: list[Shape],
+        ids: np.ndarray[Any, Any],
+        similar: Numbers,
+        least: float,
     ) -> list[Track]:
         """Pair tracks with instances, and return the tracks without one."""
-        moves = np.array([track.velocity * (self.frame - track.seen) for track in tracks]).reshape(-1, 2)
-        similar = similarities([track.shape for track in tracks], moves, [shapes[row] for row in rows])
         taken = set()
         for index, column in pair_up(similar, least):
             tracks[index].take(shapes[rows[column]], self.frame)
