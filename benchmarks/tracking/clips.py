@@ -1,18 +1,14 @@
 """Films with known tracks: outlines of annotated objects move, cover each other, leave the picture and return.
 
-    clip = make_clip(KINDS["people"], Path("datasets"), seed=0)
-    for truth, result in zip(clip.truth, clip.found):
-        print(list(truth), result.boxes.conf)
-
-The detections are the visible parts of the objects with the mistakes of a detector: an object is missed, faint, split
-from its place by some pixels, too large or too small, and some detections show nothing.
+The detections are the visible parts of the objects with the mistakes of a detector: an object is missed, faint, moved
+by some pixels, too large or too small, and some detections show nothing.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,16 +25,18 @@ SIZE = (240, 320)  # rows and columns of a film
 FRAMES = 90
 BEYOND = 0.15  # of the picture's sides: how far outside an object turns back
 LEAST = 0.1  # of an object that is visible, for truth to count it
+MISSED = 0.08  # of the objects, besides those that are missed for some frames
+FALSE = 0.7  # false detections in a frame
 Bitmap = NDArray[np.bool_]
 
 
 class Kind(NamedTuple):
     """A kind of film. Lengths in pixels, speeds in pixels a frame.
 
-    data: the data set of the outlines, "" for discs. split: its file. sides: the longer side of an object. turn: the
+    data: the data set of the outlines, "" for discs. sides: the longer side of an object. turn: the
     standard deviation of the change of a speed in a frame. pan, shake: the speed of the camera, and the standard
-    deviation of its place. bounce: objects turn back at the picture's edge. missed: share of missed objects. false:
-    false detections in a frame. model: the network that detects, in place of made-up mistakes.
+    deviation of its place. bounce: objects turn back at the picture's edge. model: the network that detects, in place
+    of made-up mistakes.
     """
 
     data: str
@@ -49,8 +47,6 @@ class Kind(NamedTuple):
     pan: float = 0.0
     shake: float = 0.0
     bounce: bool = False
-    missed: float = 0.08
-    false: float = 0.7
     model: str = ""
 
 
@@ -65,10 +61,10 @@ KINDS = {
 
 
 class Cutout(NamedTuple):
-    """An object: its bitmap (h, w), and its colours (h, w, 3) uint8 if its picture was read."""
+    """An object: its bitmap (h, w), and its grey values (h, w) if its picture was read."""
 
     bitmap: Bitmap
-    colours: NDArray[np.uint8] | None
+    greys: NDArray[np.uint8] | None
 
 
 class Clip(NamedTuple):
@@ -84,11 +80,11 @@ def make_clip(kind: Kind, datasets: Path, seed: int, frames: int = FRAMES, split
     shapes = cutouts(kind, datasets, split, rng)
     places = paths(kind, frames, rng)
     scenes = [scene(shapes, spots) for spots in places]
-    truth = [{number: rle(region) for number, (region, _) in seen.items()} for seen in scenes]
+    truth = [{number: encode(region, *SIZE) for number, (region, _) in seen.items()} for seen in scenes]
     if kind.model:
         return Clip(truth, found_by_model(kind.model, shapes, places, rng))
     away = bursts(frames, len(shapes), rng)
-    return Clip(truth, [mistaken(seen, kind, shapes, away[at], rng) for at, seen in enumerate(scenes)])
+    return Clip(truth, [mistaken(seen, shapes, away[at], rng) for at, seen in enumerate(scenes)])
 
 
 def cutouts(kind: Kind, datasets: Path, split: str, rng: np.random.Generator) -> list[Cutout]:
@@ -108,21 +104,21 @@ def cutouts(kind: Kind, datasets: Path, split: str, rng: np.random.Generator) ->
     ]
 
 
-def cut(record: dict, picture: dict, folder: Path, side: float, colours: bool) -> Cutout:
+def cut(record: dict[str, Any], picture: dict[str, Any], folder: Path, side: float, greys: bool) -> Cutout:
     """An annotated object, scaled."""
-    drawn, size = record["segmentation"], (picture["height"], picture["width"])
-    outline = draw_polygons([np.array(part, float).reshape(-1, 2) for part in drawn], *size) if isinstance(
-        drawn, list
-    ) else Rle(size=drawn["size"], counts=drawn["counts"])  # fmt: skip
-    region = decode_region(outline)
+    drawn = record["segmentation"]
+    if isinstance(drawn, list):
+        parts = [np.array(part, float).reshape(-1, 2) for part in drawn]
+        drawn = draw_polygons(parts, picture["height"], picture["width"])
+    region = decode_region(drawn)
     height, width = region.bitmap.shape
     scale = side / max(height, width)
     new = (max(round(width * scale), 3), max(round(height * scale), 3))
     bitmap = np.asarray(Image.fromarray(region.bitmap).resize(new, Image.Resampling.NEAREST))
-    if not colours:
+    if not greys:
         return Cutout(bitmap, None)
     with Image.open(folder / "images" / picture["file_name"]) as whole:
-        part = whole.convert("RGB").crop((region.x, region.y, region.x + width, region.y + height))
+        part = whole.convert("L").crop((region.x, region.y, region.x + width, region.y + height))
     return Cutout(bitmap, np.asarray(part.resize(new, Image.Resampling.BILINEAR)))
 
 
@@ -143,7 +139,8 @@ def paths(kind: Kind, frames: int, rng: np.random.Generator) -> NDArray[np.int64
         toward += rng.normal(0, 0.1)
         camera = camera + kind.pan * np.array([np.cos(toward), np.sin(toward)])
         found.append(places + camera + rng.normal(0, kind.shake, 2))
-    return np.rint(np.array(found)).astype(np.int64)
+    whole: NDArray[np.int64] = np.rint(np.array(found)).astype(np.int64)
+    return whole
 
 
 def scene(shapes: list[Cutout], spots: NDArray[np.int64]) -> dict[int, tuple[Region, float]]:
@@ -154,9 +151,8 @@ def scene(shapes: list[Cutout], spots: NDArray[np.int64]) -> dict[int, tuple[Reg
         region = inside(placed(shape.bitmap, spot))
         if region is None:
             continue
-        rows, columns = extent(region)
-        visible = region.bitmap & free[rows, columns]
-        free[rows, columns] &= ~region.bitmap
+        visible = region.bitmap & free[extent(region)]
+        free[extent(region)] &= ~region.bitmap
         if visible.sum() >= max(LEAST * shape.bitmap.sum(), 12):
             found[number] = Region(visible, region.x, region.y), 1 - visible.sum() / shape.bitmap.sum()
     return found
@@ -172,16 +168,16 @@ def bursts(frames: int, objects: int, rng: np.random.Generator) -> Bitmap:
 
 
 def mistaken(
-    seen: dict[int, tuple[Region, float]], kind: Kind, shapes: list[Cutout], away: Bitmap, rng: np.random.Generator
+    seen: dict[int, tuple[Region, float]], shapes: list[Cutout], away: Bitmap, rng: np.random.Generator
 ) -> Result:
     """What a detector finds of a scene."""
     found: list[tuple[Region, float]] = []
     for number, (region, covered) in seen.items():
-        if away[number] or rng.random() < kind.missed + 0.3 * covered:
+        if away[number] or rng.random() < MISSED + 0.3 * covered:
             continue
         faint = 0.35 * (rng.random() < 0.1)
         found.append((moved(region, rng), 0.9 - 0.55 * covered - faint + rng.normal(0, 0.06)))
-    for _ in range(rng.poisson(kind.false)):
+    for _ in range(rng.poisson(FALSE)):
         spot = rng.integers(0, SIZE[::-1])
         score = rng.uniform(0.5, 0.8) if rng.random() < 0.25 else rng.uniform(0.1, 0.5)
         found.append((placed(shapes[rng.integers(len(shapes))].bitmap, spot), score))
@@ -205,25 +201,22 @@ def moved(region: Region, rng: np.random.Generator) -> Region:
 def found_by_model(
     model: str, shapes: list[Cutout], places: NDArray[np.int64], rng: np.random.Generator
 ) -> list[Result]:
-    """What a network finds of the same film in colours, on a dark and noisy background."""
+    """What a network finds of the same film in grey, on a dark and noisy background."""
     from condinst import Predictor
 
     predictor = Predictor(model, conf=0.1, device="cpu")
     found = []
     for spots in places:
-        picture = np.full((*SIZE, 3), 8, np.uint8)
+        picture = np.full(SIZE, 8.0)
         for shape, spot in zip(reversed(shapes), reversed(spots.tolist()), strict=True):
             whole = placed(shape.bitmap, spot)
-            region = inside(whole)
-            if region is None or shape.colours is None:
-                continue
-            rows, columns = extent(region)
-            y, x = region.y - whole.y, region.x - whole.x
-            colours = shape.colours[y : y + region.bitmap.shape[0], x : x + region.bitmap.shape[1]]
-            picture[rows, columns][region.bitmap] = colours[region.bitmap]
-        blurred = np.asarray(ndimage.gaussian_filter(picture.astype(float), (0.7, 0.7, 0)))
-        noisy = np.clip(blurred + rng.normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
-        found.append(predictor(noisy).cpu())
+            region = crop(whole, 0, 0, SIZE[1], SIZE[0])
+            if region.bitmap.size and shape.greys is not None:
+                y, x = region.y - whole.y, region.x - whole.x
+                greys = shape.greys[y : y + region.bitmap.shape[0], x : x + region.bitmap.shape[1]]
+                picture[extent(region)][region.bitmap] = greys[region.bitmap]
+        noisy = np.clip(ndimage.gaussian_filter(picture, 0.7) + rng.normal(0, 1, SIZE), 0, 255).astype(np.uint8)
+        found.append(predictor(np.repeat(noisy[:, :, None], 3, axis=2)).cpu())
     return found
 
 
@@ -233,7 +226,7 @@ def placed(bitmap: Bitmap, spot: NDArray[np.int64] | list[int]) -> Region:
 
 
 def inside(region: Region) -> Region | None:
-    """The part in the picture, in its tight rectangle; None if there is none."""
+    """The part in the picture, None if there is none."""
     return tighten(crop(region, 0, 0, SIZE[1], SIZE[0]))
 
 
@@ -241,11 +234,6 @@ def extent(region: Region) -> tuple[slice, slice]:
     """Its rows and its columns."""
     height, width = region.bitmap.shape
     return slice(region.y, region.y + height), slice(region.x, region.x + width)
-
-
-def rle(region: Region) -> Rle:
-    """The region as run lengths of the whole picture."""
-    return encode(region, *SIZE)
 
 
 def result_of(found: list[tuple[Region, float]]) -> Result:
@@ -257,4 +245,4 @@ def result_of(found: list[tuple[Region, float]]) -> Result:
         torch.zeros(len(found), dtype=torch.int64),
         SIZE,
     )
-    return Result(shown, Masks(tuple(rle(one) for one, _ in found), SIZE), {0: "object"}, SIZE)
+    return Result(shown, Masks(tuple(encode(one, *SIZE) for one, _ in found), SIZE), {0: "object"}, SIZE)
