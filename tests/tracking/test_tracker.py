@@ -12,7 +12,7 @@ from condinst.inference.instances.boxes import Boxes
 from condinst.inference.instances.masks import Masks
 from condinst.inference.result import Result
 from condinst.ops.bitmaps.rle import Region, encode
-from condinst.tracking.association import make_shape, pair_up, similarities
+from condinst.tracking.association import Shape, pair_up, similarities
 from condinst.tracking.tracker import Tracker
 
 SIZE = (120, 160)
@@ -48,7 +48,7 @@ def ids_of(result: Result) -> list[int]:
 def test_similarity_is_that_of_whole_bitmaps() -> None:
     """Against bitmaps of the whole picture, with the earlier one moved."""
     one, other, far = (30.0, 30.0, 12.0), (41.0, 33.0, 11.0), (120.0, 90.0, 8.0)
-    shapes = [make_shape(rle, box.double().numpy(), 0) for rle, box in _rows(result_of([one, other, far]))]
+    shapes = [Shape(rle, box.double().numpy(), 0) for rle, box in _rows(result_of([one, other, far]))]
     found = similarities([shapes[0]], np.array([[7.0, 2.0]]), shapes[1:])
     moved = np.roll(disc(one), (2, 7), (0, 1))
     iou = (moved & disc(other)).sum() / (moved | disc(other)).sum()
@@ -163,3 +163,23 @@ def test_a_crowd_is_followed_as_motmetrics_counts() -> None:
     scores = mm.metrics.create().compute(counted, metrics=["idf1", "mota", "num_switches"], name="balls")
     assert scores["idf1"].item() > 0.85
     assert scores["mota"].item() > 0.88
+
+
+def test_a_camera_that_jumps_keeps_the_numbers() -> None:
+    """Nine balls in place, before a camera that jumps; without its compensation three to nine new tracks begin."""
+    places = [(20.0 + 30 * column, 20.0 + 30 * row) for row in range(3) for column in range(3)]
+    for seed in (0, 3):
+        tracker = Tracker()
+        for x, y in np.random.default_rng(seed).uniform(-6, 6, (20, 2)):
+            found = tracker.update(result_of([(a + x, b + y, 9.0) for a, b in places]))
+        assert ids_of(found) == list(range(1, 10))
+        assert tracker.started == 9
+
+
+def test_a_false_detection_becomes_no_long_track() -> None:
+    """A track that began at 0.55 takes no faint instance that would bring its running mean below 0.5."""
+    tracker, ball = Tracker(), [(40.0, 40.0, 8.0)]
+    tracker.update(result_of(ball, [0.55]))
+    lengths = [len(tracker.update(result_of(ball, [0.3]))) for _ in range(6)]
+    assert lengths == [1, 1, 0, 0, 0, 0]  # 0.525, 0.5025, then 0.482
+    assert ids_of(tracker.update(result_of(ball, [0.9]))) == [1]

@@ -7,7 +7,8 @@ enlarged before they are compared as in C-BIoU (Yang et al., arXiv 2211.14317).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +21,23 @@ MASK_SHARE = 0.5  # of the similarity; the other part is of the boxes
 MARGIN = 0.3  # of a box's side, by which the box is enlarged on each side
 
 
-class Shape(NamedTuple):
-    """An instance of a frame. region: its mask. area: pixels of the mask. box: (4,) x0, y0, x1, y1 in pixels."""
+@dataclass
+class Shape:
+    """An instance of a frame. box: (4,) x0, y0, x1, y1 in pixels. Its mask is decoded when it is needed first."""
 
-    region: Region
-    area: int
+    rle: Rle
     box: Numbers
     label: int
 
+    @cached_property
+    def region(self) -> Region:
+        """The mask."""
+        return decode_region(self.rle)
 
-def make_shape(rle: Rle, box: Numbers, label: int) -> Shape:
-    """The shape of an instance."""
-    region = decode_region(rle)
-    return Shape(region, int(region.bitmap.sum()), box, label)
+    @cached_property
+    def area(self) -> int:
+        """Pixels of the mask."""
+        return int(np.count_nonzero(self.region.bitmap))
 
 
 def similarities(earlier: Sequence[Shape], moves: Numbers, now: Sequence[Shape]) -> Numbers:

@@ -1,0 +1,1 @@
+"""Tracks beside those of other programs, on films whose truth is known."""
