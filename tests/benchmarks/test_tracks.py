@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.tracking.record import FILE, Table, page_table
 
 from benchmarks.facts import read_facts
 from benchmarks.tracking.clips import KINDS, Clip, make_clip
-from benchmarks.tracking.record import FILE, Table, page_table
 from condinst.ops.bitmaps.rle import Rle
 from condinst.tracking.tracker import Tracker
 
