@@ -103,16 +103,14 @@ def test_json_prints_the_document_alone_and_writes_nothing(go: Run, tmp_path: Pa
 
 
 def test_a_list(go: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = tmp_path / "list.txt"
-    listed.write_text(f"{FILES[1]}\n\n{tmp_path / 'missing.png'}\r\n{FILES[0]}\n", encoding="utf-8")
-    outcome = go(f"@{listed}", "--out", tmp_path / "out", "--no-overlay")
-    assert "1 of 3 sources could not be used" in one_line(outcome, 3)
-    document = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert [image["file_name"] for image in document["images"]] == [str(FILES[1]), str(FILES[0])]
-    assert "none.txt: cannot be read as a list of pictures (No such file" in one_line(go("@none.txt"), 3)
     monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text(f"{FILES[1].absolute()}\n\nmissing.png\r\n@cell.png\n", encoding="utf-8")
     Path("@cell.png").write_bytes(FILES[0].read_bytes())
-    assert go("@cell.png", "--out", "named").exit_code == 0  # a picture whose name begins with @
+    assert "1 of 3 sources" in one_line(go("@list.txt", "--out", "out"), 3)
+    names = [image["file_name"] for image in json.loads(Path("out/results.json").read_text())["images"]]
+    assert names == [str(FILES[1].absolute()), "@cell.png"]
+    assert go("@cell.png", "--out", "named").exit_code == 0
+    assert "none.txt: cannot be read as a list of pictures (No such file" in one_line(go("@none.txt"), 3)
     assert "--workers is not for films" in one_line(go("film.mp4", "--workers", 2), 2)
 
 

@@ -110,7 +110,6 @@ def test_a_remark_on_the_picture_is_in_the_answer(client: httpx.Client) -> None:
 def test_models(client: httpx.Client) -> None:
     first, second = client.get("/v1/models").json()["models"]
     assert first == {
-        "name": "nuclei", "classes": ["nucleus"], "default": True, "conf": 0.5, "mode": "exact", "device": "cpu",
-        "tile": "auto", "overlap": 0.2,
+        "name": "nuclei", "classes": ["nucleus"], "default": True, "conf": 0.5, "mode": "exact", "device": "cpu"
     }  # fmt: skip
     assert (second["name"], second["default"]) == ("fungi", False)

@@ -48,8 +48,6 @@ class Models:
                 "conf": predictor.conf,
                 "mode": predictor.mode,
                 "device": str(predictor.device),
-                "tile": predictor.config.input.tile,
-                "overlap": predictor.config.input.overlap,
             }
             for name, predictor in self.predictors.items()
         ]

@@ -71,7 +71,9 @@ class Service:
         async with self.reader.picture(request) as upload:
             ends = time.monotonic() + self.deadline
             kind = await self.kind(upload.content, wanted)
-            notes = _notes(kind, wanted.size)
+            notes: tuple[str, ...] = ()
+            if kind.tiles > 1 and wanted.size.tile != "auto":  # of those that auto chose, the predictor tells
+                notes = (f"condinst cuts it into {kind.tiles} tiles of {wanted.size.tile}×{wanted.size.tile} pixels",)
             made = partial(render, format=format, model=wanted.model, file_name=upload.name, notes=notes)
             return await self.answer(request, Job(kind, upload.content, made, ends))
 
@@ -114,13 +116,6 @@ def parse_size(text: str) -> int | tuple[int, int]:
     if not 1 <= len(parts) <= 2 or not all(part.isdecimal() and len(part) <= SIDE_DIGITS for part in parts):
         raise RequestError(422, f"size: expected the shorter side in pixels or SHORTER,LONGER, got '{text:.60}'")
     return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
-
-
-def _notes(kind: Kind, size: InputConfig) -> tuple[str, ...]:
-    """A note on the tiles of a picture. The predictor itself tells of those that `auto` chose."""
-    if kind.tiles == 1 or size.tile == "auto":
-        return ()
-    return (f"condinst cuts it into {kind.tiles} tiles of {size.tile}×{size.tile} pixels",)
 
 
 async def _disconnected(request: Request) -> None:

@@ -7,17 +7,15 @@ from pathlib import Path
 
 from condinst.errors import DataError
 
-SIGN = "@"
-
 
 def is_list(source: str) -> bool:
     """Return whether a source is a list. A file whose own name begins with @ is none."""
-    return source.startswith(SIGN) and not Path(source).exists()
+    return source.startswith("@") and not Path(source).exists()
 
 
 def read_list(source: str) -> Iterator[str]:
-    """Yield the lines of a list, without empty ones, one at a time. Raises DataError for a list that cannot be read."""
-    name = source.removeprefix(SIGN)
+    """Yield the lines of a list, without empty ones. Raises DataError for a list that cannot be read."""
+    name = source[1:]
     try:
         with Path(name).open(encoding="utf-8") as lines:
             yield from (line.rstrip("\r\n") for line in lines if line.strip())

@@ -110,7 +110,7 @@ class Worker(threading.Thread):
 
         def run(images: Tensor) -> NetworkOutput:
             if self.now and all(job.given_up for job in self.now):
-                raise RequestError(504, "no client waits for the picture any longer", retry_after=1)
+                raise RequestError(504, "no client waits any longer")
             return forward(images)
 
         return run
