@@ -1,6 +1,6 @@
 """Milliseconds of a frame of `condinst predict FILM --track`: each stage, and the whole.
 
-    python -m benchmarks.speed.films
+    python -m benchmarks.tracking.rates
 
 The film is the one of `examples/films/make_film.py`. Every round is a process; its last line says the seconds. The
 stages work at the same time, so they add up to more than the whole.
