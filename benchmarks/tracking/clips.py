@@ -33,10 +33,9 @@ Bitmap = NDArray[np.bool_]
 class Kind(NamedTuple):
     """A kind of film. Lengths in pixels, speeds in pixels a frame.
 
-    data: the data set of the outlines, "" for discs. sides: the longer side of an object. turn: the
-    standard deviation of the change of a speed in a frame. pan, shake: the speed of the camera, and the standard
-    deviation of its place. bounce: objects turn back at the picture's edge. model: the network that detects, in place
-    of made-up mistakes.
+    data: the data set of the outlines, "" for discs. sides: the longer side of an object. turn: the standard deviation
+    of the change of a speed in a frame. pan, shake: the speed of the camera, and the standard deviation of its place.
+    bounce: objects turn back at the picture's edge. model: the network that detects, in place of made-up mistakes.
     """
 
     data: str
