@@ -1,4 +1,4 @@
-"""The benchmark of tracks: perfect and bad tracks, a floor for the Tracker."""
+"""The benchmark of tracks: perfect and bad tracks, a floor for the Tracker, and the table of the page."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from benchmarks.tracking.clips import KINDS, make_clip
-from benchmarks.tracking.contest import follow, score
+from benchmarks.tracking.contest import follow, page_table, score
 from condinst.tracking.tracker import Tracker
 
 DATA = Path(__file__).parent.parent / "data"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "how-to" / "films.md"
 BALLS = KINDS["balls that bounce"]
 FLOOR = 0.55  # HOTA; an error of a pixel is large for the IoU of a ball of nine pixels
 
@@ -37,3 +38,7 @@ def test_a_film_is_that_of_its_seed() -> None:
 def test_outlines_come_from_the_data_set() -> None:
     clip = make_clip(KINDS["people"]._replace(data="nuclei", objects=6), DATA, seed=0, frames=8)
     assert max(len(frame) for frame in clip.truth) >= 3
+
+
+def test_the_page_has_the_table_of_the_results() -> None:
+    assert page_table() in PAGE.read_text(encoding="utf-8")
