@@ -148,10 +148,11 @@ def test_other_settings_and_other_files_are_refused(pictures: Path, tmp_path: Pa
 
 def test_the_plan_reads_its_list_back(tmp_path: Path) -> None:
     names = [f"a folder/ä {number}\n.png" for number in range(7)]
-    plan = plans.begin(tmp_path, iter(names), 3, {})
+    settings = {plans.FORMAT: "jsonl"}
+    plan = plans.begin(tmp_path, iter(names), 3, settings)
     assert (plan.pictures, plan.shards) == (7, 3)
     assert [plan.sources(shard) for shard in range(3)] == [names[:3], names[3:6], names[6:]]
-    assert plans.read(tmp_path, {}) == plan
+    assert plans.read(tmp_path, settings) == plan
     plan.path(1).write_text("")
     assert plan.waiting(Slice()) == [0, 2]
     assert plan.waiting(Slice(1, 2)) == []
