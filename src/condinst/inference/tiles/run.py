@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -83,7 +83,7 @@ class Tiles:
                 "the file into several"
             )
         journal = None if self.journals is None else self.journals.of(picture, self.pipeline)
-        with journal or nullcontext():
+        with journal or nullcontext(), nullcontext() if isinstance(picture, Picture) else closing(picture):
             found, speed = self._finds(picture, tiling, journal)
         found.sort(key=lambda one: -one[0].score)
         boxes = torch.tensor([find.box for find, _ in found], dtype=torch.float32).reshape(-1, 4)
