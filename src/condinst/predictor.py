@@ -156,10 +156,11 @@ class Predictor:
 
         One picture: the path of a file, an http(s) address, encoded bytes, an open file or BytesIO, a PIL image, an
         array (H, W) or (H, W, 1, 3 or 4) in RGB order, a tensor (C, H, W), or a function that returns one of these.
-        Many: a folder, a pattern such as "*.png", a film such as "film.mp4" with the extra [video], a list, tuple,
-        generator, a batch (N, H, W, C) or tensor (N, C, H, W). Type checkers treat a str as one picture; use `stream`
-        for folders in typed code. The values of arrays and tensors run from 0 to 255 for uint8, from 0 to 65 535 for
-        uint16 and from 0 to 1 for floats; for bool, False is black and True is white. `range` sets another range.
+        Many: a folder, a pattern such as "*.png", "@list.txt" with a source on each line of the text file, a film such
+        as "film.mp4" with the extra [video], a list, tuple, generator, a batch (N, H, W, C) or tensor (N, C, H, W).
+        Type checkers treat a str as one picture; use `stream` for folders in typed code. The values of arrays and
+        tensors run from 0 to 255 for uint8, from 0 to 65 535 for uint16 and from 0 to 1 for floats; for bool, False is
+        black and True is white. `range` sets another range.
 
         conf: lowest score to keep, from 0 to 1. iou: threshold of the NMS, from 0 to 1. max_detections: maximum number
         of instances per picture. classes: names or labels to keep; other classes do not count towards max_detections.
@@ -202,10 +203,10 @@ class Predictor:
             for result in predictor.stream("folder_of_pictures", on_error="skip"):
                 print(result.path, len(result))
 
-        sources: the sources that `__call__` accepts; a list may also contain folders and patterns. The reading thread
-        calls a source that is a function. The stream yields the results in the order of the sources and keeps a few
-        batches in memory. batch: number of pictures in one pass through the network. The stream pads the pictures of a
-        batch to a common size (see `predict_batch`).
+        sources: the sources that `__call__` accepts; a list may also contain folders, patterns and "@list.txt". The
+        reading thread calls a source that is a function. The stream yields the results in the order of the sources and
+        keeps a few batches in memory. batch: number of pictures in one pass through the network. The stream pads the
+        pictures of a batch to a common size (see `predict_batch`).
 
         on_error: what to do with a source that cannot be used. "raise" raises the error after the results of the
         earlier sources. "skip" leaves the source out and gives a Python warning. A function is called with the source

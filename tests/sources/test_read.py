@@ -115,3 +115,24 @@ def test_lists_stay_lazy() -> None:
 
     sources = expand(endless())
     assert all(next(sources) is RGB for _ in range(3))
+
+
+def test_a_text_file_with_a_source_on_each_line(tmp_path: Path) -> None:
+    folder, listed = tmp_path / "some", tmp_path / "list.txt"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(png())
+    (folder / "@b.png").write_bytes(png())
+    listed.write_text(f"{folder}/a.png\n\n{folder}\nhttps://example.org/c.png\n@{listed}\n")
+    assert not is_single(f"@{listed}")
+    expected = [f"{folder}/a.png", folder / "@b.png", folder / "a.png", "https://example.org/c.png", f"@{listed}"]
+    assert list(expand(f"@{listed}")) == expected
+    assert list(expand([f"@{listed}", "d.png"])) == [*expected, "d.png"]
+    with pytest.raises(DataError, match=r"nowhere\.txt: cannot be read as a list of pictures \(No such file"):
+        list(expand("@nowhere.txt"))
+
+
+def test_a_picture_whose_name_begins_with_an_at_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("@b.png").write_bytes(png())
+    assert is_single("@b.png")
+    assert np.array_equal(read_source("@b.png").array, RGB)

@@ -17,6 +17,7 @@ from torch import Tensor
 from condinst.data.pictures.image import Page, list_images
 from condinst.errors import DataError, PictureWarning, UsageError
 from condinst.sources.film import Frame, is_film, read_frames
+from condinst.sources.lists import is_list, read_list
 from condinst.sources.skipped import skipped
 from condinst.web import is_address
 
@@ -46,9 +47,10 @@ def is_single(sources: object) -> bool:
 def expand(sources: Any) -> Iterator[Source | Fetch]:
     """Yield the single sources in order.
 
-    A folder or pattern, also in a list, becomes the paths of its pictures, a film its frames. A folder or pattern
-    without pictures stays in the list; reading it raises the error. A PictureWarning counts the files of a folder that
-    are left out.
+    A folder or pattern, also in a list, becomes the paths of its pictures, a film its frames, and "@list.txt" the
+    sources on the lines of that text file. A folder or pattern without pictures stays in the list; reading it raises
+    the error. A PictureWarning counts the files of a folder that are left out. Raises DataError for a text file that
+    cannot be read.
     """
     if is_single(sources):
         yield sources
@@ -68,7 +70,16 @@ def is_file(source: object) -> bool:
 
 
 def _pictures(place: str | os.PathLike[str]) -> Iterator[str | Path | Frame]:
-    if not _is_many(place):
+    if isinstance(place, str) and is_list(place):
+        for line in read_list(place):
+            yield from _place(line)
+    else:
+        yield from _place(place)
+
+
+def _place(place: str | os.PathLike[str]) -> Iterator[str | Path | Frame]:
+    """A path, or what a folder, a pattern or a film has in it. A line of a list is no list."""
+    if not _has_parts(place):
         yield place if isinstance(place, str) else Path(place)
         return
     if is_film(os.fspath(place)):
@@ -83,6 +94,11 @@ def _pictures(place: str | os.PathLike[str]) -> Iterator[str | Path | Frame]:
 
 
 def _is_many(place: str | os.PathLike[str]) -> bool:
+    """Return whether `place` is a list, a folder, a pattern or a film. An existing file is never a list."""
+    return (isinstance(place, str) and is_list(place)) or _has_parts(place)
+
+
+def _has_parts(place: str | os.PathLike[str]) -> bool:
     """Return whether `place` is a folder, a pattern or a film. An existing file is never a pattern."""
     text = os.fspath(place)
     try:

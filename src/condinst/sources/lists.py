@@ -10,7 +10,10 @@ from condinst.errors import DataError
 
 def is_list(source: str) -> bool:
     """Return whether a source is a list. A file whose own name begins with @ is none."""
-    return source.startswith("@") and not Path(source).exists()
+    try:
+        return source.startswith("@") and not Path(source).exists()
+    except ValueError:  # a null character; reading reports the error
+        return False
 
 
 def read_list(source: str) -> Iterator[str]:
