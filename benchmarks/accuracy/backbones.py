@@ -6,7 +6,8 @@
 
 DATA holds train.json and val.json of `benchmarks.data.tuning_part`, so the held-out pictures of the data set choose
 nothing. Each pair of a backbone and a method trains with the same pictures, the same number of steps and one thread.
-Writes benchmarks/results/backbones/DATA-SEED.json after each run; a run that OUT has already is not repeated.
+Writes benchmarks/results/backbones/DATA-SEED.json after each run. A run that OUT has already is not repeated. The file
+keeps what it has of other pairs, if they saw as many pictures.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ RTM = (  # the model and the losses of the recipe small-rtm
     "loss.box_weight=2",
     "loss.mask_weight=2",
 )
-METHODS: dict[str, tuple[str, ...]] = {"fcos": (), "dynamic": DYNAMIC, "rtmdet": RTM}
+FOCAL = (*DYNAMIC, "loss.classification=focal")  # hard labels
+METHODS: dict[str, tuple[str, ...]] = {"fcos": (), "dynamic": DYNAMIC, "dynamic-focal": FOCAL, "rtmdet": RTM}
 
 
 def main(
@@ -70,7 +72,7 @@ def main(
     out: Path,
     overrides: Annotated[list[str] | None, typer.Argument()] = None,
     backbones: Annotated[str, typer.Option(help="Some of mobilenetv2, lite0, lite2.")] = ",".join(BACKBONES),
-    methods: Annotated[str, typer.Option(help="Some of fcos, dynamic, rtmdet.")] = ",".join(METHODS),
+    methods: Annotated[str, typer.Option(help="Some of fcos, dynamic, dynamic-focal, rtmdet.")] = ",".join(METHODS),
     limits: str = "500",
     root: Annotated[Path, typer.Option(help="Where benchmarks/results/ is written.")] = ROOT,
 ) -> None:
@@ -119,18 +121,29 @@ def train_pair(config: Config, data: Path, folder: Path, limits: str) -> dict[st
 
 
 def record(root: Path, data: str, config: Config, out: Path) -> None:
-    """Write the results of the runs that OUT holds."""
+    """Write the results of the runs that OUT holds, beside those that the file has already."""
+    images = config.train.iterations * config.train.batch_size
+    folder = root / "benchmarks" / "results" / RESULTS
+    path = folder / f"{data}-{config.train.seed}.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    kept = before["runs"] if before.get("images_seen") == images else {}
     runs = {file.parent.name: json.loads(file.read_text()) for file in sorted(out.glob("*/measured.json"))}
+    new = {pair: {key: run[key] for key in run if key != "settings"} for pair, run in runs.items()}
     facts = {
         "data": data,
         "seed": config.train.seed,
-        "command": shlex.join(["python", "-m", "benchmarks.accuracy.backbones", *sys.argv[1:]]),
-        "images_seen": config.train.iterations * config.train.batch_size,
-        "runs": {pair: {key: run[key] for key in run if key != "settings"} for pair, run in runs.items()},
+        "command": shlex.join(["python", "-m", "benchmarks.accuracy.backbones", *_without_choice(sys.argv[1:])]),
+        "images_seen": images,
+        "runs": dict(sorted({**kept, **new}.items())),
     }
-    folder = root / "benchmarks" / "results" / RESULTS
     folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / f"{data}-{config.train.seed}.json", (json.dumps(facts, indent=1) + "\n").encode())
+    replace_file(path, (json.dumps(facts, indent=1) + "\n").encode())
+
+
+def _without_choice(words: list[str]) -> list[str]:
+    """The arguments without the options that choose some of the pairs: the command that trains all of them."""
+    chosen = {at for at, word in enumerate(words) if word in {"--backbones", "--methods"}}
+    return [word for at, word in enumerate(words) if at not in chosen and at - 1 not in chosen]
 
 
 if __name__ == "__main__":

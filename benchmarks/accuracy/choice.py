@@ -13,6 +13,7 @@ from benchmarks.markdown import megabytes, number, table
 TITLES = {
     "fcos": "FCOS's assigner",
     "dynamic": "the dynamic assigner on the FCOS head",
+    "dynamic-focal": "the dynamic assigner with hard labels (focal loss)",
     "rtmdet": "RTMDet-Ins' head, pyramid and assigner",
 }
 

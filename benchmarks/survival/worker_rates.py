@@ -1,0 +1,110 @@
+"""Images a second of `condinst predict` over a folder: one process, then --workers 1, 2, … up to the number of cores.
+
+    python -m benchmarks.survival.worker_rates
+
+The folder holds the sample pictures of the nuclei again and again. Each contestant is a whole command, from its start
+to its last line, and all must find the same number of objects. The one process has `--json`, because the runs with
+--workers draw no overlays.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.facts import RESULTS, ROOT
+from benchmarks.speed.measure import Device, Out, Rounds, check_device, race, run_benchmark, save, set_threads
+from condinst.errors import CondinstError
+
+PACE = "run, picture"  # what `race` calls the milliseconds that a contestant returns
+SAMPLES = ROOT / "examples" / "images" / "nuclei"
+
+
+def main(
+    device: Device = "cpu",
+    rounds: Rounds = 3,
+    pictures: Annotated[int, typer.Option(min=4, help="In the folder.")] = 200,
+    mode: Annotated[str, typer.Option(help="Of the predictor: exact or fast.")] = "exact",
+    out: Out = RESULTS,
+) -> None:
+    """Time of a picture with one process and with several."""
+    check_device(device)
+    cores = set_threads(0)
+    counts = [1]
+    while counts[-1] < cores:
+        counts.append(min(2 * counts[-1], cores))
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "pictures"
+        fill(folder, pictures)
+        options = [str(folder), "--model", "nuclei", "--device", device, "--mode", mode]
+        size = str(max(1, pictures // (4 * cores)))
+        objects = count_at_once(options)
+        contestants = {"one process": partial(time_of, count_at_once, options, objects, pictures)}
+        for count in counts:
+            words = [*options, "--workers", str(count), "--shard-size", size]
+            contestants[f"--workers {count}"] = partial(time_of, count_in_shards, words, objects, pictures)
+        measurements = race(contestants, "run", rounds)
+    settings = {
+        "pictures": f"{pictures}: copies of {SAMPLES.relative_to(ROOT)}, the shipped nuclei model, --mode {mode}",
+        "picture": f"the whole command with its start, divided by the pictures; {size} pictures in a shard",
+        "objects": f"{objects}, the same for all",
+    }
+    pace = [one.model_copy(update={"what": "picture"}) for one in measurements if one.what == PACE]
+    for one in pace:
+        rate = 1000 / one.median
+        print(f"{one.who}: {rate:.2f} images/s, {rate / cores:.2f} for each of {cores} cores")
+    save("workers", device, settings, pace, out)
+
+
+def fill(folder: Path, pictures: int) -> None:
+    """Copy the samples into `folder`, each under many names."""
+    folder.mkdir()
+    samples = sorted(path for path in SAMPLES.iterdir() if path.suffix == ".png")
+    for number in range(pictures):
+        sample = samples[number % len(samples)]
+        shutil.copyfile(sample, folder / f"{number:05d}{sample.suffix}")
+
+
+def time_of(count: Callable[[list[str]], int], options: list[str], objects: int, pictures: int) -> dict[str, float]:
+    """Milliseconds of a picture. Raises CondinstError if the command finds another number of objects."""
+    start = time.perf_counter()
+    found = count(options)
+    seconds = time.perf_counter() - start
+    if found != objects:
+        raise CondinstError(f"condinst predict {' '.join(options)}: {found} objects, not {objects}")
+    return {"picture": 1000 * seconds / pictures}
+
+
+def count_at_once(options: list[str]) -> int:
+    """How many objects one process finds."""
+    return len(json.loads(run([*options, "--json"]))["annotations"])
+
+
+def count_in_shards(options: list[str]) -> int:
+    """How many objects the shards hold."""
+    with tempfile.TemporaryDirectory() as out:
+        run([*options, "--out", out])
+        shards = sorted(Path(out).glob("results-*.jsonl"))
+        return sum(len(json.loads(line)["annotations"]) for shard in shards for line in shard.read_text().splitlines())
+
+
+def run(options: list[str]) -> str:
+    """What `condinst predict` prints."""
+    done = subprocess.run([sys.executable, "-m", "condinst", "predict", *options], capture_output=True, text=True)
+    if done.returncode:
+        raise CondinstError(f"condinst predict: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    run_benchmark(main)
