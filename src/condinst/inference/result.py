@@ -21,6 +21,7 @@ from condinst.files import replace_file
 from condinst.inference.instances import annotation_files, libraries, records, tables, views
 from condinst.inference.instances.boxes import Array, Boxes, Index
 from condinst.inference.instances.classes import choose_labels
+from condinst.inference.instances.label_image import label_image
 from condinst.inference.instances.masks import Masks
 from condinst.inference.instances.preview import preview
 from condinst.inference.settings import check_score
@@ -210,7 +211,7 @@ class Result(Generic[Array]):
         Example: `tifffile.imwrite("cells.tif", result.label_image())`. The dtype is uint16, or uint32 for more than
         65 535 instances. Where masks overlap, the pixel belongs to the instance with the higher score.
         """
-        return views.label_image(self)
+        return label_image(self)
 
     def crops(self, padding: int = 0, alpha: bool = False) -> list[NDArray[np.uint8]]:
         """The part of the picture inside each box: (h, w, 3) uint8 RGB.

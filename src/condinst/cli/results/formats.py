@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from condinst.cli.results.document import TABLE, YOLO
@@ -134,7 +135,16 @@ def _geojson(result: Result, stem: str) -> Iterator[File]:
 
 
 def _label_image(result: Result, stem: str) -> Iterator[File]:
-    yield File("label_image", f"label-image/{stem}.tif", lambda: _encode(result.label_image(), "tif"))
+    yield File("label_image", f"label-image/{stem}.tif", lambda: _label_tiff(result))
+
+
+def _label_tiff(result: Result) -> bytes:
+    """Of a large picture, the TIFF has tiles and needs little memory."""
+    from condinst.inference.instances.label_image import tiled_tiff
+    from condinst.inference.instances.pixels import is_large
+
+    large = is_large(result) and find_spec("tifffile") is not None
+    return tiled_tiff(result) if large else _encode(result.label_image(), "tif")
 
 
 def _masks(result: Result, stem: str) -> Iterator[File]:

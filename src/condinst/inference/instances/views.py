@@ -1,4 +1,4 @@
-"""Pictures of a result: label image, crops, and pictures for windows and notebooks."""
+"""Pictures of a result: crops, and pictures for windows and notebooks."""
 
 from __future__ import annotations
 
@@ -20,18 +20,6 @@ if TYPE_CHECKING:
     from condinst.inference.result import Result
 
 NOTEBOOK_SIDE = 1024  # longer side of a picture in a notebook, in pixels
-LARGEST_16 = 65535
-
-
-def label_image(result: Result[Any]) -> NDArray[np.uint16 | np.uint32]:
-    """The number of the instance at each pixel; see `Result.label_image`."""
-    kind: type[np.uint16] | type[np.uint32] = np.uint16 if len(result) <= LARGEST_16 else np.uint32
-    image = np.zeros(result.orig_shape, dtype=kind)
-    scores = np.asarray(result.boxes.conf)
-    for row in np.argsort(-scores, kind="stable")[::-1].tolist():  # the best instance last, on top of the others
-        bitmap, x, y = decode_region(result.masks.rle[row])
-        image[y : y + bitmap.shape[0], x : x + bitmap.shape[1]][bitmap] = row + 1
-    return image
 
 
 def crops(result: Result[Any], padding: int, alpha: bool) -> list[NDArray[np.uint8]]:
