@@ -20,7 +20,8 @@ from typing import Annotated
 import typer
 
 from benchmarks.facts import RESULTS, ROOT
-from benchmarks.speed.measure import Device, Out, Rounds, check_device, race, run_benchmark, save, set_threads
+from benchmarks.markdown import table
+from benchmarks.speed.measure import Device, Out, Rounds, check_device, load, race, run_benchmark, save, set_threads
 from condinst.errors import CondinstError
 
 MAKE = ROOT / "examples" / "films" / "make_film.py"
@@ -58,6 +59,14 @@ def predict(film: Path, frames: int, device: str) -> Mapping[str, float]:
         raise CondinstError(f"condinst predict: no times in its last line: {said}")
     seconds = {"whole": found[1]} | {name.strip(): spent for name, spent in STAGE.findall(found[2])}
     return {name: 1000 * float(spent) / frames for name, spent in seconds.items()}
+
+
+def page_table(folder: Path = RESULTS) -> str:
+    """Milliseconds of each stage, as in docs/how-to/films.md."""
+    record = load("films-cpu", folder)
+    assert record is not None
+    rows = [(one.what.removeprefix("frame, "), f"{one.median:.0f}") for one in record.measurements]
+    return table(("stage", "ms for a frame"), [*rows[1:], rows[0]])
 
 
 def run(line: list[str]) -> str:

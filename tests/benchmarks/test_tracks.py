@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.tracking.clips import KINDS, make_clip
 from benchmarks.tracking.contest import follow, page_table, score
+from benchmarks.tracking.rates import page_table as rates_table
 from condinst.tracking.tracker import Tracker
 
 DATA = Path(__file__).parent.parent / "data"
@@ -40,5 +41,6 @@ def test_outlines_come_from_the_data_set() -> None:
     assert max(len(frame) for frame in clip.truth) >= 3
 
 
-def test_the_page_has_the_table_of_the_results() -> None:
+def test_the_page_has_the_tables_of_the_results() -> None:
     assert page_table() in PAGE.read_text(encoding="utf-8")
+    assert rates_table() in PAGE.read_text(encoding="utf-8")
