@@ -43,7 +43,7 @@ def read_pairs(results: Path) -> dict[tuple[str, int], list[Rival]]:
     pairs: dict[tuple[str, int], list[Rival]] = defaultdict(list)
     for path in sorted((results / PAIRS).glob("*.json")):
         rival = read_facts(path, Rival)
-        pairs[rival.data or f"{rival.recipe}, own recipe", rival.images_seen].append(rival)
+        pairs[rival.data, rival.images_seen].append(rival)
     return {kind: sorted(runs, key=lambda run: run.seed) for kind, runs in sorted(pairs.items())}
 
 

@@ -2,6 +2,7 @@
 
     python -m benchmarks.accuracy.mask_rcnn benchmarks/accuracy/recipes/nuclei.yaml \
         datasets/nuclei runs/nuclei-beside-0
+    python -m benchmarks.accuracy.mask_rcnn nuclei datasets/nuclei runs/nuclei-recipe-0   # the shipped model's recipe
 
 Trains both with one recipe: the same data, augmentation, resolution, optimizer and schedule; CondInst once on as many
 images, and once for as long, because a step of Mask R-CNN takes about twice the time. Mask R-CNN's
@@ -104,9 +105,9 @@ def main(
         return
     summary = {
         "recipe": Path(recipe).stem,
-        "data": data.name,
+        "data": data.name if Path(recipe).suffix else f"{data.name}, own recipe",
         "seed": config.train.seed,
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", "-m", "benchmarks.accuracy.mask_rcnn", *sys.argv[1:]]),
         "parameters": count_parameters(Rival(config, len(read_coco(data / "val.json", data / "images").classes))),
         "iterations": config.train.iterations,
         "images_seen": config.train.iterations * config.train.batch_size,

@@ -58,7 +58,7 @@ class Rival(Facts):
     """What benchmarks/accuracy/mask_rcnn.py writes to its scores.json."""
 
     recipe: str
-    data: str = ""  # its folder's name; not in files from when each set had its own recipe
+    data: str = ""  # name of its folder, and "own recipe" where the recipe is that of a shipped model
     seed: int = 0
     command: str = ""
     parameters: int

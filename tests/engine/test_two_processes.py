@@ -50,7 +50,7 @@ CASES = {
     "equal": (
         "condinst-r50-3x-sem",
         PICTURES[:1],
-        ["targets.max_mask_positives=5000"],
+        ["model.backbone={name: resnet18, stride_in_1x1: false}", "targets.max_mask_positives=5000"],
         ("classification", "box", "quality", "mask", "semantic", "total", "grad_norm"),
     ),
     "dynamic": (  # its targets depend on the output of the network, so both processes assign before they share norms
@@ -83,7 +83,7 @@ CASES = {
     "boxes": (
         "boxinst-r50-1x",
         PICTURES[:1],
-        ["box_supervision.warmup_iterations=0"],
+        ["model.backbone={name: resnet18, stride_in_1x1: false}", "box_supervision.warmup_iterations=0"],
         ("classification", "box", "quality", "projection", "pairwise", "total", "grad_norm"),
     ),
 }

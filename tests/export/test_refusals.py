@@ -252,8 +252,9 @@ def test_a_full_disk(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["making model.onnx", "comparing with the model"])
+@pytest.mark.parametrize(
+    ("moment", "number"), [("making model.onnx", signal.SIGINT), ("comparing with the model", signal.SIGTERM)]
+)
 def test_ctrl_c(model_folder: Path, tmp_path: Path, pictures: list[Path], number: signal.Signals, moment: str) -> None:
     """Ctrl-C and SIGTERM leave nothing, wherever they come."""
     out = tmp_path / "out"
