@@ -23,7 +23,8 @@ from typing import Annotated
 import typer
 
 from benchmarks.facts import RESULTS, ROOT
-from benchmarks.speed.measure import Device, Out, Rounds, check_device, race, run_benchmark, save, set_threads
+from benchmarks.markdown import table
+from benchmarks.speed.measure import Device, Out, Rounds, check_device, load, race, run_benchmark, save, set_threads
 from condinst.errors import CondinstError
 
 PACE = "run, picture"  # what `race` calls the milliseconds that a contestant returns
@@ -64,6 +65,15 @@ def main(
         rate = 1000 / one.median
         print(f"{one.who}: {rate:.2f} images/s, {rate / cores:.2f} for each of {cores} cores")
     save("workers", device, settings, pace, out)
+
+
+def page_table(folder: Path = RESULTS) -> str:
+    """Pictures a second, as in docs/how-to/many-pictures.md."""
+    record = load("workers-cpu", folder)
+    assert record is not None
+    rates = [(one.who, 1000 / one.median) for one in record.measurements]
+    rows = [(who, f"{rate:.2f}", f"{rate / record.machine.cores:.2f}") for who, rate in rates]
+    return table(("processes", "pictures a second", "for each core"), rows)
 
 
 def fill(folder: Path, pictures: int) -> None:
