@@ -82,7 +82,7 @@ def test_a_part_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     script.main("nuclei", data, tmp_path, short, parts="condinst,mask-rcnn,condinst-same-time")
     assert trained == [("condinst", 10), ("mask-rcnn", 10), ("condinst-same-time", 30)]
     facts = read_facts(tmp_path / "scores.json", card.Rival)
-    assert (facts.data, facts.images_seen, facts.same_time.iterations) == ("nuclei", 80, 30)
+    assert (facts.data, facts.images_seen, facts.same_time.iterations) == ("nuclei, own recipe", 80, 30)
     with pytest.raises(UsageError, match="of other settings"):
         script.main("nuclei", data, tmp_path, ["train.iterations=9"])
     # a setting that Mask R-CNN does not read leaves its training as it is
