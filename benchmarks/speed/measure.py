@@ -94,6 +94,14 @@ def run_benchmark(main: Callable[..., None]) -> None:
     run_command(main)
 
 
+def run_program(line: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """What a program printed. Raises CondinstError with its last line if it fails."""
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CondinstError(f"{' '.join(line)}: {_last_line(done.stderr, done.returncode)}")
+    return done
+
+
 def set_threads(threads: int) -> int:
     """How many threads torch uses from now on; 0: one for each core this process may use."""
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,10 +22,21 @@ import typer
 
 from benchmarks.facts import RESULTS, ROOT
 from benchmarks.markdown import table
-from benchmarks.speed.measure import Device, Out, Rounds, check_device, load, race, run_benchmark, save, set_threads
+from benchmarks.speed.measure import (
+    Device,
+    Out,
+    Rounds,
+    check_device,
+    load,
+    measurement,
+    race,
+    run_benchmark,
+    run_program,
+    save,
+    set_threads,
+)
 from condinst.errors import CondinstError
 
-PACE = "run, picture"  # what `race` calls the milliseconds that a contestant returns
 SAMPLES = ROOT / "examples" / "images" / "nuclei"
 
 
@@ -50,17 +59,17 @@ def main(
         options = [str(folder), "--model", "nuclei", "--device", device, "--mode", mode]
         size = str(max(1, pictures // (4 * cores)))
         objects = count_at_once(options)
-        contestants = {"one process": partial(time_of, count_at_once, options, objects, pictures)}
+        contestants = {"one process": partial(check, count_at_once, options, objects)}
         for count in counts:
             words = [*options, "--workers", str(count), "--shard-size", size]
-            contestants[f"--workers {count}"] = partial(time_of, count_in_shards, words, objects, pictures)
+            contestants[f"--workers {count}"] = partial(check, count_in_shards, words, objects)
         measurements = race(contestants, "run", rounds)
     settings = {
         "pictures": f"{pictures}: copies of {SAMPLES.relative_to(ROOT)}, the shipped nuclei model, --mode {mode}",
         "picture": f"the whole command with its start, divided by the pictures; {size} pictures in a shard",
         "objects": f"{objects}, the same for all",
     }
-    pace = [one.model_copy(update={"what": "picture"}) for one in measurements if one.what == PACE]
+    pace = [measurement("picture", one.who, "ms", [value / pictures for value in one.values]) for one in measurements]
     for one in pace:
         rate = 1000 / one.median
         print(f"{one.who}: {rate:.2f} images/s, {rate / cores:.2f} for each of {cores} cores")
@@ -85,35 +94,29 @@ def fill(folder: Path, pictures: int) -> None:
         shutil.copyfile(sample, folder / f"{number:05d}{sample.suffix}")
 
 
-def time_of(count: Callable[[list[str]], int], options: list[str], objects: int, pictures: int) -> dict[str, float]:
-    """Milliseconds of a picture. Raises CondinstError if the command finds another number of objects."""
-    start = time.perf_counter()
+def check(count: Callable[[list[str]], int], options: list[str], objects: int) -> None:
+    """Run the command. Raises CondinstError if it finds another number of objects."""
     found = count(options)
-    seconds = time.perf_counter() - start
     if found != objects:
         raise CondinstError(f"condinst predict {' '.join(options)}: {found} objects, not {objects}")
-    return {"picture": 1000 * seconds / pictures}
 
 
 def count_at_once(options: list[str]) -> int:
     """How many objects one process finds."""
-    return len(json.loads(run([*options, "--json"]))["annotations"])
+    return len(json.loads(predict([*options, "--json"]))["annotations"])
 
 
 def count_in_shards(options: list[str]) -> int:
     """How many objects the shards hold."""
     with tempfile.TemporaryDirectory() as out:
-        run([*options, "--out", out])
+        predict([*options, "--out", out])
         shards = sorted(Path(out).glob("results-*.jsonl"))
         return sum(len(json.loads(line)["annotations"]) for shard in shards for line in shard.read_text().splitlines())
 
 
-def run(options: list[str]) -> str:
+def predict(options: list[str]) -> str:
     """What `condinst predict` prints."""
-    done = subprocess.run([sys.executable, "-m", "condinst", "predict", *options], capture_output=True, text=True)
-    if done.returncode:
-        raise CondinstError(f"condinst predict: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
-    return done.stdout
+    return run_program([sys.executable, "-m", "condinst", "predict", *options]).stdout
 
 
 if __name__ == "__main__":

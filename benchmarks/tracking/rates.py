@@ -9,7 +9,6 @@ stages work at the same time, so they add up to more than the whole.
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -21,7 +20,18 @@ import typer
 
 from benchmarks.facts import RESULTS, ROOT
 from benchmarks.markdown import table
-from benchmarks.speed.measure import Device, Out, Rounds, check_device, load, race, run_benchmark, save, set_threads
+from benchmarks.speed.measure import (
+    Device,
+    Out,
+    Rounds,
+    check_device,
+    load,
+    race,
+    run_benchmark,
+    run_program,
+    save,
+    set_threads,
+)
 from condinst.errors import CondinstError
 
 MAKE = ROOT / "examples" / "films" / "make_film.py"
@@ -40,7 +50,7 @@ def main(
     set_threads(0)
     with tempfile.TemporaryDirectory() as folder:
         film = Path(folder) / "pan.mp4"
-        run([sys.executable, str(MAKE), str(film), str(frames)])
+        run_program([sys.executable, str(MAKE), str(film), str(frames)])
         measurements = race({"condinst predict": partial(predict, film, frames, device)}, "frame", rounds)
     settings = {
         "film": f"{frames} frames of 320×240 pixels from {MAKE.relative_to(ROOT)}, the shipped nuclei model, --track",
@@ -53,7 +63,7 @@ def predict(film: Path, frames: int, device: str) -> Mapping[str, float]:
     """Milliseconds of a frame in each stage."""
     with tempfile.TemporaryDirectory() as folder:
         line = [sys.executable, "-m", "condinst", "predict", str(film), "--model", "nuclei", "--track"]
-        said = run([*line, "--device", device, "--out", folder])
+        said = run_program([*line, "--device", device, "--out", folder]).stderr
     found = WHOLE.search(said)
     if found is None:
         raise CondinstError(f"condinst predict: no times in its last line: {said}")
@@ -67,14 +77,6 @@ def page_table(folder: Path = RESULTS) -> str:
     assert record is not None
     rows = [(one.what.removeprefix("frame, "), f"{one.median:.0f}") for one in record.measurements]
     return table(("stage", "ms for a frame"), [*rows[1:], rows[0]])
-
-
-def run(line: list[str]) -> str:
-    """What a program says on standard error."""
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise CondinstError(f"{' '.join(line)}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
-    return done.stderr
 
 
 if __name__ == "__main__":

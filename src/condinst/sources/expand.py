@@ -17,7 +17,7 @@ from torch import Tensor
 from condinst.data.pictures.image import Page, list_images
 from condinst.errors import DataError, PictureWarning, UsageError
 from condinst.sources.film import Frame, is_film, read_frames
-from condinst.sources.lists import is_list, read_list
+from condinst.sources.lists import is_list, lines_of
 from condinst.sources.skipped import skipped
 from condinst.web import is_address
 
@@ -70,11 +70,8 @@ def is_file(source: object) -> bool:
 
 
 def _pictures(place: str | os.PathLike[str]) -> Iterator[str | Path | Frame]:
-    if isinstance(place, str) and is_list(place):
-        for line in read_list(place):
-            yield from _place(line)
-    else:
-        yield from _place(place)
+    for line in lines_of(place):
+        yield from _place(line)
 
 
 def _place(place: str | os.PathLike[str]) -> Iterator[str | Path | Frame]:
@@ -95,7 +92,7 @@ def _place(place: str | os.PathLike[str]) -> Iterator[str | Path | Frame]:
 
 def _is_many(place: str | os.PathLike[str]) -> bool:
     """Return whether `place` is a list, a folder, a pattern or a film. An existing file is never a list."""
-    return (isinstance(place, str) and is_list(place)) or _has_parts(place)
+    return is_list(place) or _has_parts(place)
 
 
 def _has_parts(place: str | os.PathLike[str]) -> bool:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeGuard, TypeVar
 
 from condinst.errors import DataError
 
+Place = TypeVar("Place", bound=str | os.PathLike[str])
 
-def is_list(source: str) -> bool:
-    """Return whether a source is a list. A file whose own name begins with @ is none."""
+
+def is_list(source: str | os.PathLike[str]) -> TypeGuard[str]:
+    """Return whether a source is a list. A path object is none, nor is a file whose own name begins with @."""
     try:
-        return source.startswith("@") and not Path(source).exists()
+        return isinstance(source, str) and source.startswith("@") and not Path(source).exists()
     except ValueError:  # a null character; reading reports the error
         return False
 
@@ -25,3 +29,8 @@ def read_list(source: str) -> Iterator[str]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{name}: cannot be read as a list of pictures ({reason})") from None
+
+
+def lines_of(source: Place) -> Iterable[Place | str]:
+    """The lines of a list, or the source itself. Raises DataError for a list that cannot be read."""
+    return read_list(source) if is_list(source) else (source,)

@@ -245,11 +245,11 @@ def _expand(source: list[str], pages: str | None, recursive: bool) -> tuple[list
     """Return the sources and the number of arguments without any source. Report each of those on standard error."""
     from condinst.data.pictures.pages import parse_pages
     from condinst.errors import DataError
-    from condinst.sources.lists import is_list, read_list
+    from condinst.sources.lists import lines_of
     from condinst.sources.places import expand_sources
     from condinst.sources.skipped import skipped
 
-    source = [place for text in source for place in (read_list(text) if is_list(text) else (text,))]
+    source = [place for text in source for place in lines_of(text)]
     sources, failures, notes = expand_sources(source, None if pages is None else parse_pages(pages), recursive)
     for line in (*skipped(source, recursive), *notes):
         say(f"note: {line}", err=True)
